@@ -1,0 +1,116 @@
+"""The two JSON documents of a run: a checkpoint's manifest, and HEAD.
+
+Both are validated when they are read, because anything may stand in a bucket.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+from callbacks.checkpoint.snapshot import Json, Position
+
+Name = Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+class Document(BaseModel):
+    """A frozen JSON document of format 1; unknown fields are a sign of a newer keepfit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    format: Literal[1] = 1
+
+    def to_bytes(self) -> bytes:
+        return self.model_dump_json().encode()
+
+
+class StoredTensor(BaseModel):
+    """Where a tensor's bytes lie: `offset` and `size` are bytes within the shard's object."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    dtype: Name
+    shape: tuple[NonNegativeInt, ...]
+    shard: NonNegativeInt
+    offset: NonNegativeInt
+    size: NonNegativeInt
+
+
+class StoredShard(BaseModel):
+    """One safetensors object: its key, its SHA-256 and its size in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: Name
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    size: PositiveInt
+
+
+class Manifest(Document):
+    """What a checkpoint consists of. Written once, before HEAD names it.
+
+    Attributes:
+        sequence: checkpoints written by this attempt before this one.
+        created: UTC, ISO 8601; for people only, nothing is decided by it.
+    """
+
+    run: Name
+    attempt: PositiveInt
+    sequence: NonNegativeInt
+    created: Name
+    versions: dict[str, str]
+    position: Position
+    shards: tuple[StoredShard, ...]
+    tensors: tuple[StoredTensor, ...]
+    state: dict[str, Json]
+
+
+class Head(Document):
+    """The one mutable object of a run.
+
+    Attributes:
+        attempt: the newest attempt; only it may write.
+        writer: names the process, so that a writer knows its own HEAD after an unclear answer.
+        swaps: how often HEAD was swapped; no two contents of HEAD are equal.
+        checkpoints: keys of the manifests in force, the newest first.
+        finished: the final checkpoint of each `fit` that is over, by its index.
+        origin: sizes that append-only logs had before the run began, by path.
+    """
+
+    run: Name
+    attempt: PositiveInt
+    writer: Name
+    swaps: NonNegativeInt
+    checkpoints: tuple[Name, ...] = ()
+    finished: dict[NonNegativeInt, Name] = {}
+    origin: dict[str, NonNegativeInt] = {}
+
+    def manifests(self) -> tuple[str, ...]:
+        """Every key in force, the newest first, none twice."""
+        return tuple(dict.fromkeys((*self.checkpoints, *reversed(self.finished.values()))))
+
+
+def head_key(run: str) -> str:
+    return f"{run}/HEAD.json"
+
+
+def manifest_key(run: str, step: int, attempt: int, sequence: int) -> str:
+    """Sequence keeps two checkpoints of one step apart: after its batch, and when fit is over."""
+    return f"{run}/checkpoints/{step:010d}-{attempt:04d}-{sequence:04d}.json"
+
+
+def shard_key(run: str, digest: str, attempt: int) -> str:
+    """The attempt is in the name so that no attempt ever deletes a newer one's shard.
+
+    An older attempt that is still alive removes only names of its own or older ones, and of those
+    only what its last HEAD did not keep; a newer attempt builds on that HEAD and on its own names.
+    """
+    return f"{run}/shards/{digest}-{attempt:04d}.safetensors"
+
+
+def attempt_of(key: str) -> int | None:
+    """The attempt that wrote a manifest or a shard, by its key; None for other objects."""
+    parts = key.rsplit("/", 1)[-1].split(".")[0].split("-")
+    return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else None

@@ -1,0 +1,140 @@
+"""From the store back to arrays: every byte is checked before any of it is used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import structlog
+from pydantic import ValidationError
+
+from callbacks import events
+from callbacks.checkpoint.codec import Array, decode
+from callbacks.checkpoint.manifest import Manifest, StoredShard, StoredTensor
+from callbacks.checkpoint.shards import digest
+from callbacks.checkpoint.snapshot import NUMPY_DTYPES
+from callbacks.storage.base import Damaged, NotFound, Store
+
+log = structlog.get_logger("keepfit")
+
+PARALLEL_READS = min(8, os.cpu_count() or 1)
+"""Shards in flight at once; memory never exceeds the checkpoint's size."""
+
+_DTYPES: Mapping[str, np.dtype[Any]] = {
+    stored: np.dtype(getattr(ml_dtypes, name, name)) for name, stored in NUMPY_DTYPES.items()
+}
+
+
+class NoneLeft(Exception):
+    """The run has checkpoints, and none of them can be used."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory, verified.
+
+    Attributes:
+        key: of its manifest.
+        arrays: every tensor by its name; views of the shards' memory.
+        state: the plain values, arrays included.
+    """
+
+    key: str
+    manifest: Manifest
+    arrays: Mapping[str, Array]
+    state: dict[str, Any]
+
+
+def read_manifest(store: Store, run: str, key: str) -> Manifest:
+    """The manifest at `key`.
+
+    Raises:
+        NotFound: it is missing.
+        Damaged: it is not a manifest, or not one of this run.
+    """
+    content, _ = store.load(key)
+    try:
+        manifest = Manifest.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "document"
+        raise Damaged(f"{store.uri}/{key} is no manifest: {where}: {first['msg']}") from error
+    if manifest.run != run:
+        raise Damaged(f"{store.uri}/{key} belongs to run {manifest.run!r}, not {run!r}")
+    return manifest
+
+
+def read_checkpoint(store: Store, run: str, key: str) -> Checkpoint:
+    """The checkpoint whose manifest is at `key`, every digest checked.
+
+    Raises:
+        NotFound: the manifest or a shard is missing.
+        Damaged: one of them is not what was written.
+    """
+    manifest = read_manifest(store, run, key)
+    with ThreadPoolExecutor(PARALLEL_READS, "keepfit-reader") as pool:
+        shards = list(pool.map(lambda shard: _read_shard(store, shard), manifest.shards))
+    arrays = {t.name: _array(store, key, t, shards) for t in manifest.tensors}
+    try:
+        state = decode(manifest.state, arrays.__getitem__)
+    except KeyError as error:
+        raise Damaged(f"{store.uri}/{key} names {error}, which is in none of its shards") from error
+    return Checkpoint(key, manifest, arrays, state)
+
+
+def newest_usable(store: Store, run: str, keys: Iterable[str], *, fit: int) -> Checkpoint | None:
+    """The first of `keys` that verifies and belongs to `fit`; None if that fit has none.
+
+    Each that does not verify is named in the log.
+
+    Raises:
+        NoneLeft: there were some, and none verifies.
+        StorageError: the store itself failed, which says nothing about the checkpoints.
+    """
+    rejected = False
+    for key in keys:
+        try:
+            of_fit = read_manifest(store, run, key).position.fit
+            if of_fit == fit:
+                return read_checkpoint(store, run, key)
+            if of_fit < fit:
+                break
+        except (NotFound, Damaged) as error:
+            rejected = True
+            log.error(events.REJECTED, checkpoint=key, reason=str(error))
+    if not rejected:
+        return None
+    raise NoneLeft(
+        f"run {run!r} in {store.uri} has checkpoints, but none of them can be used; "
+        f"begin again with --fresh, which moves the old run aside, or put back what is missing"
+    )
+
+
+def _read_shard(store: Store, shard: StoredShard) -> Array:
+    data = np.empty(shard.size, np.uint8)
+    store.read_into(shard.key, memoryview(data))
+    if (found := digest([memoryview(data)])) != shard.digest:
+        raise Damaged(f"{store.uri}/{shard.key} has SHA-256 {found}, written was {shard.digest}")
+    return data
+
+
+def _array(store: Store, key: str, tensor: StoredTensor, shards: list[Array]) -> Array:
+    dtype = _DTYPES.get(tensor.dtype)
+    fits = (
+        dtype is not None
+        and tensor.shard < len(shards)
+        and tensor.offset + tensor.size <= shards[tensor.shard].size
+        and tensor.size == prod(tensor.shape) * dtype.itemsize
+    )
+    if not fits or dtype is None:
+        raise Damaged(f"{store.uri}/{key}: the entry of {tensor.name} contradicts its shard")
+    data = shards[tensor.shard][tensor.offset : tensor.offset + tensor.size]
+    if tensor.offset % dtype.itemsize:
+        data = data.copy()
+    return data.view(dtype).reshape(tensor.shape)

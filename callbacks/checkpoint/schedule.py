@@ -1,0 +1,89 @@
+"""When to save: pure policies over a frozen context."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Protocol
+
+from callbacks.errors import ConfigurationError
+
+FIRST_SAVE = 10.0
+"""Seconds until the first save: 15 percent of real spot instances live less than 5 minutes."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A batch boundary, measured against the last save of this attempt, or against its start.
+
+    Attributes:
+        seconds, batches, epochs: passed since then.
+        first: nothing has been saved yet.
+    """
+
+    seconds: float
+    batches: int
+    epochs: int
+    first: bool
+
+
+class Schedule(Protocol):
+    """Decides whether a save is due."""
+
+    def due(self, moment: Moment) -> bool: ...
+
+
+@dataclass(frozen=True)
+class EverySeconds:
+    """By the clock; the first save comes early."""
+
+    seconds: float
+
+    def due(self, moment: Moment) -> bool:
+        return moment.seconds >= (min(FIRST_SAVE, self.seconds) if moment.first else self.seconds)
+
+
+@dataclass(frozen=True)
+class EveryBatches:
+    """By the number of batches trained."""
+
+    batches: int
+
+    def due(self, moment: Moment) -> bool:
+        return moment.batches >= self.batches
+
+
+@dataclass(frozen=True)
+class EveryEpochs:
+    """At the end of every so many epochs."""
+
+    epochs: int
+
+    def due(self, moment: Moment) -> bool:
+        return moment.epochs >= self.epochs
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
+_FORM = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
+
+
+def parse(text: str) -> Schedule:
+    """The schedule that `text` describes: "30s", "5min", "2h", "200 batches", "1 epoch".
+
+    Raises:
+        ConfigurationError: it describes none.
+    """
+    match = _FORM.fullmatch(text)
+    number, unit = (float(match[1]), match[2]) if match else (0.0, "")
+    whole = number.is_integer()
+    if number > 0:
+        if unit in _UNITS:
+            return EverySeconds(number * _UNITS[unit])
+        if unit.removesuffix("es") == "batch" and whole:
+            return EveryBatches(int(number))
+        if unit.removesuffix("s") == "epoch" and whole:
+            return EveryEpochs(int(number))
+    raise ConfigurationError(
+        'save_every takes a time ("30s", "5min"), "200 batches" or "1 epoch". '
+        f"Received: save_every={text!r}"
+    )

@@ -1,0 +1,87 @@
+"""Tensors to safetensors objects, without copying a byte of them.
+
+The format is eight bytes of header length, a JSON header and the tensors' bytes
+(github.com/huggingface/safetensors#format). Any safetensors reader opens these files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from callbacks.checkpoint.snapshot import Tensor
+from callbacks.storage.base import Body
+
+TARGET = 64 << 20
+"""Bytes after which a group's next tensor goes to a new shard. Few objects, yet parallel ones."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A safetensors object ready to be written.
+
+    Attributes:
+        tensors: in order, each with its offset and size in bytes within the object.
+        digest: SHA-256 of the whole object.
+    """
+
+    tensors: Sequence[tuple[Tensor, int, int]]
+    body: Body
+    digest: str
+    size: int
+
+
+def pack(tensors: Iterable[Tensor], target: int = TARGET) -> Iterator[Shard]:
+    """Shards of about `target` bytes; only tensors of one group share a shard.
+
+    Equal tensors in an equal order give equal shards, whatever the process.
+    """
+    for _, group in groupby(sorted(tensors, key=lambda t: t.group), key=lambda t: t.group):
+        batch: list[tuple[Tensor, memoryview]] = []
+        filled = 0
+        for tensor in group:
+            data = tensor.host()
+            if batch and filled + data.nbytes > target:
+                yield _shard(batch)
+                batch, filled = [], 0
+            batch.append((tensor, data))
+            filled += data.nbytes
+        yield _shard(batch)
+
+
+def _shard(batch: Sequence[tuple[Tensor, memoryview]]) -> Shard:
+    table: dict[str, object] = {}
+    offset = 0
+    for tensor, data in batch:
+        end = offset + data.nbytes
+        table[tensor.name] = {
+            "dtype": tensor.dtype,
+            "shape": stored_shape(tensor, data.nbytes),
+            "data_offsets": [offset, end],
+        }
+        offset = end
+    text = json.dumps(table, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    header = len(text).to_bytes(8, "little") + text
+    body = [header, *(data for _, data in batch)]
+    placed, start = [], len(header)
+    for tensor, data in batch:
+        placed.append((tensor, start, data.nbytes))
+        start += data.nbytes
+    return Shard(placed, body, digest(body), start)
+
+
+def stored_shape(tensor: Tensor, size: int) -> tuple[int, ...]:
+    """The tensor's shape, given that its bytes turned out to be `size` many."""
+    return (size,) if tensor.shape is None else tensor.shape
+
+
+def digest(body: Body) -> str:
+    """SHA-256 over the concatenation of the buffers, in hex."""
+    sha = hashlib.sha256()
+    for buffer in body:
+        sha.update(buffer)
+    return sha.hexdigest()

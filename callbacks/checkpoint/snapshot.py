@@ -1,0 +1,100 @@
+"""What is captured of a training, in memory, at one batch boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
+
+Json = Any
+"""What `json` can write: None, bool, int, float, str, lists and string-keyed dicts of these."""
+
+Group = Literal["model", "frozen", "optimizer", "metrics", "state", "data"]
+"""Tensors of one group share shards: groups change at different rates, shards are sent if new."""
+
+
+class Position(BaseModel):
+    """Where a training stands: what has been done, and so what comes next.
+
+    Attributes:
+        fit: the script's `fit` calls before this one.
+        epoch: the epoch under way, from 0.
+        batch: batches done in this epoch.
+        calls: calls of the train function in this epoch; fewer than batches with
+            `steps_per_execution`.
+        step: batches done in the run, over all fits.
+        begun: `on_epoch_begin` has run for this epoch.
+        finished: this fit is over.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fit: NonNegativeInt = 0
+    epoch: NonNegativeInt = 0
+    batch: NonNegativeInt = 0
+    calls: NonNegativeInt = 0
+    step: NonNegativeInt = 0
+    begun: bool = False
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A named array whose memory is shared, not copied.
+
+    Attributes:
+        dtype: as safetensors names it: "F32", "BF16", "I64", …
+        shape: None for bytes whose number is known only when `host` is called.
+        host: gives the bytes, C-contiguous, in host memory; called on the writer's thread.
+    """
+
+    name: str
+    group: Group
+    dtype: str
+    shape: tuple[int, ...] | None
+    host: Callable[[], memoryview]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that resume needs. Immutable, so that training goes on while it is written.
+
+    Attributes:
+        state: plain values; arrays among them stand in `tensors` (see codec.py).
+        logs: append-only files that must be durable before the checkpoint counts.
+    """
+
+    position: Position
+    tensors: Sequence[Tensor]
+    state: Mapping[str, Json]
+    logs: Sequence[str] = field(default=())
+
+
+NUMPY_DTYPES: Mapping[str, str] = {
+    "bool": "BOOL",
+    "uint8": "U8",
+    "int8": "I8",
+    "uint16": "U16",
+    "int16": "I16",
+    "uint32": "U32",
+    "int32": "I32",
+    "uint64": "U64",
+    "int64": "I64",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "float32": "F32",
+    "float64": "F64",
+    "complex64": "C64",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+}
+"""NumPy's (and ml_dtypes') names to those of the safetensors format."""
+
+
+def array_bytes(array: np.ndarray[Any, Any]) -> memoryview:
+    """The array's own memory as bytes; copied only if it is not contiguous."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return memoryview(flat.view(np.uint8)) if flat.size else memoryview(b"")

@@ -1,0 +1,45 @@
+"""The thread that writes snapshots while training goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from callbacks.checkpoint.snapshot import Snapshot
+
+
+class Writer:
+    """Writes one snapshot at a time on a thread of its own.
+
+    Memory is bounded by one snapshot: an offer that comes while another is being written is
+    declined, and the caller offers a newer one at a later batch. `write` handles its own errors;
+    one that escapes it is a bug, and reaches the caller at the next call.
+    """
+
+    def __init__(self, write: Callable[[Snapshot], None]) -> None:
+        self._write = write
+        self._pool = ThreadPoolExecutor(1, "keepfit-writer")
+        self._last: Future[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._last is not None and not self._last.done()
+
+    def offer(self, snapshot: Snapshot) -> bool:
+        """Start to write it, unless another is being written. Returns whether it was taken."""
+        if self.busy:
+            return False
+        self.wait()
+        self._last = self._pool.submit(self._write, snapshot)
+        return True
+
+    def wait(self) -> None:
+        """Until nothing is being written."""
+        if self._last is not None:
+            last, self._last = self._last, None
+            last.result()
+
+    def close(self) -> None:
+        """Finish what is being written and end the thread."""
+        self._pool.shutdown(wait=True)
+        self.wait()

@@ -1,0 +1,46 @@
+"""What can end an attempt, each with its exit code.
+
+They derive from SystemExit: a script's own `except Exception` can't swallow them, its `finally`
+blocks still run, and under plain `python train.py` the exit code is right without a runner.
+The reason has been logged, in one line, before any of them is raised.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+EXIT_UNSAVED: Final = 74
+EXIT_PREEMPTED: Final = 75
+EXIT_FENCED: Final = 76
+EXIT_MISFIT: Final = 78
+
+
+class Leave(SystemExit):
+    """The attempt ends here, on purpose."""
+
+    code: int
+
+
+class Preempted(Leave):
+    """The machine is about to go, or a person asked; what could be saved is saved."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_PREEMPTED)
+
+
+class Fenced(Leave):
+    """A newer attempt owns the run."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_FENCED)
+
+
+class Misfit(Leave):
+    """The configuration, the store or the checkpoint does not fit; a retry would not help."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_MISFIT)
+
+
+class ConfigurationError(ValueError):
+    """A setting that can't be used: its message names the setting, the value and the way out."""

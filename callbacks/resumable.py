@@ -1,0 +1,136 @@
+"""Resumable: the callback that makes a `fit` go on where an earlier attempt stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+from callbacks import session, state
+from callbacks.settings import Settings
+from callbacks.training.fit import Fit
+
+Logs = dict[str, Any]
+
+
+class Resumable(keras.callbacks.Callback):
+    """Saves a training as it goes, and goes on from the exact batch after an interruption.
+
+    It holds the other callbacks, because they have state too: they see every epoch and batch
+    once, however often the process is interrupted.
+
+    Example:
+
+    ```python
+    model.fit(data, epochs=10, callbacks=[Resumable([EarlyStopping(patience=3)])])
+    ```
+
+    Args:
+        callbacks: the callbacks of the training, in the order in which they are to be called.
+        store: where checkpoints are kept, a URI. Default: KEEPFIT_STORE, or `file://./runs`.
+        run: the run's name. Default: KEEPFIT_RUN, or the script's name.
+        save_every: "30s", "5min", "200 batches" or "1 epoch". Default: KEEPFIT_SAVE_EVERY, or
+            "1min", with the first save after 10 seconds.
+        keep: how many checkpoints stay, for when the newest is damaged.
+
+    Raises:
+        ConfigurationError: an argument or variable can't be used.
+    """
+
+    def __init__(
+        self,
+        callbacks: Iterable[keras.callbacks.Callback] = (),
+        *,
+        store: str | None = None,
+        run: str | None = None,
+        save_every: str | None = None,
+        keep: int = 3,
+    ) -> None:
+        super().__init__()
+        self.callbacks = list(callbacks)
+        self.settings = Settings.resolve(store=store, run=run, save_every=save_every, keep=keep)
+        self._fit: Fit | None = None
+        state.warn_of_unknown(self.callbacks)
+
+    def set_params(self, params: Any) -> None:
+        super().set_params(params)
+        self._call("set_params", params)
+
+    def set_model(self, model: Any) -> None:
+        super().set_model(model)
+        self._call("set_model", model)
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        here = session.current()
+        self._fit = Fit(self.model, self.callbacks, here, here.run(self.settings))
+        self._fit.begin(self.params["epochs"], lambda: self._call("on_train_begin", logs))
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        fit = self._under_way()
+        fit.epoch_begins(epoch)
+        if not fit.muted:
+            self._call("on_epoch_begin", epoch, logs)
+        fit.epoch_has_begun()
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        if not self._under_way().muted:
+            for callback in self.callbacks:
+                callback.on_train_batch_begin(batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        fit = self._under_way()
+        if not fit.muted:
+            for callback in self.callbacks:
+                callback.on_train_batch_end(batch, logs)
+        fit.batch_ends(batch, logs or {})
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self._call("on_epoch_end", epoch, logs)
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        fit, self._fit = self._under_way(), None
+        if not fit.over:
+            self._call("on_train_end", logs)
+        fit.end(logs or {})
+
+    # Validation within fit, and evaluate or predict on their own.
+
+    def on_test_begin(self, logs: Logs | None = None) -> None:
+        if self._fit:
+            self._fit.validation_begins()
+        self._call("on_test_begin", logs)
+
+    def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        self._call("on_test_batch_begin", batch, logs)
+
+    def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        self._call("on_test_batch_end", batch, logs)
+        if self._fit:
+            self._fit.validation_batch_ends()
+
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        if self._fit:
+            self._fit.validation_ends()
+        self._call("on_test_end", logs)
+
+    def on_predict_begin(self, logs: Logs | None = None) -> None:
+        self._call("on_predict_begin", logs)
+
+    def on_predict_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        self._call("on_predict_batch_begin", batch, logs)
+
+    def on_predict_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        self._call("on_predict_batch_end", batch, logs)
+
+    def on_predict_end(self, logs: Logs | None = None) -> None:
+        self._call("on_predict_end", logs)
+
+    def _call(self, hook: str, *args: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, hook)(*args)
+
+    def _under_way(self) -> Fit:
+        if self._fit is None:
+            raise RuntimeError("Resumable is for model.fit: a training hook was called outside it")
+        return self._fit

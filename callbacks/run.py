@@ -1,0 +1,211 @@
+"""A run as this process works on it: the claim, the writer's thread, and when to save."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import keras
+import structlog
+import tensorflow as tf
+
+from callbacks import events
+from callbacks.checkpoint import schedule
+from callbacks.checkpoint.attempt import Attempt, Superseded, claim, set_aside
+from callbacks.checkpoint.reader import Checkpoint, NoneLeft, newest_usable
+from callbacks.checkpoint.retention import KeepNewest
+from callbacks.checkpoint.schedule import Moment, Schedule
+from callbacks.checkpoint.snapshot import Position, Snapshot
+from callbacks.checkpoint.writer import Writer
+from callbacks.errors import Fenced, Misfit
+from callbacks.settings import Settings
+from callbacks.storage import open_store
+from callbacks.storage.base import Conflict, StorageError, Store
+
+log = structlog.get_logger("keepfit")
+
+
+class Run:
+    """One training from start to end, of which this process is the newest attempt.
+
+    Snapshots are written on the writer's thread, which alone uses the attempt while it is busy.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        attempt: Attempt,
+        when: Schedule,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._attempt = attempt
+        self._schedule = when
+        self._clock = clock
+        self._writer = Writer(self._write)
+        self._fits = 0
+        self._saves = 0
+        self._offers = 0
+        self._fenced_by: str | None = None
+        self._failed: str | None = None
+        self._since = (clock(), Position())
+        self.step = 0
+        self.unsaved = False
+
+    @classmethod
+    def claim(cls, settings: Settings) -> Run:
+        """Take over the run that `settings` name, or begin it.
+
+        Raises:
+            Misfit: the store can't be used, or nothing in it can be resumed; the log says why.
+        """
+        store = open_store(settings.store)
+        versions = {
+            "keepfit": version("keepfit"),
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+        }
+        try:
+            if settings.fresh and (aside := set_aside(store, settings.run, datetime.now(UTC))):
+                log.info(events.STARTED_AFRESH, run=settings.run, moved_to=aside)
+            attempt = claim(
+                store, settings.run, retention=KeepNewest(settings.keep), versions=versions
+            )
+        except (NoneLeft, StorageError, Conflict) as error:
+            log.error(events.MISFIT, reason=str(error))
+            raise Misfit from error
+        log.info(events.CLAIMED, run=settings.run, store=store.uri, attempt=attempt.number)
+        return cls(store, attempt, schedule.parse(settings.save_every))
+
+    def begin_fit(self) -> tuple[int, Checkpoint | None]:
+        """The index of the `fit` that begins, and what it goes on from.
+
+        Raises:
+            Misfit: it has been saved before, and nothing of that can be used.
+        """
+        fit, self._fits = self._fits, self._fits + 1
+        head = self._attempt.head
+        keys = (head.finished[fit],) if fit in head.finished else head.checkpoints
+        try:
+            checkpoint = newest_usable(self._store, head.run, keys, fit=fit)
+        except (NoneLeft, StorageError) as error:
+            log.error(events.MISFIT, reason=str(error))
+            raise Misfit from error
+        if checkpoint:
+            self._attempt.resume_from(checkpoint.key, checkpoint.manifest)
+            self.step = checkpoint.manifest.position.step
+        self._mark(checkpoint.manifest.position if checkpoint else Position(step=self.step))
+        return fit, checkpoint
+
+    def origin(self, fit: int, sizes: Mapping[str, int]) -> Mapping[str, int]:
+        """How long the append-only logs were when this fit first began, in any attempt.
+
+        Args:
+            sizes: how long they are now, by path.
+        """
+        recorded = self._attempt.head.origin
+        new = {f"{fit}:{path}": size for path, size in sizes.items()}
+        if missing := {name: size for name, size in new.items() if name not in recorded and size}:
+            self._attempt.record_origin({**recorded, **missing})
+        return {path: recorded.get(f"{fit}:{path}", size) for path, size in sizes.items()}
+
+    def due(self, epoch: int, step: int) -> bool:
+        """Whether the schedule asks for a save at this batch boundary, and the writer is free."""
+        then, position = self._since
+        moment = Moment(
+            seconds=self._clock() - then,
+            batches=step - position.step,
+            epochs=epoch - position.epoch,
+            first=self._offers == 0,
+        )
+        return self._schedule.due(moment) and not self._writer.busy
+
+    def offer(self, snapshot: Snapshot) -> None:
+        """Have it written while training goes on."""
+        if self._writer.offer(snapshot):
+            self._offers += 1
+            self._mark(snapshot.position)
+
+    def save(self, snapshot: Snapshot) -> bool:
+        """Write it now. Returns whether it is safe.
+
+        Raises:
+            Fenced: a newer attempt owns the run.
+        """
+        self._writer.wait()
+        self._failed = None
+        self.offer(snapshot)
+        self._writer.wait()
+        self.check()
+        return self._failed is None
+
+    def finish_fit(self, snapshot: Snapshot) -> None:
+        """Save the final state of a fit; where that fails, the runner's exit code will say so."""
+        self.step = snapshot.position.step
+        if self.save(snapshot):
+            log.info(events.FINISHED, run=self._attempt.head.run, step=self.step)
+            return
+        self.unsaved = True
+        log.error(events.FINAL_UNSAVED, run=self._attempt.head.run, reason=self._failed)
+
+    def check(self) -> None:
+        """Raises Fenced if the writer found that a newer attempt owns the run."""
+        if self._fenced_by:
+            log.error(
+                events.FENCED,
+                run=self._attempt.head.run,
+                attempt=self._attempt.number,
+                reason=f"{self._fenced_by}; this attempt stops and has changed nothing of it",
+            )
+            raise Fenced
+
+    def close(self) -> None:
+        """Finish what is being written."""
+        self._writer.close()
+
+    def _mark(self, position: Position) -> None:
+        self._since = (self._clock(), position)
+
+    def _write(self, snapshot: Snapshot) -> None:
+        """On the writer's thread."""
+        started = self._clock()
+        try:
+            for path in snapshot.logs:
+                _make_durable(path)
+            manifest = self._attempt.commit(snapshot)
+        except Superseded as error:
+            self._fenced_by = str(error)
+            return
+        except (StorageError, OSError) as error:
+            self._failed = str(error)
+            log.error(events.SAVE_FAILED, step=snapshot.position.step, reason=str(error))
+            return
+        self._saves += 1
+        log.info(
+            events.SAVED,
+            epoch=snapshot.position.epoch + 1,
+            batch=snapshot.position.batch,
+            step=snapshot.position.step,
+            mib=round(sum(shard.size for shard in manifest.shards) / 2**20, 1),
+            seconds=round(self._clock() - started, 3),
+        )
+        if self._saves == 1:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        try:
+            self._attempt.sweep()
+        except StorageError as error:
+            log.warning(events.PRUNE_FAILED, reason=str(error))
+
+
+def _make_durable(path: str) -> None:
+    if os.path.exists(path):
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

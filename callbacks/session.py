@@ -1,0 +1,103 @@
+"""What the parts of keepfit share within one process: the notice, and the runs it works on.
+
+The runner makes a session around the script; under plain `python train.py` the first Resumable
+makes one, which ends with the process.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from callbacks.run import Run
+from callbacks.settings import Settings
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A warning that this process has to go.
+
+    Attributes:
+        source: what it came from, as people know it: "SIGTERM".
+    """
+
+    source: str
+
+
+class Session:
+    """One process at work. The signal handlers write the notice, the training thread reads it."""
+
+    def __init__(self) -> None:
+        self._runs: dict[tuple[str, str], Run] = {}
+        self._notice: Notice | None = None
+        self._training = 0
+
+    @property
+    def notice(self) -> Notice | None:
+        return self._notice
+
+    def give_notice(self, notice: Notice) -> None:
+        """Latch the first notice. Does nothing else, so that a signal handler may call it."""
+        if self._notice is None:
+            self._notice = notice
+
+    @property
+    def training(self) -> bool:
+        """Whether a `fit` is under way that will act on a notice."""
+        return self._training > 0
+
+    @property
+    def used(self) -> bool:
+        """Whether the script has used a Resumable at all."""
+        return bool(self._runs)
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether the final state of some run could not be saved."""
+        return any(run.unsaved for run in self._runs.values())
+
+    def run(self, settings: Settings) -> Run:
+        """The run that `settings` name, claimed for this process at first use."""
+        key = (settings.store, settings.run)
+        if key not in self._runs:
+            self._runs[key] = Run.claim(settings)
+        return self._runs[key]
+
+    def enter_training(self) -> None:
+        self._training += 1
+
+    def leave_training(self) -> None:
+        self._training -= 1
+
+    def close(self) -> None:
+        """Finish what is being saved."""
+        for run in self._runs.values():
+            run.close()
+
+
+_current: ContextVar[Session | None] = ContextVar("keepfit_session", default=None)
+
+
+def current() -> Session:
+    """The session of this process; made, and closed at exit, where no runner has made one."""
+    session = _current.get()
+    if session is None:
+        session = Session()
+        atexit.register(session.close)
+        _current.set(session)
+    return session
+
+
+@contextmanager
+def opened() -> Iterator[Session]:
+    """A new session, current until the block ends."""
+    session = Session()
+    token = _current.set(session)
+    try:
+        yield session
+    finally:
+        _current.reset(token)
+        session.close()

@@ -1,0 +1,75 @@
+"""What a user decides: arguments first, then KEEPFIT_* variables, then defaults."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from callbacks.checkpoint import schedule
+from callbacks.errors import ConfigurationError
+from callbacks.storage import open_store
+
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,127}")
+
+
+def script_name() -> str:
+    """The default name of a run: the script's, without its folder and ending."""
+    return re.sub(r"[^A-Za-z0-9._=+-]", "-", Path(sys.argv[0]).stem).lstrip("._=+-") or "run"
+
+
+class Settings(BaseSettings):
+    """Where a run is kept, its name, and when to save.
+
+    Raises:
+        ConfigurationError: by `resolve`, with one line that says what is wrong.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="KEEPFIT_", frozen=True, extra="ignore")
+
+    store: str = "file://./runs"
+    run: str = Field(default_factory=script_name)
+    save_every: str = "1min"
+    keep: int = Field(default=3, ge=1)
+    fresh: bool = False
+
+    @classmethod
+    def resolve(cls, **given: Any) -> Settings:
+        """The settings in force; what is None was not given."""
+        try:
+            return cls(**{name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            first = error.errors()[0]
+            cause = first.get("ctx", {}).get("error")
+            if isinstance(cause, ConfigurationError):
+                raise cause from None
+            name = first["loc"][0] if first["loc"] else "settings"
+            raise ConfigurationError(
+                f"{name}: {first['msg']}. Received: {name}={first['input']!r}"
+            ) from None
+
+    @field_validator("store")
+    @classmethod
+    def _store_opens(cls, value: str) -> str:
+        open_store(value)
+        return value
+
+    @field_validator("run")
+    @classmethod
+    def _run_is_a_name(cls, value: str) -> str:
+        if not _RUN_NAME.fullmatch(value):
+            raise ConfigurationError(
+                "a run's name has up to 128 letters, digits and . _ = + -, "
+                f"begins with a letter or digit, and has no slash. Received: run={value!r}"
+            )
+        return value
+
+    @field_validator("save_every")
+    @classmethod
+    def _save_every_parses(cls, value: str) -> str:
+        schedule.parse(value)
+        return value

@@ -1,0 +1,149 @@
+"""A directory as a Store.
+
+An object is written to a temporary name, synced, and renamed into place under a lock, then the
+directory is synced: after any crash a key is absent or whole, and what was committed stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from callbacks.storage.base import (
+    AlreadyExists,
+    Body,
+    Conflict,
+    Damaged,
+    Entry,
+    NotFound,
+    StorageError,
+    Version,
+)
+from callbacks.storage.files import Files
+
+LOCK = ".lock"
+TEMPORARY = ".tmp"
+
+
+class LocalStore:
+    """Keeps objects as files below `root`, which is created with the first object."""
+
+    def __init__(self, root: Path, files: Files | None = None) -> None:
+        self._root = root.absolute()
+        self._files = files or Files()
+
+    @property
+    def uri(self) -> str:
+        return f"file://{self._root}"
+
+    def put(self, key: str, body: Body) -> None:
+        path = self._path(key)
+        with self._reporting("write", key):
+            if path.exists():
+                raise AlreadyExists(f"{self.uri}/{key} exists already")
+            with self._prepared(path, body) as temporary, self._locked():
+                if path.exists():
+                    raise AlreadyExists(f"{self.uri}/{key} exists already")
+                self._place(temporary, path)
+
+    def swap(self, key: str, body: bytes, *, expected: Version | None) -> Version:
+        path = self._path(key)
+        with self._reporting("swap", key):
+            with self._prepared(path, [body]) as temporary, self._locked():
+                found = _version(path.read_bytes()) if path.exists() else None
+                if found != expected:
+                    raise Conflict(f"{self.uri}/{key} was changed by another writer")
+                self._place(temporary, path)
+        return _version(body)
+
+    def load(self, key: str) -> tuple[bytes, Version]:
+        with self._reporting("read", key):
+            content = self._path(key).read_bytes()
+        return content, _version(content)
+
+    def read_into(self, key: str, into: memoryview) -> None:
+        with self._reporting("read", key), open(self._path(key), "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != into.nbytes:
+                raise Damaged(f"{self.uri}/{key} has {size} bytes instead of {into.nbytes}")
+            done = 0
+            while done < size:
+                done += (got := file.readinto(into[done:]) or 0)
+                if not got:
+                    raise Damaged(f"{self.uri}/{key} ended after {done} of {size} bytes")
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        folder = self._path(prefix) if prefix.endswith("/") else self._path(prefix).parent
+        with self._reporting("list", prefix):
+            found = [
+                Entry(path.relative_to(self._root).as_posix(), path.stat().st_size)
+                for path in folder.rglob("*")
+                if path.is_file() and not path.name.startswith(".")
+            ]
+        yield from sorted((e for e in found if e.key.startswith(prefix)), key=lambda e: e.key)
+
+    def delete(self, key: str) -> None:
+        with self._reporting("delete", key):
+            self._files.remove(self._path(key))
+
+    def move(self, source: str, target: str) -> None:
+        old, new = self._path(source), self._path(target)
+        with self._reporting("move", source), self._locked():
+            if new.exists():
+                raise AlreadyExists(f"{self.uri}/{target} exists already")
+            self._files.rename(old, new)
+            self._files.sync(new.parent)
+
+    def clear_unfinished(self, prefix: str) -> None:
+        with self._reporting("clear", prefix):
+            for path in self._path(prefix).rglob(f".*{TEMPORARY}"):
+                self._files.remove(path)
+
+    def _path(self, key: str) -> Path:
+        return self._root / key
+
+    @contextmanager
+    def _prepared(self, path: Path, body: Body) -> Iterator[Path]:
+        """A synced file beside `path` that holds `body`; gone afterwards unless it was placed."""
+        self._make_folders(path.parent)
+        temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}"
+        try:
+            self._files.write(temporary, body)
+            self._files.sync(temporary)
+            yield temporary
+        finally:
+            self._files.remove(temporary)
+
+    def _place(self, temporary: Path, path: Path) -> None:
+        self._files.rename(temporary, path)
+        self._files.sync(path.parent)
+
+    def _make_folders(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        self._make_folders(folder.parent)
+        self._files.make_folder(folder)
+        self._files.sync(folder.parent)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._files.locked(self._root / LOCK):
+            yield
+
+    @contextmanager
+    def _reporting(self, action: str, key: str) -> Iterator[None]:
+        """Turn the system's errors into the store's, naming what was attempted."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise NotFound(f"{self.uri}/{key} does not exist") from error
+        except OSError as error:
+            raise StorageError(f"could not {action} {self.uri}/{key}: {error.strerror}") from error
+
+
+def _version(content: bytes) -> Version:
+    return Version(hashlib.sha256(content).hexdigest())

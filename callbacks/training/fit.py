@@ -1,0 +1,291 @@
+"""One `fit` under way: where it stands, when it is saved, and how it gets to where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import keras
+import structlog
+
+from callbacks import events, state
+from callbacks.checkpoint.reader import Checkpoint
+from callbacks.checkpoint.snapshot import Position, Snapshot
+from callbacks.errors import Misfit, Preempted
+from callbacks.run import Run
+from callbacks.session import Session
+from callbacks.training import internals, randomness, step_function
+from callbacks.training.data import BASE, NO_DATA, DataChanged, DataTracker
+from callbacks.training.recorder import ModelChanged, Recorder, with_data
+from callbacks.training.step_function import Logs
+
+log = structlog.get_logger("keepfit")
+
+
+class Fit:
+    """Follows `fit` from hook to hook.
+
+    A resumed fit starts with the interrupted epoch. What was done of it is skipped: the train
+    function returns at once and `muted` is true, so that the held callbacks don't see it twice.
+
+    A save is possible at three kinds of moments: after a batch; before an epoch, where it is
+    completed by the first call of the train function, which brings the new iterator; and during
+    validation, where it stands for the end of the epoch's training.
+
+    Attributes:
+        muted: the held callbacks have seen this part of the training in an earlier attempt.
+        over: the whole fit has been done by an earlier attempt.
+    """
+
+    def __init__(
+        self, model: keras.Model, callbacks: Sequence[Any], session: Session, run: Run
+    ) -> None:
+        self.muted = False
+        self._model = model
+        self._callbacks = callbacks
+        self._session = session
+        self._run = run
+        self._recorder = Recorder(model, callbacks)
+        self._data = DataTracker()
+        self._index, self._resume = run.begin_fit()
+        self.over = self._resume is not None and self._resume.manifest.position.finished
+        self._epoch = self._batch = self._calls = 0
+        self._begun = False
+        self._step = run.step
+        self._logs: Logs = {}
+        self._skip = 0
+        self._unread: Checkpoint | None = None
+        self._random_state: dict[str, Any] = {}
+        self._stopping = False
+        self._before_epoch: Snapshot | None = None
+        self._before_validation: Snapshot | None = None
+
+    def begin(self, epochs: int, begin_callbacks: Callable[[], None]) -> None:
+        """At `on_train_begin`; `begin_callbacks` calls the held callbacks' own.
+
+        Args:
+            epochs: the argument of `fit`.
+
+        Raises:
+            Misfit: the checkpoint does not fit the model; the log says what differs.
+        """
+        if self._resume:
+            self._fit_model_to(self._resume)
+        if self._resume and self.over:
+            internals.set_initial_epoch(self._model, epochs)
+            self._report_over(self._resume.manifest.position, epochs)
+            return
+        if self._resume:
+            internals.set_initial_epoch(self._model, self._resume.manifest.position.epoch)
+        self._begin_callbacks(begin_callbacks)
+        step_function.install(self._model, self._before_step, self._after_step)
+        self._session.enter_training()
+
+    def epoch_begins(self, epoch: int) -> None:
+        """At `on_epoch_begin`, before the held callbacks'."""
+        internals.set_initial_epoch(self._model, None)
+        if not step_function.is_installed(self._model):
+            step_function.install(self._model, self._before_step, self._after_step)
+        if self._resume:
+            checkpoint, self._resume = self._resume, None
+            self._restore(checkpoint)
+            return
+        self._epoch, self._batch, self._calls, self._begun = epoch, 0, 0, False
+        self._recorder.expect_new_variables()
+        self._run.check()
+        if self._session.notice or self._run.due(self._epoch, self._step):
+            self._before_epoch = self._record()
+
+    def epoch_has_begun(self) -> None:
+        """At `on_epoch_begin`, after the held callbacks'."""
+        self._begun = True
+
+    def batch_ends(self, batch: int, logs: Logs) -> None:
+        """At `on_train_batch_end`, after the held callbacks'."""
+        done = batch + 1 - self._batch
+        self._batch = batch + 1
+        if self.muted:
+            if not self._skip:
+                self._go_on()
+            return
+        self._step += done
+        self._calls += 1
+        self._logs = logs
+        self._run.check()
+        if self._calls == 1:
+            self._recorder.prepare()
+        if self._session.notice:
+            self._leave(self._record())
+        if self._run.due(self._epoch, self._step):
+            self._run.offer(with_data(self._record(), self._data.position()))
+
+    def validation_begins(self) -> None:
+        """At `on_test_begin`, before the held callbacks', and before the metrics are reset."""
+        self._before_validation = self._record()
+
+    def validation_batch_ends(self) -> None:
+        """At `on_test_batch_end`."""
+        self._run.check()
+        if self._before_validation is None:
+            return
+        if self._session.notice:
+            self._leave(self._before_validation)
+        if self._run.due(self._epoch, self._step):
+            self._run.offer(with_data(self._before_validation, self._data.position()))
+            self._before_validation = None
+
+    def validation_ends(self) -> None:
+        """At `on_test_end`."""
+        self._before_validation = None
+
+    def end(self, logs: Logs) -> None:
+        """At `on_train_end`, after the held callbacks'."""
+        if self._resume and self.over:
+            internals.set_initial_epoch(self._model, None)
+            self._recorder.restore(self._resume)
+            randomness.restore(self._resume.state["randomness"])
+            return
+        step_function.uninstall(self._model)
+        self._session.leave_training()
+        self._recorder.expect_new_variables()
+        self._logs = logs
+        final = self._record(finished=True)
+        self._run.finish_fit(with_data(final, NO_DATA))
+        if self._session.notice:
+            self._report_preempted(saved=True)
+            raise Preempted
+
+    def _before_step(self, iterator: Any) -> Logs | None:
+        if self._data.meet(iterator):
+            self._recorder.see_batches_of(self._data.element_spec)
+        if self._unread:
+            checkpoint, self._unread = self._unread, None
+            self._restore_data(checkpoint)
+        if self._before_epoch:
+            snapshot, self._before_epoch = self._before_epoch, None
+            if self._session.notice:
+                self._leave(snapshot)
+            self._run.offer(with_data(snapshot, self._data.position()))
+        if self._skip:
+            self._skip -= 1
+            return dict(self._logs)
+        return None
+
+    def _after_step(self) -> None:
+        self._data.advance()
+
+    def _record(self, *, finished: bool = False) -> Snapshot:
+        position = Position(
+            fit=self._index,
+            epoch=self._epoch,
+            batch=self._batch,
+            calls=self._calls,
+            step=self._step,
+            begun=self._begun,
+            finished=finished,
+        )
+        return self._recorder.record(position, self._logs)
+
+    def _leave(self, snapshot: Snapshot) -> None:
+        saved = self._run.save(with_data(snapshot, self._data.position(at_any_cost=True)))
+        self._report_preempted(saved=saved)
+        raise Preempted
+
+    def _fit_model_to(self, checkpoint: Checkpoint) -> None:
+        try:
+            self._recorder.fit_to(checkpoint)
+        except ModelChanged as error:
+            log.error(
+                events.MISFIT,
+                checkpoint=checkpoint.key,
+                reason=f"the model's variables differ from the checkpoint's:\n{error}",
+                fix="undo the change, or begin a new run with --run NAME or --fresh",
+            )
+            raise Misfit from None
+
+    def _begin_callbacks(self, begin_callbacks: Callable[[], None]) -> None:
+        """Their `on_train_begin` opens logs, which must go on from where the checkpoint is."""
+        with ExitStack() as stack:
+            if self._resume:
+                saved = self._resume.state["callbacks"]
+                for callback, adapter, known in state.assign(self._callbacks, saved):
+                    stack.enter_context(adapter.beginning(callback, known))
+            else:
+                sizes = {path: state.file_size(path) for path in state.log_files(self._callbacks)}
+                for path, size in self._run.origin(self._index, sizes).items():
+                    state.cut(path, size)
+            begin_callbacks()
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """At the first epoch's beginning: Keras has reset the callbacks and the metrics by now."""
+        position = checkpoint.manifest.position
+        self._recorder.restore(checkpoint)
+        self._epoch, self._batch, self._calls = position.epoch, 0, position.calls
+        self._step, self._begun = position.step, position.begun
+        self._logs = checkpoint.state["logs"]
+        self._unread = checkpoint
+        self._skip = position.calls
+        self._random_state = checkpoint.state["randomness"]
+        self._stopping = checkpoint.state["stop_training"]
+        self.muted = position.begun
+        log.info(
+            events.RESUMED,
+            epoch=position.epoch + 1,
+            batch=position.batch,
+            step=position.step,
+            checkpoint=checkpoint.key,
+        )
+        if not position.begun:
+            randomness.restore(self._random_state)
+
+    def _restore_data(self, checkpoint: Checkpoint) -> None:
+        base = checkpoint.arrays.get(BASE)
+        try:
+            self._data.restore(
+                None if base is None else base.tobytes(),
+                checkpoint.state["data"]["count"],
+                self._model.steps_per_execution,
+            )
+        except DataChanged as error:
+            log.error(
+                events.MISFIT,
+                checkpoint=checkpoint.key,
+                reason=f"the input data is not that of the checkpoint: {error}",
+                fix="undo the change, or begin a new run with --run NAME or --fresh",
+            )
+            raise Misfit from None
+
+    def _go_on(self) -> None:
+        """The last skipped batch has gone by; from here on everything is new."""
+        self.muted = False
+        randomness.restore(self._random_state)
+        self._model.stop_training = self._stopping
+
+    def _report_over(self, position: Position, epochs: int) -> None:
+        log.info(
+            events.ALREADY_FINISHED,
+            fit=position.fit + 1,
+            epochs=position.epoch + 1,
+            step=position.step,
+            fix="to train anew, use --fresh or another --run NAME",
+        )
+        if position.epoch + 1 < epochs and not self._stopped_early():
+            log.warning(
+                events.MORE_EPOCHS,
+                reason=f"fit asks for {epochs} epochs, the finished run has {position.epoch + 1}",
+                fix="a finished run is not continued; use --fresh or another --run NAME",
+            )
+
+    def _stopped_early(self) -> bool:
+        assert self._resume is not None
+        return bool(self._resume.state["stop_training"])
+
+    def _report_preempted(self, *, saved: bool) -> None:
+        notice = self._session.notice
+        log.info(
+            events.PREEMPTED,
+            source=notice.source if notice else None,
+            step=self._step,
+            saved=saved,
+        )

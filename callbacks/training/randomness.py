@@ -1,0 +1,38 @@
+"""The process's random state: Python's, NumPy's, TensorFlow's and Keras'."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from callbacks.training import internals
+
+
+def capture() -> dict[str, Any]:
+    """The state of every generator of the process, as plain values and arrays.
+
+    Layers' own seed generators are among the model's variables. The kernels of stateful random
+    ops inside a graph keep a state that TensorFlow gives no access to; Keras uses none.
+    """
+    seed = internals.global_seed_variable()
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(legacy=False),
+        "tensorflow": np.array(tf.random.get_global_generator().state),
+        "eager_seeds": internals.eager_seed_state(),
+        "keras": None if seed is None else np.array(seed),
+    }
+
+
+def restore(state: dict[str, Any]) -> None:
+    """Put all of them back to what `capture` saw."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    tf.random.get_global_generator().state.assign(state["tensorflow"])
+    if state["eager_seeds"] is not None:
+        internals.set_eager_seed_state(state["eager_seeds"])
+    if state["keras"] is not None:
+        internals.make_global_seed_variable().assign(state["keras"])

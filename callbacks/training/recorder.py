@@ -1,0 +1,118 @@
+"""One training as a whole: recorded into a snapshot, and restored from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import keras
+import structlog
+
+from callbacks import events, state
+from callbacks.checkpoint.codec import Array, encode
+from callbacks.checkpoint.reader import Checkpoint
+from callbacks.checkpoint.snapshot import NUMPY_DTYPES, Position, Snapshot, Tensor, array_bytes
+from callbacks.training import randomness, specs, variables
+from callbacks.training.data import DataPosition
+
+log = structlog.get_logger("keepfit")
+
+
+class ModelChanged(Exception):
+    """The model's variables are not those of the checkpoint; the message lists which."""
+
+
+class Recorder:
+    """Records and restores a model together with the callbacks of its training."""
+
+    def __init__(self, model: keras.Model, callbacks: Sequence[Any]) -> None:
+        self._model = model
+        self._callbacks = callbacks
+        self._capture: variables.Capture | None = None
+        self._stale = True
+        self._element_spec: Any = None
+
+    def expect_new_variables(self) -> None:
+        """Look for them again at the next record: layers or an optimizer may have been built."""
+        self._stale = True
+
+    def see_batches_of(self, element_spec: Any) -> None:
+        """Remember what a batch looks like, so that resume can build the model."""
+        try:
+            self._element_spec = specs.to_plain(element_spec)
+        except TypeError as error:
+            log.warning(events.BATCH_UNKNOWN, reason=str(error), fix="build the model before fit")
+
+    def prepare(self) -> variables.Capture:
+        """Trace what a record reads, ahead of the first one."""
+        if self._stale or self._capture is None:
+            found = variables.find(self._model)
+            if self._capture is None or not self._capture.reads(found):
+                self._capture = variables.Capture(found)
+            self._stale = False
+        return self._capture
+
+    def record(self, position: Position, logs: Mapping[str, Any]) -> Snapshot:
+        """All of the training but the position in the data, which `with_data` adds."""
+        capture = self.prepare()
+        plain = {
+            "callbacks": state.capture(self._callbacks),
+            "history": state.capture([self._model.history])[0]["state"],
+            "logs": dict(logs),
+            "randomness": randomness.capture(),
+            "element_spec": self._element_spec,
+            "stop_training": bool(self._model.stop_training),
+        }
+        arrays: dict[str, Array] = {}
+        encoded = encode(plain, "state", arrays)
+        tensors = [*capture(), *(_tensor(name, a) for name, a in arrays.items())]
+        return Snapshot(position, tensors, encoded, state.log_files(self._callbacks))
+
+    def fit_to(self, checkpoint: Checkpoint) -> None:
+        """Build what training would build, and compare it with the checkpoint.
+
+        Raises:
+            ModelChanged: they differ.
+        """
+        saved = [
+            variables.Spec(t.name, t.dtype, t.shape)
+            for t in checkpoint.manifest.tensors
+            if not t.name.startswith(("state/", "data/"))
+        ]
+        if variables.differences(saved, self._specs()):
+            if spec := checkpoint.state["element_spec"]:
+                variables.build(self._model, specs.from_plain(spec))
+            if lines := variables.differences(saved, self._specs()):
+                raise ModelChanged("\n".join(lines))
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Put back the variables, the callbacks' state and the history, not the random state."""
+        self.expect_new_variables()
+        self._element_spec = checkpoint.state["element_spec"]
+        variables.assign(variables.find(self._model), checkpoint.arrays)
+        for callback, adapter, saved in state.assign(
+            self._callbacks, checkpoint.state["callbacks"]
+        ):
+            adapter.set(callback, saved)
+        history = checkpoint.state["history"]
+        self._model.history.history = history["history"]
+        self._model.history.epoch = history["epoch"]
+
+    def _specs(self) -> list[variables.Spec]:
+        return [named.spec for named in variables.find(self._model)]
+
+
+def with_data(snapshot: Snapshot, data: DataPosition) -> Snapshot:
+    """The snapshot, complete with the position in the data."""
+    return replace(
+        snapshot,
+        tensors=[*snapshot.tensors, *data.tensors()],
+        state={**snapshot.state, "data": {"count": data.count}},
+    )
+
+
+def _tensor(name: str, array: Array) -> Tensor:
+    return Tensor(
+        name, "state", NUMPY_DTYPES[array.dtype.name], array.shape, lambda: array_bytes(array)
+    )

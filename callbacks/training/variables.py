@@ -1,0 +1,178 @@
+"""A training's variables: found, captured without copying, compared and put back."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from callbacks.checkpoint.codec import Array
+from callbacks.checkpoint.snapshot import NUMPY_DTYPES, Group, Tensor, array_bytes
+
+_GENERATED = re.compile(r"_\d+(?=/|_|$)")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What must agree between a checkpoint's tensor and a model's variable."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype}{list(self.shape)}"
+
+
+@dataclass(frozen=True)
+class Named:
+    """A variable under the name that it has in checkpoints."""
+
+    spec: Spec
+    group: Group
+    variable: Any
+
+
+def find(model: keras.Model) -> list[Named]:
+    """Every variable that training changes, in an order that is the same in every process.
+
+    Names are made of Keras' paths without the numbers that Keras generates (`dense_1`), which
+    differ between processes; equal names are told apart by their order.
+    """
+    seen: set[int] = set()
+    count: Counter[str] = Counter()
+    found = []
+    for group, variable in _walk(model):
+        if id(variable) in seen:
+            continue
+        seen.add(id(variable))
+        path = getattr(variable, "path", None) or variable.name.removesuffix(":0")
+        name = f"{'model' if group == 'frozen' else group}/{_GENERATED.sub('', path)}"
+        count[name] += 1
+        if count[name] > 1:
+            name = f"{name}~{count[name]}"
+        dtype = NUMPY_DTYPES[tf.as_dtype(variable.dtype).name]
+        found.append(Named(Spec(name, dtype, tuple(variable.shape)), group, variable))
+    return found
+
+
+def _walk(model: keras.Model) -> Iterator[tuple[Group, Any]]:
+    for variable in model.variables:
+        yield ("model" if variable.trainable else "frozen"), variable
+    own = list(vars(model).values())
+    for optimizer in (model.optimizer, *own):
+        if isinstance(optimizer, keras.optimizers.Optimizer):
+            for variable in optimizer.variables:
+                yield "optimizer", variable
+    for variable in model.metrics_variables:
+        yield "metrics", variable
+    for variable in own:
+        if isinstance(variable, tf.Variable):
+            yield "model", variable
+
+
+class Capture:
+    """Reads all variables in one graph call.
+
+    TensorFlow lends the reader each variable's own buffer and copies it when training next writes
+    to it, so this costs microseconds a variable and no memory until then.
+    """
+
+    def __init__(self, variables: Sequence[Named]) -> None:
+        self._variables = variables
+        values = [getattr(named.variable, "value", named.variable) for named in variables]
+
+        def read() -> list[tf.Tensor]:
+            return [_buffer(value) for value in values]
+
+        self._read: Callable[[], list[tf.Tensor]] = tf.function(read, autograph=False)
+        self._read()
+
+    def reads(self, variables: Sequence[Named]) -> bool:
+        """Whether these are the variables that it reads, in this order."""
+        mine = [(n.spec, id(n.variable)) for n in self._variables]
+        return mine == [(n.spec, id(n.variable)) for n in variables]
+
+    def __call__(self) -> list[Tensor]:
+        return [
+            Tensor(n.spec.name, n.group, n.spec.dtype, n.spec.shape, _Host(value))
+            for n, value in zip(self._variables, self._read(), strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class _Host:
+    """A captured value's bytes, when the writer asks for them."""
+
+    value: tf.Tensor
+
+    def __call__(self) -> memoryview:
+        value = self.value
+        if not value.device.endswith("CPU:0"):
+            with tf.device("CPU:0"):
+                value = tf.identity(value)
+        return array_bytes(np.asarray(memoryview(value)))
+
+
+def _buffer(value: Any) -> tf.Tensor:
+    """The variable's value in a type that Python's buffer protocol knows."""
+    tensor = value.read_value() if isinstance(value, tf.Variable) else tf.convert_to_tensor(value)
+    if tensor.dtype == tf.bfloat16:
+        return tf.bitcast(tensor, tf.uint16)
+    if tensor.dtype.size == 1 and tensor.dtype.is_floating:
+        return tf.bitcast(tensor, tf.uint8)
+    return tensor
+
+
+def differences(saved: Sequence[Spec], current: Sequence[Spec]) -> list[str]:
+    """What is not the same, one line a variable; empty if the checkpoint fits."""
+    before = {spec.name: spec for spec in saved}
+    now = {spec.name: spec for spec in current}
+    lines = [f"only in the checkpoint: {before[n]}" for n in before if n not in now]
+    lines += [f"only in the model: {now[n]}" for n in now if n not in before]
+    lines += [
+        f"changed: {before[n]} in the checkpoint, {now[n].dtype}{list(now[n].shape)} in the model"
+        for n in before
+        if n in now and before[n] != now[n]
+    ]
+    return lines
+
+
+def assign(variables: Sequence[Named], arrays: Mapping[str, Array]) -> None:
+    """Give every variable its value from the checkpoint; `differences` must have found none."""
+    for named in variables:
+        named.variable.assign(arrays[named.spec.name])
+
+
+def build(model: keras.Model, element_spec: Any) -> None:
+    """Create every variable that the first training step would create.
+
+    The step is traced, not run, so it works for custom train steps, metrics and any number of
+    optimizers alike. A model that runs eagerly may not be traceable: it takes one step on zeros,
+    whose effects are overwritten by what is restored after it.
+    """
+
+    def step(data: Any) -> Any:
+        return model.train_step(tf.nest.map_structure(_none_if_optional, data))
+
+    with model.distribute_strategy.scope():
+        if model.run_eagerly:
+            step(tf.nest.map_structure(_zeros, element_spec))
+        else:
+            tf.function(step, autograph=False).get_concrete_function(element_spec)
+
+
+def _zeros(spec: Any) -> Any:
+    if isinstance(spec, tf.OptionalSpec):
+        return None
+    return tf.zeros([size or 1 for size in spec.shape], spec.dtype)
+
+
+def _none_if_optional(value: Any) -> Any:
+    return None if isinstance(value, tf.experimental.Optional) else value

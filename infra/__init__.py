@@ -1,0 +1,1 @@
+"""The AWS side: where runs are kept and machines come from."""

@@ -1,0 +1,87 @@
+"""The keepfit command."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import structlog
+import typer
+
+from callbacks import events
+from callbacks.errors import ConfigurationError
+from job import logging
+
+log = structlog.get_logger("keepfit")
+
+USAGE_ERROR = 2
+
+app = typer.Typer(
+    name="keepfit",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Keeps Keras' model.fit running on machines that disappear.",
+)
+
+
+@app.callback()
+def _keepfit() -> None:
+    """Keeps Keras' model.fit running on machines that disappear."""
+
+
+@app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False})
+def run(
+    script: Annotated[Path, typer.Argument(help="A Keras script that uses Resumable.")],
+    args: Annotated[list[str] | None, typer.Argument(help="Its own arguments.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Where checkpoints are kept. [default: file://./runs]")
+    ] = None,
+    run_name: Annotated[
+        str | None, typer.Option("--run", help="The run's name. [default: the script's]")
+    ] = None,
+    save_every: Annotated[
+        str | None, typer.Option(help='"30s", "5min", "200 batches", "1 epoch". [default: 1min]')
+    ] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same bits in every run; costs some speed.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin again; the old run is moved aside, not deleted.")
+    ] = False,
+) -> None:
+    """Run SCRIPT as `python SCRIPT ARGS` would, resumable after any interruption.
+
+    Exit codes: 0 trained to the end; 74 the final state could not be saved; 75 preempted, run it
+    again to go on; 76 a newer attempt owns the run; 78 the configuration or a checkpoint does not
+    fit; otherwise the script's own.
+    """
+    logging.configure()
+    if not script.is_file():
+        _usage_error(f"there is no script {str(script)!r}")
+    given = {"STORE": store, "RUN": run_name, "SAVE_EVERY": save_every}
+    os.environ.update({f"KEEPFIT_{name}": value for name, value in given.items() if value})
+    if fresh:
+        os.environ["KEEPFIT_FRESH"] = "1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    from callbacks.settings import Settings
+    from job import runner
+
+    try:
+        Settings.resolve()
+    except ConfigurationError as error:
+        _usage_error(str(error))
+    if deterministic:
+        runner.set_deterministic()
+    raise typer.Exit(runner.run_script(script, args or []))
+
+
+def _usage_error(message: str) -> NoReturn:
+    log.error(events.MISFIT, reason=message)
+    raise typer.Exit(USAGE_ERROR)
+
+
+def main() -> None:
+    """The entry point of the distribution."""
+    app(prog_name="keepfit")

@@ -1,0 +1,1 @@
+"""Where the word comes from that this machine will go."""

@@ -1,0 +1,97 @@
+"""Runs a script as a job: as `python SCRIPT ARGS` would, but fit to be interrupted."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import CodeType, ModuleType, TracebackType
+
+import structlog
+
+from callbacks import events, session
+from callbacks.errors import EXIT_MISFIT, EXIT_UNSAVED, ConfigurationError, Leave
+from job.notices import signals
+
+log = structlog.get_logger("keepfit")
+
+
+def run_script(script: Path, args: Sequence[str]) -> int:
+    """Run `script` with `args` and return the exit code of the process.
+
+    Whatever the script raises is reported as Python would, without a frame of ours.
+    """
+    with session.opened() as current, signals.trapped(current):
+        code = _outcome(script, args)
+    if code == 0 and current.unsaved:
+        return EXIT_UNSAVED
+    if code == 0 and not current.used:
+        log.warning(
+            events.NOT_RESUMABLE,
+            script=str(script),
+            reason="no fit of this script uses keepfit, so it begins again after an interruption",
+            fix="model.fit(…, callbacks=[Resumable([…])]) with `from callbacks import Resumable`",
+        )
+    return code
+
+
+def set_deterministic() -> None:
+    """Make every operation give the same bits each time; seeds all generators with 0.
+
+    A script that sets a seed of its own overrides this one.
+    """
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(0)
+    tf.config.experimental.enable_op_determinism()
+
+
+def _outcome(script: Path, args: Sequence[str]) -> int:
+    try:
+        _execute(script, args)
+    except Leave as leave:
+        return leave.code
+    except ConfigurationError as error:
+        log.error(events.MISFIT, reason=str(error))
+        return EXIT_MISFIT
+    except SystemExit as request:
+        return _exit_code(request)
+    except BaseException as error:
+        trace = _from_script_on(error.__traceback__, str(script))
+        sys.excepthook(type(error), error.with_traceback(trace), trace)
+        return 1
+    return 0
+
+
+def _execute(script: Path, args: Sequence[str]) -> None:
+    code = _compile(script)
+    main = ModuleType("__main__")
+    main.__dict__.update(__file__=str(script), __builtins__=__builtins__, __cached__=None)
+    sys.modules["__main__"] = main
+    sys.argv[:] = [str(script), *args]
+    sys.path[0:1] = [os.path.dirname(os.path.realpath(script))]
+    exec(code, main.__dict__)
+
+
+def _compile(script: Path) -> CodeType:
+    with io.open_code(str(script)) as file:
+        return compile(file.read(), str(script), "exec")
+
+
+def _exit_code(request: SystemExit) -> int:
+    """What Python makes of `sys.exit(x)`: a message is printed, and counts as 1."""
+    if request.code is None:
+        return 0
+    if isinstance(request.code, int):
+        return request.code
+    print(request.code, file=sys.stderr)
+    return 1
+
+
+def _from_script_on(trace: TracebackType | None, script: str) -> TracebackType | None:
+    while trace and trace.tb_frame.f_code.co_filename != script:
+        trace = trace.tb_next
+    return trace
