@@ -50,8 +50,8 @@ class Resumable(keras.callbacks.Callback):
         super().__init__()
         self.callbacks = list(callbacks)
         self.settings = Settings.resolve(store=store, run=run, save_every=save_every, keep=keep)
+        self._held = state.hold(self.callbacks)
         self._fit: Fit | None = None
-        state.warn_of_unknown(self.callbacks)
 
     def set_params(self, params: Any) -> None:
         super().set_params(params)
@@ -63,7 +63,7 @@ class Resumable(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         here = session.current()
-        self._fit = Fit(self.model, self.callbacks, here, here.run(self.settings))
+        self._fit = Fit(self.model, self._held, here, here.run(self.settings))
         self._fit.begin(self.params["epochs"], lambda: self._call("on_train_begin", logs))
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:

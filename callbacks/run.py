@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from callbacks.checkpoint.snapshot import Position, Snapshot
 from callbacks.checkpoint.writer import Writer
 from callbacks.errors import Fenced, Misfit
 from callbacks.settings import Settings
+from callbacks.state.logs import make_durable
 from callbacks.storage import open_store
 from callbacks.storage.base import Conflict, StorageError, Store
 
@@ -174,7 +174,7 @@ class Run:
         started = self._clock()
         try:
             for path in snapshot.logs:
-                _make_durable(path)
+                make_durable(path)
             manifest = self._attempt.commit(snapshot)
         except Superseded as error:
             self._fenced_by = str(error)
@@ -200,12 +200,3 @@ class Run:
             self._attempt.sweep()
         except StorageError as error:
             log.warning(events.PRUNE_FAILED, reason=str(error))
-
-
-def _make_durable(path: str) -> None:
-    if os.path.exists(path):
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)

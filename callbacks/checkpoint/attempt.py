@@ -201,9 +201,7 @@ class Attempt:
 
 
 @retry(retry=retry_if_exception_type(Conflict), stop=stop_after_attempt(10), reraise=True)
-def claim(
-    store: Store, run: str, *, retention: Retention, versions: Mapping[str, str]
-) -> Attempt:
+def claim(store: Store, run: str, *, retention: Retention, versions: Mapping[str, str]) -> Attempt:
     """Take the run over, or begin it.
 
     Raises:

@@ -93,6 +93,7 @@ class Head(Document):
 
 
 def head_key(run: str) -> str:
+    """Where the run's HEAD is."""
     return f"{run}/HEAD.json"
 
 

@@ -118,8 +118,8 @@ def newest_usable(store: Store, run: str, keys: Iterable[str], *, fit: int) -> C
 
 def _read_shard(store: Store, shard: StoredShard) -> Array:
     data = np.empty(shard.size, np.uint8)
-    store.read_into(shard.key, memoryview(data))
-    if (found := digest([memoryview(data)])) != shard.digest:
+    store.read_into(shard.key, data.data)
+    if (found := digest([data.data])) != shard.digest:
         raise Damaged(f"{store.uri}/{shard.key} has SHA-256 {found}, written was {shard.digest}")
     return data
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from callbacks.checkpoint.snapshot import Tensor
-from callbacks.storage.base import Body
+from callbacks.storage.base import Body, Buffer
 
 TARGET = 64 << 20
 """Bytes after which a group's next tensor goes to a new shard. Few objects, yet parallel ones."""
@@ -66,7 +66,7 @@ def _shard(batch: Sequence[tuple[Tensor, memoryview]]) -> Shard:
     text = json.dumps(table, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     header = len(text).to_bytes(8, "little") + text
-    body = [header, *(data for _, data in batch)]
+    body: list[Buffer] = [header, *(data for _, data in batch)]
     placed, start = [], len(header)
     for tensor, data in batch:
         placed.append((tensor, start, data.nbytes))

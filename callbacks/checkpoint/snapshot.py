@@ -27,6 +27,8 @@ class Position(BaseModel):
             `steps_per_execution`.
         step: batches done in the run, over all fits.
         begun: `on_epoch_begin` has run for this epoch.
+        exhausted: the train function has found the data at its end in this epoch. The call that
+            finds it trains nothing, but it does advance the seeds and the optimizer's count.
         finished: this fit is over.
     """
 
@@ -38,6 +40,7 @@ class Position(BaseModel):
     calls: NonNegativeInt = 0
     step: NonNegativeInt = 0
     begun: bool = False
+    exhausted: bool = False
     finished: bool = False
 
 
@@ -97,4 +100,4 @@ NUMPY_DTYPES: Mapping[str, str] = {
 def array_bytes(array: np.ndarray[Any, Any]) -> memoryview:
     """The array's own memory as bytes; copied only if it is not contiguous."""
     flat = np.ascontiguousarray(array).reshape(-1)
-    return memoryview(flat.view(np.uint8)) if flat.size else memoryview(b"")
+    return flat.view(np.uint8).data if flat.size else memoryview(b"")

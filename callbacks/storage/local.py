@@ -52,12 +52,15 @@ class LocalStore:
 
     def swap(self, key: str, body: bytes, *, expected: Version | None) -> Version:
         path = self._path(key)
-        with self._reporting("swap", key):
-            with self._prepared(path, [body]) as temporary, self._locked():
-                found = _version(path.read_bytes()) if path.exists() else None
-                if found != expected:
-                    raise Conflict(f"{self.uri}/{key} was changed by another writer")
-                self._place(temporary, path)
+        with (
+            self._reporting("swap", key),
+            self._prepared(path, [body]) as temporary,
+            self._locked(),
+        ):
+            found = _version(path.read_bytes()) if path.exists() else None
+            if found != expected:
+                raise Conflict(f"{self.uri}/{key} was changed by another writer")
+            self._place(temporary, path)
         return _version(body)
 
     def load(self, key: str) -> tuple[bytes, Version]:

@@ -1,14 +1,18 @@
 """The position in the input data: the iterator's state at some batch, and a count since then.
 
 An iterator's state holds its shuffle buffer, 41 MB for 10,000 rows of 4 KB, but it is small when
-the iterator is new. So it is taken there, and the batches since then are counted; it is renewed at
-a checkpoint when that is cheap. Resume restores the state and reads the counted batches.
+the iterator is new. So it is taken there, and the batches since then are counted; at a checkpoint
+a later state is taken as well when that is cheap. Resume restores the later one and reads the
+batches counted since.
+
+Near its end an iterator drops the parts that it will not need again, and with them the seeds of
+the epochs to come. Such a later state is not stored: resume reads the epoch from its start.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +26,8 @@ from callbacks.training import internals
 
 log = structlog.get_logger("keepfit")
 
-BASE = "data/base"
+START = "data/start"
+LATER = "data/later"
 BUDGET = 0.01
 """The share of the training thread's time that may go into renewing the base."""
 
@@ -33,36 +38,67 @@ class DataChanged(Exception):
 
 @dataclass(frozen=True)
 class DataPosition:
-    """A base and a count: immutable, and cheap to hold on to.
+    """Where the data stands: immutable, and cheap to hold on to.
 
     Attributes:
-        base: None where the iterator can't be saved: count from its first batch.
-        count: calls of the train function since the base.
+        start: the iterator's state when it was new; None where it can't be saved.
+        later: its state since then, if one was taken.
+        since_start, since_later: calls of the train function since each of them.
+        hidden_randomness: the order is fixed by the first batch only, so `start` can't replace
+            `later`.
     """
 
-    base: Base | None
-    count: int
+    start: IteratorState | None = None
+    later: IteratorState | None = None
+    since_start: int = 0
+    since_later: int = 0
+    hidden_randomness: bool = False
 
     def tensors(self) -> list[Tensor]:
-        if self.base is None:
-            return []
-        return [Tensor(BASE, "data", "U8", None, self.base.host)]
+        sources = ((START, self.start, self._start_bytes), (LATER, self.later, self._later_bytes))
+        return [Tensor(name, "data", "U8", None, host) for name, state, host in sources if state]
+
+    def counts(self) -> dict[str, int]:
+        return {"since_start": self.since_start, "since_later": self.since_later}
+
+    def _start_bytes(self) -> memoryview:
+        return memoryview(self.start.content if self.start else b"")
+
+    def _later_bytes(self) -> memoryview:
+        """Empty if the state has lost something that only `start` still has."""
+        if not self.start or not self.later:
+            return memoryview(b"")
+        whole = self.hidden_randomness or internals.has_all_parts(
+            self.later.content, of=self.start.content
+        )
+        return memoryview(self.later.content if whole else b"")
 
 
-NO_DATA = DataPosition(None, 0)
-
-
-class Base:
+class IteratorState:
     """An iterator's state. Serialised by the writer, because that takes most of the time."""
 
     def __init__(self, state: tf.Tensor) -> None:
         self._state = state
 
-    def host(self) -> memoryview:
-        return memoryview(self._bytes)
+    @classmethod
+    def of(cls, iterator: Any) -> IteratorState | None:
+        """None where it can't be saved."""
+        state = internals.iterator_state(iterator)
+        return None if state is None else cls(state)
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> IteratorState:
+        return cls(tf.io.parse_tensor(content, tf.variant))
+
+    def restore(self, iterator: Any) -> None:
+        """Raises DataChanged if it is the state of an iterator made of other parts."""
+        try:
+            internals.restore_iterator(iterator, self._state)
+        except tf.errors.OpError as error:
+            raise DataChanged(error.message.splitlines()[0]) from error
 
     @cached_property
-    def _bytes(self) -> bytes:
+    def content(self) -> bytes:
         content: bytes = tf.io.serialize_tensor(self._state).numpy()
         return content
 
@@ -73,9 +109,10 @@ class DataTracker:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._iterator: Any = None
-        self._base: Base | None = None
-        self._count = 0
-        self._renewed_at = 0.0
+        self._start: IteratorState | None = None
+        self._later: IteratorState | None = None
+        self._since_start = self._since_later = 0
+        self._taken_at = 0.0
         self._cost = 0.0
 
     @property
@@ -87,9 +124,9 @@ class DataTracker:
         if iterator is self._iterator:
             return False
         self._iterator = iterator
-        self._count = 0
-        self._renew()
-        if self._base is None:
+        self._start, self._later = self._take(), None
+        self._since_start = self._since_later = 0
+        if self._start is None:
             log.warning(
                 events.DATA_UNSAVABLE,
                 reason="this input can't be saved; resume reads it again from its start",
@@ -98,43 +135,59 @@ class DataTracker:
 
     def advance(self) -> None:
         """After each call of the train function."""
-        self._count += 1
-        if self._count == 1 and internals.has_hidden_randomness(self._iterator):
+        self._since_start += 1
+        self._since_later += 1
+        if self._since_start == 1 and internals.has_hidden_randomness(self._iterator):
             self._renew()
 
     def position(self, *, at_any_cost: bool = False) -> DataPosition:
-        """Where the data stands. The base is renewed if the budget allows it, or at any cost."""
-        rested = self._clock() - self._renewed_at
-        affordable = self._cost <= BUDGET * rested
-        if self._base is not None and self._count and (affordable or at_any_cost):
+        """Where the data stands, with a later state if the budget allows it, or at any cost."""
+        affordable = self._cost <= BUDGET * (self._clock() - self._taken_at)
+        if self._start and self._since_start and (affordable or at_any_cost):
             self._renew()
-        return DataPosition(self._base, self._count)
+        return DataPosition(
+            self._start,
+            self._later,
+            self._since_start,
+            self._since_later,
+            internals.has_hidden_randomness(self._iterator),
+        )
 
-    def restore(self, base: bytes | None, count: int, steps_per_call: int) -> None:
-        """Bring the iterator just met to where `count` calls had been made since `base`.
+    def restore(
+        self, start: bytes, later: bytes, counts: Mapping[str, int], steps_per_call: int
+    ) -> None:
+        """Bring the iterator just met to a checkpoint's position.
+
+        Args:
+            start, later: the content of the states; empty where there is none.
+            counts: as DataPosition gives them.
+            steps_per_call: batches that each call of the train function takes.
 
         Raises:
             DataChanged: it ends before that, or is made of other parts than the saved one.
         """
-        started = self._clock()
-        if base is not None:
-            try:
-                internals.restore_iterator(self._iterator, tf.io.parse_tensor(base, tf.variant))
-            except tf.errors.OpError as error:
-                raise DataChanged(error.message.splitlines()[0]) from error
-        self._renew()
-        for done in range(count * steps_per_call):
+        began = self._clock()
+        if start:
+            self._start = IteratorState.from_bytes(start)
+        if later:
+            self._later = IteratorState.from_bytes(later)
+        if state := self._later or (self._start if start else None):
+            state.restore(self._iterator)
+        self._since_start, self._since_later = counts["since_start"], counts["since_later"]
+        batches = steps_per_call * (self._since_later if later else self._since_start)
+        for done in range(batches):
             if next(self._iterator, None) is None:
-                raise DataChanged(f"it ends after {done} of {count * steps_per_call} batches")
-        self._count = count
-        if count:
-            seconds = round(self._clock() - started, 3)
-            log.info(events.DATA_REPLAYED, batches=count * steps_per_call, seconds=seconds)
+                raise DataChanged(f"it ends after {done} of {batches} batches")
+        if batches:
+            seconds = round(self._clock() - began, 3)
+            log.info(events.DATA_REPLAYED, batches=batches, seconds=seconds)
 
     def _renew(self) -> None:
-        started = self._clock()
-        state = internals.iterator_state(self._iterator)
-        self._renewed_at = self._clock()
-        self._cost = self._renewed_at - started
-        self._base = None if state is None else Base(state)
-        self._count = 0
+        self._later, self._since_later = self._take(), 0
+
+    def _take(self) -> IteratorState | None:
+        began = self._clock()
+        state = IteratorState.of(self._iterator)
+        self._taken_at = self._clock()
+        self._cost = self._taken_at - began
+        return state

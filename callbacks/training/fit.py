@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import keras
@@ -15,8 +14,9 @@ from callbacks.checkpoint.snapshot import Position, Snapshot
 from callbacks.errors import Misfit, Preempted
 from callbacks.run import Run
 from callbacks.session import Session
+from callbacks.state import logs
 from callbacks.training import internals, randomness, step_function
-from callbacks.training.data import BASE, NO_DATA, DataChanged, DataTracker
+from callbacks.training.data import LATER, START, DataChanged, DataPosition, DataTracker
 from callbacks.training.recorder import ModelChanged, Recorder, with_data
 from callbacks.training.step_function import Logs
 
@@ -39,7 +39,7 @@ class Fit:
     """
 
     def __init__(
-        self, model: keras.Model, callbacks: Sequence[Any], session: Session, run: Run
+        self, model: keras.Model, callbacks: Sequence[state.Held], session: Session, run: Run
     ) -> None:
         self.muted = False
         self._model = model
@@ -51,7 +51,7 @@ class Fit:
         self._index, self._resume = run.begin_fit()
         self.over = self._resume is not None and self._resume.manifest.position.finished
         self._epoch = self._batch = self._calls = 0
-        self._begun = False
+        self._begun = self._exhausted = False
         self._step = run.step
         self._logs: Logs = {}
         self._skip = 0
@@ -79,19 +79,20 @@ class Fit:
         if self._resume:
             internals.set_initial_epoch(self._model, self._resume.manifest.position.epoch)
         self._begin_callbacks(begin_callbacks)
-        step_function.install(self._model, self._before_step, self._after_step)
+        step_function.install(self._model, self)
         self._session.enter_training()
 
     def epoch_begins(self, epoch: int) -> None:
         """At `on_epoch_begin`, before the held callbacks'."""
         internals.set_initial_epoch(self._model, None)
         if not step_function.is_installed(self._model):
-            step_function.install(self._model, self._before_step, self._after_step)
+            step_function.install(self._model, self)
         if self._resume:
             checkpoint, self._resume = self._resume, None
             self._restore(checkpoint)
             return
-        self._epoch, self._batch, self._calls, self._begun = epoch, 0, 0, False
+        self._epoch, self._batch, self._calls = epoch, 0, 0
+        self._begun = self._exhausted = False
         self._recorder.expect_new_variables()
         self._run.check()
         if self._session.notice or self._run.due(self._epoch, self._step):
@@ -101,7 +102,7 @@ class Fit:
         """At `on_epoch_begin`, after the held callbacks'."""
         self._begun = True
 
-    def batch_ends(self, batch: int, logs: Logs) -> None:
+    def batch_ends(self, batch: int, batch_logs: Logs) -> None:
         """At `on_train_batch_end`, after the held callbacks'."""
         done = batch + 1 - self._batch
         self._batch = batch + 1
@@ -111,7 +112,7 @@ class Fit:
             return
         self._step += done
         self._calls += 1
-        self._logs = logs
+        self._logs = batch_logs
         self._run.check()
         if self._calls == 1:
             self._recorder.prepare()
@@ -119,6 +120,33 @@ class Fit:
             self._leave(self._record())
         if self._run.due(self._epoch, self._step):
             self._run.offer(with_data(self._record(), self._data.position()))
+
+    def before_step(self, iterator: Any) -> Logs | None:
+        """Before each call of the train function, which brings the iterator."""
+        if self._data.meet(iterator):
+            self._recorder.see_batches_of(self._data.element_spec)
+        if self._unread:
+            checkpoint, self._unread = self._unread, None
+            self._restore_data(checkpoint)
+        if self._before_epoch:
+            snapshot, self._before_epoch = self._before_epoch, None
+            if self._session.notice:
+                self._leave(snapshot)
+            self._run.offer(with_data(snapshot, self._data.position()))
+        if self._skip:
+            self._skip -= 1
+            return dict(self._logs)
+        if self._exhausted:
+            raise StopIteration
+        return None
+
+    def after_step(self) -> None:
+        """After each call of the train function that trained."""
+        self._data.advance()
+
+    def data_ended(self) -> None:
+        """After a call of the train function that found no data."""
+        self._exhausted = True
 
     def validation_begins(self) -> None:
         """At `on_test_begin`, before the held callbacks', and before the metrics are reset."""
@@ -139,7 +167,7 @@ class Fit:
         """At `on_test_end`."""
         self._before_validation = None
 
-    def end(self, logs: Logs) -> None:
+    def end(self, training_logs: Logs) -> None:
         """At `on_train_end`, after the held callbacks'."""
         if self._resume and self.over:
             internals.set_initial_epoch(self._model, None)
@@ -149,31 +177,12 @@ class Fit:
         step_function.uninstall(self._model)
         self._session.leave_training()
         self._recorder.expect_new_variables()
-        self._logs = logs
+        self._logs = training_logs
         final = self._record(finished=True)
-        self._run.finish_fit(with_data(final, NO_DATA))
+        self._run.finish_fit(with_data(final, DataPosition()))
         if self._session.notice:
             self._report_preempted(saved=True)
             raise Preempted
-
-    def _before_step(self, iterator: Any) -> Logs | None:
-        if self._data.meet(iterator):
-            self._recorder.see_batches_of(self._data.element_spec)
-        if self._unread:
-            checkpoint, self._unread = self._unread, None
-            self._restore_data(checkpoint)
-        if self._before_epoch:
-            snapshot, self._before_epoch = self._before_epoch, None
-            if self._session.notice:
-                self._leave(snapshot)
-            self._run.offer(with_data(snapshot, self._data.position()))
-        if self._skip:
-            self._skip -= 1
-            return dict(self._logs)
-        return None
-
-    def _after_step(self) -> None:
-        self._data.advance()
 
     def _record(self, *, finished: bool = False) -> Snapshot:
         position = Position(
@@ -183,6 +192,7 @@ class Fit:
             calls=self._calls,
             step=self._step,
             begun=self._begun,
+            exhausted=self._exhausted,
             finished=finished,
         )
         return self._recorder.record(position, self._logs)
@@ -206,23 +216,21 @@ class Fit:
 
     def _begin_callbacks(self, begin_callbacks: Callable[[], None]) -> None:
         """Their `on_train_begin` opens logs, which must go on from where the checkpoint is."""
-        with ExitStack() as stack:
-            if self._resume:
-                saved = self._resume.state["callbacks"]
-                for callback, adapter, known in state.assign(self._callbacks, saved):
-                    stack.enter_context(adapter.beginning(callback, known))
-            else:
-                sizes = {path: state.file_size(path) for path in state.log_files(self._callbacks)}
-                for path, size in self._run.origin(self._index, sizes).items():
-                    state.cut(path, size)
-            begin_callbacks()
+        if self._resume:
+            with state.reopening(self._callbacks, self._resume.state["callbacks"]):
+                begin_callbacks()
+            return
+        sizes = {path: logs.file_size(path) for path in state.log_files(self._callbacks)}
+        for path, size in self._run.origin(self._index, sizes).items():
+            logs.cut(path, size)
+        begin_callbacks()
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """At the first epoch's beginning: Keras has reset the callbacks and the metrics by now."""
         position = checkpoint.manifest.position
         self._recorder.restore(checkpoint)
         self._epoch, self._batch, self._calls = position.epoch, 0, position.calls
-        self._step, self._begun = position.step, position.begun
+        self._step, self._begun, self._exhausted = position.step, position.begun, position.exhausted
         self._logs = checkpoint.state["logs"]
         self._unread = checkpoint
         self._skip = position.calls
@@ -240,11 +248,12 @@ class Fit:
             randomness.restore(self._random_state)
 
     def _restore_data(self, checkpoint: Checkpoint) -> None:
-        base = checkpoint.arrays.get(BASE)
+        start, later = (checkpoint.arrays.get(name) for name in (START, LATER))
         try:
             self._data.restore(
-                None if base is None else base.tobytes(),
-                checkpoint.state["data"]["count"],
+                b"" if start is None else start.tobytes(),
+                b"" if later is None else later.tobytes(),
+                checkpoint.state["data"],
                 self._model.steps_per_execution,
             )
         except DataChanged as error:

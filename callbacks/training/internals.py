@@ -5,6 +5,7 @@ tests/training/test_internals.py fails when a new version changes one of them.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from tensorflow.python.eager import context
+from tensorflow.python.ops import stateful_random_ops
 
 
 def set_initial_epoch(model: keras.Model, epoch: int | None) -> None:
@@ -44,6 +46,21 @@ def restore_iterator(iterator: Any, state: tf.Tensor) -> None:
     iterator._restore_from_tensors({name: state})
 
 
+def has_all_parts(state: bytes, *, of: bytes) -> bool:
+    """Whether a serialised iterator state still has every dataset that another one has.
+
+    A batch or map dataset lets go of its input when that has ended, and a shuffle below it is
+    then not saved, though the seeds of its next epochs are in it. Each dataset writes its keys
+    under the path of its iterator, `Iterator::Root::Prefetch::BatchV2::Shuffle@@seed`.
+    """
+    return _parts(of) <= _parts(state)
+
+
+def _parts(state: bytes) -> set[bytes]:
+    """The iterators' paths; a shuffle's buffered rows, `:buffer::7`, are not iterators."""
+    return {path for path in re.findall(rb"Iterator::[^@]+(?=@@)", state) if b":buffer" not in path}
+
+
 def has_hidden_randomness(iterator: Any) -> bool:
     """Whether the dataset draws random numbers that its state does not hold.
 
@@ -54,7 +71,7 @@ def has_hidden_randomness(iterator: Any) -> bool:
     if dataset is None:
         return False
     policy = dataset.options().experimental_external_state_policy
-    return policy == tf.data.experimental.ExternalStatePolicy.IGNORE
+    return bool(policy == tf.data.experimental.ExternalStatePolicy.IGNORE)
 
 
 def eager_seed_state() -> tuple[Any, ...] | None:
@@ -66,6 +83,14 @@ def eager_seed_state() -> tuple[Any, ...] | None:
 def set_eager_seed_state(state: tuple[Any, ...]) -> None:
     """Undo what has been drawn from it since. Needs a global seed, as it had one when captured."""
     context.context()._rng.setstate(state)
+
+
+def global_generator() -> tf.random.Generator | None:
+    """TensorFlow's global generator, if the script uses it.
+
+    The public function makes one where there is none, and refuses to with deterministic ops.
+    """
+    return stateful_random_ops.global_generator
 
 
 def global_seed_variable() -> keras.Variable | None:

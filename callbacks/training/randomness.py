@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from callbacks.checkpoint.codec import Array
 from callbacks.training import internals
 
 
@@ -18,10 +19,11 @@ def capture() -> dict[str, Any]:
     ops inside a graph keep a state that TensorFlow gives no access to; Keras uses none.
     """
     seed = internals.global_seed_variable()
+    generator = internals.global_generator()
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state(legacy=False),
-        "tensorflow": np.array(tf.random.get_global_generator().state),
+        "tensorflow": None if generator is None else np.array(generator.state),
         "eager_seeds": internals.eager_seed_state(),
         "keras": None if seed is None else np.array(seed),
     }
@@ -31,8 +33,16 @@ def restore(state: dict[str, Any]) -> None:
     """Put all of them back to what `capture` saw."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
-    tf.random.get_global_generator().state.assign(state["tensorflow"])
+    if state["tensorflow"] is not None:
+        _set_global_generator(state["tensorflow"])
     if state["eager_seeds"] is not None:
         internals.set_eager_seed_state(state["eager_seeds"])
     if state["keras"] is not None:
         internals.make_global_seed_variable().assign(state["keras"])
+
+
+def _set_global_generator(state: Array) -> None:
+    if (generator := internals.global_generator()) is not None:
+        generator.state.assign(state)
+        return
+    tf.random.set_global_generator(tf.random.Generator.from_state(state, "philox"))

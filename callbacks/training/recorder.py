@@ -13,10 +13,14 @@ from callbacks import events, state
 from callbacks.checkpoint.codec import Array, encode
 from callbacks.checkpoint.reader import Checkpoint
 from callbacks.checkpoint.snapshot import NUMPY_DTYPES, Position, Snapshot, Tensor, array_bytes
+from callbacks.state.adapters import ADAPTERS
 from callbacks.training import randomness, specs, variables
 from callbacks.training.data import DataPosition
 
 log = structlog.get_logger("keepfit")
+
+
+_HISTORY = ADAPTERS[keras.callbacks.History]
 
 
 class ModelChanged(Exception):
@@ -26,7 +30,7 @@ class ModelChanged(Exception):
 class Recorder:
     """Records and restores a model together with the callbacks of its training."""
 
-    def __init__(self, model: keras.Model, callbacks: Sequence[Any]) -> None:
+    def __init__(self, model: keras.Model, callbacks: Sequence[state.Held]) -> None:
         self._model = model
         self._callbacks = callbacks
         self._capture: variables.Capture | None = None
@@ -58,7 +62,7 @@ class Recorder:
         capture = self.prepare()
         plain = {
             "callbacks": state.capture(self._callbacks),
-            "history": state.capture([self._model.history])[0]["state"],
+            "history": _HISTORY.get(self._model.history),
             "logs": dict(logs),
             "randomness": randomness.capture(),
             "element_spec": self._element_spec,
@@ -91,13 +95,9 @@ class Recorder:
         self.expect_new_variables()
         self._element_spec = checkpoint.state["element_spec"]
         variables.assign(variables.find(self._model), checkpoint.arrays)
-        for callback, adapter, saved in state.assign(
-            self._callbacks, checkpoint.state["callbacks"]
-        ):
-            adapter.set(callback, saved)
-        history = checkpoint.state["history"]
-        self._model.history.history = history["history"]
-        self._model.history.epoch = history["epoch"]
+        for held, saved in state.match(self._callbacks, checkpoint.state["callbacks"]):
+            held.adapter.set(held.callback, saved)
+        _HISTORY.set(self._model.history, checkpoint.state["history"])
 
     def _specs(self) -> list[variables.Spec]:
         return [named.spec for named in variables.find(self._model)]
@@ -108,7 +108,7 @@ def with_data(snapshot: Snapshot, data: DataPosition) -> Snapshot:
     return replace(
         snapshot,
         tensors=[*snapshot.tensors, *data.tensors()],
-        state={**snapshot.state, "data": {"count": data.count}},
+        state={**snapshot.state, "data": data.counts()},
     )
 
 

@@ -3,40 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
+
+import tensorflow as tf
 
 Logs = dict[str, Any]
 
 
+class Steps(Protocol):
+    """What is to happen around the steps of a training."""
+
+    def before_step(self, iterator: Any) -> Logs | None:
+        """Logs to return in place of a step that has been done; None to train."""
+
+    def after_step(self) -> None: ...
+
+    def data_ended(self) -> None: ...
+
+
 class StepFunction:
-    """Shows each iterator to `before`, and trains unless `before` has logs to return instead.
+    """Asks `steps` before and after each step.
 
     Attributes:
         inner: what Keras made, and what does the training.
     """
 
-    def __init__(
-        self,
-        inner: Callable[[Any], Any],
-        before: Callable[[Any], Logs | None],
-        after: Callable[[], None],
-    ) -> None:
+    def __init__(self, inner: Callable[[Any], Any], steps: Steps) -> None:
         self.inner = inner
-        self._before = before
-        self._after = after
+        self._steps = steps
 
     def __call__(self, iterator: Any) -> Any:
-        replayed = self._before(iterator)
-        if replayed is not None:
-            return replayed
-        logs = self.inner(iterator)
-        self._after()
+        done = self._steps.before_step(iterator)
+        if done is not None:
+            return done
+        try:
+            logs = self.inner(iterator)
+        except (StopIteration, tf.errors.OutOfRangeError):
+            self._steps.data_ended()
+            raise
+        self._steps.after_step()
         return logs
 
 
-def install(model: Any, before: Callable[[Any], Logs | None], after: Callable[[], None]) -> None:
+def install(model: Any, steps: Steps) -> None:
     """Put a stand-in before the model's train function, in place of one that an error left."""
-    model.train_function = StepFunction(_inner(model), before, after)
+    model.train_function = StepFunction(_inner(model), steps)
 
 
 def uninstall(model: Any) -> None:
@@ -45,6 +56,7 @@ def uninstall(model: Any) -> None:
 
 
 def is_installed(model: Any) -> bool:
+    """Whether the model's train function is a stand-in."""
     return isinstance(model.train_function, StepFunction)
 
 

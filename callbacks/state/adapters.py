@@ -1,0 +1,151 @@
+"""The adapters: for Keras' own callbacks, and for those of the user."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import structlog
+
+from callbacks import events
+from callbacks.checkpoint.codec import Array, Unstorable, encode
+from callbacks.checkpoint.shards import digest
+from callbacks.checkpoint.snapshot import array_bytes
+from callbacks.state.base import Adapter, State
+from callbacks.state.logs import CsvLog
+
+log = structlog.get_logger("keepfit")
+
+Callback = keras.callbacks.Callback
+
+LARGE = 1 << 20
+"""Bytes of arrays above which Plain asks only whether it is the same array, not its content."""
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """For callbacks whose state is a few attributes.
+
+    Attributes:
+        state: the names of those.
+        config: the names of all others, so that a test can tell when Keras adds one.
+    """
+
+    state: Sequence[str] = ()
+    config: Sequence[str] = ()
+
+    def get(self, callback: Any) -> State:
+        return {name: getattr(callback, name) for name in self.state if hasattr(callback, name)}
+
+    def set(self, callback: Any, state: State) -> None:
+        for name, value in state.items():
+            setattr(callback, name, value)
+
+
+class OfItself:
+    """For a callback with `get_state` and `set_state`."""
+
+    def get(self, callback: Any) -> State:
+        return {"state": _copied(callback.get_state())}
+
+    def set(self, callback: Any, state: State) -> None:
+        callback.set_state(state["state"])
+
+
+class Plain:
+    """For a callback that we know nothing of: the attributes that training has changed.
+
+    What training does not change is configuration, and stays as the script sets it.
+    """
+
+    def __init__(self, callback: Any) -> None:
+        self._first = self._own(callback)
+        self._marks = {name: _fingerprint(value) for name, value in self._first.items()}
+        self._reported: set[str] = set()
+
+    def get(self, callback: Any) -> State:
+        found: State = {}
+        lost = []
+        for name, value in self._own(callback).items():
+            mark = _fingerprint(value)
+            if mark is not None and mark != self._marks.get(name):
+                found[name] = _copied(value)
+            elif mark is None and not callable(value) and name not in self._reported:
+                lost.append(name)
+        if lost:
+            self._reported.update(lost)
+            log.warning(
+                events.STATE_UNKNOWN,
+                callback=type(callback).__name__,
+                attributes=lost,
+                fix="give it get_state() and set_state(state), or these begin anew when resumed",
+            )
+        return found
+
+    def set(self, callback: Any, state: State) -> None:
+        for name, value in state.items():
+            setattr(callback, name, value)
+
+    @staticmethod
+    def _own(callback: Any) -> State:
+        """Its attributes, but for those that Keras gives every callback."""
+        return {k: v for k, v in vars(callback).items() if k not in vars(Callback())}
+
+
+_MONITOR = ("monitor", "mode", "min_delta", "monitor_op")
+
+ADAPTERS: Mapping[type, Adapter] = {
+    keras.callbacks.EarlyStopping: Attributes(
+        ("wait", "stopped_epoch", "best", "best_weights", "best_epoch"),
+        (*_MONITOR, "patience", "verbose", "baseline", "restore_best_weights", "start_from_epoch"),
+    ),
+    keras.callbacks.ReduceLROnPlateau: Attributes(
+        ("best", "wait", "cooldown_counter"),
+        (*_MONITOR, "factor", "min_lr", "patience", "verbose", "cooldown"),
+    ),
+    keras.callbacks.History: Attributes(("history", "epoch")),
+    keras.callbacks.CSVLogger: CsvLog(),
+    keras.callbacks.LearningRateScheduler: Attributes(config=("schedule", "verbose")),
+    keras.callbacks.TerminateOnNaN: Attributes(config=("raise_error",)),
+}
+
+
+def adapter_for(callback: Any) -> Adapter:
+    """Its own methods first, then the nearest class of Keras' that is known.
+
+    To be called before training changes the callback.
+    """
+    if hasattr(callback, "get_state") and hasattr(callback, "set_state"):
+        return OfItself()
+    known = (ADAPTERS[kind] for kind in type(callback).__mro__ if kind in ADAPTERS)
+    return next(known, None) or Plain(callback)
+
+
+def _fingerprint(value: Any) -> str | None:
+    """Equal for equal values; None for what can't be stored."""
+    arrays: dict[str, Array] = {}
+    try:
+        text = json.dumps(encode(value, "", arrays))
+    except Unstorable:
+        return None
+    if sum(array.nbytes for array in arrays.values()) > LARGE:
+        return text + str([id(array) for array in arrays.values()])
+    return text + digest([array_bytes(array) for array in arrays.values()])
+
+
+def _copied(value: Any) -> Any:
+    """A copy of the arrays in a nest, since a callback may change its own in place."""
+    match value:
+        case np.ndarray():
+            return value.copy()
+        case dict():
+            return {key: _copied(item) for key, item in value.items()}
+        case list():
+            return [_copied(item) for item in value]
+        case tuple():
+            return tuple(_copied(item) for item in value)
+    return value

@@ -1,0 +1,58 @@
+"""The callbacks inside one Resumable: their state together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import structlog
+
+from callbacks import events
+from callbacks.state.adapters import adapter_for
+from callbacks.state.base import Held, State, WritesLog
+
+log = structlog.get_logger("keepfit")
+
+
+def hold(callbacks: Sequence[Any]) -> list[Held]:
+    """Each callback with its adapter. To be called before training changes any of them."""
+    return [Held(callback, adapter_for(callback)) for callback in callbacks]
+
+
+def capture(callbacks: Sequence[Held]) -> list[State]:
+    """The state of each callback, with its class."""
+    return [{"class": held.name, "state": held.adapter.get(held.callback)} for held in callbacks]
+
+
+def match(callbacks: Sequence[Held], saved: Sequence[State]) -> Iterator[tuple[Held, State]]:
+    """Each callback with its saved state: matched by class, and by order within it."""
+    waiting: dict[str, list[State]] = defaultdict(list)
+    for item in saved:
+        waiting[item["class"]].append(item["state"])
+    for held in callbacks:
+        if waiting[held.name]:
+            yield held, waiting[held.name].pop(0)
+    for name, left in waiting.items():
+        if left:
+            log.warning(events.STATE_UNCLAIMED, callback=name, count=len(left))
+
+
+@contextmanager
+def reopening(callbacks: Sequence[Held], saved: Sequence[State]) -> Iterator[None]:
+    """Surrounds the `on_train_begin` of all callbacks, so that their logs go on from `saved`."""
+    with ExitStack() as stack:
+        for held, state in match(callbacks, saved):
+            if isinstance(held.adapter, WritesLog):
+                stack.enter_context(held.adapter.reopening(held.callback, state))
+        yield
+
+
+def log_files(callbacks: Sequence[Held]) -> list[str]:
+    """The append-only files that the callbacks write."""
+    return [
+        held.adapter.path(held.callback)
+        for held in callbacks
+        if isinstance(held.adapter, WritesLog)
+    ]

@@ -1,0 +1,160 @@
+"""A training with everything that an interruption can disturb, small enough to be killed often.
+
+    keepfit run --deterministic small.py INPUT [--kill HOOK:EPOCH:BATCH]
+
+At its end it writes `result.json`: a SHA-256 over all variables, the history, the CSV's bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import signal
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from callbacks import Resumable
+
+ROWS, BATCH, EPOCHS = 640, 32, 5
+
+
+class Killer(keras.callbacks.Callback):
+    """Ends this process with SIGKILL at one moment, as a power cut would."""
+
+    def __init__(self, moment: str):
+        super().__init__()
+        hook, epoch, batch = moment.split(":")
+        self.moment = (hook, int(epoch), int(batch))
+        self.epoch = 0
+
+    def reach(self, hook, batch=0):
+        if self.moment == (hook, self.epoch, batch):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        self.reach("epoch_begin")
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.reach("batch_begin", batch)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.reach("batch_end", batch)
+
+    def on_test_batch_end(self, batch, logs=None):
+        self.reach("validation", batch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.reach("epoch_end")
+
+
+class Counter(keras.callbacks.Callback):
+    """A user's own callback: counts what it sees, and remembers a random number an epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = {"epochs": 0, "batches": 0, "draws": []}
+
+    def get_state(self):
+        return self.seen
+
+    def set_state(self, state):
+        self.seen = state
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.seen["epochs"] += 1
+        self.seen["draws"].append(float(np.random.random()))
+        self.seen["draws"].append(float(tf.random.normal([])))
+        self.seen["draws"].append(float(keras.random.normal([])))
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen["batches"] += 1
+
+
+def data(kind: str) -> dict:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(ROWS, 20)).astype("float32")
+    y = rng.integers(0, 3, ROWS)
+    rows = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(200, seed=3)
+    match kind:
+        case "tfdata":
+            noise = tf.random.stateless_normal([20], [1, 2])
+            rows = rows.map(lambda a, b: (a + noise, b), num_parallel_calls=2)
+            return {"x": rows.batch(BATCH).prefetch(2)}
+        case "unknown":
+            return {"x": rows.filter(lambda a, b: b < 3).batch(BATCH).prefetch(2)}
+        case "infinite":
+            return {"x": rows.repeat().batch(BATCH).prefetch(2), "steps_per_epoch": 20}
+        case "numpy":
+            return {"x": x, "y": y, "batch_size": BATCH}
+    raise ValueError(kind)
+
+
+def build(steps: int) -> keras.Model:
+    model = keras.Sequential(
+        [
+            keras.layers.Dense(32, activation="relu"),
+            keras.layers.Dropout(0.3),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(3),
+        ]
+    )
+    model.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(1e-2, 10, 0.9)),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        steps_per_execution=steps,
+    )
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("input")
+    parser.add_argument("--kill")
+    parser.add_argument("--steps-per-execution", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    options = parser.parse_args()
+
+    keras.utils.set_random_seed(7)
+    model = build(options.steps_per_execution)
+    rng = np.random.default_rng(1)
+    validation = rng.normal(size=(100, 20)).astype("float32"), rng.integers(0, 3, 100)
+    counter = Counter()
+    early = keras.callbacks.EarlyStopping(
+        patience=4, restore_best_weights=True, monitor="val_accuracy"
+    )
+    held = [early, keras.callbacks.CSVLogger("log.csv"), counter]
+    if options.kill:
+        held.append(Killer(options.kill))
+    history = model.fit(
+        **data(options.input),
+        epochs=options.epochs,
+        verbose=0,
+        validation_data=validation,
+        callbacks=[Resumable(held)],
+    )
+    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    digest = hashlib.sha256()
+    for variable in variables:
+        digest.update(np.array(variable).tobytes())
+    result = {
+        "variables": digest.hexdigest(),
+        "count": len(variables),
+        "history": history.history,
+        "epochs": history.epoch,
+        "csv": Path("log.csv").read_text(),
+        "seen": counter.seen,
+        "early": [early.wait, early.best, early.best_epoch, early.stopped_epoch],
+        "draws": [float(np.random.random()), float(tf.random.normal([]))],
+    }
+    Path("result.json").write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
