@@ -2,7 +2,8 @@
 
 They derive from SystemExit: a script's own `except Exception` can't swallow them, its `finally`
 blocks still run, and under plain `python train.py` the exit code is right without a runner.
-The reason has been logged, in one line, before any of them is raised.
+The reason has been logged, in one line, before any of them is raised; a preemption is logged by
+the runner.
 """
 
 from __future__ import annotations
@@ -22,10 +23,17 @@ class Leave(SystemExit):
 
 
 class Preempted(Leave):
-    """The machine is about to go, or a person asked; what could be saved is saved."""
+    """The machine is about to go, or a person asked; what could be saved is saved.
 
-    def __init__(self) -> None:
+    Attributes:
+        step: batches trained in the run; None outside training.
+        saved: whether the last of them is in a checkpoint; if not, an older one is in force.
+    """
+
+    def __init__(self, step: int | None = None, *, saved: bool = True) -> None:
         super().__init__(EXIT_PREEMPTED)
+        self.step = step
+        self.saved = saved
 
 
 class Fenced(Leave):

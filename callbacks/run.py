@@ -23,7 +23,7 @@ from callbacks.errors import Fenced, Misfit
 from callbacks.settings import Settings
 from callbacks.state.logs import make_durable
 from callbacks.storage import open_store
-from callbacks.storage.base import Conflict, StorageError, Store
+from callbacks.storage.base import StorageError, Store
 
 log = structlog.get_logger("keepfit")
 
@@ -74,8 +74,11 @@ class Run:
             attempt = claim(
                 store, settings.run, retention=KeepNewest(settings.keep), versions=versions
             )
-        except (NoneLeft, StorageError, Conflict) as error:
+        except NoneLeft as error:
             log.error(events.MISFIT, reason=str(error))
+            raise Misfit from error
+        except StorageError as error:
+            log.error(events.MISFIT, reason=str(error), fix="mend the store, or name another one")
             raise Misfit from error
         log.info(events.CLAIMED, run=settings.run, store=store.uri, attempt=attempt.number)
         return cls(store, attempt, schedule.parse(settings.save_every))

@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from callbacks.run import Run
 from callbacks.settings import Settings
+
+if TYPE_CHECKING:
+    from callbacks.run import Run
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Session:
 
     def run(self, settings: Settings) -> Run:
         """The run that `settings` name, claimed for this process at first use."""
+        from callbacks.run import Run  # brings TensorFlow, which the runner can do without
+
         key = (settings.store, settings.run)
         if key not in self._runs:
             self._runs[key] = Run.claim(settings)

@@ -39,7 +39,7 @@ def configure(stream: TextIO | None = None) -> None:
         factory: Any = lambda *_: _AboveTheProgressBar(out)  # noqa: E731
         shared[-1] = structlog.processors.TimeStamper("%H:%M:%S", utc=False)
     else:
-        render = structlog.processors.JSONRenderer()
+        render = structlog.processors.JSONRenderer(ensure_ascii=False)
         factory = structlog.WriteLoggerFactory(out)
     structlog.configure(
         processors=[*shared, render],

@@ -7,12 +7,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import CodeType, ModuleType, TracebackType
+from types import ModuleType, TracebackType
 
 import structlog
 
 from callbacks import events, session
-from callbacks.errors import EXIT_MISFIT, EXIT_UNSAVED, ConfigurationError, Leave
+from callbacks.errors import EXIT_MISFIT, EXIT_UNSAVED, ConfigurationError, Leave, Preempted
 from job.notices import signals
 
 log = structlog.get_logger("keepfit")
@@ -24,7 +24,7 @@ def run_script(script: Path, args: Sequence[str]) -> int:
     Whatever the script raises is reported as Python would, without a frame of ours.
     """
     with session.opened() as current, signals.trapped(current):
-        code = _outcome(script, args)
+        code = _outcome(script, args, current)
     if code == 0 and current.unsaved:
         return EXIT_UNSAVED
     if code == 0 and not current.used:
@@ -49,9 +49,13 @@ def set_deterministic() -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def _outcome(script: Path, args: Sequence[str]) -> int:
+def _outcome(script: Path, args: Sequence[str], current: session.Session) -> int:
     try:
         _execute(script, args)
+    except Preempted as leave:
+        source = current.notice.source if current.notice else None
+        log.info(events.PREEMPTED, source=source, step=leave.step, saved=leave.saved)
+        return leave.code
     except Leave as leave:
         return leave.code
     except ConfigurationError as error:
@@ -60,25 +64,22 @@ def _outcome(script: Path, args: Sequence[str]) -> int:
     except SystemExit as request:
         return _exit_code(request)
     except BaseException as error:
-        trace = _from_script_on(error.__traceback__, str(script))
+        trace = _from_script_on(error.__traceback__, os.path.abspath(script))
         sys.excepthook(type(error), error.with_traceback(trace), trace)
         return 1
     return 0
 
 
 def _execute(script: Path, args: Sequence[str]) -> None:
-    code = _compile(script)
-    main = ModuleType("__main__")
-    main.__dict__.update(__file__=str(script), __builtins__=__builtins__, __cached__=None)
-    sys.modules["__main__"] = main
+    path = os.path.abspath(script)
     sys.argv[:] = [str(script), *args]
     sys.path[0:1] = [os.path.dirname(os.path.realpath(script))]
+    main = ModuleType("__main__")
+    main.__dict__.update(__file__=path, __builtins__=__builtins__, __cached__=None)
+    sys.modules["__main__"] = main
+    with io.open_code(path) as file:
+        code = compile(file.read(), path, "exec")
     exec(code, main.__dict__)
-
-
-def _compile(script: Path) -> CodeType:
-    with io.open_code(str(script)) as file:
-        return compile(file.read(), str(script), "exec")
 
 
 def _exit_code(request: SystemExit) -> int:

@@ -105,9 +105,10 @@ class Attempt:
             Superseded: a newer attempt owns the run; nothing of it was touched.
             StorageError: it could not be written; the last checkpoint is still in force.
         """
-        shards = list(pack(snapshot.tensors))
-        stored = [self._send(shard) for shard in shards]
         position = snapshot.position
+        key = manifest_key(self._head.run, position.step, self.number, self._sequence)
+        shards = list(pack(snapshot.tensors, key))
+        stored = [self._send(shard) for shard in shards]
         manifest = Manifest(
             run=self._head.run,
             attempt=self.number,
@@ -130,7 +131,6 @@ class Attempt:
             ),
             state=dict(snapshot.state),
         )
-        key = manifest_key(self._head.run, position.step, self.number, self._sequence)
         self._sequence += 1
         self._store.put(key, [manifest.to_bytes()])
         self._put_in_force(key, manifest)

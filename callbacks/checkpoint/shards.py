@@ -18,6 +18,10 @@ from callbacks.storage.base import Body, Buffer
 TARGET = 64 << 20
 """Bytes after which a group's next tensor goes to a new shard. Few objects, yet parallel ones."""
 
+WORTH_SHARING = 1 << 20
+"""Bytes from which a shard that has not changed is not sent again. Checkpoints that share a shard
+are damaged together, so a small one is written anew for each: it bears the checkpoint's name."""
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -34,10 +38,14 @@ class Shard:
     size: int
 
 
-def pack(tensors: Iterable[Tensor], target: int = TARGET) -> Iterator[Shard]:
+def pack(tensors: Iterable[Tensor], checkpoint: str, target: int = TARGET) -> Iterator[Shard]:
     """Shards of about `target` bytes; only tensors of one group share a shard.
 
-    Equal tensors in an equal order give equal shards, whatever the process.
+    Equal tensors in an equal order give equal shards where they are worth sharing, whatever the
+    process and the checkpoint.
+
+    Args:
+        checkpoint: a name that no other checkpoint of the run has.
     """
     for _, group in groupby(sorted(tensors, key=lambda t: t.group), key=lambda t: t.group):
         batch: list[tuple[Tensor, memoryview]] = []
@@ -45,15 +53,17 @@ def pack(tensors: Iterable[Tensor], target: int = TARGET) -> Iterator[Shard]:
         for tensor in group:
             data = tensor.host()
             if batch and filled + data.nbytes > target:
-                yield _shard(batch)
+                yield _shard(batch, checkpoint)
                 batch, filled = [], 0
             batch.append((tensor, data))
             filled += data.nbytes
-        yield _shard(batch)
+        yield _shard(batch, checkpoint)
 
 
-def _shard(batch: Sequence[tuple[Tensor, memoryview]]) -> Shard:
+def _shard(batch: Sequence[tuple[Tensor, memoryview]], checkpoint: str) -> Shard:
     table: dict[str, object] = {}
+    if sum(data.nbytes for _, data in batch) < WORTH_SHARING:
+        table["__metadata__"] = {"checkpoint": checkpoint}
     offset = 0
     for tensor, data in batch:
         end = offset + data.nbytes

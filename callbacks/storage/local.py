@@ -53,7 +53,7 @@ class LocalStore:
     def swap(self, key: str, body: bytes, *, expected: Version | None) -> Version:
         path = self._path(key)
         with (
-            self._reporting("swap", key),
+            self._reporting("write", key),
             self._prepared(path, [body]) as temporary,
             self._locked(),
         ):
@@ -142,9 +142,9 @@ class LocalStore:
         """Turn the system's errors into the store's, naming what was attempted."""
         try:
             yield
-        except FileNotFoundError as error:
-            raise NotFound(f"{self.uri}/{key} does not exist") from error
         except OSError as error:
+            if action == "read" and isinstance(error, FileNotFoundError):
+                raise NotFound(f"{self.uri}/{key} does not exist") from error
             raise StorageError(f"could not {action} {self.uri}/{key}: {error.strerror}") from error
 
 

@@ -11,6 +11,7 @@ the epochs to come. Such a later state is not stored: resume reads the epoch fro
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -174,13 +175,17 @@ class DataTracker:
         if state := self._later or (self._start if start else None):
             state.restore(self._iterator)
         self._since_start, self._since_later = counts["since_start"], counts["since_later"]
-        batches = steps_per_call * (self._since_later if later else self._since_start)
-        for done in range(batches):
-            if next(self._iterator, None) is None:
-                raise DataChanged(f"it ends after {done} of {batches} batches")
+        calls = self._since_later if later else self._since_start
+        batches = self._read(calls * steps_per_call)
+        if batches <= (calls - 1) * steps_per_call:
+            raise DataChanged(f"it ends after {batches} of {calls * steps_per_call} batches")
         if batches:
             seconds = round(self._clock() - began, 3)
             log.info(events.DATA_REPLAYED, batches=batches, seconds=seconds)
+
+    def _read(self, batches: int) -> int:
+        """Take so many batches, or what there is. The last call of an epoch may have had fewer."""
+        return sum(1 for _ in itertools.islice(self._iterator, batches))
 
     def _renew(self) -> None:
         self._later, self._since_later = self._take(), 0

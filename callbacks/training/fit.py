@@ -181,8 +181,7 @@ class Fit:
         final = self._record(finished=True)
         self._run.finish_fit(with_data(final, DataPosition()))
         if self._session.notice:
-            self._report_preempted(saved=True)
-            raise Preempted
+            raise Preempted(self._step)
 
     def _record(self, *, finished: bool = False) -> Snapshot:
         position = Position(
@@ -199,8 +198,7 @@ class Fit:
 
     def _leave(self, snapshot: Snapshot) -> None:
         saved = self._run.save(with_data(snapshot, self._data.position(at_any_cost=True)))
-        self._report_preempted(saved=saved)
-        raise Preempted
+        raise Preempted(self._step, saved=saved)
 
     def _fit_model_to(self, checkpoint: Checkpoint) -> None:
         try:
@@ -289,12 +287,3 @@ class Fit:
     def _stopped_early(self) -> bool:
         assert self._resume is not None
         return bool(self._resume.state["stop_training"])
-
-    def _report_preempted(self, *, saved: bool) -> None:
-        notice = self._session.notice
-        log.info(
-            events.PREEMPTED,
-            source=notice.source if notice else None,
-            step=self._step,
-            saved=saved,
-        )

@@ -6,35 +6,79 @@ acts on the flag at its next batch. Outside training nothing would, so there the
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import structlog
+
+from callbacks import events
 from callbacks.errors import Preempted
 from callbacks.session import Notice, Session
 
 TRAPPED = (signal.SIGTERM, signal.SIGINT)
+EXIT_AT_ONCE = 128 + signal.SIGINT
+REACTIONS = {
+    signal.SIGTERM: "save at the next batch and leave",
+    signal.SIGINT: "save at the next batch and leave; Ctrl-C again leaves at once",
+}
+
+log = structlog.get_logger("keepfit")
 
 
 @contextmanager
 def trapped(session: Session) -> Iterator[None]:
     """Turn the signals into notices to `session` until the block ends.
 
-    A second SIGINT is left to the system, which ends the process at once.
+    A second SIGINT ends the process at once, whatever it is doing.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
         session.give_notice(Notice(signal.Signals(number).name))
-        if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
         if not session.training:
             raise Preempted
 
-    previous = {number: signal.signal(number, handle) for number in TRAPPED}
+    with _watched():
+        previous = {number: signal.signal(number, handle) for number in TRAPPED}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _watched() -> Iterator[None]:
+    """Answer signals on a thread of its own, at once.
+
+    Python runs handlers on the main thread between two of its instructions, and that thread may be
+    inside TensorFlow for as long as a batch takes. The wake-up descriptor is written immediately.
+    """
+    theirs, ours = socket.socketpair()
+    ours.setblocking(False)
+    watcher = threading.Thread(target=_watch, args=(theirs,), name="keepfit-signals", daemon=True)
+    watcher.start()
+    previous = signal.set_wakeup_fd(ours.fileno(), warn_on_full_buffer=False)
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        signal.set_wakeup_fd(previous)
+        ours.close()
+        watcher.join()
+        theirs.close()
+
+
+def _watch(arrivals: socket.socket) -> None:
+    """On the watcher's thread, until the other end is closed."""
+    interrupts = 0
+    while numbers := arrivals.recv(64):
+        interrupts += numbers.count(signal.SIGINT)
+        if interrupts > 1:
+            os._exit(EXIT_AT_ONCE)
+        for number in set(numbers) & set(TRAPPED):
+            log.info(events.NOTICE, source=signal.Signals(number).name, reaction=REACTIONS[number])

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 
 import keras
@@ -19,22 +20,24 @@ import numpy as np
 import tensorflow as tf
 
 from callbacks import Resumable
+from callbacks.storage.files import Files
 
 ROWS, BATCH, EPOCHS = 640, 32, 5
 
 
 class Killer(keras.callbacks.Callback):
-    """Ends this process with SIGKILL at one moment, as a power cut would."""
+    """Sends this process a signal at one moment; SIGKILL is as a power cut would be."""
 
     def __init__(self, moment: str):
         super().__init__()
-        hook, epoch, batch = moment.split(":")
+        hook, epoch, batch, *name = moment.split(":")
         self.moment = (hook, int(epoch), int(batch))
+        self.signal = signal.Signals[name[0] if name else "SIGKILL"]
         self.epoch = 0
 
     def reach(self, hook, batch=0):
         if self.moment == (hook, self.epoch, batch):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.signal)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
@@ -53,8 +56,28 @@ class Killer(keras.callbacks.Callback):
         self.reach("epoch_end")
 
 
+class Stuck(keras.callbacks.Callback):
+    """A batch that does not end."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        print("stuck", flush=True)
+        threading.Event().wait()
+
+
+class Failing(keras.callbacks.Callback):
+    """A script with a mistake, in one epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self.epoch:
+            raise ValueError("a mistake of the script's own")
+
+
 class Counter(keras.callbacks.Callback):
-    """A user's own callback: counts what it sees, and remembers a random number an epoch."""
+    """A user's own callback: counts what it sees, and remembers random numbers."""
 
     def __init__(self):
         super().__init__()
@@ -76,6 +99,22 @@ class Counter(keras.callbacks.Callback):
         self.seen["batches"] += 1
 
 
+def kill_in_save(number: int) -> None:
+    """Let the file operation of that number, counted over all saves, be this process's last."""
+    counted = iter(range(1, number + 1))
+
+    def dying(operation):
+        def run(*args):
+            if next(counted) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return operation(*args)
+
+        return run
+
+    for name in ("write", "sync", "rename", "remove", "make_folder"):
+        setattr(Files, name, dying(getattr(Files, name)))
+
+
 def data(kind: str) -> dict:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(ROWS, 20)).astype("float32")
@@ -86,7 +125,7 @@ def data(kind: str) -> dict:
             noise = tf.random.stateless_normal([20], [1, 2])
             rows = rows.map(lambda a, b: (a + noise, b), num_parallel_calls=2)
             return {"x": rows.batch(BATCH).prefetch(2)}
-        case "unknown":
+        case "unknown-length":
             return {"x": rows.filter(lambda a, b: b < 3).batch(BATCH).prefetch(2)}
         case "infinite":
             return {"x": rows.repeat().batch(BATCH).prefetch(2), "steps_per_epoch": 20}
@@ -95,10 +134,10 @@ def data(kind: str) -> dict:
     raise ValueError(kind)
 
 
-def build(steps: int) -> keras.Model:
+def build(units: int, steps: int = 1) -> keras.Model:
     model = keras.Sequential(
         [
-            keras.layers.Dense(32, activation="relu"),
+            keras.layers.Dense(units, activation="relu"),
             keras.layers.Dropout(0.3),
             keras.layers.BatchNormalization(),
             keras.layers.Dense(3),
@@ -113,25 +152,39 @@ def build(steps: int) -> keras.Model:
     return model
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("input")
     parser.add_argument("--kill")
+    parser.add_argument("--kill-in-save", type=int)
+    parser.add_argument("--stuck", action="store_true")
+    parser.add_argument("--fail-in", type=int)
     parser.add_argument("--steps-per-execution", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
-    options = parser.parse_args()
+    parser.add_argument("--patience", type=int, default=4)
+    parser.add_argument("--units", type=int, default=32)
+    return parser.parse_args()
 
+
+def main() -> None:
+    options = arguments()
     keras.utils.set_random_seed(7)
-    model = build(options.steps_per_execution)
+    model = build(options.units, options.steps_per_execution)
     rng = np.random.default_rng(1)
     validation = rng.normal(size=(100, 20)).astype("float32"), rng.integers(0, 3, 100)
     counter = Counter()
     early = keras.callbacks.EarlyStopping(
-        patience=4, restore_best_weights=True, monitor="val_accuracy"
+        "val_accuracy", patience=options.patience, restore_best_weights=True
     )
     held = [early, keras.callbacks.CSVLogger("log.csv"), counter]
     if options.kill:
         held.append(Killer(options.kill))
+    if options.kill_in_save:
+        kill_in_save(options.kill_in_save)
+    if options.stuck:
+        held.append(Stuck())
+    if options.fail_in is not None:
+        held.append(Failing(options.fail_in))
     history = model.fit(
         **data(options.input),
         epochs=options.epochs,
@@ -142,7 +195,7 @@ def main() -> None:
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
     digest = hashlib.sha256()
     for variable in variables:
-        digest.update(np.array(variable).tobytes())
+        digest.update(variable.numpy().tobytes())
     result = {
         "variables": digest.hexdigest(),
         "count": len(variables),

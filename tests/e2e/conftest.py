@@ -1,0 +1,23 @@
+"""Uninterrupted runs, made once, to which interrupted ones are compared."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+from tests.e2e.process import result, small
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory):
+    """Gives the result of the small training with these arguments, never interrupted."""
+
+    @functools.cache
+    def make(*args: str) -> dict:
+        folder = tmp_path_factory.mktemp("uninterrupted")
+        ended = small(folder, *args)
+        assert ended.code == 0, ended.err
+        return result(folder)
+
+    return make

@@ -1,0 +1,128 @@
+"""Real keepfit processes: started, watched through their log, signalled, and judged."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SMALL = ROOT / "tests/e2e/jobs/small.py"
+MNIST = ROOT / "job/examples/mnist.py"
+LIMIT = 120
+"""Seconds after which a process that should have ended or logged something has failed."""
+
+
+@dataclass
+class Ended:
+    """What a process left behind."""
+
+    code: int
+    out: str
+    err: str
+    events: list[dict] = field(default_factory=list)
+
+    def named(self, event: str) -> list[dict]:
+        return [e for e in self.events if e["event"] == event]
+
+    def one(self, event: str) -> dict:
+        found = self.named(event)
+        assert len(found) == 1, f"expected one {event}, found {len(found)} in:\n{self.err}"
+        return found[0]
+
+
+class Process:
+    """A process of `keepfit run`, whose output is read as it comes."""
+
+    def __init__(self, folder: Path, *args: str | Path, **settings: str):
+        self._lines: queue.Queue[tuple[str, str] | None] = queue.Queue()
+        self._seen: dict[str, list[str]] = {"out": [], "err": []}
+        env = {k: v for k, v in os.environ.items() if not k.startswith("KEEPFIT_")}
+        env |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"} | settings
+        self._process = subprocess.Popen(
+            [Path(sys.executable).with_name("keepfit"), "run", *map(str, args)],
+            cwd=folder,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+        )
+        self._readers = [
+            threading.Thread(target=self._read, args=(name, pipe))
+            for name, pipe in (("out", self._process.stdout), ("err", self._process.stderr))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, name, pipe):
+        for line in pipe:
+            self._lines.put((name, line.decode()))
+        self._lines.put(None)
+
+    def until(self, condition: Callable[[str], bool]) -> str:
+        """The first line of its output that fulfils the condition."""
+        while (item := self._lines.get(timeout=LIMIT)) is not None:
+            name, line = item
+            self._seen[name].append(line)
+            if condition(line):
+                return line
+        raise AssertionError(f"ended before it was seen:\n{''.join(self._seen['err'])}")
+
+    def until_event(self, event: str) -> dict:
+        return json.loads(self.until(lambda line: f'"event": "{event}"' in line))
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def wait(self) -> Ended:
+        code = self._process.wait(LIMIT)
+        for reader in self._readers:
+            reader.join()
+        while not self._lines.empty():
+            if item := self._lines.get():
+                self._seen[item[0]].append(item[1])
+        err = "".join(self._seen["err"])
+        lines = [line for line in self._seen["err"] if line.startswith("{")]
+        return Ended(code, "".join(self._seen["out"]), err, [json.loads(x) for x in lines])
+
+    def end(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        for reader in self._readers:
+            reader.join()
+
+
+@contextmanager
+def started(folder: Path, *args: str | Path, **settings: str) -> Iterator[Process]:
+    """A running process, which is gone when the block ends."""
+    process = Process(folder, *args, **settings)
+    try:
+        yield process
+    finally:
+        process.end()
+
+
+def run(folder: Path, *args: str | Path, **settings: str) -> Ended:
+    """A process from its start to its end."""
+    with started(folder, *args, **settings) as process:
+        return process.wait()
+
+
+def small(folder: Path, *args: str, save_every: str = "3 batches", **settings: str) -> Ended:
+    """The small training, with every operation deterministic."""
+    flags = ("--deterministic", "--save-every", save_every)
+    return run(folder, *flags, SMALL, *args, **settings)
+
+
+def result(folder: Path) -> dict:
+    """What the small training ended with."""
+    return json.loads((folder / "result.json").read_text())

@@ -1,0 +1,155 @@
+"""Signals, a second process, a full disk, and a script's own mistakes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+
+import pytest
+
+from tests.e2e.process import SMALL, result, run, small, started
+
+FLAGS = ("--deterministic", "--save-every", "3 batches", SMALL)
+ENDLESS = ("--epochs", "1000000", "--patience", "1000000")
+
+
+@pytest.mark.parametrize(
+    ("moment", "step"),
+    [
+        ("batch_end:0:0", 1),
+        ("batch_begin:1:7", 28),
+        ("validation:2:1", 60),
+        ("epoch_end:2:0", 60),
+        ("epoch_begin:3:0", 61),
+    ],
+)
+def test_sigterm_loses_nothing(tmp_path, uninterrupted, moment, step):
+    """It exits with 75 within one batch, has saved that batch, and goes on from there."""
+    ended = small(tmp_path, "tfdata", "--kill", f"{moment}:SIGTERM", save_every="1h")
+    assert ended.code == 75, ended.err
+    left = ended.one("preempted")
+    assert (left["source"], left["step"], left["saved"]) == ("SIGTERM", step, True)
+    again = small(tmp_path, "tfdata", save_every="1h")
+    assert again.code == 0, again.err
+    assert again.one("resumed")["step"] == step
+    assert result(tmp_path) == uninterrupted("tfdata")
+
+
+def test_sigterm_and_sigint_from_outside(tmp_path, uninterrupted):
+    """As `docker stop` and Ctrl-C send them, at whatever moment they come."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with started(tmp_path, *FLAGS, "tfdata", *ENDLESS) as attempt:
+            attempt.until_event("checkpoint_saved")
+            attempt.send(number)
+            ended = attempt.wait()
+        assert ended.code == 75, ended.err
+        saved, left = ended.named("checkpoint_saved")[-1], ended.one("preempted")
+        assert (left["source"], left["step"]) == (number.name, saved["step"])
+
+
+def test_second_sigint_exits_at_once(tmp_path, uninterrupted):
+    """Although the batch does not end; the store is sound, and the run goes on."""
+    assert small(tmp_path, "tfdata", "--kill", "batch_end:1:9").code == -signal.SIGKILL
+    with started(tmp_path, *FLAGS, "tfdata", "--stuck") as attempt:
+        attempt.until(lambda line: line == "stuck\n")
+        attempt.send(signal.SIGINT)
+        assert "again" in attempt.until_event("notice")["reaction"]
+        attempt.send(signal.SIGINT)
+        assert attempt.wait().code == 128 + signal.SIGINT
+    assert small(tmp_path, "tfdata").code == 0
+    assert result(tmp_path) == uninterrupted("tfdata")
+
+
+def test_signal_before_training_ends_the_process(tmp_path):
+    """Nothing has been trained, so nothing has to be saved; 75 says that it may be run again."""
+    script = tmp_path / "slow.py"
+    script.write_text("import threading\nprint('loading', flush=True)\nthreading.Event().wait()\n")
+    with started(tmp_path, script) as attempt:
+        attempt.until(lambda line: line == "loading\n")
+        attempt.send(signal.SIGTERM)
+        assert attempt.wait().code == 75
+
+
+def test_newer_attempt_fences_the_older(tmp_path, uninterrupted):
+    """The older one stops with 76 and has destroyed nothing: the newer ends as if alone."""
+    other = tmp_path / "other"
+    other.mkdir()
+    store = f"file://{tmp_path}/store"
+    with started(tmp_path, "--store", store, *FLAGS, "tfdata", *ENDLESS) as older:
+        older.until_event("checkpoint_saved")
+        newer = run(other, "--store", store, "--fresh", *FLAGS, "tfdata")
+        fenced = older.wait()
+    assert fenced.code == 76, fenced.err
+    assert fenced.one("fenced")["attempt"] == 1
+    assert newer.code == 0, newer.err
+    assert result(other) == uninterrupted("tfdata")
+    again = run(other, "--store", store, *FLAGS, "tfdata")
+    assert again.one("already_finished")
+    assert result(other) == uninterrupted("tfdata")
+
+
+def test_newer_attempt_takes_over_while_the_older_trains(tmp_path):
+    """Without --fresh, the newer goes on from the older's checkpoint, which is fenced."""
+    with started(tmp_path, *FLAGS, "infinite", *ENDLESS) as older:
+        older.until_event("checkpoint_saved")
+        with started(tmp_path, *FLAGS, "infinite", *ENDLESS) as newer:
+            resumed = newer.until_event("resumed")
+            newer.until_event("checkpoint_saved")
+            assert older.wait().code == 76
+    assert resumed["step"] > 0
+
+
+def test_full_disk_does_not_stop_training(tmp_path, uninterrupted):
+    """Each failed save is logged, training goes on, and 74 says that its end was not saved."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with small_disk(disk):
+        flags = ("--store", f"file://{disk}", *FLAGS)
+        ended = run(tmp_path, *flags, "tfdata")
+    assert ended.code == 74, ended.err
+    assert len(ended.named("save_failed")) > 1
+    assert "No space left on device" in ended.one("final_state_unsaved")["reason"]
+    assert result(tmp_path) == uninterrupted("tfdata")
+
+
+class small_disk:  # noqa: N801
+    """A real file system of 16 KiB, too small for any checkpoint."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __enter__(self):
+        mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(self.folder)]
+        subprocess.run(mount, check=True)
+
+    def __exit__(self, *_):
+        subprocess.run(["umount", str(self.folder)], check=True)
+
+
+def test_script_that_raises(tmp_path, uninterrupted):
+    """Its own traceback and exit code, and the run can be resumed."""
+    ended = small(tmp_path, "numpy", "--fail-in", "2")
+    assert ended.code == 1
+    assert "ValueError: a mistake of the script's own" in ended.err
+    frames = [line for line in ended.err.splitlines() if line.startswith('  File "')]
+    assert str(SMALL) in frames[0], "the traceback begins in the script"
+    assert "job/runner.py" not in ended.err
+    assert small(tmp_path, "numpy").code == 0
+    assert result(tmp_path) == uninterrupted("numpy")
+
+
+def test_finished_run_is_recognised(tmp_path):
+    """`fit` returns at once with the whole history and the final weights; --fresh begins again."""
+    assert small(tmp_path, "tfdata", "--epochs", "2").code == 0
+    first = result(tmp_path)
+    again = small(tmp_path, "tfdata", "--epochs", "2")
+    assert again.code == 0, again.err
+    assert again.one("already_finished")["step"] == 40
+    assert not again.named("checkpoint_saved")
+    assert result(tmp_path) == first
+    fresh = small(tmp_path, "tfdata", "--epochs", "2", KEEPFIT_FRESH="1")
+    assert fresh.code == 0, fresh.err
+    aside = tmp_path / "runs" / fresh.one("started_afresh")["moved_to"]
+    assert json.loads((aside / "HEAD.json").read_text())["checkpoints"]
+    assert result(tmp_path) == first

@@ -1,0 +1,113 @@
+"""What does not fit is one clear line and a defined exit code, and costs nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from tests.e2e.process import SMALL, result, run, small
+
+
+def test_changed_model_is_refused(tmp_path, uninterrupted):
+    """78, with the variables that differ; the unchanged script still resumes."""
+    assert small(tmp_path, "tfdata", "--kill", "batch_end:1:9").code == -signal.SIGKILL
+    ended = small(tmp_path, "tfdata", "--units", "48")
+    assert ended.code == 78
+    misfit = ended.one("misfit")
+    assert (
+        "changed: model/sequential/dense/kernel F32[20, 32] in the checkpoint, F32[20, 48]"
+        in (misfit["reason"])
+    )
+    assert "--fresh" in misfit["fix"]
+    assert "Traceback" not in ended.err
+    assert small(tmp_path, "tfdata").code == 0
+    assert result(tmp_path) == uninterrupted("tfdata")
+
+
+def test_damaged_checkpoint_is_passed_over(tmp_path, uninterrupted):
+    """The one before it is used, the log names what was wrong, and the end is the same."""
+    assert small(tmp_path, "tfdata", "--kill", "batch_end:3:9").code == -signal.SIGKILL
+    run_folder = tmp_path / "runs/small"
+    head = json.loads((run_folder / "HEAD.json").read_text())
+    newest = json.loads((tmp_path / "runs" / head["checkpoints"][0]).read_text())
+    shard = tmp_path / "runs" / newest["shards"][0]["key"]
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    ended = small(tmp_path, "tfdata")
+    assert ended.code == 0, ended.err
+    rejected = ended.one("checkpoint_rejected")
+    assert rejected["checkpoint"] == head["checkpoints"][0]
+    assert shard.name in rejected["reason"]
+    assert ended.one("resumed")["checkpoint"] == head["checkpoints"][1]
+    assert result(tmp_path) == uninterrupted("tfdata")
+
+
+def test_nothing_usable_is_never_a_start_from_zero(tmp_path):
+    """78, and a word on the way out."""
+    assert small(tmp_path, "tfdata", "--kill", "batch_end:1:9").code == -signal.SIGKILL
+    for shard in (tmp_path / "runs/small/shards").iterdir():
+        shard.unlink()
+    ended = small(tmp_path, "tfdata")
+    assert ended.code == 78
+    assert "--fresh" in ended.one("misfit")["reason"]
+    assert not (tmp_path / "result.json").exists()
+
+
+SCRIPT_ERRORS = {
+    "no such script": (["nothere.py"], "there is no script 'nothere.py'"),
+    "a store of no known kind": (["--store", "ftp://x", SMALL], "file://PATH"),
+    "a store without a scheme": (["--store", "runs", SMALL], "Received: store='runs'"),
+    "a malformed save_every": (["--save-every", "often", SMALL], "Received: save_every='often'"),
+    "a run name with a slash": (["--run", "a/b", SMALL], "has no slash. Received: run='a/b'"),
+}
+
+
+@pytest.mark.parametrize("case", SCRIPT_ERRORS)
+def test_bad_input_is_one_line(tmp_path, case):
+    """Exit code 2, before anything is imported or written."""
+    args, words = SCRIPT_ERRORS[case]
+    ended = run(tmp_path, *args)
+    assert ended.code == 2
+    assert words in ended.one("misfit")["reason"]
+    assert ended.err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_bad_argument_in_the_script(tmp_path):
+    """78 and one line, like everything else that a retry does not mend."""
+    script = tmp_path / "train.py"
+    script.write_text("from callbacks import Resumable\nResumable(save_every='often')\n")
+    ended = run(tmp_path, script)
+    assert ended.code == 78
+    assert "Received: save_every='often'" in ended.one("misfit")["reason"]
+    assert "Traceback" not in ended.err
+
+
+def test_unwritable_store(tmp_path):
+    """78, naming the store and the cause. A file stands where the directory should be."""
+    (tmp_path / "store").write_text("not a directory")
+    ended = run(tmp_path, "--store", f"file://{tmp_path}/store", SMALL, "numpy")
+    assert ended.code == 78
+    assert f"file://{tmp_path}/store" in ended.one("misfit")["reason"]
+    assert "Traceback" not in ended.err
+
+
+def test_script_runs_as_with_python(tmp_path):
+    """Same argv, name, file, path, exit code, and output; one warning where nothing is kept."""
+    script = tmp_path / "plain.py"
+    script.write_text(
+        "import sys, json\n"
+        "import beside\n"
+        "print(json.dumps([sys.argv, __name__, __file__, sys.path[0], beside.x]))\n"
+        "assert sys.modules['__main__'].__dict__ is globals()\n"
+        "sys.exit(int(sys.argv[-1]))\n"
+    )
+    (tmp_path / "beside.py").write_text("x = 5\n")
+    ended = run(tmp_path, "plain.py", "--flag", "-x", "0")
+    expected = [["plain.py", "--flag", "-x", "0"], "__main__", str(script), str(tmp_path), 5]
+    assert json.loads(ended.out) == expected
+    assert (ended.code, ended.one("not_resumable")["script"]) == (0, "plain.py")
+    assert run(tmp_path, "plain.py", "7").code == 7
