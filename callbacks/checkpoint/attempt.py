@@ -106,13 +106,14 @@ class Attempt:
             StorageError: it could not be written; the last checkpoint is still in force.
         """
         position = snapshot.position
-        key = manifest_key(self._head.run, position.step, self.number, self._sequence)
+        sequence, self._sequence = self._sequence, self._sequence + 1
+        key = manifest_key(self._head.run, position.step, self.number, sequence)
         shards = list(pack(snapshot.tensors, key))
         stored = [self._send(shard) for shard in shards]
         manifest = Manifest(
             run=self._head.run,
             attempt=self.number,
-            sequence=self._sequence,
+            sequence=sequence,
             created=datetime.now(UTC).isoformat(timespec="milliseconds"),
             versions=self._versions,
             position=position,
@@ -131,7 +132,6 @@ class Attempt:
             ),
             state=dict(snapshot.state),
         )
-        self._sequence += 1
         self._store.put(key, [manifest.to_bytes()])
         self._put_in_force(key, manifest)
         return manifest
