@@ -111,8 +111,8 @@ class Run:
         """
         recorded = self._attempt.head.origin
         new = {f"{fit}:{path}": size for path, size in sizes.items()}
-        if missing := {name: size for name, size in new.items() if name not in recorded and size}:
-            self._attempt.record_origin({**recorded, **missing})
+        if new.keys() - recorded.keys():
+            self._attempt.record_origin({**new, **recorded})
         return {path: recorded.get(f"{fit}:{path}", size) for path, size in sizes.items()}
 
     def due(self, epoch: int, step: int) -> bool:

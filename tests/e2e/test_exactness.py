@@ -66,6 +66,17 @@ def test_several_steps_per_execution(tmp_path, uninterrupted):
     assert result(tmp_path) == uninterrupted(*args)
 
 
+def test_appended_log_of_an_attempt_that_never_saved(tmp_path, uninterrupted):
+    """Its rows are cut off before the run begins again: appending to a log is exact, too."""
+    args = ("numpy", "--append")
+    ended = small(tmp_path, *args, "--kill", "epoch_begin:2:0", save_every="1h")
+    assert ended.code == -signal.SIGKILL
+    assert not ended.named("checkpoint_saved")
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
+    assert small(tmp_path, *args).code == 0
+    assert result(tmp_path) == uninterrupted(*args)
+
+
 def variables_of(folder) -> dict[str, str]:
     """A SHA-256 for each model, optimizer and metric variable of the final checkpoint."""
     head = json.loads((folder / "runs/mnist/HEAD.json").read_text())

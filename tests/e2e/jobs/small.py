@@ -161,6 +161,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--fail-in", type=int)
     parser.add_argument("--steps-per-execution", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--append", action="store_true")
     parser.add_argument("--patience", type=int, default=4)
     parser.add_argument("--units", type=int, default=32)
     return parser.parse_args()
@@ -176,7 +177,7 @@ def main() -> None:
     early = keras.callbacks.EarlyStopping(
         "val_accuracy", patience=options.patience, restore_best_weights=True
     )
-    held = [early, keras.callbacks.CSVLogger("log.csv"), counter]
+    held = [early, keras.callbacks.CSVLogger("log.csv", append=options.append), counter]
     if options.kill:
         held.append(Killer(options.kill))
     if options.kill_in_save:
