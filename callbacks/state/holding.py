@@ -10,6 +10,8 @@ from typing import Any
 import structlog
 
 from callbacks import events
+from callbacks.checkpoint.codec import Array, Unstorable, encode
+from callbacks.checkpoint.snapshot import Json
 from callbacks.state.adapters import adapter_for
 from callbacks.state.base import Held, State, WritesLog
 
@@ -21,9 +23,20 @@ def hold(callbacks: Sequence[Any]) -> list[Held]:
     return [Held(callback, adapter_for(callback)) for callback in callbacks]
 
 
-def capture(callbacks: Sequence[Held]) -> list[State]:
-    """The state of each callback, with its class."""
-    return [{"class": held.name, "state": held.adapter.get(held.callback)} for held in callbacks]
+def capture(callbacks: Sequence[Held], arrays: dict[str, Array]) -> list[Json]:
+    """The state of each callback with its class, encoded; its arrays are put into `arrays`.
+
+    A state that can't be stored is named in the log, and training goes on without it.
+    """
+    found = []
+    for i, held in enumerate(callbacks):
+        try:
+            state = encode(held.adapter.get(held.callback), f"state/callbacks/{i}", arrays)
+        except Unstorable as error:
+            log.error(events.STATE_LOST, callback=held.name, reason=str(error))
+            continue
+        found.append({"class": held.name, "state": state})
+    return found
 
 
 def match(callbacks: Sequence[Held], saved: Sequence[State]) -> Iterator[tuple[Held, State]]:

@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import keras
+import numpy as np
 import structlog
+import tensorflow as tf
 
 from callbacks import events, state
 from callbacks.checkpoint.codec import Array, encode
@@ -61,15 +63,15 @@ class Recorder:
         """All of the training but the position in the data, which `with_data` adds."""
         capture = self.prepare()
         plain = {
-            "callbacks": state.capture(self._callbacks),
-            "history": _HISTORY.get(self._model.history),
-            "logs": dict(logs),
+            "history": _numbers(_HISTORY.get(self._model.history)),
+            "logs": _numbers(dict(logs)),
             "randomness": randomness.capture(),
             "element_spec": self._element_spec,
             "stop_training": bool(self._model.stop_training),
         }
         arrays: dict[str, Array] = {}
         encoded = encode(plain, "state", arrays)
+        encoded["callbacks"] = state.capture(self._callbacks, arrays)
         tensors = [*capture(), *(_tensor(name, a) for name, a in arrays.items())]
         return Snapshot(position, tensors, encoded, state.log_files(self._callbacks))
 
@@ -110,6 +112,16 @@ def with_data(snapshot: Snapshot, data: DataPosition) -> Snapshot:
         tensors=[*snapshot.tensors, *data.tensors()],
         state={**snapshot.state, "data": data.counts()},
     )
+
+
+def _numbers(value: Any) -> Any:
+    """A nest of logs, with tensors as arrays: Keras makes floats of scalars only."""
+    match value:
+        case dict():
+            return {key: _numbers(item) for key, item in value.items()}
+        case list():
+            return [_numbers(item) for item in value]
+    return np.asarray(value) if tf.is_tensor(value) else value
 
 
 def _tensor(name: str, array: Array) -> Tensor:

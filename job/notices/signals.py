@@ -22,7 +22,7 @@ from callbacks.session import Notice, Session
 
 TRAPPED = (signal.SIGTERM, signal.SIGINT)
 EXIT_AT_ONCE = 128 + signal.SIGINT
-REACTIONS = {
+REACTIONS: dict[int, str] = {
     signal.SIGTERM: "save at the next batch and leave",
     signal.SIGINT: "save at the next batch and leave; Ctrl-C again leaves at once",
 }
