@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,15 +42,15 @@ class Ended:
 class Process:
     """A process of `keepfit run`, whose output is read as it comes."""
 
-    def __init__(self, folder: Path, *args: str | Path, **settings: str):
+    def __init__(self, folder: Path, *args: str | Path, launcher: Sequence[str] = (), **env: str):
         self._lines: queue.Queue[tuple[str, str] | None] = queue.Queue()
         self._seen: dict[str, list[str]] = {"out": [], "err": []}
-        env = {k: v for k, v in os.environ.items() if not k.startswith("KEEPFIT_")}
-        env |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"} | settings
+        ours = {k: v for k, v in os.environ.items() if not k.startswith("KEEPFIT_")}
+        ours |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(
-            [Path(sys.executable).with_name("keepfit"), "run", *map(str, args)],
+            [*launcher, Path(sys.executable).with_name("keepfit"), "run", *map(str, args)],
             cwd=folder,
-            env=env,
+            env=ours | env,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
@@ -102,25 +102,25 @@ class Process:
 
 
 @contextmanager
-def started(folder: Path, *args: str | Path, **settings: str) -> Iterator[Process]:
+def started(folder: Path, *args: str | Path, **options) -> Iterator[Process]:
     """A running process, which is gone when the block ends."""
-    process = Process(folder, *args, **settings)
+    process = Process(folder, *args, **options)
     try:
         yield process
     finally:
         process.end()
 
 
-def run(folder: Path, *args: str | Path, **settings: str) -> Ended:
+def run(folder: Path, *args: str | Path, **options) -> Ended:
     """A process from its start to its end."""
-    with started(folder, *args, **settings) as process:
+    with started(folder, *args, **options) as process:
         return process.wait()
 
 
-def small(folder: Path, *args: str, save_every: str = "3 batches", **settings: str) -> Ended:
+def small(folder: Path, *args: str, save_every: str = "3 batches", **env: str) -> Ended:
     """The small training, with every operation deterministic."""
     flags = ("--deterministic", "--save-every", save_every)
-    return run(folder, *flags, SMALL, *args, **settings)
+    return run(folder, *flags, SMALL, *args, **env)
 
 
 def result(folder: Path) -> dict:
