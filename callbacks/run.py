@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from callbacks import events
 from callbacks.checkpoint import schedule
-from callbacks.checkpoint.attempt import Attempt, Superseded, claim, set_aside
+from callbacks.checkpoint.attempt import Attempt, Superseded
+from callbacks.checkpoint.claim import claim, last_attempt, set_aside
 from callbacks.checkpoint.reader import Checkpoint, NoneLeft, newest_usable
 from callbacks.checkpoint.retention import KeepNewest
 from callbacks.checkpoint.schedule import Moment, Schedule
@@ -69,10 +70,15 @@ class Run:
             "tensorflow": tf.__version__,
         }
         try:
+            after = last_attempt(store, settings.run) if settings.fresh else 0
             if settings.fresh and (aside := set_aside(store, settings.run, datetime.now(UTC))):
                 log.info(events.STARTED_AFRESH, run=settings.run, moved_to=aside)
             attempt = claim(
-                store, settings.run, retention=KeepNewest(settings.keep), versions=versions
+                store,
+                settings.run,
+                retention=KeepNewest(settings.keep),
+                versions=versions,
+                after=after,
             )
         except NoneLeft as error:
             log.error(events.MISFIT, reason=str(error))

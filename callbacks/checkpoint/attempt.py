@@ -1,19 +1,15 @@
 """One process's claim on a run: the only way to write to it.
 
-To claim is to swap HEAD for one that bears the next attempt number. From then on an older attempt
-that is still alive fails its next swap and can commit nothing more.
+To claim is to swap HEAD for one that bears the next attempt number (claim.py). From then on an
+older attempt that is still alive fails its next swap and can commit nothing more.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
-from pydantic import ValidationError
-from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from callbacks import events
 from callbacks.checkpoint.manifest import (
@@ -21,20 +17,17 @@ from callbacks.checkpoint.manifest import (
     Manifest,
     StoredShard,
     StoredTensor,
-    attempt_of,
     head_key,
     manifest_key,
     shard_key,
 )
-from callbacks.checkpoint.reader import NoneLeft, read_manifest
+from callbacks.checkpoint.reader import Found, read_head, read_manifests
 from callbacks.checkpoint.retention import Retention, unused
 from callbacks.checkpoint.shards import Shard, pack, stored_shape
 from callbacks.checkpoint.snapshot import Snapshot
 from callbacks.storage.base import (
     AlreadyExists,
     Conflict,
-    Damaged,
-    NotFound,
     StorageError,
     Store,
     Transient,
@@ -46,14 +39,6 @@ log = structlog.get_logger("keepfit")
 
 class Superseded(Exception):
     """Another attempt owns the run now."""
-
-
-@dataclass(frozen=True)
-class _Found:
-    """HEAD as it stands; without `head` it is missing (no version) or damaged."""
-
-    head: Head | None
-    version: Version | None
 
 
 class Attempt:
@@ -72,7 +57,10 @@ class Attempt:
         self._version = version
         self._retention = retention
         self._versions = dict(versions)
-        self._kept: dict[str, Manifest] | None = None
+        # Read now, while they are surely in force: what they name must never be deleted, even if
+        # a newer attempt has taken over and pruned them by the time this one sweeps.
+        self._kept = read_manifests(store, head.run, head.manifests())
+        self._unclear: Head | None = None
         self._rejected: set[str] = set()
         self._trusted: dict[str, StoredShard] = {}
         self._sequence = 0
@@ -159,16 +147,17 @@ class Attempt:
         return stored
 
     def _put_in_force(self, key: str, manifest: Manifest) -> None:
+        if self._unclear:
+            self._settle()
         position = manifest.position
         finished = self._head.finished | ({position.fit: key} if position.finished else {})
-        before = self._in_force()
-        usable = (k for k in self._head.checkpoints if k in before and k not in self._rejected)
+        usable = (k for k in self._head.checkpoints if k in self._kept and k not in self._rejected)
         kept = tuple(self._retention.keep((key, *usable)))
+        known = self._kept | {key: manifest}
+        # Until the outcome of the swap is known, neither the old nor the new may be deleted.
+        self._kept = known
         self._swap(checkpoints=kept, finished=finished)
-        known = before | {key: manifest}
         self._kept = {k: known[k] for k in self._head.manifests() if k in known}
-        in_force = {shard.digest for m in self._kept.values() for shard in m.shards}
-        self._trusted = {d: shard for d, shard in self._trusted.items() if d in in_force}
         dropped = known.keys() - self._kept.keys()
         shards = (shard.key for k in dropped for shard in known[k].shards)
         try:
@@ -176,122 +165,53 @@ class Attempt:
         except StorageError as error:
             log.warning(events.PRUNE_FAILED, reason=str(error))
 
-    def _in_force(self) -> dict[str, Manifest]:
-        if self._kept is None:
-            self._kept = _readable(self._store, self._head.run, self._head.manifests())
-        return self._kept
-
     def _delete(self, keys: Iterable[str]) -> None:
-        for key in unused(keys, self._in_force(), self.number):
+        doomed = unused(keys, self._kept, self.number)
+        gone = set(doomed)
+        self._trusted = {d: s for d, s in self._trusted.items() if s.key not in gone}
+        for key in doomed:
             self._store.delete(key)
 
     def _swap(self, **changes: object) -> None:
+        """Change HEAD, or raise; an answer that was lost is found out by reading back.
+
+        Raises:
+            Superseded: HEAD is another attempt's.
+            Transient: HEAD can't be read back either; the next swap settles it.
+            StorageError: HEAD was not changed.
+        """
+        if self._unclear:
+            self._settle()
         head = self._head.model_copy(update={"swaps": self._head.swaps + 1, **changes})
-        key = head_key(head.run)
+        self._unclear = head
         try:
-            self._version = self._store.swap(key, head.to_bytes(), expected=self._version)
+            version = self._store.swap(head_key(head.run), head.to_bytes(), expected=self._version)
         except (Conflict, Transient) as error:
-            found = _look(self._store, head.run)
-            if found.head != head or found.version is None:
-                if isinstance(error, Transient) and found.version == self._version:
-                    raise
-                raise Superseded(_owner(found)) from error
-            self._version = found.version
-        self._head = head
+            if not self._settle():
+                raise Transient(str(error)) from error
+        except StorageError:
+            self._unclear = None
+            raise
+        else:
+            self._head, self._version, self._unclear = head, version, None
+
+    def _settle(self) -> bool:
+        """Whether the swap whose answer is missing has happened. Raises Superseded.
+
+        A request can also land late, after it was found not to have happened. HEAD is then of this
+        writer, and what it names is known.
+        """
+        found = read_head(self._store, self._head.run)
+        if found.head and found.version and found.head.writer == self._head.writer:
+            self._head, self._version = found.head, found.version
+        elif found.version != self._version:
+            raise Superseded(_owner(found))
+        happened = found.head == self._unclear
+        self._unclear = None
+        return happened
 
 
-@retry(retry=retry_if_exception_type(Conflict), stop=stop_after_attempt(10), reraise=True)
-def claim(store: Store, run: str, *, retention: Retention, versions: Mapping[str, str]) -> Attempt:
-    """Take the run over, or begin it.
-
-    Raises:
-        NoneLeft: HEAD is damaged or missing, and no checkpoint is left to go on from.
-        Conflict: ten times in a row another process was faster.
-        StorageError: the store can't be read or written.
-    """
-    found = _look(store, run)
-    old = found.head or _recover(store, run, missing=found.version is None)
-    head = Head(
-        run=run,
-        attempt=old.attempt + 1 if old else 1,
-        writer=uuid.uuid4().hex,
-        swaps=old.swaps + 1 if old else 0,
-        checkpoints=old.checkpoints if old else (),
-        finished=old.finished if old else {},
-        origin=old.origin if old else {},
-    )
-    version = store.swap(head_key(run), head.to_bytes(), expected=found.version)
-    return Attempt(store, head, version, retention, versions)
-
-
-def set_aside(store: Store, run: str, now: datetime) -> str | None:
-    """Move the whole run to a dated name, so that it can be begun again.
-
-    Returns:
-        The old run's new name; None if there was nothing to move.
-    """
-    if next(store.list(f"{run}/"), None) is None:
-        return None
-    aside = f"{run}.{now:%Y%m%dT%H%M%S}Z"
-    store.move(run, aside)
-    return aside
-
-
-def _look(store: Store, run: str) -> _Found:
-    try:
-        content, version = store.load(head_key(run))
-    except NotFound:
-        return _Found(None, None)
-    try:
-        head = Head.model_validate_json(content)
-    except ValidationError:
-        return _Found(None, version)
-    return _Found(head if head.run == run else None, version)
-
-
-def _recover(store: Store, run: str, *, missing: bool) -> Head | None:
-    """What HEAD must have said, by the manifests that are there; None for a run not yet begun."""
-    keys = [entry.key for entry in store.list(f"{run}/checkpoints/")]
-    manifests = _readable(store, run, keys, report=True)
-    shards = any(True for _ in store.list(f"{run}/shards/"))
-    if missing and not keys and not shards:
-        return None
-    problem = f"{store.uri}/{head_key(run)} is {'missing' if missing else 'damaged'}"
-    if not manifests:
-        raise NoneLeft(
-            f"{problem}, and run {run!r} has no manifest to go on from; begin again with "
-            f"--fresh, which moves the old run aside, or put back what is missing"
-        )
-    newest = sorted(
-        manifests, key=lambda k: (manifests[k].attempt, manifests[k].sequence), reverse=True
-    )
-    log.error(events.HEAD_DAMAGED, reason=problem, using=newest[0])
-    return Head(
-        run=run,
-        attempt=max(attempt_of(key) or 0 for key in keys),
-        writer="recovered",
-        swaps=0,
-        checkpoints=tuple(newest),
-        finished={
-            manifests[k].position.fit: k for k in reversed(newest) if manifests[k].position.finished
-        },
-    )
-
-
-def _readable(
-    store: Store, run: str, keys: Iterable[str], *, report: bool = False
-) -> dict[str, Manifest]:
-    found: dict[str, Manifest] = {}
-    for key in keys:
-        try:
-            found[key] = read_manifest(store, run, key)
-        except (NotFound, Damaged) as error:
-            if report:
-                log.error(events.REJECTED, checkpoint=key, reason=str(error))
-    return found
-
-
-def _owner(found: _Found) -> str:
+def _owner(found: Found) -> str:
     if found.head is None:
         return "HEAD was removed or damaged while this attempt ran"
     return f"attempt {found.head.attempt} owns the run now"

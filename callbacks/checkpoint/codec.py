@@ -6,6 +6,7 @@ can't say is written as a dict with one key that begins with `$`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +16,9 @@ import numpy as np
 from callbacks.checkpoint.snapshot import NUMPY_DTYPES, Json
 
 Array = np.ndarray[Any, Any]
+
+LONGEST_NAME = 200
+"""Characters of an array's name; it says where in the state the array stands."""
 
 
 class Unstorable(TypeError):
@@ -29,28 +33,22 @@ def encode(value: object, name: str, arrays: dict[str, Array]) -> Json:
             scalars and arrays, str, bytes, lists, tuples, sets of these and dicts.
     """
     match value:
-        case None | bool() | int() | str():
+        case None | bool() | int():
             return value
-        case np.ndarray() if value.dtype.name in NUMPY_DTYPES:
-            arrays[name] = value
-            return {"$array": name}
-        case np.generic() if value.dtype.name in NUMPY_DTYPES:
-            arrays[name] = np.asarray(value)
-            return {"$scalar": name}
-        case float():
+        case float() if not isinstance(value, np.generic):
             return value if math.isfinite(value) else {"$float": repr(value)}
-        case bytes():
-            arrays[name] = np.frombuffer(value, np.uint8)
-            return {"$bytes": name}
+        case str() if _is_unicode(value):
+            return value
         case list():
             return _encode_all(value, name, arrays)
         case tuple():
             return {"$tuple": _encode_all(value, name, arrays)}
         case set() | frozenset():
-            return {"$set": _encode_all(sorted(value, key=repr), name, arrays)}
+            items = _encode_all(sorted(value, key=repr), name, arrays)
+            return {"$set" if isinstance(value, set) else "$frozenset": items}
         case Mapping():
             return _encode_mapping(value, name, arrays)
-    raise Unstorable(f"{name} is a {type(value).__name__}, which can't be stored")
+    return _encode_array(value, name, arrays)
 
 
 def decode(value: Json, array: Callable[[str], Array]) -> Any:
@@ -70,11 +68,39 @@ def decode(value: Json, array: Callable[[str], Array]) -> Any:
             return tuple(decode(item, array) for item in items)
         case {"$set": items}:
             return {decode(item, array) for item in items}
+        case {"$frozenset": items}:
+            return frozenset(decode(item, array) for item in items)
         case {"$dict": pairs}:
             return {decode(k, array): decode(v, array) for k, v in pairs}
         case dict():
             return {key: decode(item, array) for key, item in value.items()}
     return value
+
+
+def _encode_array(value: object, name: str, arrays: dict[str, Array]) -> Json:
+    match value:
+        case np.ndarray() if value.dtype.name in NUMPY_DTYPES:
+            return {"$array": _store(value, name, arrays)}
+        case np.generic() if value.dtype.name in NUMPY_DTYPES:
+            return {"$scalar": _store(np.asarray(value), name, arrays)}
+        case bytes():
+            return {"$bytes": _store(np.frombuffer(value, np.uint8), name, arrays)}
+    raise Unstorable(f"{name} is a {type(value).__name__}, which can't be stored")
+
+
+def _store(array: Array, name: str, arrays: dict[str, Array]) -> str:
+    """Put the array under `name`, or one made of it where that is too long or taken."""
+    free = stem = name[:LONGEST_NAME]
+    numbers = itertools.count(2)
+    while free in arrays:
+        free = f"{stem}~{next(numbers)}"
+    arrays[free] = array
+    return free
+
+
+def _is_unicode(text: str) -> bool:
+    """False for half of a surrogate pair, which Python makes of file names that are not UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _encode_all(values: list[Any] | tuple[Any, ...], name: str, arrays: dict[str, Array]) -> Json:

@@ -1,15 +1,27 @@
 """The two JSON documents of a run: a checkpoint's manifest, and HEAD.
 
-Both are validated when they are read, because anything may stand in a bucket.
+Both bear a digest of themselves, and are validated when they are read, because anything may stand
+in a bucket.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import hashlib
+import re
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+)
 
 from callbacks.checkpoint.snapshot import Json, Position
+
+_OPENING, _MIDDLE, _CLOSING = b'{"sha256":"', b'","document":', b"}"
 
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
 
@@ -22,7 +34,27 @@ class Document(BaseModel):
     format: Literal[1] = 1
 
     def to_bytes(self) -> bytes:
-        return self.model_dump_json().encode()
+        """The document and its SHA-256, as one JSON object."""
+        document = self.model_dump_json().encode()
+        return b"".join((_OPENING, _digest(document), _MIDDLE, document, _CLOSING))
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        """What `to_bytes` gave.
+
+        Raises:
+            ValueError: one line that says what is wrong.
+        """
+        start = len(_OPENING) + 64 + len(_MIDDLE)
+        document = content[start : -len(_CLOSING)]
+        if content != b"".join((_OPENING, _digest(document), _MIDDLE, document, _CLOSING)):
+            raise ValueError("its content does not have the digest that it names")
+        try:
+            return cls.model_validate_json(document)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "document"
+            raise ValueError(f"{where}: {first['msg']}") from error
 
 
 class StoredTensor(BaseModel):
@@ -111,7 +143,17 @@ def shard_key(run: str, digest: str, attempt: int) -> str:
     return f"{run}/shards/{digest}-{attempt:04d}.safetensors"
 
 
+_WRITTEN = re.compile(
+    r"[^/]+/(?:checkpoints/\d{10,}-(\d{4,})-\d{4,}\.json|shards/[0-9a-f]{64}-(\d{4,})\.safetensors)",
+    re.ASCII,
+)
+
+
 def attempt_of(key: str) -> int | None:
-    """The attempt that wrote a manifest or a shard, by its key; None for other objects."""
-    parts = key.rsplit("/", 1)[-1].split(".")[0].split("-")
-    return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else None
+    """The attempt that wrote a manifest or a shard, by its key; None for any other object."""
+    match = _WRITTEN.fullmatch(key)
+    return int(match[1] or match[2]) if match else None
+
+
+def _digest(document: bytes) -> bytes:
+    return hashlib.sha256(document).hexdigest().encode()

@@ -12,14 +12,20 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import structlog
-from pydantic import ValidationError
 
 from callbacks import events
 from callbacks.checkpoint.codec import Array, decode
-from callbacks.checkpoint.manifest import Manifest, StoredShard, StoredTensor
+from callbacks.checkpoint.manifest import (
+    Head,
+    Manifest,
+    StoredShard,
+    StoredTensor,
+    attempt_of,
+    head_key,
+)
 from callbacks.checkpoint.shards import digest
 from callbacks.checkpoint.snapshot import NUMPY_DTYPES
-from callbacks.storage.base import Damaged, NotFound, Store
+from callbacks.storage.base import Damaged, NotFound, Store, Version
 
 log = structlog.get_logger("keepfit")
 
@@ -51,6 +57,14 @@ class Checkpoint:
     state: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Found:
+    """HEAD as it stands; without `head` it is missing (no version) or damaged."""
+
+    head: Head | None
+    version: Version | None
+
+
 def read_manifest(store: Store, run: str, key: str) -> Manifest:
     """The manifest at `key`.
 
@@ -60,14 +74,42 @@ def read_manifest(store: Store, run: str, key: str) -> Manifest:
     """
     content, _ = store.load(key)
     try:
-        manifest = Manifest.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "document"
-        raise Damaged(f"{store.uri}/{key} is no manifest: {where}: {first['msg']}") from error
+        manifest = Manifest.from_bytes(content)
+    except ValueError as error:
+        raise Damaged(f"{store.uri}/{key} is no manifest: {error}") from error
     if manifest.run != run:
         raise Damaged(f"{store.uri}/{key} belongs to run {manifest.run!r}, not {run!r}")
+    for shard in manifest.shards:
+        if not shard.key.startswith(f"{run}/shards/") or attempt_of(shard.key) is None:
+            raise Damaged(f"{store.uri}/{key} names {shard.key!r}, which is no shard of {run!r}")
     return manifest
+
+
+def read_head(store: Store, run: str) -> Found:
+    """HEAD as it stands."""
+    try:
+        content, version = store.load(head_key(run))
+    except NotFound:
+        return Found(None, None)
+    try:
+        head = Head.from_bytes(content)
+    except ValueError:
+        return Found(None, version)
+    return Found(head if head.run == run else None, version)
+
+
+def read_manifests(
+    store: Store, run: str, keys: Iterable[str], *, report: bool = False
+) -> dict[str, Manifest]:
+    """Those of `keys` that can be read; the others go into the log if they are to be reported."""
+    found: dict[str, Manifest] = {}
+    for key in keys:
+        try:
+            found[key] = read_manifest(store, run, key)
+        except (NotFound, Damaged) as error:
+            if report:
+                log.error(events.REJECTED, checkpoint=key, reason=str(error))
+    return found
 
 
 def read_checkpoint(store: Store, run: str, key: str) -> Checkpoint:
@@ -83,8 +125,8 @@ def read_checkpoint(store: Store, run: str, key: str) -> Checkpoint:
     arrays = {t.name: _array(store, key, t, shards) for t in manifest.tensors}
     try:
         state = decode(manifest.state, arrays.__getitem__)
-    except KeyError as error:
-        raise Damaged(f"{store.uri}/{key} names {error}, which is in none of its shards") from error
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise Damaged(f"{store.uri}/{key} has a state that can't be read: {error!r}") from error
     return Checkpoint(key, manifest, arrays, state)
 
 
@@ -117,7 +159,10 @@ def newest_usable(store: Store, run: str, keys: Iterable[str], *, fit: int) -> C
 
 
 def _read_shard(store: Store, shard: StoredShard) -> Array:
-    data = np.empty(shard.size, np.uint8)
+    try:
+        data = np.empty(shard.size, np.uint8)
+    except (MemoryError, ValueError, OverflowError) as error:
+        raise Damaged(f"{store.uri}/{shard.key} can't have {shard.size} bytes") from error
     store.read_into(shard.key, data.data)
     if (found := digest([data.data])) != shard.digest:
         raise Damaged(f"{store.uri}/{shard.key} has SHA-256 {found}, written was {shard.digest}")
@@ -137,4 +182,7 @@ def _array(store: Store, key: str, tensor: StoredTensor, shards: list[Array]) ->
     data = shards[tensor.shard][tensor.offset : tensor.offset + tensor.size]
     if tensor.offset % dtype.itemsize:
         data = data.copy()
-    return data.view(dtype).reshape(tensor.shape)
+    try:
+        return data.view(dtype).reshape(tensor.shape)
+    except ValueError as error:
+        raise Damaged(f"{store.uri}/{key}: {tensor.name} can't have its shape: {error}") from error

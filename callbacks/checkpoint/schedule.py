@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Protocol
@@ -76,7 +77,7 @@ def parse(text: str) -> Schedule:
     match = _FORM.fullmatch(text)
     number, unit = (float(match[1]), match[2]) if match else (0.0, "")
     whole = number.is_integer()
-    if number > 0:
+    if 0 < number < math.inf:
         if unit in _UNITS:
             return EverySeconds(number * _UNITS[unit])
         if unit.removesuffix("es") == "batch" and whole:

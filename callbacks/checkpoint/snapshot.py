@@ -98,6 +98,8 @@ NUMPY_DTYPES: Mapping[str, str] = {
 
 
 def array_bytes(array: np.ndarray[Any, Any]) -> memoryview:
-    """The array's own memory as bytes; copied only if it is not contiguous."""
+    """The array's own memory as bytes; copied only if it is not contiguous or not little-endian."""
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     flat = np.ascontiguousarray(array).reshape(-1)
     return flat.view(np.uint8).data if flat.size else memoryview(b"")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from callbacks.errors import ConfigurationError
 from callbacks.storage.base import Store
@@ -21,14 +20,13 @@ def open_store(uri: str) -> Store:
     Raises:
         ConfigurationError: `uri` is not of that form.
     """
-    scheme = urlsplit(uri).scheme
-    path = uri.removeprefix("file://")
+    scheme, _, path = uri.partition("://")
     if scheme == "s3":
         raise ConfigurationError(
             f"this version keeps checkpoints in directories only; "
             f"use file://PATH. Received: store={uri!r}"
         )
-    if scheme != "file" or path == uri or not path:
+    if scheme != "file" or not path or "\0" in path:
         raise ConfigurationError(
             f"a store is written file://PATH, for example file://./runs. Received: store={uri!r}"
         )

@@ -10,7 +10,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from callbacks.storage.base import (
@@ -21,6 +21,7 @@ from callbacks.storage.base import (
     Entry,
     NotFound,
     StorageError,
+    Transient,
     Version,
 )
 from callbacks.storage.files import Files
@@ -60,7 +61,11 @@ class LocalStore:
             found = _version(path.read_bytes()) if path.exists() else None
             if found != expected:
                 raise Conflict(f"{self.uri}/{key} was changed by another writer")
-            self._place(temporary, path)
+            self._files.rename(temporary, path)
+            try:
+                self._files.sync(path.parent)
+            except OSError as error:
+                raise Transient(f"{self.uri}/{key} may not last: {error.strerror}") from error
         return _version(body)
 
     def load(self, key: str) -> tuple[bytes, Version]:
@@ -82,11 +87,7 @@ class LocalStore:
     def list(self, prefix: str) -> Iterator[Entry]:
         folder = self._path(prefix) if prefix.endswith("/") else self._path(prefix).parent
         with self._reporting("list", prefix):
-            found = [
-                Entry(path.relative_to(self._root).as_posix(), path.stat().st_size)
-                for path in folder.rglob("*")
-                if path.is_file() and not path.name.startswith(".")
-            ]
+            found = list(self._entries(folder if prefix else self._root))
         yield from sorted((e for e in found if e.key.startswith(prefix)), key=lambda e: e.key)
 
     def delete(self, key: str) -> None:
@@ -106,20 +107,31 @@ class LocalStore:
             for path in self._path(prefix).rglob(f".*{TEMPORARY}"):
                 self._files.remove(path)
 
+    def _entries(self, folder: Path) -> Iterator[Entry]:
+        for parent, _, names in os.walk(folder, onerror=_unless_missing):
+            for name in names:
+                path = Path(parent, name)
+                if not name.startswith("."):
+                    with suppress(FileNotFoundError):  # deleted since
+                        yield Entry(path.relative_to(self._root).as_posix(), path.stat().st_size)
+
     def _path(self, key: str) -> Path:
+        """Where an object is; never outside the store, whatever the key."""
+        if "\0" in key or key.startswith("/") or ".." in key.split("/"):
+            raise StorageError(f"{key!r} is no key of {self.uri}")
         return self._root / key
 
     @contextmanager
     def _prepared(self, path: Path, body: Body) -> Iterator[Path]:
-        """A synced file beside `path` that holds `body`; gone afterwards unless it was placed."""
+        """A synced file beside `path` that holds `body`; to be placed, or gone after an error."""
         self._make_folders(path.parent)
         temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}"
-        try:
+        with ExitStack() as after_error:
+            after_error.callback(self._files.remove, temporary)
             self._files.write(temporary, body)
             self._files.sync(temporary)
             yield temporary
-        finally:
-            self._files.remove(temporary)
+            after_error.pop_all()
 
     def _place(self, temporary: Path, path: Path) -> None:
         self._files.rename(temporary, path)
@@ -146,6 +158,12 @@ class LocalStore:
             if action == "read" and isinstance(error, FileNotFoundError):
                 raise NotFound(f"{self.uri}/{key} does not exist") from error
             raise StorageError(f"could not {action} {self.uri}/{key}: {error.strerror}") from error
+
+
+def _unless_missing(error: OSError) -> None:
+    """A folder that is not there, or no longer, has no objects."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _version(content: bytes) -> Version:

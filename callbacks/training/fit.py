@@ -107,7 +107,7 @@ class Fit:
         done = batch + 1 - self._batch
         self._batch = batch + 1
         if self.muted:
-            if not self._skip:
+            if not self._skip and not self._exhausted:
                 self._go_on()
             return
         self._step += done
@@ -137,6 +137,7 @@ class Fit:
             self._skip -= 1
             return dict(self._logs)
         if self._exhausted:
+            self._go_on()
             raise StopIteration
         return None
 

@@ -126,3 +126,8 @@ def small(folder: Path, *args: str, save_every: str = "3 batches", **env: str) -
 def result(folder: Path) -> dict:
     """What the small training ended with."""
     return json.loads((folder / "result.json").read_text())
+
+
+def document(path: Path) -> dict:
+    """What a HEAD or a manifest says."""
+    return json.loads(path.read_bytes())["document"]

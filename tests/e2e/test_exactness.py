@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import re
 import signal
@@ -11,7 +10,7 @@ import signal
 import numpy as np
 import pytest
 
-from tests.e2e.process import MNIST, SMALL, result, run, small, started
+from tests.e2e.process import MNIST, SMALL, document, result, run, small, started
 
 EPOCHS, BATCHES, VALIDATIONS = 5, 20, 4
 
@@ -79,8 +78,8 @@ def test_appended_log_of_an_attempt_that_never_saved(tmp_path, uninterrupted):
 
 def variables_of(folder) -> dict[str, str]:
     """A SHA-256 for each model, optimizer and metric variable of the final checkpoint."""
-    head = json.loads((folder / "runs/mnist/HEAD.json").read_text())
-    manifest = json.loads((folder / "runs" / head["checkpoints"][0]).read_text())
+    head = document(folder / "runs/mnist/HEAD.json")
+    manifest = document(folder / "runs" / head["checkpoints"][0])
     assert manifest["position"]["finished"]
     found = {}
     for tensor in manifest["tensors"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.process import SMALL, result, run, small, started
+from tests.e2e.process import SMALL, document, result, run, small, started
 
 FLAGS = ("--deterministic", "--save-every", "3 batches", SMALL)
 ENDLESS = ("--epochs", "1000000", "--patience", "1000000")
@@ -156,5 +155,5 @@ def test_finished_run_is_recognised(tmp_path):
     fresh = small(tmp_path, "tfdata", "--epochs", "2", KEEPFIT_FRESH="1")
     assert fresh.code == 0, fresh.err
     aside = tmp_path / "runs" / fresh.one("started_afresh")["moved_to"]
-    assert json.loads((aside / "HEAD.json").read_text())["checkpoints"]
+    assert document(aside / "HEAD.json")["checkpoints"]
     assert result(tmp_path) == first

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from tests.e2e.process import SMALL, result, run, small
+from tests.e2e.process import SMALL, document, result, run, small
 
 
 def test_changed_model_is_refused(tmp_path, uninterrupted):
@@ -30,8 +30,8 @@ def test_damaged_checkpoint_is_passed_over(tmp_path, uninterrupted):
     """The one before it is used, the log names what was wrong, and the end is the same."""
     assert small(tmp_path, "tfdata", "--kill", "batch_end:3:9").code == -signal.SIGKILL
     run_folder = tmp_path / "runs/small"
-    head = json.loads((run_folder / "HEAD.json").read_text())
-    newest = json.loads((tmp_path / "runs" / head["checkpoints"][0]).read_text())
+    head = document(run_folder / "HEAD.json")
+    newest = document(tmp_path / "runs" / head["checkpoints"][0])
     shard = tmp_path / "runs" / newest["shards"][0]["key"]
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1

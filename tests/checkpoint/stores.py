@@ -1,0 +1,96 @@
+"""Stores that misbehave in one chosen way, around one that does not."""
+
+from callbacks.storage.base import StorageError, Transient
+
+
+class Wrapped:
+    """Passes everything on, and counts what is put."""
+
+    def __init__(self, store):
+        self._store = store
+        self.puts = []
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def put(self, key, body):
+        self.puts.append(key)
+        self._store.put(key, body)
+
+
+class FailingPut(Wrapped):
+    """The n-th put from `arm` on fails, before or after it has happened."""
+
+    def __init__(self, store):
+        super().__init__(store)
+        self.arm(None)
+
+    def arm(self, at, happens=False):
+        self.puts, self._at, self._happens = [], at, happens
+
+    def put(self, key, body):
+        failing = self._at == len(self.puts)
+        if not failing or self._happens:
+            super().put(key, body)
+        if failing:
+            self._at = None
+            raise StorageError(f"no network while writing {key}")
+
+
+class UnclearSwap(Wrapped):
+    """The next swap is answered by Transient, whether it happened or not.
+
+    Attributes:
+        blind: loads fail too: the network is still down.
+    """
+
+    def __init__(self, store):
+        super().__init__(store)
+        self._unclear = self._happens = self._then_blind = self.blind = False
+
+    def arm(self, *, happens, blind=False):
+        self._unclear, self._happens, self._then_blind = True, happens, blind
+
+    def swap(self, key, body, *, expected):
+        if not self._unclear:
+            return self._store.swap(key, body, expected=expected)
+        if self._happens:
+            self._store.swap(key, body, expected=expected)
+        self._unclear, self.blind = False, self._then_blind
+        raise Transient(f"no answer about {key}")
+
+    def load(self, key):
+        if self.blind:
+            raise StorageError(f"no network while reading {key}")
+        return self._store.load(key)
+
+
+class LateSwap(Wrapped):
+    """The next swap is answered by Transient and happens later, just before the one after it."""
+
+    def __init__(self, store):
+        super().__init__(store)
+        self.armed, self._late = False, None
+
+    def swap(self, key, body, *, expected):
+        if self.armed:
+            self.armed, self._late = False, (body, expected)
+            raise Transient(f"no answer about {key}")
+        if self._late:
+            (late, version), self._late = self._late, None
+            self._store.swap(key, late, expected=version)
+        return self._store.swap(key, body, expected=expected)
+
+
+class Interrupting(Wrapped):
+    """Calls `between` once, just before the next swap: another process is faster."""
+
+    def __init__(self, store):
+        super().__init__(store)
+        self.between = None
+
+    def swap(self, key, body, *, expected):
+        between, self.between = self.between, None
+        if between:
+            between()
+        return self._store.swap(key, body, expected=expected)

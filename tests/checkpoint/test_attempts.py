@@ -1,0 +1,570 @@
+"""Attempts that follow, overtake and interrupt each other."""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from structlog.testing import capture_logs
+
+from callbacks import events
+from callbacks.checkpoint.attempt import Superseded
+from callbacks.checkpoint.claim import set_aside
+from callbacks.checkpoint.manifest import Head, head_key
+from callbacks.checkpoint.reader import newest_usable, read_checkpoint
+from callbacks.storage.base import Conflict, StorageError, Transient
+from callbacks.storage.local import LocalStore
+from tests.checkpoint.samples import (
+    MEMORY,
+    RUN,
+    VERSIONS,
+    assert_all_in_force_verifies,
+    assert_is,
+    assert_no_orphans,
+    files_under,
+    head_of,
+    parsed,
+    resume,
+    snapshot,
+    take_over,
+    trained,
+)
+from tests.checkpoint.stores import FailingPut, Interrupting, LateSwap, UnclearSwap, Wrapped
+
+
+def test_first_claim_begins_the_run(store):
+    """A run that was never claimed begins with attempt 1 and nothing to resume."""
+    attempt = take_over(store)
+    assert attempt.number == 1
+    assert attempt.head.checkpoints == ()
+    assert head_of(store) == attempt.head
+    assert resume(store, attempt) is None
+
+
+def test_commit_is_in_force_at_once(store):
+    """What commit returns is what HEAD names first and a reader finds."""
+    attempt = take_over(store)
+    manifest = attempt.commit(snapshot(3, epoch=1, batch=2))
+    assert manifest.versions == VERSIONS
+    assert (manifest.position.epoch, manifest.position.batch) == (1, 2)
+    assert datetime.fromisoformat(manifest.created).tzinfo == UTC
+    found = newest_usable(store, RUN, head_of(store).checkpoints, fit=0)
+    assert found.manifest == manifest
+    assert_is(found, 3)
+
+
+def test_newest_are_kept_and_the_rest_is_deleted(store, tmp_path):
+    """After each commit the newest `keep` are there, newest first, and nothing else is."""
+    attempt = take_over(store, keep=2)
+    for step in range(1, 6):
+        attempt.commit(snapshot(step))
+        steps = [
+            read_checkpoint(store, RUN, key).manifest.position.step
+            for key in head_of(store).checkpoints
+        ]
+        assert steps == [s for s in (step, step - 1) if s]
+        assert_no_orphans(tmp_path)
+
+
+def test_same_step_twice(store):
+    """A checkpoint after the last batch and one when the fit is over are two checkpoints."""
+    attempt = take_over(store)
+    attempt.commit(snapshot(5))
+    attempt.commit(snapshot(5, finished=True))
+    assert len(set(head_of(store).checkpoints)) == 2
+    assert head_of(store).finished == {0: head_of(store).checkpoints[0]}
+
+
+def test_finished_fits_are_kept(store, tmp_path):
+    """The final checkpoint of each fit outlives those of later fits, whatever is kept else."""
+    attempt = take_over(store, keep=1)
+    attempt.commit(snapshot(1, finished=True))
+    attempt.commit(snapshot(2, fit=1, finished=True))
+    for step in (3, 4, 5):
+        attempt.commit(snapshot(step, fit=2))
+    head = head_of(store)
+    for fit, step in ((0, 1), (1, 2)):
+        assert_is(read_checkpoint(store, RUN, head.finished[fit]), step)
+    assert len(head.manifests()) == 3
+    again = take_over(store, keep=1)
+    assert again.head.finished == head.finished
+    assert_all_in_force_verifies(store)
+    assert_no_orphans(tmp_path)
+
+
+def test_origin_is_remembered(store):
+    """The sizes of the logs before the run survive commits and later attempts."""
+    attempt = take_over(store)
+    attempt.record_origin({"0:log.csv": 17})
+    attempt.commit(snapshot(1))
+    assert take_over(store).head.origin == {"0:log.csv": 17}
+
+
+def test_newer_claim_fences_the_older(store):
+    """The older attempt's next commit and its next record are refused, and say by whom."""
+    older = trained(store, 1)
+    newer = take_over(store)
+    assert newer.number == older.number + 1
+    before = head_of(store)
+    for write in (
+        lambda: older.commit(snapshot(2)),
+        lambda: older.record_origin({"log": 1}),
+        lambda: older.commit(snapshot(3)),
+    ):
+        with pytest.raises(Superseded, match="attempt 2 owns the run now"):
+            write()
+        assert head_of(store) == before
+    assert_all_in_force_verifies(store)
+    newer.commit(snapshot(4))
+    assert_is(resume(store, take_over(store)), 4)
+
+
+def test_older_attempt_destroys_nothing(store):
+    """However far the newer attempt has gone, a sweep of the older one takes nothing of it."""
+    trained(store, 1)
+    older = take_over(store)
+    resume(store, older)
+    older.commit(snapshot(2))
+    newer = take_over(store, keep=1)
+    resume(store, newer)
+    for step in (3, 4):
+        newer.commit(snapshot(step))
+    older.sweep()
+    assert_all_in_force_verifies(store)
+
+
+def test_older_attempt_that_never_committed_destroys_nothing(store):
+    """It can't know what the newer one builds on, so a sweep of it deletes nothing in force."""
+    trained(store, 1)
+    older = take_over(store, keep=1)
+    resume(store, older)
+    newer = take_over(store, keep=1)
+    resume(store, newer)
+    newer.commit(snapshot(2))
+    with pytest.raises(Superseded):
+        older.commit(snapshot(3))
+    older.sweep()
+    assert_all_in_force_verifies(store)
+
+
+@pytest.mark.parametrize("before", [(), (100,)])
+def test_sweep_after_a_commit_that_failed(store, before):
+    """A shard that only a failed commit has sent, and a sweep deleted, is sent again."""
+    failing = FailingPut(store)
+    attempt = trained(failing, *before)
+    failing.arm(5)
+    with pytest.raises(StorageError, match=r"checkpoints/"):
+        attempt.commit(snapshot(1))
+    attempt.sweep()
+    attempt.commit(snapshot(2))
+    assert_all_in_force_verifies(store)
+
+
+def test_sweep_leaves_what_is_no_checkpoint(store):
+    """Logs, exports and a person's notes under the run stay, whatever their names look like."""
+    attempt = trained(store, 1)
+    names = ["artifacts/model-0001.keras", "artifacts/weights-1.json", "notes-0001.txt"]
+    names += ["artifacts/shards/x-0001.safetensors", "artifacts/²-².x", "artifacts/events.1-1"]
+    names += [f"shards/README-{'²'}.txt", "artifacts/checkpoints/0000000001-0001-0000.json"]
+    for name in names:
+        store.put(f"{RUN}/{name}", [b"mine"])
+    attempt.sweep()
+    attempt.commit(snapshot(2))
+    left = {entry.key for entry in store.list(f"{RUN}/")}
+    assert {f"{RUN}/{name}" for name in names} <= left
+
+
+def test_sweep_leaves_other_runs(store):
+    """Only this run's leftovers go, not those of a run whose name begins in the same way."""
+    trained(store, 1)
+    other = take_over(store, run=f"{RUN}2")
+    other.commit(snapshot(5))
+    before = files_under(store._root / f"{RUN}2")
+    attempt = take_over(store)
+    attempt.commit(snapshot(2))
+    attempt.sweep()
+    assert files_under(store._root / f"{RUN}2") == before
+
+
+def test_claim_that_is_overtaken_tries_again(store):
+    """A claim between whose read and swap another one comes is the attempt after that."""
+    trained(store, 1)
+    racing = Interrupting(store)
+    racing.between = lambda: take_over(store)
+    attempt = take_over(racing)
+    assert attempt.number == 3
+    assert head_of(store) == attempt.head
+
+
+def test_claim_that_is_always_overtaken_gives_up(store):
+    """Ten conflicts in a row are an error, not a livelock."""
+
+    class Overtaken(Wrapped):
+        swaps = 0
+
+        def swap(self, key, body, *, expected):
+            self.swaps += 1
+            raise Conflict("another writer was first")
+
+    overtaken = Overtaken(store)
+    with pytest.raises(Conflict):
+        take_over(overtaken)
+    assert overtaken.swaps == 10
+
+
+def test_claim_between_manifest_and_swap(store):
+    """An attempt that is fenced in the middle of its commit puts nothing in force."""
+    racing = Interrupting(store)
+    older = trained(racing, 1)
+    newer = []
+    racing.between = lambda: newer.append(take_over(store))
+    with pytest.raises(Superseded):
+        older.commit(snapshot(2))
+    assert_is(resume(store, newer[0]), 1)
+    newer[0].commit(snapshot(3))
+    newer[0].sweep()
+    assert_no_orphans(store._root)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}"], ids=["removed", "empty", "other"])
+def test_head_that_goes_while_an_attempt_runs(store, content):
+    """An attempt whose HEAD is gone or garbage stops: it can't know who owns the run."""
+    attempt = trained(store, 1)
+    store.delete(head_key(RUN))
+    if content is not None:
+        store.put(head_key(RUN), [content])
+    with pytest.raises(Superseded, match="HEAD was removed or damaged"):
+        attempt.commit(snapshot(2))
+
+
+@pytest.mark.parametrize("blind", [False, True])
+@pytest.mark.parametrize("happens", [True, False])
+def test_swap_without_an_answer(store, happens, blind):
+    """The commit finds out or fails; a checkpoint is in force, and the next commit works."""
+    unclear = UnclearSwap(store)
+    attempt = trained(unclear, 1, 2)
+    unclear.arm(happens=happens, blind=blind)
+    try:
+        attempt.commit(snapshot(3))
+        expected = 3
+    except StorageError:
+        expected = 3 if happens else 2
+    assert (expected == 3) == happens
+    found = newest_usable(store, RUN, head_of(store).checkpoints, fit=0)
+    assert_is(found, expected)
+    assert_all_in_force_verifies(store)
+    unclear.blind = False
+    for step in (4, 5):
+        attempt.commit(snapshot(step))
+        assert_is(newest_usable(store, RUN, head_of(store).checkpoints, fit=0), step)
+    attempt.sweep()
+    assert_all_in_force_verifies(store)
+    assert_no_orphans(store._root)
+
+
+def test_swap_that_lands_late(store):
+    """An attempt never takes itself for another: its own request, served late, is its own."""
+    late = LateSwap(store)
+    attempt = trained(late, 1)
+    late.armed = True
+    with pytest.raises(Transient):
+        attempt.commit(snapshot(2))
+    with suppress(StorageError):
+        attempt.commit(snapshot(3))
+    attempt.commit(snapshot(4))
+    assert_is(newest_usable(store, RUN, head_of(store).checkpoints, fit=0), 4)
+    assert_all_in_force_verifies(store)
+    attempt.sweep()
+    assert_no_orphans(store._root)
+
+
+def test_end_of_a_fit_without_an_answer(store):
+    """The final checkpoint of a fit stays known, though the answer to its swap was lost."""
+    unclear = UnclearSwap(store)
+    attempt = trained(unclear, 1, keep=1)
+    unclear.arm(happens=True, blind=True)
+    with pytest.raises(StorageError):
+        attempt.commit(snapshot(2, finished=True))
+    unclear.blind = False
+    for step in (3, 4):
+        attempt.commit(snapshot(step, fit=1))
+    head = head_of(store)
+    assert list(head.finished) == [0]
+    assert_is(read_checkpoint(store, RUN, head.finished[0]), 2)
+    attempt.sweep()
+    assert_all_in_force_verifies(store)
+    assert_no_orphans(store._root)
+
+
+def test_swap_that_happened_without_an_answer_is_a_success(store):
+    """Where reading back shows the own HEAD, the commit has succeeded and says nothing."""
+    unclear = UnclearSwap(store)
+    attempt = trained(unclear, 1)
+    unclear.arm(happens=True)
+    with capture_logs() as logs:
+        attempt.commit(snapshot(2))
+    assert logs == []
+    assert head_of(store) == attempt.head
+
+
+def test_swap_that_did_not_happen_is_transient(store):
+    """Where reading back shows the old HEAD, the error says that it may be tried again."""
+    unclear = UnclearSwap(store)
+    attempt = trained(unclear, 1)
+    unclear.arm(happens=False)
+    with pytest.raises(Transient):
+        attempt.commit(snapshot(2))
+    assert head_of(store) == attempt.head
+
+
+def test_swap_without_an_answer_and_a_newer_claim(store):
+    """Where reading back shows a newer attempt, this one is superseded, answer or not."""
+    unclear = UnclearSwap(store)
+    attempt = trained(unclear, 1)
+    take_over(store)
+    unclear.arm(happens=False)
+    with pytest.raises(Superseded):
+        attempt.commit(snapshot(2))
+
+
+@pytest.mark.parametrize("happens", [True, False])
+def test_put_that_fails(store, happens):
+    """Whichever object can't be written, the last checkpoint stays and the next commit works."""
+    failing = FailingPut(store)
+    attempt = trained(failing, 1, 2)
+    failing.arm(None)
+    attempt.commit(snapshot(3))
+    count, step = len(failing.puts), 3
+    assert count == 5, "model, optimizer, state, data, and the manifest"
+    for at in range(count):
+        failing.arm(at, happens)
+        with pytest.raises(StorageError):
+            attempt.commit(snapshot(step + 1))
+        assert_is(newest_usable(store, RUN, head_of(store).checkpoints, fit=0), step)
+        assert_all_in_force_verifies(store)
+        attempt.commit(snapshot(step := step + 1))
+        assert_is(newest_usable(store, RUN, head_of(store).checkpoints, fit=0), step)
+        assert_all_in_force_verifies(store)
+    attempt.sweep()
+    assert_all_in_force_verifies(store)
+    assert_no_orphans(store._root)
+
+
+def test_delete_that_fails_does_not_fail_the_commit(store):
+    """A checkpoint that is in force is saved, though the old one could not be deleted."""
+
+    class Undeletable(Wrapped):
+        def delete(self, key):
+            raise StorageError(f"may not delete {key}")
+
+    attempt = take_over(Undeletable(store), keep=1)
+    attempt.commit(snapshot(1))
+    with capture_logs() as logs:
+        attempt.commit(snapshot(2))
+    assert [(log["event"], log["log_level"]) for log in logs] == [(events.PRUNE_FAILED, "warning")]
+    assert "may not delete run/checkpoints/" in logs[0]["reason"]
+    assert_is(newest_usable(store, RUN, head_of(store).checkpoints, fit=0), 2)
+    again = take_over(store, keep=1)
+    again.commit(snapshot(3))
+    again.sweep()
+    assert_no_orphans(store._root)
+
+
+def test_manifests_go_before_their_shards(store):
+    """A deletion that is interrupted leaves shards without a manifest, never the reverse."""
+    deleted = []
+
+    class Noting(Wrapped):
+        def delete(self, key):
+            deleted.append(key)
+            self._store.delete(key)
+
+    attempt = take_over(Noting(store), keep=1)
+    for step in (1, 2):
+        attempt.commit(snapshot(step))
+    kinds = [key.split("/")[1] for key in deleted]
+    assert kinds == sorted(kinds)
+    assert kinds.count("checkpoints") == 1
+    assert kinds.count("shards") == 4
+
+
+def test_unchanged_shards_are_not_sent_again(store):
+    """Of a group that has not changed and is large, one object serves all its checkpoints."""
+    counting = Wrapped(store)
+    attempt = take_over(counting)
+    first = attempt.commit(snapshot(1))
+    assert len(counting.puts) == len(first.shards) + 1 == 6
+    counting.puts.clear()
+    second = attempt.commit(snapshot(2))
+    assert len(counting.puts) == len(second.shards) == 5
+    shared = {s.key for s in first.shards} & {s.key for s in second.shards}
+    assert len(shared) == 1
+    assert not shared & set(counting.puts)
+
+
+def test_next_attempt_does_not_send_what_it_has_verified(store):
+    """What was resumed from is not sent again; without resuming nothing is trusted."""
+    trained(store, 1)
+    counting = Wrapped(store)
+    attempt = take_over(counting)
+    resume(counting, attempt)
+    attempt.commit(snapshot(2))
+    assert len(counting.puts) == 5
+    stranger = take_over(counting)
+    counting.puts.clear()
+    stranger.commit(snapshot(3))
+    assert len(counting.puts) == 6
+
+
+def test_set_aside_moves_the_whole_run(store):
+    """The old run is found whole under its dated name, and the run can be begun again."""
+    trained(store, 1, 2)
+    before = files_under(store._root / RUN)
+    aside = set_aside(store, RUN, datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC))
+    assert aside == "run.20260506T070809Z"
+    assert files_under(store._root / aside) == before
+    attempt = take_over(store)
+    assert attempt.number == 1
+    assert resume(store, attempt) is None
+    assert parsed(Head, store.load(f"{aside}/HEAD.json")[0]).checkpoints
+
+
+def test_set_aside_of_nothing(store):
+    """A run that was never begun has nothing to be moved."""
+    trained(store, 1)
+    assert set_aside(store, "ru", datetime.now(UTC)) is None
+    assert set_aside(store, "other", datetime.now(UTC)) is None
+
+
+def test_set_aside_fences_the_attempt_that_still_runs(store):
+    """An attempt whose run was moved away stops, and writes nothing into the new one."""
+    older = trained(store, 1)
+    set_aside(store, RUN, datetime.now(UTC))
+    newer = take_over(store)
+    with pytest.raises(Superseded, match="attempt 1 owns the run now"):
+        older.commit(snapshot(2))
+    assert head_of(store) == newer.head
+    newer.commit(snapshot(1))
+    older.sweep()
+    assert_all_in_force_verifies(store)
+
+
+def test_resume_from_drops_what_is_newer(store):
+    """Checkpoints that have turned out unusable leave HEAD with the next commit."""
+    trained(store, 1, 2, 3, keep=3)
+    attempt = take_over(store, keep=3)
+    keys = attempt.head.checkpoints
+    attempt.resume_from(keys[1], read_checkpoint(store, RUN, keys[1]).manifest)
+    attempt.commit(snapshot(4))
+    assert head_of(store).checkpoints[1:] == keys[1:]
+    assert keys[0] not in {entry.key for entry in store.list(f"{RUN}/")}
+
+
+STEPS = st.sampled_from([1, 100])
+"""Between two commits: the frozen weights stay as they are, or change."""
+
+
+class Attempts(RuleBasedStateMachine):
+    """Two processes that claim, resume, commit, fail and sweep in any order, on one run."""
+
+    @initialize()
+    def begin(self):
+        self.folder = TemporaryDirectory(dir=MEMORY)
+        self.store = LocalStore(Path(self.folder.name))
+        self.failing = FailingPut(self.store)
+        self.slots = {}
+        self.step = 0
+        self.newest = None
+        self.committed = None
+        self.verified = None
+
+    @rule(slot=st.sampled_from("ab"), keep=st.integers(1, 2), resumes=st.booleans())
+    def claims(self, slot, keep, resumes):
+        attempt = take_over(self.failing, keep=keep)
+        assert attempt.number == (self.newest.number if self.newest else 0) + 1
+        if resumes:
+            found = resume(self.store, attempt)
+            assert (found.manifest.position.step if found else None) == self.committed
+        self.slots[slot] = self.newest = attempt
+
+    @precondition(lambda self: self.slots)
+    @rule(slot=st.sampled_from("ab"), finished=st.integers(0, 4), steps=STEPS)
+    def commits(self, slot, finished, steps):
+        if attempt := self.slots.get(slot):
+            self.step += steps
+            captured = snapshot(self.step, finished=finished == 0)
+            if attempt is self.newest:
+                attempt.commit(captured)
+                self.committed = self.step
+            else:
+                with pytest.raises(Superseded):
+                    attempt.commit(captured)
+
+    @precondition(lambda self: self.slots)
+    @rule(slot=st.sampled_from("ab"), at=st.integers(0, 5), happens=st.booleans(), steps=STEPS)
+    def commits_in_vain(self, slot, at, happens, steps):
+        if attempt := self.slots.get(slot):
+            self.step += steps
+            self.failing.arm(at, happens)
+            try:
+                attempt.commit(snapshot(self.step))
+                self.committed = self.step
+            except (StorageError, Superseded):
+                pass
+            self.failing.arm(None)
+
+    @precondition(lambda self: self.slots)
+    @rule(slot=st.sampled_from("ab"))
+    def sweeps(self, slot):
+        if attempt := self.slots.get(slot):
+            attempt.sweep()
+
+    @invariant()
+    def what_is_in_force_verifies(self):
+        if getattr(self, "newest", None) and self.changed():
+            assert_all_in_force_verifies(self.store)
+            head = head_of(self.store)
+            assert head == self.newest.head
+            found = newest_usable(self.store, RUN, head.checkpoints, fit=0)
+            assert (found.manifest.position.step if found else None) == self.committed
+
+    def changed(self):
+        """Whether anything is different from what was verified: objects are written once."""
+        now = self.store.load(head_key(RUN)), tuple(self.store.list(f"{RUN}/"))
+        before, self.verified = self.verified, now
+        return before != now
+
+    def teardown(self):
+        if hasattr(self, "folder"):
+            if self.newest:
+                self.newest.commit(snapshot(self.step + 1))
+                self.newest.sweep()
+                assert_all_in_force_verifies(self.store)
+                assert_no_orphans(Path(self.folder.name))
+            self.folder.cleanup()
+
+
+TestAttempts = Attempts.TestCase
+TestAttempts.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+
+
+def test_heads_are_never_equal(store):
+    """No two contents of HEAD are the same, so that a version names one state of the run."""
+    seen = []
+
+    class Noting(Wrapped):
+        def swap(self, key, body, *, expected):
+            seen.append(body)
+            return self._store.swap(key, body, expected=expected)
+
+    for _ in range(2):
+        attempt = take_over(Noting(store))
+        attempt.record_origin({})
+        attempt.record_origin({})
+        attempt.commit(snapshot(1))
+    assert len(set(seen)) == len(seen) == 8
+    assert [parsed(Head, body).swaps for body in seen] == list(range(8))

@@ -1,0 +1,208 @@
+"""Python values that go to JSON and arrays, and come back as they were."""
+
+import json
+from collections import OrderedDict, defaultdict
+from contextlib import suppress
+from datetime import UTC, datetime
+from fractions import Fraction
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from callbacks.checkpoint.codec import Unstorable, decode, encode
+from callbacks.checkpoint.manifest import Manifest
+from callbacks.checkpoint.snapshot import NUMPY_DTYPES, Position, Snapshot
+from tests.checkpoint.samples import RUN, parsed, resume, same, take_over, tensor
+from tests.checkpoint.test_manifest import manifest_with
+
+
+def round_trip(value):
+    """Through JSON text as a manifest writes and reads it, and through the arrays' bytes."""
+    arrays = {}
+    tree = encode(value, "state", arrays)
+    read = parsed(Manifest, manifest_with(state={"x": tree}).to_bytes())
+    stored = {
+        name: np.frombuffer(bytes(tensor(name, a).host()), a.dtype.newbyteorder("=")).reshape(
+            a.shape
+        )
+        for name, a in arrays.items()
+    }
+    return decode(read.state["x"], stored.__getitem__)
+
+
+def assert_comes_back(value):
+    found = round_trip(value)
+    assert same(found, value), found
+
+
+DTYPES = st.sampled_from([n for n in NUMPY_DTYPES if not n.startswith(("bfloat", "float8"))])
+ARRAYS = DTYPES.flatmap(
+    lambda name: hnp.arrays(name, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
+)
+SCALARS = DTYPES.flatmap(lambda name: hnp.arrays(name, ())).map(lambda array: array[()])
+KEYS = st.text("a/0$k", max_size=3) | st.sampled_from(["key", "0", "0/key", "$array", "$dict", ""])
+HASHABLE = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=5)
+    | st.binary(max_size=5),
+    lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=2),
+    max_leaves=4,
+)
+VALUES = st.recursive(
+    HASHABLE | st.floats() | ARRAYS | SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.sets(HASHABLE, max_size=3)
+        | st.dictionaries(KEYS, inner, max_size=3)
+        | st.dictionaries(KEYS | HASHABLE, inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@given(VALUES)
+@example({"a": {"b": np.arange(2)}, "a/b": np.arange(3)})
+@example({"a": {"b": np.arange(2), "b~2": np.arange(4)}, "a/b": np.arange(3)})
+@example({b"": {"key": np.arange(2)}})
+@example({frozenset({1})})
+@example({frozenset({1}): 2})
+@example([2**70, -(2**200), 10**400])
+@example({2: "int", "2": "str", True: "bool", None: 0, (1, "a"): {}})
+def test_round_trip(value):
+    """Every value of every kind that is said to be storable comes back, types and all."""
+    assert_comes_back(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        float("nan"),
+        float("inf"),
+        -float("inf"),
+        -0.0,
+        5e-324,
+        1.7976931348623157e308,
+        0.1,
+        b"",
+        bytes(range(256)),
+        (),
+        [],
+        {},
+        set(),
+        ((),),
+        {(): ()},
+        {"$array": "x"},
+        {"$dict": []},
+        {"$x": 1, "y": 2},
+        {"": None},
+        {3: "int", "3": "str"},
+        {2.5: 1, float("inf"): 2},
+        "\u2028 \0 \x7f 😀",
+        np.float32(0.1),
+        np.bool_(True),
+        np.int64(-1),
+        np.array(1.5),
+        np.empty((0, 3), np.int8),
+        np.float64("nan"),
+        np.array([ml_dtypes.bfloat16(1.5)]),
+        ml_dtypes.bfloat16(-2),
+        ml_dtypes.float8_e5m2(2),
+        np.array([np.nan, -0.0, np.inf]),
+    ],
+    ids=repr,
+)
+def test_particular_values(value):
+    """What JSON can't say comes back all the same."""
+    assert_comes_back(value)
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">i8", ">u2", ">c8"])
+def test_big_endian_arrays_keep_their_values(dtype):
+    """Bytes in the other order are turned, or refused; they are never read wrongly."""
+    array = np.arange(5).astype(dtype)
+    assert (round_trip(array) == array).all()
+
+
+@pytest.mark.parametrize("text", ["\ud800", "file-\udcff.csv"])
+def test_text_that_is_no_unicode(text):
+    """A file name that is not UTF-8, as Python gives it, comes back or is Unstorable."""
+    with suppress(Unstorable):
+        assert_comes_back({"path": text})
+
+
+def test_very_long_keys(store):
+    """However long a key is, what is below it is stored, or is Unstorable before the commit."""
+    try:
+        arrays = {}
+        state = encode({"k" * 3000: np.arange(3)}, "state", arrays)
+    except Unstorable:
+        return
+    tensors = [tensor(name, array, "state") for name, array in arrays.items()]
+    take_over(store).commit(Snapshot(Position(), tensors, state))
+    found = resume(store, take_over(store)).state
+    assert same(found, {"k" * 3000: np.arange(3)})
+
+
+def test_dicts_of_other_kinds_become_dicts():
+    """What a mapping contains is kept, in its order; its class is not."""
+    ordered = OrderedDict([("b", 1), ("a", 2)])
+    assert list(round_trip(ordered).items()) == [("b", 1), ("a", 2)]
+    assert round_trip(defaultdict(list, {1: [2]})) == {1: [2]}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (object(), "state is a object"),
+        ({"a": [1, {"b": 1j}]}, "state/a/1/b is a complex"),
+        ((1, Fraction(1, 2)), "state/1 is a Fraction"),
+        ({"when": datetime.now(UTC)}, "state/when is a datetime"),
+        ({"f": len}, "state/f is a builtin_function_or_method"),
+        ({1: {2: object}}, "state/0/0 is a type"),
+        ({Fraction(1): 1}, "state/0/key is a Fraction"),
+        ({"a": np.array(["text"])}, "state/a is a ndarray"),
+        ({"a": np.array([object()])}, "state/a is a ndarray"),
+        ({"a": np.datetime64("2026-01-01")}, "state/a is a datetime64"),
+        ({"a": np.complex128(1)}, "state/a is a complex128"),
+        ({"a": bytearray(b"x")}, "state/a is a bytearray"),
+        ({"a": iter([])}, "state/a is a list_iterator"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_unstorable_says_where(value, message):
+    """The message gives the place and the type, in one line."""
+    with pytest.raises(Unstorable) as caught:
+        encode(value, "state", {})
+    assert str(caught.value) == f"{message}, which can't be stored"
+
+
+def test_arrays_are_not_copied():
+    """The arrays that are put aside are those that were given, under names that begin alike."""
+    array = np.arange(3)
+    arrays = {}
+    tree = encode({"a": [array]}, "callbacks/0", arrays)
+    assert arrays["callbacks/0/a/0"] is array
+    assert tree == {"a": [{"$array": "callbacks/0/a/0"}]}
+
+
+def test_tree_is_plain_json():
+    """What is not in the arrays is JSON as any reader understands it, without NaN."""
+    value = {"nan": float("nan"), "t": (1, {2}), "b": b"x", 1: np.float32(1), "s": {3.5}}
+    text = json.dumps(encode(value, "state", {}), allow_nan=False)
+    assert "NaN" not in text
+
+
+def test_state_stands_in_a_manifest_as_it_is():
+    """Plain values are readable in the manifest, for a person with nothing but a text editor."""
+    manifest = manifest_with(state={"epoch": 3, "name": "ä"}, position=Position(step=1))
+    text = json.loads(manifest.to_bytes())["document"]
+    assert text["state"] == {"epoch": 3, "name": "ä"}
+    assert text["run"] == RUN

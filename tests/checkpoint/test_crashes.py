@@ -1,0 +1,248 @@
+"""A process killed before, or in the middle of, any of its file operations."""
+
+import os
+import shutil
+import signal
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+
+from callbacks.checkpoint.attempt import Superseded
+from callbacks.checkpoint.claim import set_aside
+from callbacks.checkpoint.reader import read_checkpoint
+from callbacks.storage.base import StorageError
+from callbacks.storage.local import LocalStore
+from tests.checkpoint.samples import (
+    RUN,
+    assert_all_in_force_verifies,
+    assert_is,
+    assert_no_orphans,
+    files_under,
+    head_of,
+    resume,
+    snapshot,
+    take_over,
+    trained,
+)
+from tests.storage.faults import FaultyFiles, break_down
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+ASIDE = f"{RUN}.20260102T030405Z"
+
+
+@dataclass
+class Scenario:
+    """What is on disk before, what the process does first, and the act in which it is killed."""
+
+    before: callable
+    begin: callable
+    act: callable
+
+
+def resumed(store):
+    attempt = take_over(store)
+    resume(store, attempt)
+    return attempt
+
+
+def with_leftovers(store):
+    """A run in which killed attempts have left objects and temporary files."""
+    trained(store, 1, 2, 3)
+    for step in (8, 9):
+        lost = take_over(store)
+        lost._swap = fail
+        with pytest.raises(StorageError):
+            lost.commit(snapshot(step))
+    for name in ("HEAD.json.1a", "shards/x.2b", "checkpoints/y.3c"):
+        folder, _, file = f"run/{name}".rpartition("/")
+        (store._root / folder / f".{file}.tmp").write_bytes(b"half")
+
+
+def fail(**_):
+    raise StorageError("killed before the swap")
+
+
+def begin_again(store):
+    set_aside(store, RUN, NOW)
+    take_over(store)
+
+
+SCENARIOS = {
+    "first claim": Scenario(lambda store: None, lambda store: None, lambda s, _: take_over(s)),
+    "first commit": Scenario(take_over, resumed, lambda s, a: a.commit(snapshot(4))),
+    "claim": Scenario(
+        lambda store: trained(store, 3), lambda store: None, lambda s, _: take_over(s)
+    ),
+    "commit": Scenario(
+        lambda store: trained(store, 3), resumed, lambda s, a: a.commit(snapshot(4))
+    ),
+    "commit that prunes": Scenario(
+        lambda store: trained(store, 1, 2, 3), resumed, lambda s, a: a.commit(snapshot(4))
+    ),
+    "commit that ends a fit": Scenario(
+        lambda store: trained(store, 1, 2, 3),
+        resumed,
+        lambda s, a: a.commit(snapshot(4, finished=True)),
+    ),
+    "origin": Scenario(
+        lambda store: trained(store, 1, 2, 3),
+        resumed,
+        lambda s, a: a.record_origin({"0:log.csv": 3}),
+    ),
+    "sweep": Scenario(
+        with_leftovers,
+        lambda store: committed(store, 4),
+        lambda s, a: a.sweep(),
+    ),
+    "set aside": Scenario(
+        lambda store: trained(store, 1, 2, 3),
+        lambda store: None,
+        lambda s, _: begin_again(s),
+    ),
+}
+
+
+def committed(store, step):
+    attempt = resumed(store)
+    attempt.commit(snapshot(step))
+    return attempt
+
+
+@pytest.fixture(params=SCENARIOS)
+def scenario(request):
+    """Each act of an attempt that writes."""
+    return SCENARIOS[request.param]
+
+
+def prepare(scenario, root):
+    root.mkdir()
+    scenario.before(LocalStore(root))
+
+
+def steps_of(scenario, root):
+    """How many file operations the act consists of, by a dry run."""
+    files = FaultyFiles()
+    store = LocalStore(root, files)
+    context = scenario.begin(store)
+    files.arm()
+    scenario.act(store, context)
+    return len(files.steps)
+
+
+def killed(scenario, root, at):
+    """How a child process ends that is killed before step `at` of the act."""
+    if not (child := os.fork()):
+        try:
+            files = FaultyFiles()
+            store = LocalStore(root, files)
+            context = scenario.begin(store)
+            files.arm(at)
+            scenario.act(store, context)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1]
+
+
+def test_killed_at_any_moment(scenario, tmp_path):
+    """What HEAD names loads bit for bit, only that is chosen, and the next attempt tidies up."""
+    prepare(scenario, tmp_path / "before")
+    shutil.copytree(tmp_path / "before", tmp_path / "dry")
+    count = steps_of(scenario, tmp_path / "dry")
+    assert count > 3
+    outcomes = []
+    for at in range(count):
+        root = tmp_path / str(at)
+        shutil.copytree(tmp_path / "before", root)
+        assert killed(scenario, root, at) == signal.SIGKILL, f"step {at} of {count}"
+        outcomes.append(check_and_go_on(root))
+        shutil.rmtree(root)
+    first, last = outcomes[0], check_and_go_on(tmp_path / "dry")
+    change = next((i for i, o in enumerate(outcomes) if o != first), count)
+    assert outcomes == [first] * change + [last] * (count - change), "one atomic step, and once"
+
+
+def check_and_go_on(root):
+    """What the next attempt goes on from, after everything else was checked."""
+    store = LocalStore(root)
+    try:
+        named = head_of(store).checkpoints
+    except StorageError:
+        named = ()
+    attempt = take_over(store)
+    assert attempt.head.checkpoints == named
+    found = resume(store, attempt)
+    step = found.manifest.position.step if found else None
+    if found:
+        assert found.key == named[0], "the newest one in force"
+        assert_is(found, step)
+    else:
+        assert not named
+        assert_set_aside_is_whole(root)
+    assert_all_in_force_verifies(store)
+    attempt.commit(snapshot(20))
+    attempt.sweep()
+    again = take_over(store)
+    assert_is(resume(store, again), 20)
+    assert_all_in_force_verifies(store)
+    assert_no_orphans(root)
+    return step
+
+
+def assert_set_aside_is_whole(root):
+    """A run that was moved for a fresh start can be moved back and used."""
+    if not (root / ASIDE).exists():
+        return
+    copy = root.with_name(f"{root.name}.aside")
+    shutil.copytree(root / ASIDE, copy / RUN)
+    store = LocalStore(copy)
+    assert_is(resume(store, take_over(store)), 3)
+    shutil.rmtree(copy)
+
+
+def test_kill_in_the_middle_of_a_write_is_among_them(tmp_path):
+    """The dry run's steps include a half-written file for every object, HEAD included."""
+    files = FaultyFiles()
+    trained(LocalStore(tmp_path, files), 1)
+    halves = {path.name.split(".")[1] for action, path in files.steps if action.startswith("half")}
+    assert "HEAD" in halves
+    assert len([a for a, _ in files.steps if a == "write"]) == len(
+        [a for a, _ in files.steps if a.startswith("half")]
+    )
+    assert len(halves) >= len(files_under(tmp_path / RUN))
+
+
+def test_operation_that_fails_at_any_moment(tmp_path):
+    """A bad disk fails one operation: the commit says so or succeeds, and the next one works."""
+    prepare(SCENARIOS["commit that prunes"], tmp_path / "before")
+    shutil.copytree(tmp_path / "before", tmp_path / "dry")
+    count = steps_of(SCENARIOS["commit that prunes"], tmp_path / "dry")
+    wrong = {}
+    for at in range(count):
+        root = tmp_path / str(at)
+        shutil.copytree(tmp_path / "before", root)
+        try:
+            check_failing_operation(root, at)
+        except Superseded as error:
+            wrong[at] = str(error)
+        shutil.rmtree(root)
+    assert not wrong, f"of {count} steps, these made the attempt take itself for fenced"
+
+
+def check_failing_operation(root, at):
+    files = FaultyFiles(break_down)
+    store = LocalStore(root, files)
+    attempt = resumed(store)
+    files.arm(at)
+    try:
+        attempt.commit(snapshot(4))
+        expected = {4}
+    except StorageError:
+        expected = {3, 4}
+    files.arm()
+    newest = read_checkpoint(store, RUN, head_of(store).checkpoints[0])
+    assert newest.manifest.position.step in expected
+    assert_all_in_force_verifies(store)
+    attempt.commit(snapshot(5))
+    assert_all_in_force_verifies(store)
+    assert_is(resume(store, take_over(store)), 5)

@@ -1,0 +1,188 @@
+"""What a user decides, and in which order it counts."""
+
+import sys
+
+import pytest
+
+from callbacks.errors import ConfigurationError
+from callbacks.settings import Settings, script_name
+
+VARIABLES = ["STORE", "RUN", "SAVE_EVERY", "KEEP", "FRESH"]
+DEFAULTS = {
+    "store": "file://./runs",
+    "run": "train",
+    "save_every": "1min",
+    "keep": 3,
+    "fresh": False,
+}
+FROM_VARIABLES = {
+    "store": "file:///from/variable",
+    "run": "variable",
+    "save_every": "7s",
+    "keep": 7,
+    "fresh": True,
+}
+FROM_ARGUMENTS = {
+    "store": "file:///from/argument",
+    "run": "argument",
+    "save_every": "8 batches",
+    "keep": 8,
+    "fresh": False,
+}
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch):
+    """A script called train.py, and no variable set."""
+    monkeypatch.setattr(sys, "argv", ["/home/me/train.py", "--flag"])
+    for name in VARIABLES:
+        monkeypatch.delenv(f"KEEPFIT_{name}", raising=False)
+
+
+def set_variables(monkeypatch, values):
+    for name, value in values.items():
+        monkeypatch.setenv(f"KEEPFIT_{name.upper()}", str(value))
+
+
+def test_defaults():
+    """Without a word from the user, the run is called after the script."""
+    assert Settings.resolve().model_dump() == DEFAULTS
+
+
+def test_variables_before_defaults(monkeypatch):
+    """What the environment says counts where nothing was given."""
+    set_variables(monkeypatch, FROM_VARIABLES)
+    assert Settings.resolve().model_dump() == FROM_VARIABLES
+
+
+def test_arguments_before_variables(monkeypatch):
+    """What was given counts most, also where it equals the default."""
+    set_variables(monkeypatch, FROM_VARIABLES)
+    assert Settings.resolve(**FROM_ARGUMENTS).model_dump() == FROM_ARGUMENTS
+    assert Settings.resolve(**DEFAULTS).model_dump() == DEFAULTS
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_none_was_not_given(monkeypatch, name):
+    """An argument that is None leaves the word to the variable, and then to the default."""
+    assert Settings.resolve(**{name: None}).model_dump() == DEFAULTS
+    set_variables(monkeypatch, {name: FROM_VARIABLES[name]})
+    resolved = Settings.resolve(**{name: None}).model_dump()
+    assert resolved == {**DEFAULTS, name: FROM_VARIABLES[name]}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_each_counts_for_itself(monkeypatch, name):
+    """One argument does not silence the other variables."""
+    set_variables(monkeypatch, FROM_VARIABLES)
+    resolved = Settings.resolve(**{name: FROM_ARGUMENTS[name]}).model_dump()
+    assert resolved == {**FROM_VARIABLES, name: FROM_ARGUMENTS[name]}
+
+
+def test_other_variables_are_ignored(monkeypatch):
+    """Variables that newer or older versions know do not stop this one."""
+    monkeypatch.setenv("KEEPFIT_UNKNOWN", "x")
+    assert Settings.resolve().model_dump() == DEFAULTS
+
+
+@pytest.mark.parametrize("value", ["1", "true", "yes", "on", "True"])
+def test_fresh_takes_the_usual_words(monkeypatch, value):
+    """A flag in the environment is written as people write flags."""
+    monkeypatch.setenv("KEEPFIT_FRESH", value)
+    assert Settings.resolve().fresh is True
+
+
+BAD = [
+    ("store", "runs"),
+    ("store", ""),
+    ("store", "file://"),
+    ("store", "gs://bucket/runs"),
+    ("save_every", ""),
+    ("save_every", "often"),
+    ("save_every", "0s"),
+    ("keep", "0"),
+    ("keep", "-1"),
+    ("keep", "many"),
+    ("keep", "1.5"),
+    ("keep", ""),
+    ("fresh", "perhaps"),
+    ("fresh", "2"),
+    ("run", ""),
+    ("run", "a/b"),
+    ("run", "a b"),
+    ("run", ".hidden"),
+    ("run", ".."),
+    ("run", "-x"),
+    ("run", "ä"),
+    ("run", "line\nbreak"),
+    ("run", "run\n"),
+    ("run", "x" * 129),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD, ids=lambda x: repr(x)[:20])
+@pytest.mark.parametrize("source", ["argument", "variable"])
+def test_bad_value_gives_one_clear_line(monkeypatch, source, name, value):
+    """The line names the setting and shows the value, wherever it came from."""
+    given = {}
+    if source == "argument":
+        given = {name: value}
+    else:
+        set_variables(monkeypatch, {name: value})
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.resolve(**given)
+    message = str(caught.value)
+    assert message.endswith(f"Received: {name}={value!r}")
+    assert "\n" not in message
+    assert "pydantic" not in message
+
+
+@pytest.mark.parametrize(("name", "value"), [("keep", 0), ("store", 5), ("run", 5), ("fresh", "x")])
+def test_bad_type_gives_one_clear_line(name, value):
+    """A value of another type is shown as it was given."""
+    with pytest.raises(ConfigurationError, match=f"Received: {name}={value!r}$"):
+        Settings.resolve(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "A", "0", "mnist", "a.b", "a_b", "lr=1e-3", "a+b", "a-b", "x" * 128, "1.2.3"]
+)
+def test_names_of_runs(name):
+    """Letters, digits and a few signs that are safe in paths, keys and shells."""
+    assert Settings.resolve(run=name).run == name
+
+
+@pytest.mark.parametrize(
+    ("script", "name"),
+    [
+        ("train.py", "train"),
+        ("/home/me/train.py", "train"),
+        ("./my model.py", "my-model"),
+        ("größe.py", "gr--e"),
+        ("_private.py", "private"),
+        (".hidden.py", "hidden"),
+        ("train.v2.py", "train.v2"),
+        ("train", "train"),
+        ("-c", "c"),
+        ("", "run"),
+        ("___.py", "run"),
+    ],
+)
+def test_script_name(monkeypatch, script, name):
+    """The script's name without folder and ending, made safe; it is always a valid name."""
+    monkeypatch.setattr(sys, "argv", [script])
+    assert script_name() == name
+    assert Settings.resolve().run == name
+
+
+def test_script_with_a_very_long_name(monkeypatch):
+    """A name that no run can have by default is refused, and says so."""
+    monkeypatch.setattr(sys, "argv", ["x" * 200 + ".py"])
+    with pytest.raises(ConfigurationError, match=r"up to 128"):
+        Settings.resolve()
+
+
+def test_settings_are_frozen():
+    """What was resolved stays as it is."""
+    with pytest.raises(ValueError, match="frozen"):
+        Settings.resolve().keep = 5
