@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from callbacks.checkpoint.snapshot import Snapshot
+
+NICENESS = 10
+"""Of the writer's thread, so that hashing and copying slow training less where cores are few."""
 
 
 class Writer:
@@ -18,7 +24,7 @@ class Writer:
 
     def __init__(self, write: Callable[[Snapshot], None]) -> None:
         self._write = write
-        self._pool = ThreadPoolExecutor(1, "keepfit-writer")
+        self._pool = ThreadPoolExecutor(1, "keepfit-writer", _yield_to_training)
         self._last: Future[None] | None = None
 
     @property
@@ -43,3 +49,9 @@ class Writer:
         """Finish what is being written and end the thread."""
         self._pool.shutdown(wait=True)
         self.wait()
+
+
+def _yield_to_training() -> None:
+    """Let the thread use the time that training leaves; Linux keeps a priority for each thread."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -51,7 +51,7 @@ class Recorder:
             log.warning(events.BATCH_UNKNOWN, reason=str(error), fix="build the model before fit")
 
     def prepare(self) -> variables.Capture:
-        """Trace what a record reads, ahead of the first one."""
+        """Find what a record reads, ahead of the first one."""
         if self._stale or self._capture is None:
             found = variables.find(self._model)
             if self._capture is None or not self._capture.reads(found):

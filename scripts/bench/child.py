@@ -1,0 +1,26 @@
+"""One measurement in a process of its own: `child.py NAME NUMBER…` prints it as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import small
+import stalls
+
+MEASUREMENTS: Mapping[str, Callable[..., Any]] = {
+    "none": stalls.none,
+    "keras": stalls.keras_own,
+    "keepfit": stalls.keepfit,
+    "hooks": small.hooks,
+    "many": small.many,
+    "shuffled": small.shuffled,
+}
+
+if __name__ == "__main__":
+    keras.utils.set_random_seed(0)
+    found = MEASUREMENTS[sys.argv[1]](*map(int, sys.argv[2:]))
+    print(json.dumps(found))

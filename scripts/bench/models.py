@@ -1,0 +1,69 @@
+"""The models that are trained: one of 288 MiB with Adam, a tiny one, and one of many variables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+WIDTH = 2048
+LAYERS = 6
+STATE_MIB = 3 * 4 * LAYERS * WIDTH**2 / 2**20
+"""Weights and Adam's two slots, in float32; biases would add 0.1 percent and are left out."""
+
+Training = tuple[keras.Model, tf.data.Dataset]
+
+
+def large(batch_size: int = 64) -> Training:
+    """An autoencoder whose every variable changes with every batch, as in any real training."""
+    model = keras.Sequential(
+        [
+            keras.Input((WIDTH,)),
+            *(
+                keras.layers.Dense(WIDTH, activation="relu", use_bias=False)
+                for _ in range(LAYERS - 1)
+            ),
+            keras.layers.Dense(WIDTH, use_bias=False),
+        ]
+    )
+    model.compile(optimizer=keras.optimizers.Adam(1e-4), loss="mse")
+    rows = np.random.default_rng(0).normal(size=(1024, WIDTH)).astype("float32")
+    data = tf.data.Dataset.from_tensor_slices(rows).shuffle(256).repeat()
+    return model, data.map(lambda row: (row, row)).batch(batch_size).prefetch(2)
+
+
+def tiny() -> Training:
+    """So small that a batch costs little more than what Keras does around it."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(optimizer="adam", loss="mse")
+    rows = np.ones((8, 4), "float32")
+    return model, tf.data.Dataset.from_tensors((rows, rows[:, :1])).repeat()
+
+
+class _Holder(keras.layers.Layer):
+    """Holds variables that no batch changes: they are saved all the same."""
+
+    def __init__(self, variables: int) -> None:
+        super().__init__()
+        for _ in range(variables):
+            self.add_weight(shape=(8,), trainable=False, name="held")
+
+    def call(self, inputs: Any) -> Any:
+        return inputs
+
+
+def many(variables: int) -> Training:
+    """The tiny model with so many variables more."""
+    _, data = tiny()
+    model = keras.Sequential([keras.Input((4,)), _Holder(variables), keras.layers.Dense(1)])
+    model.compile(optimizer="adam", loss="mse")
+    return model, data
+
+
+def shuffled(rows: int) -> tf.data.Dataset:
+    """Batches from a shuffle buffer of so many rows of 4 KiB, which the iterator's state holds."""
+    values = np.random.default_rng(0).normal(size=(max(rows, 1000), 1024)).astype("float32")
+    data = tf.data.Dataset.from_tensor_slices(values).repeat()
+    return (data.shuffle(rows) if rows else data).batch(32)
