@@ -74,7 +74,9 @@ class Resumable(keras.callbacks.Callback):
         fit.epoch_has_begun()
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        if not self._under_way().muted:
+        fit = self._under_way()
+        fit.batch_begins()
+        if not fit.muted:
             for callback in self.callbacks:
                 callback.on_train_batch_begin(batch, logs)
 
@@ -97,6 +99,8 @@ class Resumable(keras.callbacks.Callback):
     # Validation within fit, and evaluate or predict on their own.
 
     def on_test_begin(self, logs: Logs | None = None) -> None:
+        if not session.current().training:
+            self._fit = None  # of a fit that ended in an error
         if self._fit:
             self._fit.validation_begins()
         self._call("on_test_begin", logs)

@@ -7,10 +7,12 @@ makes one, which ends with the process.
 from __future__ import annotations
 
 import atexit
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from callbacks.settings import Settings
@@ -49,8 +51,11 @@ class Session:
 
     @property
     def training(self) -> bool:
-        """Whether a `fit` is under way that will act on a notice."""
-        return self._training > 0
+        """Whether a `fit` is under way that will act on a notice.
+
+        A fit that an error has ended told nobody, so the stack is asked as well.
+        """
+        return self._training > 0 and _within_fit()
 
     @property
     def used(self) -> bool:
@@ -81,6 +86,16 @@ class Session:
         """Finish what is being saved."""
         for run in self._runs.values():
             run.close()
+
+
+def _within_fit() -> bool:
+    """Whether the calling code, or what a signal interrupted, was called by a Keras fit."""
+    frame: FrameType | None = sys._getframe()
+    while frame:
+        if frame.f_code.co_name == "fit" and frame.f_globals["__name__"].startswith("keras."):
+            return True
+        frame = frame.f_back
+    return False
 
 
 _current: ContextVar[Session | None] = ContextVar("keepfit_session", default=None)

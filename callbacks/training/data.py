@@ -45,15 +45,16 @@ class DataPosition:
         start: the iterator's state when it was new; None where it can't be saved.
         later: its state since then, if one was taken.
         since_start, since_later: calls of the train function since each of them.
-        hidden_randomness: the order is fixed by the first batch only, so `start` can't replace
-            `later`.
+        later_is_whole: it need not be asked whether `later` has lost something: an endless
+            dataset loses nothing, and where the first batch fixes the order, `start` can't
+            replace it.
     """
 
     start: IteratorState | None = None
     later: IteratorState | None = None
     since_start: int = 0
     since_later: int = 0
-    hidden_randomness: bool = False
+    later_is_whole: bool = False
 
     def tensors(self) -> list[Tensor]:
         sources = ((START, self.start, self._start_bytes), (LATER, self.later, self._later_bytes))
@@ -69,7 +70,7 @@ class DataPosition:
         """Empty if the state has lost something that only `start` still has."""
         if not self.start or not self.later:
             return memoryview(b"")
-        whole = self.hidden_randomness or internals.has_all_parts(
+        whole = self.later_is_whole or internals.has_all_parts(
             self.later.content, of=self.start.content
         )
         return memoryview(self.later.content if whole else b"")
@@ -151,7 +152,7 @@ class DataTracker:
             self._later,
             self._since_start,
             self._since_later,
-            internals.has_hidden_randomness(self._iterator),
+            internals.has_hidden_randomness(self._iterator) or internals.is_endless(self._iterator),
         )
 
     def restore(

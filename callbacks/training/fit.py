@@ -55,6 +55,7 @@ class Fit:
         self._step = run.step
         self._logs: Logs = {}
         self._skip = 0
+        self._expecting = False
         self._unread: Checkpoint | None = None
         self._random_state: dict[str, Any] = {}
         self._stopping = False
@@ -72,6 +73,7 @@ class Fit:
         """
         if self._resume:
             self._fit_model_to(self._resume)
+            self.over = self.over or self._resume.manifest.position.epoch >= epochs
         if self._resume and self.over:
             internals.set_initial_epoch(self._model, epochs)
             self._report_over(self._resume.manifest.position, epochs)
@@ -102,6 +104,10 @@ class Fit:
         """At `on_epoch_begin`, after the held callbacks'."""
         self._begun = True
 
+    def batch_begins(self) -> None:
+        """At `on_train_batch_begin`, right before each call of the train function."""
+        self._expecting = True
+
     def batch_ends(self, batch: int, batch_logs: Logs) -> None:
         """At `on_train_batch_end`, after the held callbacks'."""
         done = batch + 1 - self._batch
@@ -120,6 +126,11 @@ class Fit:
             self._leave(self._record())
         if self._run.due(self._epoch, self._step):
             self._run.offer(with_data(self._record(), self._data.position()))
+
+    def expected(self) -> bool:
+        """Whether the call of the train function is one of this fit."""
+        expecting, self._expecting = self._expecting, False
+        return expecting
 
     def before_step(self, iterator: Any) -> Logs | None:
         """Before each call of the train function, which brings the iterator."""
@@ -278,6 +289,12 @@ class Fit:
             step=position.step,
             fix="to train anew, use --fresh or another --run NAME",
         )
+        if position.epoch >= epochs:
+            log.warning(
+                events.FEWER_EPOCHS,
+                reason=f"fit asks for {epochs} epochs, the run is in epoch {position.epoch + 1}",
+                fix="the model is as it was left; ask for more epochs to train on",
+            )
         if position.epoch + 1 < epochs and not self._stopped_early():
             log.warning(
                 events.MORE_EPOCHS,

@@ -61,6 +61,12 @@ def _parts(state: bytes) -> set[bytes]:
     return {path for path in re.findall(rb"Iterator::[^@]+(?=@@)", state) if b":buffer" not in path}
 
 
+def is_endless(iterator: Any) -> bool:
+    """Whether the dataset repeats for ever, so that no part of it is ever let go of."""
+    dataset = getattr(iterator, "_dataset", None)
+    return dataset is not None and int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
+
+
 def has_hidden_randomness(iterator: Any) -> bool:
     """Whether the dataset draws random numbers that its state does not hold.
 

@@ -13,6 +13,9 @@ Logs = dict[str, Any]
 class Steps(Protocol):
     """What is to happen around the steps of a training."""
 
+    def expected(self) -> bool:
+        """Whether a step is to come now. A stand-in that an error left on the model is not."""
+
     def before_step(self, iterator: Any) -> Logs | None:
         """Logs to return in place of a step that has been done; None to train."""
 
@@ -33,6 +36,8 @@ class StepFunction:
         self._steps = steps
 
     def __call__(self, iterator: Any) -> Any:
+        if not self._steps.expected():
+            return self.inner(iterator)
         done = self._steps.before_step(iterator)
         if done is not None:
             return done
