@@ -57,8 +57,8 @@ def has_all_parts(state: bytes, *, of: bytes) -> bool:
 
 
 def _parts(state: bytes) -> set[bytes]:
-    """The iterators' paths; a shuffle's buffered rows, `:buffer::7`, are not iterators."""
-    return {path for path in re.findall(rb"Iterator::[^@]+(?=@@)", state) if b":buffer" not in path}
+    """The iterators' paths; what follows a single colon, `:buffer::7`, is within an iterator."""
+    return set(re.findall(rb"Iterator(?:::[\w\[\]]+)+(?=@@|:\w)", state))
 
 
 def is_endless(iterator: Any) -> bool:
@@ -87,8 +87,9 @@ def eager_seed_state() -> tuple[Any, ...] | None:
 
 
 def set_eager_seed_state(state: tuple[Any, ...]) -> None:
-    """Undo what has been drawn from it since. Needs a global seed, as it had one when captured."""
-    context.context()._rng.setstate(state)
+    """Undo what has been drawn from it since, if the script has set a global seed."""
+    if (rng := getattr(context.context(), "_rng", None)) is not None:
+        rng.setstate(state)
 
 
 def global_generator() -> tf.random.Generator | None:

@@ -23,22 +23,25 @@ def capture() -> dict[str, Any]:
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state(legacy=False),
-        "tensorflow": None if generator is None else np.array(generator.state),
+        "tensorflow": None if generator is None else generator.state.numpy(),
         "eager_seeds": internals.eager_seed_state(),
-        "keras": None if seed is None else np.array(seed),
+        "keras": None if seed is None else seed.numpy(),
     }
 
 
 def restore(state: dict[str, Any]) -> None:
-    """Put all of them back to what `capture` saw."""
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
+    """Put all of them back to what `capture` saw.
+
+    Python's comes last: Keras draws from it when its own generator has to be made.
+    """
+    if state["keras"] is not None:
+        internals.make_global_seed_variable().assign(state["keras"])
     if state["tensorflow"] is not None:
         _set_global_generator(state["tensorflow"])
     if state["eager_seeds"] is not None:
         internals.set_eager_seed_state(state["eager_seeds"])
-    if state["keras"] is not None:
-        internals.make_global_seed_variable().assign(state["keras"])
+    np.random.set_state(state["numpy"])
+    random.setstate(state["python"])
 
 
 def _set_global_generator(state: Array) -> None:

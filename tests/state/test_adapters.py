@@ -1,0 +1,160 @@
+"""What is kept of each callback: its state, all of it, and nothing of its configuration."""
+
+import keras
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from callbacks import events, state
+from callbacks.checkpoint.codec import decode
+from callbacks.state.adapters import ADAPTERS, OfItself, Plain, adapter_for
+from callbacks.state.logs import CsvLog
+
+INSTANCES = {
+    keras.callbacks.EarlyStopping: {"monitor": "loss", "restore_best_weights": True},
+    keras.callbacks.ReduceLROnPlateau: {"monitor": "loss"},
+    keras.callbacks.History: {},
+    keras.callbacks.LearningRateScheduler: {"schedule": lambda epoch, lr: lr},
+    keras.callbacks.TerminateOnNaN: {},
+}
+
+
+def trained(callback):
+    """The callback after a short fit."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(np.ones((4, 2)), np.ones(4), epochs=2, verbose=0, callbacks=[callback])
+    return callback
+
+
+def own_attributes(callback):
+    return vars(callback).keys() - vars(keras.callbacks.Callback()).keys()
+
+
+@pytest.mark.parametrize("kind", INSTANCES)
+def test_every_attribute_is_state_or_configuration(kind):
+    """A Keras release that adds an attribute has to be looked at."""
+    adapter = ADAPTERS[kind]
+    known = {*adapter.state, *adapter.config}
+    assert own_attributes(trained(kind(**INSTANCES[kind]))) <= known
+    assert not set(adapter.state) & set(adapter.config)
+
+
+def test_every_attribute_of_csv_logger_is_known(tmp_path):
+    """The same for CSVLogger, whose file is its state."""
+    logger = trained(keras.callbacks.CSVLogger(tmp_path / "log.csv"))
+    assert own_attributes(logger) == {*CsvLog.state, *CsvLog.config}
+
+
+def test_every_adapter_is_tested():
+    """Each class that has an adapter stands in one of the lists above."""
+    assert ADAPTERS.keys() == {*INSTANCES, keras.callbacks.CSVLogger}
+
+
+class Custom(keras.callbacks.Callback):
+    """A user's callback with configuration, state, and things that can't be kept."""
+
+    def __init__(self, limit=3):
+        super().__init__()
+        self.limit = limit
+        self.best = None
+        self.seen = []
+        self.sums = np.zeros(3)
+        self.how = lambda: None
+        self.handle = open(__file__)  # noqa: SIM115
+
+    def train(self):
+        self.best = 0.5
+        self.seen.append((1, "a"))
+        self.sums += 1
+        self.epoch = 7
+
+
+def kept(callback):
+    """What a checkpoint holds of the callback."""
+    arrays = {}
+    (item,) = state.capture(state.hold([callback]), arrays)
+    return decode(item["state"], arrays.__getitem__)
+
+
+def test_plain_callback_keeps_what_training_has_changed():
+    """Attributes that were changed, also in place, or added; none that were not."""
+    callback = Custom()
+    adapter = Plain(callback)
+    callback.train()
+    found = adapter.get(callback)
+    assert found.keys() == {"best", "seen", "sums", "epoch"}
+    fresh = Custom(limit=9)
+    adapter.set(fresh, found)
+    assert (fresh.limit, fresh.best, fresh.seen, fresh.epoch) == (9, 0.5, [(1, "a")], 7)
+    callback.sums += 1
+    assert found["sums"].tolist() == [1, 1, 1], "a snapshot does not change with the callback"
+
+
+def test_what_cannot_be_kept_is_named_once():
+    """In one line, with the way out; a function is no state."""
+    callback = Custom()
+    adapter = Plain(callback)
+    with capture_logs() as logs:
+        adapter.get(callback)
+        adapter.get(callback)
+    (line,) = logs
+    assert (line["event"], line["attributes"]) == (events.STATE_UNKNOWN, ["handle"])
+    assert "get_state" in line["fix"]
+
+
+def test_own_methods_come_first():
+    """A subclass of a known callback that has get_state and set_state is asked itself."""
+
+    class Own(keras.callbacks.EarlyStopping):
+        def get_state(self):
+            return {"mine": 1}
+
+        def set_state(self, state):
+            self.mine = state["mine"]
+
+    own = Own()
+    assert isinstance(adapter_for(own), OfItself)
+    assert kept(own) == {"state": {"mine": 1}}
+
+
+def test_state_that_cannot_be_stored_is_named():
+    """Training goes on without it."""
+
+    class Bad(keras.callbacks.Callback):
+        def get_state(self):
+            return {"model": object()}
+
+        def set_state(self, state):
+            raise AssertionError
+
+    with capture_logs() as logs:
+        assert state.capture(state.hold([Bad()]), {}) == []
+    assert [(line["event"], line["callback"]) for line in logs] == [(events.STATE_LOST, "Bad")]
+
+
+def test_state_goes_to_the_callback_of_its_class_and_order():
+    """A callback that was added or left out since disturbs no other."""
+    first, second = keras.callbacks.EarlyStopping(), keras.callbacks.EarlyStopping()
+    first.best, second.best = 1.0, 2.0
+    saved = [
+        {"class": held.name, "state": held.adapter.get(held.callback)}
+        for held in state.hold([first, keras.callbacks.ReduceLROnPlateau(), second])
+    ]
+    new = [
+        Custom(),
+        *(keras.callbacks.EarlyStopping() for _ in range(3)),
+    ]
+    with capture_logs() as logs:
+        for held, of_it in state.match(state.hold(new), saved):
+            held.adapter.set(held.callback, of_it)
+    assert [callback.best for callback in new[1:]] == [1.0, 2.0, None]
+    assert [line["event"] for line in logs] == [events.STATE_UNCLAIMED]
+
+
+def test_configuration_is_never_restored():
+    """A patience that the user has changed since stays changed; min_delta's sign is not state."""
+    before = trained(keras.callbacks.EarlyStopping("loss", patience=5, min_delta=0.1))
+    after = keras.callbacks.EarlyStopping("loss", patience=9, min_delta=0.1)
+    adapter_for(after).set(after, adapter_for(before).get(before))
+    assert (after.patience, after.min_delta, after.best) == (9, 0.1, before.best)

@@ -1,0 +1,312 @@
+"""What keepfit takes for granted of Keras and TensorFlow, which promise none of it.
+
+A failure here says which assumption of callbacks/training/internals.py a new version has broken.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras.src.backend.common import global_state
+from keras.src.backend.tensorflow import trainer
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+from tensorflow.python.eager import context
+from tensorflow.python.ops import stateful_random_ops
+
+from callbacks.training import internals
+from tests.training.trainings import BATCH, BATCHES, arrays, small
+
+
+class Recording(keras.callbacks.Callback):
+    """Does something in a hook."""
+
+    def __init__(self, **hooks):
+        super().__init__()
+        for name, hook in hooks.items():
+            setattr(self, name, hook)
+
+
+def fit(model, *callbacks, epochs=2, **more):
+    x, y = arrays()
+    return model.fit(
+        x, y, batch_size=BATCH, epochs=epochs, verbose=0, callbacks=[*callbacks], **more
+    )
+
+
+def test_initial_epoch():
+    """Fit starts at the epoch that is set in on_train_begin, once."""
+    model = small()
+    assert hasattr(model, "_initial_epoch"), "Keras' models have lost _initial_epoch"
+    assert model._initial_epoch is None, "_initial_epoch is no longer None at first"
+    begin = Recording(on_train_begin=lambda _=None: internals.set_initial_epoch(model, 2))
+    history = fit(model, begin, epochs=4, initial_epoch=1)
+    assert history.epoch == [2, 3], "fit no longer reads _initial_epoch after on_train_begin"
+    assert model._initial_epoch == 2, "fit now clears _initial_epoch itself"
+    internals.set_initial_epoch(model, None)
+    assert fit(model, epochs=4, initial_epoch=3).epoch == [3]
+
+
+def test_epochs_are_skipped_as_a_whole():
+    """An initial epoch that is the last one leaves nothing to do but the end."""
+    model, seen = small(), []
+    begin = Recording(
+        on_train_begin=lambda _=None: internals.set_initial_epoch(model, 2),
+        on_epoch_begin=lambda *_: seen.append("epoch"),
+        on_train_end=lambda _=None: seen.append("end"),
+    )
+    fit(model, begin, epochs=2)
+    assert seen == ["end"]
+
+
+def test_train_function_is_read_for_every_batch():
+    """What a hook puts in its place is called for the next batch."""
+    model, calls = small(), []
+
+    def replace(batch, logs=None):
+        inner = model.train_function
+
+        def counting(iterator):
+            calls.append(batch)
+            return inner(iterator)
+
+        if not calls and batch == 1:
+            model.train_function = counting
+
+    fit(model, Recording(on_train_batch_end=replace), epochs=1)
+    assert len(calls) == BATCHES - 2, "fit no longer reads model.train_function for every batch"
+
+
+def test_train_function_may_return_logs_without_training():
+    """Fit takes what it is given: this is how batches are skipped."""
+    model, seen = small(), []
+    model.make_train_function()
+    model.train_function = lambda iterator: {"loss": 0.5}
+    watch = Recording(on_train_batch_end=lambda batch, logs: seen.append((batch, dict(logs))))
+    fit(model, watch, epochs=1)
+    assert seen == [(batch, {"loss": 0.5}) for batch in range(BATCHES)]
+    assert int(model.optimizer.iterations) == 0
+
+
+def test_existing_train_function_is_kept():
+    """Neither make_train_function nor fit makes another one where there is one."""
+    model = small()
+    model.make_train_function()
+    function = model.train_function
+    assert function is not None
+    model.make_train_function()
+    assert model.train_function is function, "make_train_function replaces an existing one"
+    fit(model, epochs=1)
+    assert model.train_function is function, "fit replaces an existing train function"
+
+
+def test_train_function_gets_an_iterator():
+    """The one argument is the epoch's tf.data iterator, the same one for all of its batches."""
+    model, found = small(), []
+    model.make_train_function()
+    inner = model.train_function
+
+    def watching(iterator):
+        found.append(iterator)
+        return inner(iterator)
+
+    model.train_function = watching
+    fit(model, epochs=2)
+    assert all(isinstance(iterator, tf.data.Iterator) for iterator in found)
+    assert len({id(iterator) for iterator in found}) == 2
+    assert found[0] is found[BATCHES - 1]
+
+
+def test_stop_iteration_ends_the_epoch():
+    """A train function that finds no data raises one of two errors, and so may a stand-in."""
+    model, seen = small(), []
+    model.make_train_function()
+    inner = model.train_function
+    with pytest.raises((StopIteration, tf.errors.OutOfRangeError)):
+        inner(iter(tf.data.Dataset.from_tensor_slices(arrays()).batch(BATCH).take(0)))
+
+    def ending(iterator):
+        if len(seen) == 2:
+            raise StopIteration
+        return inner(iterator)
+
+    model.train_function = ending
+    watch = Recording(on_train_batch_end=lambda batch, logs: seen.append(batch))
+    history = fit(model, watch, epochs=1)
+    assert seen == [0, 1]
+    assert history.epoch == [0], "an epoch that ran out of data isn't completed any more"
+
+
+def test_order_of_hooks():
+    """Metrics are reset before on_epoch_begin; evaluation is told before its metrics are reset."""
+    source = inspect.getsource(trainer.TensorFlowTrainer.fit)
+    model, seen = small(), []
+
+    def total():
+        return float(model.metrics[0].total)
+
+    watch = Recording(
+        on_train_begin=lambda _=None: seen.append("train begin"),
+        on_epoch_begin=lambda *_: seen.append(("epoch begin", total() == 0)),
+        on_test_begin=lambda _=None: seen.append(("test begin", total() == 0)),
+        on_test_end=lambda _=None: seen.append("test end"),
+        on_epoch_end=lambda *_: seen.append("epoch end"),
+    )
+    fit(model, watch, epochs=1, validation_data=arrays(BATCH))
+    assert seen == [
+        "train begin",
+        ("epoch begin", True),
+        ("test begin", False),
+        "test end",
+        "epoch end",
+    ], source
+
+
+def test_history_comes_after_the_callbacks_of_the_user():
+    """Its on_train_begin resets the epochs after ours, and its on_epoch_end is the last."""
+    model, seen = small(), []
+
+    def look(*_):
+        seen.append(list(getattr(model.history, "epoch", ["not begun"])))
+
+    fit(model, Recording(on_train_begin=look, on_epoch_begin=look, on_epoch_end=look), epochs=2)
+    assert seen == [["not begun"], [], [], [0], [0]], "History is no longer after our callbacks"
+
+
+def test_history_is_on_the_model():
+    """Before on_train_begin, and it is what fit returns."""
+    model, found = small(), []
+    history = fit(model, Recording(on_train_begin=lambda _=None: found.append(model.history)))
+    assert found == [history]
+    assert set(vars(history)) - set(vars(keras.callbacks.Callback())) == {"history", "epoch"}
+
+
+def test_evaluation_within_fit_calls_the_same_callbacks():
+    """That is how validation is seen; a callback's own evaluate is not."""
+    model, seen = small(), []
+    watch = Recording(
+        on_test_batch_end=lambda batch, logs=None: seen.append(batch),
+        on_epoch_end=lambda *_: model.evaluate(*arrays(), verbose=0),
+    )
+    fit(model, watch, epochs=1, validation_data=arrays(BATCH), validation_batch_size=4)
+    assert seen == [0, 1]
+
+
+def test_optionals_stand_for_none():
+    """Keras makes an Optional of each None in a batch, and None of it for the train step."""
+    data = tf.data.Dataset.from_tensor_slices(np.ones((4, 4), "float32")).batch(2)
+    spec = data.map(lambda x: (x, None)).element_spec
+    assert spec[1] == tf.OptionalSpec(None) or spec[1] is None or "NoneTensor" in repr(spec[1])
+    assert hasattr(small(), "_autoconvert_optionals"), "optionals are handled in another place"
+
+
+def test_iterators_serialise():
+    """One tensor holds an iterator's state, under the same name in every iterator."""
+    data = tf.data.Dataset.range(9).shuffle(4, seed=1)
+    one, other = iter(data), iter(data)
+    assert hasattr(one, "_serialize_to_tensors"), "iterators have lost _serialize_to_tensors"
+    assert hasattr(one, "_restore_from_tensors"), "iterators have lost _restore_from_tensors"
+    first, second = one._serialize_to_tensors(), other._serialize_to_tensors()
+    assert len(first) == 1, "an iterator's state is no longer one tensor"
+    assert first.keys() == second.keys(), "its name depends on the iterator"
+    (state,) = first.values()
+    assert state.dtype == tf.variant, "an iterator's state is no longer a variant"
+    next(one)
+    expected = [int(row) for row in one]
+    other._restore_from_tensors(one._serialize_to_tensors())
+    assert [int(row) for row in other] == []
+    other._restore_from_tensors(first)
+    next(other)
+    assert [int(row) for row in other] == expected
+
+
+def test_state_is_public_ops_all_the_way():
+    """A state survives serialize_tensor and parse_tensor, and is immutable meanwhile."""
+    iterator = iter(tf.data.Dataset.range(9).shuffle(4, seed=1))
+    state = internals.iterator_state(iterator)
+    before = tf.io.serialize_tensor(state).numpy()
+    expected = [int(row) for row in iterator]
+    assert tf.io.serialize_tensor(state).numpy() == before, "a state changes with its iterator"
+    internals.restore_iterator(iterator, tf.io.parse_tensor(before, tf.variant))
+    assert [int(row) for row in iterator] == expected
+
+
+def test_unsavable_iterators():
+    """They say so with an error that we know; what isn't tf.data has no state at all."""
+    spec = tf.TensorSpec((), tf.int64)
+    generated = tf.data.Dataset.from_generator(lambda: range(3), output_signature=spec)
+    drawn = tf.data.Dataset.range(3).map(lambda x: tf.random.uniform([]))
+    assert internals.iterator_state(iter(generated)) is None
+    assert internals.iterator_state(iter(drawn)) is None
+    assert internals.iterator_state(iter([1, 2])) is None
+
+
+def test_dataset_of_an_iterator():
+    """Its options tell whether its randomness is in its state."""
+    iterator = iter(tf.data.Dataset.range(3))
+    assert hasattr(iterator, "_dataset"), "an iterator no longer knows its dataset"
+    assert hasattr(iterator._dataset.options(), "experimental_external_state_policy")
+    options = tf.data.Options()
+    policy = tf.data.experimental.ExternalStatePolicy
+    for value, hidden in ((policy.IGNORE, True), (policy.FAIL, False), (None, False)):
+        if value is not None:
+            options.experimental_external_state_policy = value
+            iterator = iter(tf.data.Dataset.range(3).with_options(options))
+        else:
+            iterator = iter(tf.data.Dataset.range(3))
+        assert internals.has_hidden_randomness(iterator) == hidden
+
+
+def test_names_in_a_state():
+    """Each dataset writes its keys under the path of its iterator, in plain text."""
+    data = tf.data.Dataset.range(9).shuffle(4, seed=1).batch(2)
+    state = tf.io.serialize_tensor(internals.iterator_state(iter(data))).numpy()
+    assert b"::Shuffle@@" in state, "states are written in another form"
+    assert internals._parts(state) >= {b"Iterator::Root::Prefetch::BatchV2::Shuffle"} or any(
+        part.endswith(b"::BatchV2::Shuffle") for part in internals._parts(state)
+    )
+    assert not any(b":buffer" in part for part in internals._parts(state))
+
+
+def test_generator_of_eager_seeds():
+    """With a global seed, the context has a Python generator, which seeds eager ops."""
+    tf.random.set_seed(3)
+    rng = getattr(context.context(), "_rng", None)
+    assert isinstance(rng, random.Random), "the context no longer has its generator in _rng"
+    before = rng.getstate()
+    tf.random.normal([])
+    assert rng.getstate() != before, "eager random ops are no longer seeded from _rng"
+
+
+def test_global_generator():
+    """A module's variable, which the public function fills."""
+    assert hasattr(stateful_random_ops, "global_generator"), "it is kept elsewhere now"
+    generator = tf.random.get_global_generator()
+    assert internals.global_generator() is generator
+    assert isinstance(generator.state, tf.Variable)
+
+
+def test_global_seed_generator():
+    """Keras keeps it in its global state; set_random_seed takes it away."""
+    keras.utils.set_random_seed(1)
+    assert internals.global_seed_variable() is None
+    keras.random.normal([])
+    kept = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    assert kept is not None, "Keras keeps its global seed generator elsewhere"
+    assert internals.global_seed_variable() is kept.state
+    assert internals.make_global_seed_variable() is kept.state
+    before = kept.state.numpy().tolist()
+    keras.random.normal([])
+    assert kept.state.numpy().tolist() != before, "keras.random no longer draws from it"
+
+
+def test_monitor_flips_min_delta_once():
+    """EarlyStopping makes it negative when it first sees a metric; so we don't restore it."""
+    early = keras.callbacks.EarlyStopping("loss", min_delta=0.5)
+    fit(small(), early, epochs=1)
+    assert early.min_delta == -0.5
+    assert early.monitor_op is not None

@@ -1,0 +1,277 @@
+"""What scripts do with fit: finish it, change it, fail in it, call it twice."""
+
+from __future__ import annotations
+
+import functools
+
+import keras
+import pytest
+import tensorflow as tf
+
+from callbacks import events, session
+from callbacks.errors import Misfit, Preempted
+from callbacks.session import Notice
+from tests.training.trainings import (
+    BATCH,
+    BATCHES,
+    SEED,
+    USUAL,
+    Counter,
+    Moment,
+    Training,
+    all_variables,
+    arrays,
+    assert_same,
+    attempt,
+    compiled,
+    fitted,
+    of_unknown_length,
+    preempted,
+    process,
+    resumable,
+    shuffled,
+    small,
+    usual,
+    whole,
+)
+
+
+def test_no_epochs(tmp_path):
+    """A fit of no epochs trains nothing, and is over the next time."""
+    training = Training(fit={"epochs": 0})
+    expected = whole(training)
+    assert_same(attempt(training, tmp_path), expected)
+    again = attempt(training, tmp_path)
+    assert_same(again, expected)
+    assert again.named(events.ALREADY_FINISHED)
+
+
+def test_finished_run_returns_at_once(tmp_path):
+    """It has the weights, the history and EarlyStopping's attributes, and nothing is trained."""
+    early = keras.callbacks.EarlyStopping
+    training = Training(
+        model=lambda: small(metrics=["accuracy"]),
+        held=lambda: [early("accuracy", patience=1, restore_best_weights=True), Counter()],
+        fit={"epochs": 6},
+    )
+    first = attempt(training, tmp_path)
+    again = attempt(training, tmp_path)
+    assert_same(again, first)
+    assert_same(again, whole(training))
+    assert again.held[0].stopped_epoch == first.held[0].stopped_epoch > 0
+    assert not [log for log in again.logs if log["event"] == events.SAVED]
+    assert not again.named(events.MORE_EPOCHS), "it stopped early, as it would again"
+
+
+def test_more_epochs_for_a_finished_run(tmp_path):
+    """They aren't trained, and the log says so."""
+    training = Training()
+    first = attempt(training, tmp_path)
+    again = attempt(training, tmp_path, epochs=5)
+    assert_same(again, first)
+    assert again.named(events.MORE_EPOCHS)
+
+
+@pytest.mark.parametrize("moment", [("on_train_batch_end", 12), ("on_epoch_end", 2)])
+def test_fewer_epochs_than_have_been_done(tmp_path, moment):
+    """The trained weights and their history are given, never those of a new model."""
+    preempted(USUAL, tmp_path, *moment)
+    shorter = attempt(USUAL, tmp_path, epochs=2)
+    assert shorter.history["loss"] == usual().history["loss"][:2]
+    assert int(shorter.model.optimizer.iterations) >= 2 * BATCHES
+    with process():
+        assert fitted(USUAL, shorter.model, [], epochs=1).epoch == [0], "the model can train on"
+
+
+class Two:
+    """A script with two fits of one model."""
+
+    def __init__(self, data=shuffled, same=True):
+        self.data, self.same = data, same
+
+    def __call__(self, folder, *notices):
+        keras.utils.set_random_seed(SEED)
+        model, counter = small(), Counter()
+        data = self.data()
+        held = [counter, *notices]
+        first = resumable(folder, held) if folder else None
+        second = first if self.same or not folder else resumable(folder, held)
+        found = []
+        for callback, epochs in ((first, 2), (second, 3)):
+            history = model.fit(
+                data if self.same else self.data(),
+                epochs=epochs,
+                verbose=0,
+                callbacks=[callback] if callback else held,
+            )
+            found.append((history.epoch, history.history, all_variables(model)))
+        return found, counter.seen, counter.draws
+
+
+@functools.cache
+def two(script):
+    return script(None)
+
+
+ONE_DATASET, TWO_DATASETS = Two(), Two(same=False)
+
+
+@pytest.mark.parametrize("script", [ONE_DATASET, TWO_DATASETS], ids=["one", "two"])
+@pytest.mark.parametrize("batch", [3, 2 * BATCHES, 2 * BATCHES + 1, 3 * BATCHES + 2])
+def assert_same_fits(found, expected):
+    """Epochs, history and variables after each fit, and what a callback saw and drew."""
+    for ours, theirs in zip(found[0], expected[0], strict=True):
+        assert ours[:2] == theirs[:2]
+        assert ours[2] == theirs[2]
+    assert found[1:] == expected[1:]
+
+
+@pytest.mark.parametrize("script", [ONE_DATASET, TWO_DATASETS], ids=["one", "two"])
+@pytest.mark.parametrize("batch", [3, 2 * BATCHES, 2 * BATCHES + 1, 3 * BATCHES + 2])
+def test_two_fits(tmp_path, script, batch):
+    """The fit that was interrupted goes on, one before it is recognised, one after it follows."""
+    with process(), pytest.raises(Preempted):
+        script(tmp_path, Moment("on_train_batch_end", batch))
+    with process():
+        assert_same_fits(script(tmp_path), two(script))
+
+
+@pytest.mark.parametrize("script", [TWO_DATASETS], ids=["two"])
+def test_two_fits_interrupted_between_them(tmp_path, script):
+    """The second fit sees the data in the order in which it would have seen it."""
+    with process(), pytest.raises(Preempted):
+        script(tmp_path, Moment("on_train_end", 1))
+    with process():
+        assert_same_fits(script(tmp_path), two(script))
+
+
+class Failing(keras.callbacks.Callback):
+    """A mistake of the script's own, made once."""
+
+    def __init__(self, hook):
+        super().__init__()
+        self.failed = False
+
+        def fail(*args):
+            if not self.failed:
+                self.failed = True
+                raise ValueError("a mistake")
+
+        setattr(self, hook, fail)
+
+
+def failed(folder, hook="on_train_batch_end", data=shuffled, **more):
+    """A model and a Resumable, after a fit in which a callback raised an error."""
+    model, callback = small(), resumable(folder, [Failing(hook)], **more)
+    with pytest.raises(ValueError, match="a mistake"):
+        fitted(Training(data=data), model, [callback])
+    return model, callback
+
+
+@pytest.mark.parametrize(
+    ("data", "hook"),
+    [
+        (shuffled, "on_train_batch_end"),
+        (of_unknown_length, "on_train_batch_end"),
+        (of_unknown_length, "on_test_batch_end"),
+        (of_unknown_length, "on_epoch_end"),
+    ],
+)
+def test_fit_again_after_an_error(tmp_path, data, hook):
+    """The model trains on every batch, with Resumable and without."""
+    done = []
+    count = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: done.append(batch)
+    )
+    with process():
+        model, callback = failed(tmp_path, hook, data)
+        fitted(Training(data=data), model, [count], epochs=1)
+        assert done == [*range(BATCHES)]
+        before = int(model.optimizer.iterations)
+        model.train_on_batch(*arrays(BATCH))
+        assert int(model.optimizer.iterations) == before + 1
+        history = fitted(Training(data=data), model, [callback, count], epochs=2)
+        assert done == [*range(BATCHES)] * 3
+        assert history.epoch == [0, 1]
+
+
+def test_session_after_an_error(tmp_path):
+    """No training is under way any more, so a notice need not wait for one."""
+    with process():
+        failed(tmp_path)
+        assert not session.current().training
+
+
+def test_evaluate_after_an_error(tmp_path):
+    """Evaluating isn't training: it saves nothing, and a notice doesn't end it."""
+    with process() as logs:
+        model, callback = failed(tmp_path, save_every="1ms")
+        saved = len(logs)
+        model.evaluate(*arrays(), verbose=0, callbacks=[callback])
+        session.current().give_notice(Notice("test"))
+        model.evaluate(*arrays(), verbose=0, callbacks=[callback])
+        assert len(logs) == saved
+
+
+def test_evaluate_and_predict(tmp_path):
+    """On their own they call the held callbacks, save nothing, and touch no store."""
+
+    class Seen(keras.callbacks.Callback):
+        def on_test_batch_end(self, batch, logs=None):
+            seen.append("test")
+
+        def on_predict_batch_end(self, batch, logs=None):
+            seen.append("predict")
+
+    seen = []
+    with process() as logs:
+        model = small()
+        callback = resumable(tmp_path / "store", [Seen()])
+        x, y = arrays(BATCH)
+        model.evaluate(x, y, verbose=0, callbacks=[callback])
+        model.predict(x, verbose=0, callbacks=[callback])
+        assert seen == ["test", "predict"]
+        assert not logs
+        assert not session.current().used
+    assert not (tmp_path / "store").exists()
+
+
+def test_evaluate_during_training(tmp_path):
+    """A callback may evaluate the model with the same Resumable, as it may without."""
+
+    class Evaluate(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.evaluate(*arrays(), verbose=0, batch_size=BATCH)
+
+    training = Training(held=lambda: [Evaluate()])
+    preempted(training, tmp_path, "on_epoch_end", 1)
+    preempted(training, tmp_path, "on_train_batch_end", 1)
+    assert_same(attempt(training, tmp_path), whole(training))
+
+
+def test_model_that_has_changed(tmp_path):
+    """The attempt ends with code 78, and the log has both shapes."""
+    preempted(USUAL, tmp_path, "on_train_batch_end", 1)
+
+    model = compiled([keras.Input((4,)), keras.layers.Dropout(0.4), keras.layers.Dense(9)])
+    with process() as logs, pytest.raises(Misfit) as caught:
+        fitted(USUAL, model, [resumable(tmp_path, [])])
+    assert caught.value.code == 78
+    (entry,) = [log for log in logs if log["event"] == events.MISFIT]
+    assert "changed: model/sequential/dense/kernel F32[4, 3] in the checkpoint" in entry["reason"]
+    assert "F32[4, 9] in the model" in entry["reason"]
+
+
+def test_data_that_has_become_shorter(tmp_path):
+    """The attempt ends with code 78 instead of training with other batches."""
+    preempted(USUAL, tmp_path, "on_train_batch_end", 4)
+    short = tf.data.Dataset.from_tensor_slices(arrays()).shuffle(16, seed=3).batch(BATCH).take(2)
+    with pytest.raises(Misfit) as caught:
+        attempt(USUAL, tmp_path, x=short)
+    assert caught.value.code == 78
+
+
+def test_hook_outside_fit(tmp_path):
+    """Who calls the hooks in a loop of their own is told that this is for fit."""
+    with pytest.raises(RuntimeError, match=r"model\.fit"):
+        resumable(tmp_path, []).on_train_batch_end(0, {})

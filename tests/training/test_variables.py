@@ -1,0 +1,506 @@
+"""A training's variables: their names, what differs, and building what a first step would make."""
+
+from __future__ import annotations
+
+import resource
+from collections import Counter
+
+import keras
+import ml_dtypes
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from callbacks.training import specs, variables
+from callbacks.training.variables import Spec
+
+layers = keras.layers
+
+
+def compiled(model, **more):
+    model.compile("adam", "mse", **more)
+    return model
+
+
+def sequential(*, built=True):
+    parts = [layers.Dense(4), layers.BatchNormalization(), layers.Dropout(0.5), layers.Dense(1)]
+    return compiled(keras.Sequential([keras.Input((3,)), *parts] if built else parts))
+
+
+def functional():
+    one, other = keras.Input((3,), name="one"), keras.Input((2,), name="other")
+    joined = layers.Concatenate()([layers.Dense(4)(one), layers.Dense(4)(other)])
+    return compiled(keras.Model({"one": one, "other": other}, layers.Dense(1)(joined)))
+
+
+def shared():
+    """One layer in two places, and two that are alike."""
+    one, other = keras.Input((3,)), keras.Input((3,))
+    dense = layers.Dense(4)
+    joined = layers.Add()([dense(one), dense(other)])
+    return compiled(keras.Model((one, other), layers.Dense(1)(layers.Dense(4)(joined))))
+
+
+def nested():
+    inner = keras.Sequential([layers.Dense(4), layers.Dense(4)], name="inner")
+    return compiled(keras.Sequential([keras.Input((3,)), inner, layers.Dense(1)]))
+
+
+def frozen():
+    model = sequential()
+    model.layers[0].trainable = False
+    return compiled(model)
+
+
+class Subclassed(keras.Model):
+    """Not built before the first batch, with a train step, a metric and variables of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(4)
+        self.several = [layers.Dense(2), layers.Dense(1)]
+        self.scale = self.add_weight(name="scale", initializer="ones")
+        self.steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
+        self.tracker = keras.metrics.Mean(name="own")
+
+    def call(self, x, training=False):
+        for layer in (self.dense, *self.several):
+            x = layer(x)
+        return x * self.scale
+
+    def train_step(self, data):
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(x, y, self(x, training=True))
+        weights = self.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        self.steps.assign_add(1)
+        self.tracker.update_state(loss)
+        return {"own": self.tracker.result()}
+
+
+class Gan(keras.Model):
+    """Two optimizers, and metrics of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.generator = keras.Sequential([layers.Dense(4), layers.Dense(3)])
+        self.discriminator = keras.Sequential([layers.Dense(4), layers.Dense(1)])
+        self.seeds = keras.random.SeedGenerator(1)
+        self.losses_seen = {
+            "generator": keras.metrics.Mean(name="generator"),
+            "discriminator": keras.metrics.Mean(name="discriminator"),
+        }
+
+    def compile(self, **more):
+        super().compile(**more)
+        self.one_optimizer = keras.optimizers.Adam(1e-3)
+        self.other_optimizer = keras.optimizers.Adam(1e-3)
+
+    def train_step(self, data):
+        real = data[0] if isinstance(data, tuple) else data
+        noise = keras.random.normal((2, 2), seed=self.seeds)
+        with tf.GradientTape(persistent=True) as tape:
+            fake = self.generator(noise)
+            judged = self.discriminator(fake)
+            loss = tf.reduce_mean((self.discriminator(real) - 1) ** 2 + judged**2)
+            gain = tf.reduce_mean((judged - 1) ** 2)
+        for part, optimizer, value, name in (
+            (self.discriminator, self.one_optimizer, loss, "discriminator"),
+            (self.generator, self.other_optimizer, gain, "generator"),
+        ):
+            weights = part.trainable_variables
+            gradients = tape.gradient(value, weights)
+            optimizer.apply_gradients(zip(gradients, weights, strict=True))
+            self.losses_seen[name].update_state(value)
+        return {name: metric.result() for name, metric in self.losses_seen.items()}
+
+
+def gan(**more):
+    model = Gan()
+    model.compile(**more)
+    return model
+
+
+class OptimizersInADict(Gan):
+    """The same, with its optimizers in a dict."""
+
+    def compile(self, **more):
+        super().compile(**more)
+        self.by_name = {"one": self.one_optimizer, "other": self.other_optimizer}
+        del self.one_optimizer, self.other_optimizer
+
+    def __getattr__(self, name):
+        if name in ("one_optimizer", "other_optimizer"):
+            return self.by_name[name.removesuffix("_optimizer")]
+        return super().__getattr__(name)
+
+
+def in_a_dict():
+    model = OptimizersInADict()
+    model.compile()
+    return model
+
+
+class PartsThatAreCompiled(Gan):
+    """The same, with its parts' own optimizers."""
+
+    def compile(self, **more):
+        super().compile(**more)
+        self.generator.compile(keras.optimizers.Adam(1e-3))
+        self.discriminator.compile(keras.optimizers.Adam(1e-3))
+        del self.one_optimizer, self.other_optimizer
+
+    def __getattr__(self, name):
+        if name in ("one_optimizer", "other_optimizer"):
+            part = self.discriminator if name == "one_optimizer" else self.generator
+            return part.optimizer
+        return super().__getattr__(name)
+
+
+def compiled_parts():
+    model = PartsThatAreCompiled()
+    model.compile()
+    return model
+
+
+def ones(*shape):
+    return np.ones(shape, "float32")
+
+
+def with_labels():
+    return tf.data.Dataset.from_tensors((ones(2, 3), ones(2, 1)))
+
+
+def with_weights():
+    return tf.data.Dataset.from_tensors((ones(2, 3), ones(2, 1), ones(2)))
+
+
+def dicts():
+    return tf.data.Dataset.from_tensors(({"one": ones(2, 3), "other": ones(2, 2)}, ones(2, 1)))
+
+
+def pairs():
+    return tf.data.Dataset.from_tensors(((ones(2, 3), ones(2, 3)), ones(2, 1)))
+
+
+def only_features():
+    return tf.data.Dataset.from_tensors(ones(2, 3))
+
+
+def texts_of_different_lengths():
+    x = tf.ragged.constant([[1, 2, 3], [4]], dtype=tf.int64)
+    return tf.data.Dataset.from_tensors((x, ones(2, 1)))
+
+
+def sparse():
+    x = tf.sparse.from_dense(np.eye(2, 3, dtype="float32"))
+    return tf.data.Dataset.from_tensors((x, ones(2, 1)))
+
+
+class OfRagged(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.dense = layers.Embedding(9, 4), layers.Dense(1)
+
+    def call(self, x):
+        return self.dense(tf.reduce_mean(self.embedding(x.to_tensor()), axis=1))
+
+
+def with_metrics(**more):
+    parts = [layers.Dense(4), layers.Dense(1)]
+    metrics = ["mae", keras.metrics.MeanSquaredError(name="own"), keras.metrics.AUC(name="auc")]
+    return compiled(keras.Sequential(parts), metrics=metrics, weighted_metrics=["mse"], **more)
+
+
+BUILT_AS_BY_A_STEP = {
+    "sequential": (sequential, with_labels),
+    "without input": (lambda: sequential(built=False), with_labels),
+    "functional": (functional, dicts),
+    "shared layers": (shared, pairs),
+    "nested": (nested, with_labels),
+    "frozen": (frozen, with_labels),
+    "metrics": (with_metrics, with_labels),
+    "sample weights": (with_metrics, with_weights),
+    "subclassed": (lambda: compiled(Subclassed()), with_labels),
+    "two optimizers": (gan, only_features),
+    "ragged": (lambda: compiled(OfRagged()), texts_of_different_lengths),
+    "sparse": (lambda: compiled(keras.Sequential([layers.Dense(1)])), sparse),
+    "eager": (lambda: with_metrics(run_eagerly=True), with_labels),
+    "eager, subclassed": (lambda: compiled(Subclassed(), run_eagerly=True), with_labels),
+    "eager, two optimizers": (lambda: gan(run_eagerly=True), only_features),
+    "eager, ragged": (lambda: compiled(OfRagged(), run_eagerly=True), texts_of_different_lengths),
+    "eager, sparse": (
+        lambda: compiled(keras.Sequential([layers.Dense(1)]), run_eagerly=True),
+        sparse,
+    ),
+    "several steps per call": (lambda: with_metrics(steps_per_execution=2), with_labels),
+    "jit_compile": (lambda: with_metrics(jit_compile=True), with_labels),
+}
+
+
+def specs_of(model):
+    return [named.spec for named in variables.find(model)]
+
+
+def groups_of(model):
+    return {named.spec.name: named.group for named in variables.find(model)}
+
+
+def spec_after_storage(data):
+    """The structure of a batch as a checkpoint gives it back."""
+    return specs.from_plain(specs.to_plain(data.element_spec))
+
+
+@pytest.mark.parametrize(("make", "data"), BUILT_AS_BY_A_STEP.values(), ids=BUILT_AS_BY_A_STEP)
+def test_build(make, data):
+    """What is built has the variables, in name, type, shape and order, that training makes."""
+    twin = make()
+    twin.fit(data(), epochs=1, verbose=0)
+    model = make()
+    variables.build(model, spec_after_storage(data()))
+    assert specs_of(model) == specs_of(twin)
+    assert groups_of(model) == groups_of(twin)
+    assert variables.differences(specs_of(twin), specs_of(model)) == []
+
+
+@pytest.mark.parametrize("kind", ["without input", "metrics", "two optimizers", "subclassed"])
+def test_build_changes_nothing(kind):
+    """No variable of a model that has been trained has another value afterwards."""
+    make, data = BUILT_AS_BY_A_STEP[kind]
+    model = make()
+    model.fit(data(), epochs=2, verbose=0)
+    before = {n.spec.name: n.variable.numpy().tobytes() for n in variables.find(model)}
+    variables.build(model, spec_after_storage(data()))
+    assert {n.spec.name: n.variable.numpy().tobytes() for n in variables.find(model)} == before
+
+
+def test_training_after_build():
+    """The model that was built trains as one that was not."""
+    make, data = BUILT_AS_BY_A_STEP["metrics"]
+    losses = []
+    for build in (False, True):
+        keras.utils.set_random_seed(1)
+        model = make()
+        if build:
+            variables.build(model, spec_after_storage(data()))
+        losses.append(model.fit(data(), epochs=2, verbose=0).history)
+    assert losses[0].keys() == losses[1].keys()
+
+
+@pytest.mark.parametrize(
+    "kind", ["functional", "shared layers", "nested", "subclassed", "two optimizers", "metrics"]
+)
+def test_names_are_the_same_in_every_process(kind):
+    """Though Keras numbers its layers, models, optimizers and metrics through the process."""
+    make, data = BUILT_AS_BY_A_STEP[kind]
+    first, second = make(), make()
+    for model in (first, second):
+        variables.build(model, data().element_spec)
+    assert first.name != second.name or kind in ("subclassed", "two optimizers")
+    assert specs_of(first) == specs_of(second)
+    assert groups_of(first) == groups_of(second)
+
+
+@pytest.mark.parametrize("kind", BUILT_AS_BY_A_STEP)
+def test_each_variable_has_a_name_of_its_own(kind):
+    """No two share one, shared layers are found once, and nothing that Keras knows is missing."""
+    make, data = BUILT_AS_BY_A_STEP[kind]
+    model = make()
+    variables.build(model, data().element_spec)
+    found = variables.find(model)
+    twice = [name for name, n in Counter(n.spec.name for n in found).items() if n > 1]
+    assert not twice
+    ids = Counter(id(n.variable) for n in found)
+    assert set(ids.values()) == {1}
+    known = [*model.variables, *model.metrics_variables]
+    known += model.optimizer.variables if model.optimizer else []
+    assert {id(variable) for variable in known} <= set(ids)
+
+
+def test_equal_names_are_told_apart_by_their_order():
+    """The second of two that are alike is numbered."""
+    model = compiled(keras.Sequential([keras.Input((3,)), layers.Dense(3), layers.Dense(3)]))
+    kernels = [
+        s.name for s in specs_of(model) if s.name.startswith("model/") and "kernel" in s.name
+    ]
+    assert kernels == ["model/sequential/dense/kernel", "model/sequential/dense/kernel~2"]
+
+
+def test_names_that_look_numbered():
+    """A layer whose own name ends like a numbered one's is no danger to another."""
+    parts = [layers.Dense(2, name=name) for name in ("dense", "dense_7", "dense_7~2", "dense~2")]
+    model = compiled(keras.Sequential([keras.Input((2,)), *parts]))
+    names = [spec.name for spec in specs_of(model)]
+    assert len(set(names)) == len(names)
+
+
+def test_frozen_layers_have_a_group_of_their_own():
+    """Their shard is sent once; freezing changes the group, not the name."""
+    groups = groups_of(frozen())
+    assert groups["model/sequential/dense/kernel"] == "frozen"
+    assert groups["model/sequential/dense/kernel~2"] == "model"
+    free, unfrozen = groups_of(frozen()), groups_of(sequential())
+    assert [n for n in free if n.startswith("model/")] == [
+        n for n in unfrozen if n.startswith("model/")
+    ]
+    assert unfrozen["model/sequential/dense/kernel"] == "model"
+
+
+def test_groups():
+    """Optimizer and metrics change at other rates than the model's seeds and averages."""
+    make, data = BUILT_AS_BY_A_STEP["without input"]
+    model = make()
+    variables.build(model, data().element_spec)
+    groups = groups_of(model)
+    assert {name.split("/")[0] for name, group in groups.items() if group == "optimizer"} == {
+        "optimizer"
+    }
+    assert {group for name, group in groups.items() if name.startswith("metrics/")} == {"metrics"}
+    assert any("seed_generator" in name for name in groups)
+    assert any("moving_mean" in name for name in groups)
+
+
+def test_variables_of_tensorflow():
+    """A tf.Variable that is the model's attribute is found."""
+    assert "model/steps" in groups_of(compiled(Subclassed()))
+
+
+@pytest.mark.parametrize("make", [gan, in_a_dict, compiled_parts])
+def test_every_optimizer_is_found(make):
+    """Wherever a model of several optimizers keeps them."""
+    model = make()
+    model.fit(only_features(), epochs=1, verbose=0)
+    found = {id(named.variable) for named in variables.find(model)}
+    for optimizer in (model.one_optimizer, model.other_optimizer):
+        assert len(optimizer.variables) > 2
+        assert {id(variable) for variable in optimizer.variables} <= found
+
+
+def test_variables_of_tensorflow_in_a_layer():
+    """A tf.Variable that is a layer's attribute takes part in training, so it is found."""
+
+    class Counting(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.count = tf.Variable(0.0, trainable=False, name="count")
+
+        def call(self, x):
+            self.count.assign_add(1.0)
+            return x
+
+    counting = Counting()
+    model = compiled(keras.Sequential([keras.Input((3,)), counting, layers.Dense(1)]))
+    assert any(named.variable is counting.count for named in variables.find(model))
+
+
+KERNEL, BIAS = Spec("model/a/kernel", "F32", (3, 4)), Spec("model/a/bias", "F32", (4,))
+
+
+@pytest.mark.parametrize(
+    ("saved", "current", "line"),
+    [
+        ([KERNEL], [KERNEL, BIAS], "only in the model: model/a/bias F32[4]"),
+        ([KERNEL, BIAS], [KERNEL], "only in the checkpoint: model/a/bias F32[4]"),
+        (
+            [KERNEL],
+            [Spec(KERNEL.name, "F32", (3, 5))],
+            "changed: model/a/kernel F32[3, 4] in the checkpoint, F32[3, 5] in the model",
+        ),
+        (
+            [KERNEL],
+            [Spec(KERNEL.name, "BF16", (3, 4))],
+            "changed: model/a/kernel F32[3, 4] in the checkpoint, BF16[3, 4] in the model",
+        ),
+    ],
+)
+def test_differences(saved, current, line):
+    """One line a variable, which names both sides."""
+    assert variables.differences(saved, current) == [line]
+
+
+def test_order_is_no_difference():
+    """The variables are matched by name."""
+    assert variables.differences([KERNEL, BIAS], [BIAS, KERNEL]) == []
+
+
+def test_differences_of_models():
+    """An added layer, a wider one and another dtype are seen, and nothing else is."""
+    make = lambda *parts: compiled(keras.Sequential([keras.Input((3,)), *parts]))  # noqa: E731
+    saved = specs_of(make(layers.Dense(4), layers.Dense(1)))
+    assert variables.differences(saved, specs_of(make(layers.Dense(4), layers.Dense(1)))) == []
+    added = make(layers.Dense(4), layers.Dense(1), layers.Dense(1))
+    lines = variables.differences(saved, specs_of(added))
+    assert all(line.startswith("only in the model: ") for line in lines)
+    assert any("model/sequential/dense/kernel~3 F32[1, 1]" in line for line in lines)
+    half = make(layers.Dense(4), layers.Dense(1, dtype="float16"))
+    lines = variables.differences(saved, specs_of(half))
+    assert any(line.startswith("changed: ") and "F16" in line for line in lines)
+
+
+def test_assign():
+    """Every variable gets its bytes back, whatever its type."""
+    make, data = BUILT_AS_BY_A_STEP["subclassed"]
+    model, other = make(), make()
+    for each in (model, other):
+        each.fit(data(), epochs=2, verbose=0)
+    arrays = {n.spec.name: n.variable.numpy() for n in variables.find(model)}
+    variables.assign(variables.find(other), arrays)
+    for named in variables.find(other):
+        assert named.variable.numpy().tobytes() == arrays[named.spec.name].tobytes()
+
+
+def test_assign_half_precision():
+    """bfloat16, which NumPy itself does not know, too."""
+    make = lambda: compiled(  # noqa: E731
+        keras.Sequential([keras.Input((3,)), layers.Dense(2, dtype="bfloat16")])
+    )
+    model, other = make(), make()
+    capture = variables.Capture(variables.find(model))
+    types = {"BF16": ml_dtypes.bfloat16, "F32": np.float32, "I64": np.int64, "U32": np.uint32}
+    arrays = {t.name: np.frombuffer(t.host(), types[t.dtype]).reshape(t.shape) for t in capture()}
+    variables.assign(variables.find(other), arrays)
+    for ours, theirs in zip(variables.find(other), variables.find(model), strict=True):
+        assert ours.variable.numpy().tobytes() == theirs.variable.numpy().tobytes()
+
+
+def peak():
+    """Bytes that this process has had in memory at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def test_capture_takes_no_memory():
+    """100 MiB of variables are captured and read by the writer in a tenth of that."""
+    model = keras.Sequential([keras.Input((5120,)), layers.Dense(5120)])
+    model.compile("sgd", "mse")
+    capture = variables.Capture(variables.find(model))
+    filled = [np.ones(1 << 27, np.uint8)]
+    del filled
+    before = peak()
+    held = np.ones(before_room(before), np.uint8)
+    room = peak()
+    snapshots = [capture() for _ in range(3)]
+    views = [tensor.host() for snapshot in snapshots for tensor in snapshot]
+    assert sum(view.nbytes for view in views) > 3 * 100 * 2**20
+    assert peak() - room < 10 * 2**20
+    addresses = [np.frombuffer(view, np.uint8).ctypes.data for view in views]
+    kernel = model.layers[0].kernel.value.read_value()
+    assert np.asarray(memoryview(kernel)).ctypes.data in addresses
+    assert len(set(addresses)) == len(addresses) // 3
+    assert held.size
+
+
+def before_room(peak_now):
+    """So much that this process is at its peak again: what comes on top is seen."""
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[1]) * resource.getpagesize()
+    return max(peak_now - now, 0) + 2**20
+
+
+def test_capture_knows_what_it_reads():
+    """A layer that was added, or a variable that was replaced, asks for a new capture."""
+    model = sequential()
+    capture = variables.Capture(variables.find(model))
+    assert capture.reads(variables.find(model))
+    assert not capture.reads(variables.find(sequential()))
+    assert not capture.reads(variables.find(model)[1:])
