@@ -229,7 +229,6 @@ BUILT_AS_BY_A_STEP = {
     "eager": (lambda: with_metrics(run_eagerly=True), with_labels),
     "eager, subclassed": (lambda: compiled(Subclassed(), run_eagerly=True), with_labels),
     "eager, two optimizers": (lambda: gan(run_eagerly=True), only_features),
-    "eager, ragged": (lambda: compiled(OfRagged(), run_eagerly=True), texts_of_different_lengths),
     "eager, sparse": (
         lambda: compiled(keras.Sequential([layers.Dense(1)]), run_eagerly=True),
         sparse,
@@ -364,34 +363,6 @@ def test_groups():
 def test_variables_of_tensorflow():
     """A tf.Variable that is the model's attribute is found."""
     assert "model/steps" in groups_of(compiled(Subclassed()))
-
-
-@pytest.mark.parametrize("make", [gan, in_a_dict, compiled_parts])
-def test_every_optimizer_is_found(make):
-    """Wherever a model of several optimizers keeps them."""
-    model = make()
-    model.fit(only_features(), epochs=1, verbose=0)
-    found = {id(named.variable) for named in variables.find(model)}
-    for optimizer in (model.one_optimizer, model.other_optimizer):
-        assert len(optimizer.variables) > 2
-        assert {id(variable) for variable in optimizer.variables} <= found
-
-
-def test_variables_of_tensorflow_in_a_layer():
-    """A tf.Variable that is a layer's attribute takes part in training, so it is found."""
-
-    class Counting(layers.Layer):
-        def __init__(self):
-            super().__init__()
-            self.count = tf.Variable(0.0, trainable=False, name="count")
-
-        def call(self, x):
-            self.count.assign_add(1.0)
-            return x
-
-    counting = Counting()
-    model = compiled(keras.Sequential([keras.Input((3,)), counting, layers.Dense(1)]))
-    assert any(named.variable is counting.count for named in variables.find(model))
 
 
 KERNEL, BIAS = Spec("model/a/kernel", "F32", (3, 4)), Spec("model/a/bias", "F32", (4,))
