@@ -130,7 +130,7 @@ def _fingerprint(value: Any) -> str | None:
     arrays: dict[str, Array] = {}
     try:
         text = json.dumps(encode(value, "", arrays))
-    except Unstorable:
+    except (Unstorable, RecursionError):
         return None
     if sum(array.nbytes for array in arrays.values()) > LARGE:
         return text + str([id(array) for array in arrays.values()])

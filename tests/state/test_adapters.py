@@ -103,6 +103,16 @@ def test_what_cannot_be_kept_is_named_once():
     assert "get_state" in line["fix"]
 
 
+def test_attribute_that_holds_itself_is_named():
+    """It can't be kept, and stops no training."""
+    callback = keras.callbacks.Callback()
+    callback.ring = []
+    callback.ring.append(callback.ring)
+    with capture_logs() as logs:
+        assert Plain(callback).get(callback) == {}
+    assert [line["attributes"] for line in logs] == [["ring"]]
+
+
 def test_own_methods_come_first():
     """A subclass of a known callback that has get_state and set_state is asked itself."""
 
