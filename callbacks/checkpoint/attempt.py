@@ -141,7 +141,7 @@ class Attempt:
         try:
             self._store.put(key, shard.body)
         except AlreadyExists:
-            log.debug("shard_sent_before", shard=key)
+            log.debug(events.SHARD_THERE, shard=key)
         stored = StoredShard(key=key, digest=shard.digest, size=shard.size)
         self._trusted[shard.digest] = stored
         return stored

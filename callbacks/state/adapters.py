@@ -22,6 +22,8 @@ log = structlog.get_logger("keepfit")
 
 Callback = keras.callbacks.Callback
 
+_INHERITED = frozenset(vars(Callback()))
+
 LARGE = 1 << 20
 """Bytes of arrays above which Plain asks only whether it is the same array, not its content."""
 
@@ -93,7 +95,7 @@ class Plain:
     @staticmethod
     def _own(callback: Any) -> State:
         """Its attributes, but for those that Keras gives every callback."""
-        return {k: v for k, v in vars(callback).items() if k not in vars(Callback())}
+        return {k: v for k, v in vars(callback).items() if k not in _INHERITED}
 
 
 _MONITOR = ("monitor", "mode", "min_delta", "monitor_op")

@@ -30,7 +30,7 @@ log = structlog.get_logger("keepfit")
 START = "data/start"
 LATER = "data/later"
 BUDGET = 0.01
-"""The share of the training thread's time that may go into renewing the base."""
+"""The share of the training thread's time that may go into taking a later state."""
 
 
 class DataChanged(Exception):
@@ -114,6 +114,7 @@ class DataTracker:
         self._start: IteratorState | None = None
         self._later: IteratorState | None = None
         self._since_start = self._since_later = 0
+        self._hidden_randomness = self._endless = False
         self._taken_at = 0.0
         self._cost = 0.0
 
@@ -126,6 +127,8 @@ class DataTracker:
         if iterator is self._iterator:
             return False
         self._iterator = iterator
+        self._hidden_randomness = internals.has_hidden_randomness(iterator)
+        self._endless = internals.is_endless(iterator)
         self._start, self._later = self._take(), None
         self._since_start = self._since_later = 0
         if self._start is None:
@@ -139,7 +142,7 @@ class DataTracker:
         """After each call of the train function."""
         self._since_start += 1
         self._since_later += 1
-        if self._since_start == 1 and internals.has_hidden_randomness(self._iterator):
+        if self._since_start == 1 and self._hidden_randomness:
             self._renew()
 
     def position(self, *, at_any_cost: bool = False) -> DataPosition:
@@ -152,7 +155,7 @@ class DataTracker:
             self._later,
             self._since_start,
             self._since_later,
-            internals.has_hidden_randomness(self._iterator) or internals.is_endless(self._iterator),
+            self._hidden_randomness or self._endless,
         )
 
     def restore(

@@ -76,7 +76,7 @@ class Fit:
             self.over = self.over or self._resume.manifest.position.epoch >= epochs
         if self._resume and self.over:
             internals.set_initial_epoch(self._model, epochs)
-            self._report_over(self._resume.manifest.position, epochs)
+            _report_over(self._resume, epochs)
             return
         if self._resume:
             internals.set_initial_epoch(self._model, self._resume.manifest.position.epoch)
@@ -216,13 +216,9 @@ class Fit:
         try:
             self._recorder.fit_to(checkpoint)
         except ModelChanged as error:
-            log.error(
-                events.MISFIT,
-                checkpoint=checkpoint.key,
-                reason=f"the model's variables differ from the checkpoint's:\n{error}",
-                fix="undo the change, or begin a new run with --run NAME or --fresh",
-            )
-            raise Misfit from None
+            raise _refuse(
+                checkpoint, f"the model's variables differ from the checkpoint's:\n{error}"
+            ) from None
 
     def _begin_callbacks(self, begin_callbacks: Callable[[], None]) -> None:
         """Their `on_train_begin` opens logs, which must go on from where the checkpoint is."""
@@ -267,13 +263,9 @@ class Fit:
                 self._model.steps_per_execution,
             )
         except DataChanged as error:
-            log.error(
-                events.MISFIT,
-                checkpoint=checkpoint.key,
-                reason=f"the input data is not that of the checkpoint: {error}",
-                fix="undo the change, or begin a new run with --run NAME or --fresh",
-            )
-            raise Misfit from None
+            raise _refuse(
+                checkpoint, f"the input data is not that of the checkpoint: {error}"
+            ) from None
 
     def _go_on(self) -> None:
         """The last skipped batch has gone by; from here on everything is new."""
@@ -281,27 +273,36 @@ class Fit:
         randomness.restore(self._random_state)
         self._model.stop_training = self._stopping
 
-    def _report_over(self, position: Position, epochs: int) -> None:
-        log.info(
-            events.ALREADY_FINISHED,
-            fit=position.fit + 1,
-            epochs=position.epoch + 1,
-            step=position.step,
-            fix="to train anew, use --fresh or another --run NAME",
-        )
-        if position.epoch >= epochs:
-            log.warning(
-                events.FEWER_EPOCHS,
-                reason=f"fit asks for {epochs} epochs, the run is in epoch {position.epoch + 1}",
-                fix="the model is as it was left; ask for more epochs to train on",
-            )
-        if position.epoch + 1 < epochs and not self._stopped_early():
-            log.warning(
-                events.MORE_EPOCHS,
-                reason=f"fit asks for {epochs} epochs, the finished run has {position.epoch + 1}",
-                fix="a finished run is not continued; use --fresh or another --run NAME",
-            )
 
-    def _stopped_early(self) -> bool:
-        assert self._resume is not None
-        return bool(self._resume.state["stop_training"])
+def _refuse(checkpoint: Checkpoint, reason: str) -> Misfit:
+    """Log why the checkpoint does not fit this script; the exception is the caller's to raise."""
+    log.error(
+        events.MISFIT,
+        checkpoint=checkpoint.key,
+        reason=reason,
+        fix="undo the change, or begin a new run with --run NAME or --fresh",
+    )
+    return Misfit()
+
+
+def _report_over(checkpoint: Checkpoint, epochs: int) -> None:
+    position = checkpoint.manifest.position
+    log.info(
+        events.ALREADY_FINISHED,
+        fit=position.fit + 1,
+        epochs=position.epoch + 1,
+        step=position.step,
+        fix="to train anew, use --fresh or another --run NAME",
+    )
+    if position.epoch >= epochs:
+        log.warning(
+            events.FEWER_EPOCHS,
+            reason=f"fit asks for {epochs} epochs, the run is in epoch {position.epoch + 1}",
+            fix="the model is as it was left; ask for more epochs to train on",
+        )
+    elif position.epoch + 1 < epochs and not checkpoint.state["stop_training"]:
+        log.warning(
+            events.MORE_EPOCHS,
+            reason=f"fit asks for {epochs} epochs, the finished run has {position.epoch + 1}",
+            fix="a finished run is not continued; use --fresh or another --run NAME",
+        )
