@@ -5,8 +5,13 @@ the iterator is new. So it is taken there, and the batches since then are counte
 a later state is taken as well when that is cheap. Resume restores the later one and reads the
 batches counted since.
 
-Near its end an iterator drops the parts that it will not need again, and with them the seeds of
-the epochs to come. Such a later state is not stored: resume reads the epoch from its start.
+Two things in a pipeline ask for more:
+
+- A shuffle below another one, or in the second part of a concatenation, is made with the first
+  batch that needs it. Its seeds are not in the state of a new iterator, so the start is taken
+  after the first batch, and before it nothing can be saved.
+- Near its end an iterator drops the parts that it will not need again, and with them the seeds of
+  the epochs to come. Such a later state is not stored: resume reads the epoch from its start.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +28,7 @@ import structlog
 import tensorflow as tf
 
 from callbacks import events
+from callbacks.checkpoint.codec import Array
 from callbacks.checkpoint.snapshot import Tensor
 from callbacks.training import internals
 
@@ -37,43 +44,66 @@ class DataChanged(Exception):
     """The iterator is not one that the checkpoint's position fits."""
 
 
+class Renew(Enum):
+    """Whether to take a later state of the iterator now.
+
+    After an epoch's last batch it would be wrong: Keras makes the next epoch's iterator at once,
+    which moves the seeds on, and will do so again in the resumed epoch.
+    """
+
+    NEVER = auto()
+    IF_CHEAP = auto()
+    ALWAYS = auto()
+
+
 @dataclass(frozen=True)
 class DataPosition:
     """Where the data stands: immutable, and cheap to hold on to.
 
     Attributes:
-        start: the iterator's state when it was new; None where it can't be saved.
+        start: the iterator's state when it was new, or after its first batch where only that
+            holds all seeds; None where it can't be saved.
         later: its state since then, if one was taken.
-        since_start, since_later: calls of the train function since each of them.
+        calls: of the train function with this iterator.
+        since_start, since_later: calls since each of the states.
         later_is_whole: it need not be asked whether `later` has lost something: an endless
-            dataset loses nothing, and where the first batch fixes the order, `start` can't
-            replace it.
+            dataset loses nothing, and where the first batch fixes the order, or some seeds are
+            lost anyway, `start` can't replace it.
+        seeds_are_lost: no state of this pipeline holds all of them.
     """
 
     start: IteratorState | None = None
     later: IteratorState | None = None
+    calls: int = 0
     since_start: int = 0
     since_later: int = 0
     later_is_whole: bool = False
+    seeds_are_lost: bool = False
 
     def tensors(self) -> list[Tensor]:
         sources = ((START, self.start, self._start_bytes), (LATER, self.later, self._later_bytes))
         return [Tensor(name, "data", "U8", None, host) for name, state, host in sources if state]
 
-    def counts(self) -> dict[str, int]:
-        return {"since_start": self.since_start, "since_later": self.since_later}
+    def plain(self) -> dict[str, Any]:
+        """What the manifest says of it."""
+        names = ("calls", "since_start", "since_later", "seeds_are_lost")
+        return {name: getattr(self, name) for name in names}
 
     def _start_bytes(self) -> memoryview:
         return memoryview(self.start.content if self.start else b"")
 
     def _later_bytes(self) -> memoryview:
-        """Empty if the state has lost something that only `start` still has."""
+        """Empty if the state has lost seeds that only `start` still has."""
         if not self.start or not self.later:
             return memoryview(b"")
-        whole = self.later_is_whole or internals.has_all_parts(
-            self.later.content, of=self.start.content
-        )
+        held = internals.seeds_in(self.later.content)
+        whole = self.later_is_whole or internals.seeds_in(self.start.content) <= held
         return memoryview(self.later.content if whole else b"")
+
+
+def states_in(arrays: Mapping[str, Array]) -> dict[str, bytes]:
+    """The iterator states among a checkpoint's arrays, without the empty ones."""
+    return {n: arrays[n].tobytes() for n in (START, LATER) if n in arrays and arrays[n].size}
 
 
 class IteratorState:
@@ -105,16 +135,49 @@ class IteratorState:
         return content
 
 
+@dataclass(frozen=True)
+class Nature:
+    """What a pipeline is like, as far as saving its position depends on it.
+
+    Attributes:
+        hidden_randomness: the order of an epoch is fixed by its first batch, not by its start.
+        endless: one iterator serves all epochs.
+        cached: its states would hold the whole cache.
+        shuffles: how many seeds a state has to hold.
+        late_shuffles: the state of a new iterator does not hold all of them.
+    """
+
+    hidden_randomness: bool = False
+    endless: bool = False
+    cached: bool = False
+    shuffles: int = 0
+    late_shuffles: bool = False
+
+    @classmethod
+    def of(cls, iterator: Any, start: IteratorState | None) -> Nature:
+        """Of the pipeline whose new iterator has this state."""
+        shuffles = internals.count_shuffles(iterator)
+        return cls(
+            internals.has_hidden_randomness(iterator),
+            internals.is_endless(iterator),
+            internals.has_cache(iterator),
+            shuffles,
+            start is not None and len(internals.seeds_in(start.content)) < shuffles,
+        )
+
+
 class DataTracker:
     """Follows the iterators that `fit` hands to the train function."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._iterator: Any = None
+        self._nature: Nature | None = None
         self._start: IteratorState | None = None
         self._later: IteratorState | None = None
-        self._since_start = self._since_later = 0
-        self._hidden_randomness = self._endless = False
+        self._start_has_seeds = False
+        self._seeds_are_lost: bool | None = None
+        self._calls = self._since_start = self._since_later = 0
         self._taken_at = 0.0
         self._cost = 0.0
 
@@ -127,69 +190,105 @@ class DataTracker:
         if iterator is self._iterator:
             return False
         self._iterator = iterator
-        self._hidden_randomness = internals.has_hidden_randomness(iterator)
-        self._endless = internals.is_endless(iterator)
         self._start, self._later = self._take(), None
-        self._since_start = self._since_later = 0
+        self._calls = self._since_start = self._since_later = 0
         if self._start is None:
             log.warning(
                 events.DATA_UNSAVABLE,
                 reason="this input can't be saved; resume reads it again from its start",
             )
+        self._nature = self._nature or Nature.of(iterator, self._start)
+        self._start_has_seeds = not self._nature.late_shuffles
         return True
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Not before the first batch, if only then all seeds can be had."""
+        return self._start_has_seeds or self._calls > 0
 
     def advance(self) -> None:
         """After each call of the train function."""
+        self._calls += 1
         self._since_start += 1
         self._since_later += 1
-        if self._since_start == 1 and self._hidden_randomness:
+        if self._calls == 1 and not self._start_has_seeds:
+            self._complete_start()
+        if self._calls == 1 and self._is.hidden_randomness:
             self._renew()
 
-    def position(self, *, at_any_cost: bool = False) -> DataPosition:
-        """Where the data stands, with a later state if the budget allows it, or at any cost."""
-        affordable = self._cost <= BUDGET * (self._clock() - self._taken_at)
-        if self._start and self._since_start and (affordable or at_any_cost):
+    def position(self, renew: Renew = Renew.NEVER) -> DataPosition:
+        """Where the data stands."""
+        if self._start and self._since_start and self._worth_renewing(renew):
             self._renew()
+        lost = bool(self._seeds_are_lost)
         return DataPosition(
             self._start,
             self._later,
+            self._calls,
             self._since_start,
             self._since_later,
-            self._hidden_randomness or self._endless,
+            later_is_whole=self._is.hidden_randomness or self._is.endless or lost,
+            seeds_are_lost=lost,
         )
 
-    def restore(
-        self, start: bytes, later: bytes, counts: Mapping[str, int], steps_per_call: int
-    ) -> None:
+    def restore(self, states: Mapping[str, bytes], plain: Mapping[str, Any], steps: int) -> None:
         """Bring the iterator just met to a checkpoint's position.
 
         Args:
-            start, later: the content of the states; empty where there is none.
-            counts: as DataPosition gives them.
-            steps_per_call: batches that each call of the train function takes.
+            states: the tensors of the position by name, without the empty ones.
+            plain: as DataPosition gives it.
+            steps: batches that each call of the train function takes.
 
         Raises:
             DataChanged: it ends before that, or is made of other parts than the saved one.
         """
         began = self._clock()
-        if start:
-            self._start = IteratorState.from_bytes(start)
-        if later:
-            self._later = IteratorState.from_bytes(later)
-        if state := self._later or (self._start if start else None):
+        if START in states:
+            self._start = IteratorState.from_bytes(states[START])
+        if LATER in states:
+            self._later = IteratorState.from_bytes(states[LATER])
+        if state := self._later or (self._start if START in states else None):
             state.restore(self._iterator)
-        self._since_start, self._since_later = counts["since_start"], counts["since_later"]
-        calls = self._since_later if later else self._since_start
-        batches = self._read(calls * steps_per_call)
-        if batches <= (calls - 1) * steps_per_call:
-            raise DataChanged(f"it ends after {batches} of {calls * steps_per_call} batches")
+        self._calls = plain["calls"]
+        self._since_start, self._since_later = plain["since_start"], plain["since_later"]
+        self._start_has_seeds, self._seeds_are_lost = True, plain["seeds_are_lost"]
+        calls = self._since_later if LATER in states else self._since_start
+        batches = self._read(calls * steps)
+        if batches <= (calls - 1) * steps:
+            raise DataChanged(f"it ends after {batches} of {calls * steps} batches")
         if batches:
             seconds = round(self._clock() - began, 3)
             log.info(events.DATA_REPLAYED, batches=batches, seconds=seconds)
 
+    @property
+    def _is(self) -> Nature:
+        return self._nature or Nature()
+
+    def _complete_start(self) -> None:
+        """Let the start be the state after the first batch, when all shuffles have begun."""
+        state = self._take()
+        if state:
+            self._start, self._since_start, self._start_has_seeds = state, 0, True
+        if self._seeds_are_lost is None:
+            held = len(internals.seeds_in(state.content)) if state else 0
+            self._seeds_are_lost = held < self._is.shuffles
+            if self._seeds_are_lost:
+                log.warning(
+                    events.DATA_ORDER_UNSAVABLE,
+                    reason=f"of {self._is.shuffles} shuffles in this input, only {held} can be "
+                    "saved; after an interruption the rest give another order",
+                    fix="shuffle once, after the parts are joined",
+                )
+
     def _read(self, batches: int) -> int:
         """Take so many batches, or what there is. The last call of an epoch may have had fewer."""
         return sum(1 for _ in itertools.islice(self._iterator, batches))
+
+    def _worth_renewing(self, renew: Renew) -> bool:
+        if renew is Renew.NEVER or (self._is.cached and not self._is.endless):
+            return False
+        affordable = self._cost <= BUDGET * (self._clock() - self._taken_at)
+        return affordable or renew is Renew.ALWAYS
 
     def _renew(self) -> None:
         self._later, self._since_later = self._take(), 0

@@ -16,7 +16,7 @@ from callbacks.run import Run
 from callbacks.session import Session
 from callbacks.state import logs
 from callbacks.training import internals, randomness, step_function
-from callbacks.training.data import LATER, START, DataChanged, DataPosition, DataTracker
+from callbacks.training.data import DataChanged, DataPosition, DataTracker, Renew, states_in
 from callbacks.training.recorder import ModelChanged, Recorder, with_data
 from callbacks.training.step_function import Logs
 
@@ -30,8 +30,9 @@ class Fit:
     function returns at once and `muted` is true, so that the held callbacks don't see it twice.
 
     A save is possible at three kinds of moments: after a batch; before an epoch, where it is
-    completed by the first call of the train function, which brings the new iterator; and during
-    validation, where it stands for the end of the epoch's training.
+    completed by the first call of the train function, which brings the new iterator (if its data
+    can be saved before the first batch: see DataTracker); and during validation, where it stands
+    for the end of the epoch's training.
 
     Attributes:
         muted: the held callbacks have seen this part of the training in an earlier attempt.
@@ -119,13 +120,14 @@ class Fit:
         self._step += done
         self._calls += 1
         self._logs = batch_logs
+        self._before_epoch = None
         self._run.check()
         if self._calls == 1:
             self._recorder.prepare()
         if self._session.notice:
-            self._leave(self._record())
+            self._leave(self._record(), Renew.ALWAYS)
         if self._run.due(self._epoch, self._step):
-            self._run.offer(with_data(self._record(), self._data.position()))
+            self._run.offer(with_data(self._record(), self._data.position(Renew.IF_CHEAP)))
 
     def expected(self) -> bool:
         """Whether the call of the train function is one of this fit."""
@@ -139,11 +141,11 @@ class Fit:
         if self._unread:
             checkpoint, self._unread = self._unread, None
             self._restore_data(checkpoint)
-        if self._before_epoch:
+        if self._before_epoch and self._data.can_be_saved:
             snapshot, self._before_epoch = self._before_epoch, None
             if self._session.notice:
-                self._leave(snapshot)
-            self._run.offer(with_data(snapshot, self._data.position()))
+                self._leave(snapshot, Renew.ALWAYS)
+            self._run.offer(with_data(snapshot, self._data.position(Renew.IF_CHEAP)))
         if self._skip:
             self._skip -= 1
             return dict(self._logs)
@@ -170,7 +172,7 @@ class Fit:
         if self._before_validation is None:
             return
         if self._session.notice:
-            self._leave(self._before_validation)
+            self._leave(self._before_validation, Renew.NEVER)
         if self._run.due(self._epoch, self._step):
             self._run.offer(with_data(self._before_validation, self._data.position()))
             self._before_validation = None
@@ -208,8 +210,8 @@ class Fit:
         )
         return self._recorder.record(position, self._logs)
 
-    def _leave(self, snapshot: Snapshot) -> None:
-        saved = self._run.save(with_data(snapshot, self._data.position(at_any_cost=True)))
+    def _leave(self, snapshot: Snapshot, renew: Renew) -> None:
+        saved = self._run.save(with_data(snapshot, self._data.position(renew)))
         raise Preempted(self._step, saved=saved)
 
     def _fit_model_to(self, checkpoint: Checkpoint) -> None:
@@ -254,18 +256,16 @@ class Fit:
             randomness.restore(self._random_state)
 
     def _restore_data(self, checkpoint: Checkpoint) -> None:
-        start, later = (checkpoint.arrays.get(name) for name in (START, LATER))
+        data, steps = checkpoint.state["data"], self._model.steps_per_execution
         try:
-            self._data.restore(
-                b"" if start is None else start.tobytes(),
-                b"" if later is None else later.tobytes(),
-                checkpoint.state["data"],
-                self._model.steps_per_execution,
-            )
+            self._data.restore(states_in(checkpoint.arrays), data, steps)
         except DataChanged as error:
             raise _refuse(
                 checkpoint, f"the input data is not that of the checkpoint: {error}"
             ) from None
+
+        if before_this_epoch := data["calls"] - self._calls:
+            internals.add_steps_seen(before_this_epoch * steps)
 
     def _go_on(self) -> None:
         """The last skipped batch has gone by; from here on everything is new."""

@@ -6,12 +6,15 @@ tests/training/test_internals.py fails when a new version changes one of them.
 from __future__ import annotations
 
 import re
+import sys
+from types import FrameType
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+from tensorflow.python.data.ops import cache_op, shuffle_op
 from tensorflow.python.eager import context
 from tensorflow.python.ops import stateful_random_ops
 
@@ -23,6 +26,20 @@ def set_initial_epoch(model: keras.Model, epoch: int | None) -> None:
     cleared, or the next `fit` of this model would skip its epochs as well.
     """
     model._initial_epoch = epoch
+
+
+def add_steps_seen(steps: int) -> None:
+    """Tell the `fit` that calls this that its iterator has given so many steps more.
+
+    With `steps_per_epoch`, one iterator may serve several epochs; `fit` counts its steps, to make
+    another one when the data has been read. Only a local variable of it leads to the count.
+    """
+    frame: FrameType | None = sys._getframe()
+    while frame and not (frame.f_code.co_name == "fit" and "epoch_iterator" in frame.f_locals):
+        frame = frame.f_back
+    if frame is None:
+        raise LookupError("no fit of Keras that has an epoch_iterator calls this")
+    frame.f_locals["epoch_iterator"]._steps_seen += steps
 
 
 def iterator_state(iterator: Any) -> tf.Tensor | None:
@@ -46,23 +63,37 @@ def restore_iterator(iterator: Any, state: tf.Tensor) -> None:
     iterator._restore_from_tensors({name: state})
 
 
-def has_all_parts(state: bytes, *, of: bytes) -> bool:
-    """Whether a serialised iterator state still has every dataset that another one has.
+def seeds_in(state: bytes) -> frozenset[bytes]:
+    """The paths of the datasets whose seeds for the epochs to come a serialised state holds.
 
-    A batch or map dataset lets go of its input when that has ended, and a shuffle below it is
-    then not saved, though the seeds of its next epochs are in it. Each dataset writes its keys
-    under the path of its iterator, `Iterator::Root::Prefetch::BatchV2::Shuffle@@seed`.
+    The seeds belong to the dataset, but only the state of a living iterator holds them: a shuffle
+    below another one begins to live at the first batch, and a batch or map dataset lets go of its
+    input as soon as that has ended. Each iterator writes its keys under its path,
+    `Iterator::Root::Prefetch::BatchV2::Shuffle@@key`.
     """
-    return _parts(of) <= _parts(state)
+    return frozenset(_SEEDS.findall(state))
 
 
-def _parts(state: bytes) -> set[bytes]:
-    """The iterators' paths, and with them what lies between a path and the next `@@`.
+_SEEDS = re.compile(rb"(Iterator::[\w:\[\]]+)@@epoch_num_random_samples")
 
-    That is more than the paths alone, on purpose: a state that is not told to be whole costs a
-    few batches to be read again, one that wrongly is told to be costs exactness.
-    """
-    return {path for path in re.findall(rb"Iterator::[^@]+(?=@@)", state) if b":buffer" not in path}
+
+def count_shuffles(iterator: Any) -> int:
+    """Datasets below the iterator that keep seeds of their own, without those in functions."""
+    return sum(isinstance(d, shuffle_op._ShuffleDataset) for d in _datasets(iterator))
+
+
+def has_cache(iterator: Any) -> bool:
+    """Whether states of the iterator would hold all that the cache has collected."""
+    return any(isinstance(d, cache_op.CacheDataset) for d in _datasets(iterator))
+
+
+def _datasets(iterator: Any) -> list[Any]:
+    """All that the iterator's dataset is made of, each as often as it is used."""
+    dataset = getattr(iterator, "_dataset", None)
+    found = [] if dataset is None else [dataset]
+    for dataset in found:
+        found.extend(dataset._inputs())
+    return found
 
 
 def is_endless(iterator: Any) -> bool:

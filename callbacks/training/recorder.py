@@ -110,7 +110,7 @@ def with_data(snapshot: Snapshot, data: DataPosition) -> Snapshot:
     return replace(
         snapshot,
         tensors=[*snapshot.tensors, *data.tensors()],
-        state={**snapshot.state, "data": data.counts()},
+        state={**snapshot.state, "data": data.plain()},
     )
 
 

@@ -17,7 +17,15 @@ from structlog.testing import capture_logs
 
 from callbacks import events
 from callbacks.training import internals
-from callbacks.training.data import LATER, START, DataChanged, DataTracker, IteratorState
+from callbacks.training.data import (
+    LATER,
+    START,
+    DataChanged,
+    DataTracker,
+    IteratorState,
+    Renew,
+    states_in,
+)
 
 ROWS, BATCH, BATCHES = 90, 5, 18
 
@@ -76,6 +84,29 @@ def grouped():
     )
 
 
+def files_and_rows():
+    """As TensorFlow's guides have it: the files are shuffled, and then their rows."""
+    files = tf.data.Dataset.range(9).shuffle(9, seed=1)
+    read = files.interleave(lambda f: tf.data.Dataset.range(f * 10, f * 10 + 10), 3)
+    return read.shuffle(16, seed=3).batch(BATCH)
+
+
+def rows_and_batches():
+    return rows().shuffle(9, seed=3).batch(BATCH).shuffle(3, seed=3).prefetch(2)
+
+
+def twice_and_cached():
+    return rows().shuffle(9, seed=3).cache().shuffle(9, seed=4).batch(BATCH)
+
+
+def shuffled_and_cached():
+    return rows().shuffle(9, seed=3).cache().batch(BATCH)
+
+
+def shuffled_and_repeated():
+    return rows().shuffle(9, seed=3).repeat(2).batch(BATCH).shuffle(3, seed=4)
+
+
 def endless():
     return rows().shuffle(10, seed=3).repeat().batch(BATCH).prefetch(2)
 
@@ -116,6 +147,11 @@ FINITE = [
     arrays,
     arrays_in_order,
     generated,
+    files_and_rows,
+    rows_and_batches,
+    twice_and_cached,
+    shuffled_and_cached,
+    shuffled_and_repeated,
 ]
 INFINITE = [endless, endless_in_files]
 
@@ -145,20 +181,19 @@ FREE, DEAR = 0.0, 1.0
 class Saved:
     """A position as it is in a checkpoint."""
 
-    start: bytes
-    later: bytes
-    counts: dict[str, int]
+    states: dict[str, bytes]
+    plain: dict[str, Any]
 
     @classmethod
     def of(cls, position) -> Saved:
-        tensors = {t.name: bytes(t.host()) for t in position.tensors()}
+        arrays = {t.name: np.frombuffer(t.host(), "u1") for t in position.tensors()}
         assert all(t.group == "data" and t.dtype == "U8" for t in position.tensors())
-        return cls(tensors.get(START, b""), tensors.get(LATER, b""), position.counts())
+        return cls(states_in(arrays), position.plain())
 
     def restored(self, iterator, steps=1) -> DataTracker:
         tracker = DataTracker()
         tracker.meet(iterator)
-        tracker.restore(self.start, self.later, self.counts, steps)
+        tracker.restore(self.states, self.plain, steps)
         return tracker
 
 
@@ -170,6 +205,10 @@ def take(tracker, iterator, count):
         found.append(plain(batch))
         tracker.advance()
     return found
+
+
+def counts(position):
+    return position.since_start, position.since_later
 
 
 def everything(dataset):
@@ -197,25 +236,38 @@ SOME = st.integers(0, BATCHES)
 def test_finite_data(make, epoch, done, earlier, clock, dear, late):
     """The rest of the epoch and the next two are those of an iteration that was not interrupted."""
     dataset = make()
+    tracker = DataTracker(Clock(clock))
     for _ in range(epoch):
-        everything(dataset)
-    tracker, iterator = DataTracker(Clock(clock)), iter(dataset)
+        take(tracker, iter(dataset), 100)
+        iter(dataset)
+    iterator = iter(dataset)
     if earlier is not None and earlier <= done:
         take(tracker, iterator, earlier)
-        tracker.position()
+        tracker.position(Renew.IF_CHEAP)
         take(tracker, iterator, done - earlier)
     else:
         take(tracker, iterator, done)
-    position = tracker.position(at_any_cost=dear)
+    tracker.meet(iterator)
+    if not tracker.can_be_saved:
+        take(tracker, iterator, 1)
+    position = tracker.position(Renew.ALWAYS if dear else Renew.IF_CHEAP)
     saved = None if late else Saved.of(position)
-    expected = [[plain(batch) for batch in iterator], everything(dataset), everything(dataset)]
+    expected = rest_and_more(iterator, dataset)
     saved = saved or Saved.of(position)
 
     again = make()
     iterator = iter(again)
     saved.restored(iterator)
-    assert [plain(batch) for batch in iterator] == expected[0]
-    assert [everything(again), everything(again)] == expected[1:]
+    assert rest_and_more(iterator, again) == expected
+
+
+def rest_and_more(iterator, dataset):
+    """The rest of an epoch and the next two. As in `fit`, an iterator more is made after each."""
+    found = [[plain(batch) for batch in iterator]]
+    for _ in range(2):
+        iter(dataset)
+        found.append(everything(dataset))
+    return found
 
 
 @pytest.mark.parametrize("make", INFINITE)
@@ -231,11 +283,11 @@ def test_infinite_data(make, done, earlier, clock, dear):
     tracker, iterator = DataTracker(Clock(clock)), iter(make())
     if earlier is not None and earlier <= done:
         take(tracker, iterator, earlier)
-        tracker.position()
+        tracker.position(Renew.IF_CHEAP)
         take(tracker, iterator, done - earlier)
     else:
         take(tracker, iterator, done)
-    saved = Saved.of(tracker.position(at_any_cost=dear))
+    saved = Saved.of(tracker.position(Renew.ALWAYS if dear else Renew.IF_CHEAP))
     expected = [plain(batch) for batch in itertools.islice(iterator, 20)]
     iterator = iter(make())
     saved.restored(iterator)
@@ -272,7 +324,7 @@ def test_unseeded_data(without_seed, make, done, dear, clock):
     everything(dataset)
     tracker, iterator = DataTracker(Clock(clock)), iter(dataset)
     seen = take(tracker, iterator, done)
-    saved = Saved.of(tracker.position(at_any_cost=dear))
+    saved = Saved.of(tracker.position(Renew.ALWAYS if dear else Renew.IF_CHEAP))
     expected = [plain(batch) for batch in iterator]
     again = make()
     iterator = iter(again)
@@ -289,7 +341,7 @@ def test_unseeded_endless_data(without_seed, done, dear):
     """Each row is seen once in the interrupted pass over the rows."""
     tracker, iterator = DataTracker(Clock(DEAR)), iter(unseeded().repeat())
     seen = take(tracker, iterator, done)
-    saved = Saved.of(tracker.position(at_any_cost=dear))
+    saved = Saved.of(tracker.position(Renew.ALWAYS if dear else Renew.IF_CHEAP))
     iterator = iter(unseeded().repeat())
     saved.restored(iterator)
     rest = [plain(batch) for batch in itertools.islice(iterator, BATCHES - done)]
@@ -311,7 +363,7 @@ def test_interrupted_again_and_again(stops):
         iterator = iter(mapped())
         tracker = saved.restored(iterator) if saved else DataTracker()
         found += take(tracker, iterator, stop)
-        saved = Saved.of(tracker.position())
+        saved = Saved.of(tracker.position(Renew.IF_CHEAP))
     iterator = iter(mapped())
     saved.restored(iterator)
     assert found + [plain(batch) for batch in iterator] == expected
@@ -325,8 +377,8 @@ def test_several_steps_per_call(calls):
     for _ in range(calls):
         list(itertools.islice(iterator, 3))
         tracker.advance()
-    saved = Saved.of(tracker.position())
-    assert not saved.later
+    saved = Saved.of(tracker.position(Renew.IF_CHEAP))
+    assert LATER not in saved.states
     expected = [plain(batch) for batch in iterator]
     iterator = iter(mapped())
     saved.restored(iterator, steps=3)
@@ -341,9 +393,9 @@ def test_unsavable_input_is_named_once():
         take(tracker, iterator, 2)
         take(tracker, iterator, 2)
     assert [log["event"] for log in logs] == [events.DATA_UNSAVABLE]
-    position = tracker.position(at_any_cost=True)
+    position = tracker.position(Renew.ALWAYS)
     assert position.tensors() == []
-    assert position.counts()["since_start"] == 4
+    assert position.since_start == 4
 
 
 def test_python_generator():
@@ -354,7 +406,7 @@ def test_python_generator():
     assert tracker.element_spec is None
     next(take_plain)
     tracker.advance()
-    position = tracker.position(at_any_cost=True)
+    position = tracker.position(Renew.ALWAYS)
     assert position.tensors() == []
     again = iter([1, 2, 3])
     Saved.of(position).restored(again)
@@ -366,9 +418,51 @@ def test_replayed_batches_are_logged():
     tracker, iterator = DataTracker(Clock(DEAR)), iter(endless())
     take(tracker, iterator, 3)
     with capture_logs() as logs:
-        Saved.of(tracker.position()).restored(iter(endless()))
-        Saved.of(tracker.position(at_any_cost=True)).restored(iter(endless()))
+        Saved.of(tracker.position(Renew.IF_CHEAP)).restored(iter(endless()))
+        Saved.of(tracker.position(Renew.ALWAYS)).restored(iter(endless()))
     assert [(log["event"], log["batches"]) for log in logs] == [(events.DATA_REPLAYED, 3)]
+
+
+def joined():
+    """The second part's shuffle begins when the first part has ended."""
+    parts = rows().take(40), rows().skip(40)
+    return parts[0].shuffle(9, seed=1).concatenate(parts[1].shuffle(9, seed=2)).batch(BATCH)
+
+
+def shuffled_in_a_function():
+    """The rows' shuffle is made for each file, and then no state can be taken any more."""
+    files = tf.data.Dataset.range(9).shuffle(9, seed=1)
+    read = files.interleave(lambda f: tf.data.Dataset.range(f, f + 10).shuffle(9, seed=2))
+    return read.shuffle(16, seed=3).batch(BATCH)
+
+
+@pytest.mark.parametrize(("make", "saved"), [(joined, 1), (shuffled_in_a_function, 0)])
+def test_lost_seeds_are_named_once(make, saved):
+    """Where a state can't hold all seeds, the log says so, and what to do."""
+    with capture_logs() as logs:
+        tracker, dataset = DataTracker(), make()
+        for _ in range(2):
+            take(tracker, iter(dataset), 100)
+    assert [log["event"] for log in logs] == [events.DATA_ORDER_UNSAVABLE]
+    assert f"of 2 shuffles in this input, only {saved} can be saved" in logs[0]["reason"]
+
+
+@pytest.mark.parametrize("done", [0, 1, 7, 9, 17])
+def test_each_row_once_though_seeds_are_lost(done):
+    """The interrupted epoch at least is exact, if its last state could be saved."""
+    dataset, tracker = joined(), DataTracker()
+    take(tracker, iter(dataset), 100)
+    iterator = iter(dataset)
+    seen = take(tracker, iterator, done)
+    saved = Saved.of(tracker.position(Renew.ALWAYS))
+    iterator = iter(joined())
+    tracker = saved.restored(iterator)
+    seen += take(tracker, iterator, 1)
+    saved = Saved.of(tracker.position(Renew.ALWAYS))
+    iterator = iter(joined())
+    saved.restored(iterator)
+    seen += [plain(batch) for batch in iterator]
+    assert sorted(row for batch in seen for row in batch) == [*range(ROWS)]
 
 
 class Stopwatch:
@@ -396,17 +490,17 @@ def test_dear_state_is_not_taken_again_too_soon(monkeypatch):
     take(tracker, iterator, 2)
     assert len(taken) == 1
     clock.now += 199.0
-    position = tracker.position()
+    position = tracker.position(Renew.IF_CHEAP)
     assert len(taken) == 1
-    assert position.counts() == {"since_start": 2, "since_later": 2}
+    assert counts(position) == (2, 2)
     clock.now += 1.5
-    position = tracker.position()
+    position = tracker.position(Renew.IF_CHEAP)
     assert len(taken) == 2
-    assert position.counts() == {"since_start": 2, "since_later": 0}
+    assert counts(position) == (2, 0)
     take(tracker, iterator, 1)
-    assert tracker.position().counts() == {"since_start": 3, "since_later": 1}
+    assert counts(tracker.position(Renew.IF_CHEAP)) == (3, 1)
     assert len(taken) == 2
-    assert tracker.position(at_any_cost=True).counts() == {"since_start": 3, "since_later": 0}
+    assert counts(tracker.position(Renew.ALWAYS)) == (3, 0)
     assert len(taken) == 3
 
 
@@ -415,11 +509,11 @@ def test_position_is_not_changed_by_what_follows():
     dataset = mapped()
     tracker, iterator = DataTracker(Clock(FREE)), iter(dataset)
     take(tracker, iterator, 2)
-    at_once = Saved.of(tracker.position())
-    position = tracker.position()
+    at_once = Saved.of(tracker.position(Renew.IF_CHEAP))
+    position = tracker.position(Renew.IF_CHEAP)
     take(tracker, iterator, 4)
     everything(dataset)
-    assert position.counts() == at_once.counts
+    assert position.plain() == at_once.plain
     expected, found = [], []
     for saved, batches in ((at_once, expected), (Saved.of(position), found)):
         again = iter(mapped())
@@ -436,12 +530,12 @@ def test_new_iterator_begins_anew():
     assert tracker.meet(iterator)
     assert not tracker.meet(iterator)
     take(tracker, iterator, 3)
-    first = Saved.of(tracker.position())
+    first = Saved.of(tracker.position(Renew.IF_CHEAP))
     assert tracker.meet(iter(dataset))
-    second = Saved.of(tracker.position())
-    assert second.counts == {"since_start": 0, "since_later": 0}
-    assert not second.later
-    assert second.start != first.start, "it has the seeds of the second epoch"
+    second = Saved.of(tracker.position(Renew.IF_CHEAP))
+    assert (second.plain["since_start"], second.plain["since_later"]) == (0, 0)
+    assert LATER not in second.states
+    assert second.states[START] != first.states[START], "it has the seeds of the second epoch"
 
 
 @pytest.mark.parametrize(
@@ -459,7 +553,7 @@ def test_changed_pipeline(changed, dear):
     """An iterator of other parts, or one that ends too early, is not taken for the same."""
     tracker, iterator = DataTracker(Clock(DEAR)), iter(mapped())
     take(tracker, iterator, 4)
-    saved = Saved.of(tracker.position(at_any_cost=dear))
+    saved = Saved.of(tracker.position(Renew.ALWAYS if dear else Renew.IF_CHEAP))
     with pytest.raises(DataChanged) as caught:
         saved.restored(iter(changed()))
     assert "\n" not in str(caught.value)
@@ -469,7 +563,7 @@ def test_generator_that_has_become_shorter():
     """It is said how many batches there are, and how many were trained on."""
     tracker, iterator = DataTracker(), iter(generated())
     take(tracker, iterator, 5)
-    saved = Saved.of(tracker.position())
+    saved = Saved.of(tracker.position(Renew.IF_CHEAP))
     with pytest.raises(DataChanged, match="ends after 2 of 5 batches"):
         saved.restored(iter(generated().take(2)))
 
@@ -487,10 +581,11 @@ def test_a_state_at_the_end_has_lost_the_shuffle():
     iterator = iter(data)
     start = state_of(iterator)
     list(iterator)
-    assert not internals.has_all_parts(state_of(iterator), of=start)
+    assert internals.seeds_in(start)
+    assert not internals.seeds_in(state_of(iterator))
     tracker, iterator = DataTracker(Clock(FREE)), iter(data)
     take(tracker, iterator, 100)
-    assert not Saved.of(tracker.position()).later
+    assert LATER not in Saved.of(tracker.position(Renew.IF_CHEAP)).states
 
 
 def test_keras_marks_shuffled_arrays():

@@ -12,6 +12,8 @@ from tests.training.trainings import (
     BATCHES,
     SEED,
     USUAL,
+    Failing,
+    Mistake,
     Training,
     assert_same,
     attempt,
@@ -21,11 +23,14 @@ from tests.training.trainings import (
     fitted,
     from_arrays,
     generated,
+    mapped,
     of_unknown_length,
     preempted,
     process,
     resumable,
+    shuffled,
     small,
+    twice_shuffled,
     unbuilt,
     usual,
     whole,
@@ -70,6 +75,16 @@ def test_resumable_changes_nothing(tmp_path):
 
 INPUTS = {
     "unknown length": Training(held=callbacks, data=of_unknown_length),
+    "mapped": Training(held=callbacks, data=mapped),
+    "shuffled twice": Training(held=callbacks, data=twice_shuffled),
+    "a pass over the data in two epochs": Training(
+        held=callbacks,
+        data=lambda: shuffled().repeat(2),
+        fit={"epochs": 5, "steps_per_epoch": 5},
+    ),
+    "longer epochs than the data": Training(
+        held=callbacks, data=shuffled, fit={"epochs": 3, "steps_per_epoch": 5}
+    ),
     "endless": Training(held=callbacks, data=endless, fit={"epochs": 3, "steps_per_epoch": 4}),
     "generator": Training(held=callbacks, data=generated),
     "arrays": Training(model=classifier, held=callbacks, data=from_arrays),
@@ -79,10 +94,24 @@ INPUTS = {
 @pytest.mark.parametrize("training", INPUTS.values(), ids=INPUTS)
 def test_notice_for_every_kind_of_input(tmp_path, training):
     """Interrupted mid-epoch and between epochs, each kind of input goes on where it was."""
-    preempted(training, tmp_path, "on_train_batch_end", 3)
-    preempted(training, tmp_path, "on_epoch_end", 1)
-    preempted(training, tmp_path, "on_train_batch_end", 1)
+    for moment in [
+        ("on_train_batch_end", 3),
+        ("on_test_batch_end", 2),
+        ("on_train_batch_end", 1),
+        ("on_epoch_end", 1),
+        ("on_train_batch_end", 1),
+    ]:
+        preempted(training, tmp_path, *moment)
     assert_same(attempt(training, tmp_path), whole(training))
+
+
+@pytest.mark.parametrize("training", INPUTS.values(), ids=INPUTS)
+def test_saved_after_every_batch(tmp_path, training):
+    """The last save before an error is as good as one at a notice: training goes on from it."""
+    for hook, number in [("on_train_batch_end", 8), ("on_test_batch_end", 3), ("on_epoch_end", 1)]:
+        with pytest.raises(Mistake):
+            attempt(training, tmp_path, Failing(hook, number), save_every="1 batch")
+    assert_same(attempt(training, tmp_path, save_every="1 batch"), whole(training))
 
 
 def test_validation_after_data_of_unknown_length(tmp_path):

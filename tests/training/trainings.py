@@ -35,6 +35,17 @@ def shuffled():
     return tf.data.Dataset.from_tensor_slices(arrays()).shuffle(16, seed=3).batch(BATCH)
 
 
+def mapped():
+    """The same with threads of its own, which read ahead."""
+    rows = tf.data.Dataset.from_tensor_slices(arrays()).shuffle(16, seed=3)
+    return rows.map(lambda x, y: (x * 2, y), num_parallel_calls=2).batch(BATCH).prefetch(2)
+
+
+def twice_shuffled():
+    """First the rows, and then the batches."""
+    return shuffled().shuffle(3, seed=4)
+
+
 def of_unknown_length():
     """The same behind a filter, so that only the end of the data tells how long it is."""
     rows = tf.data.Dataset.from_tensor_slices(arrays()).shuffle(16, seed=3)
@@ -133,8 +144,8 @@ class Outcome:
         return [log for log in self.logs if log["event"] == event]
 
 
-class Moment(keras.callbacks.Callback):
-    """Gives this process its notice during the n-th call of a hook, from 1. Keeps no state."""
+class AtOneMoment(keras.callbacks.Callback):
+    """Does something in the n-th call of a hook, from 1. Keeps no state."""
 
     def __init__(self, hook: str, number: int) -> None:
         super().__init__()
@@ -143,7 +154,7 @@ class Moment(keras.callbacks.Callback):
         def reached(*args: Any, **kwargs: Any) -> None:
             self._left -= 1
             if not self._left:
-                session.current().give_notice(Notice("test"))
+                self.act()
 
         setattr(self, hook, reached)
 
@@ -152,6 +163,24 @@ class Moment(keras.callbacks.Callback):
 
     def set_state(self, state: None) -> None:
         pass
+
+
+class Moment(AtOneMoment):
+    """Gives this process its notice."""
+
+    def act(self) -> None:
+        session.current().give_notice(Notice("test"))
+
+
+class Mistake(Exception):
+    """One of the script's own."""
+
+
+class Failing(AtOneMoment):
+    """Ends `fit` without a notice."""
+
+    def act(self) -> None:
+        raise Mistake
 
 
 def all_variables(model: keras.Model) -> dict[str, bytes]:
@@ -212,13 +241,13 @@ def process():
 
 
 def attempt(
-    training: Training, folder, *notices: Moment, save_every: str = "1h", **changed: Any
+    training: Training, folder, *more: AtOneMoment, save_every: str = "1h", **changed: Any
 ) -> Outcome:
     """One attempt at the training, as a new process would make it."""
     with process() as logs:
         keras.utils.set_random_seed(SEED)
         model, held = training.model(), training.held()
-        callbacks = [resumable(folder, [*held, *notices], save_every=save_every)]
+        callbacks = [resumable(folder, [*held, *more], save_every=save_every)]
         fitted(training, model, callbacks, **changed)
         return outcome(model, held, logs)
 
