@@ -75,10 +75,10 @@ class Resumable(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         fit = self._under_way()
-        fit.batch_begins()
         if not fit.muted:
             for callback in self.callbacks:
                 callback.on_train_batch_begin(batch, logs)
+        fit.batch_begins()
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         fit = self._under_way()

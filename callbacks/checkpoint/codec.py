@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,7 +31,8 @@ def encode(value: object, name: str, arrays: dict[str, Array]) -> Json:
 
     Raises:
         Unstorable: it holds something else than None, bool, int, float, complex-free NumPy
-            scalars and arrays, str, bytes, lists, tuples, sets of these and dicts.
+            scalars and arrays, str, bytes, lists, tuples (without names), sets of these, dicts,
+            ordered dicts and counters. Any other mapping becomes a dict.
     """
     match value:
         case None | bool() | int():
@@ -41,11 +43,13 @@ def encode(value: object, name: str, arrays: dict[str, Array]) -> Json:
             return value
         case list():
             return _encode_all(value, name, arrays)
-        case tuple():
+        case tuple() if type(value) is tuple:
             return {"$tuple": _encode_all(value, name, arrays)}
         case set() | frozenset():
             items = _encode_all(sorted(value, key=repr), name, arrays)
             return {"$set" if isinstance(value, set) else "$frozenset": items}
+        case Counter() | OrderedDict():
+            return {f"${type(value).__name__}": _encode_mapping(dict(value), name, arrays)}
         case Mapping():
             return _encode_mapping(value, name, arrays)
     return _encode_array(value, name, arrays)
@@ -70,11 +74,20 @@ def decode(value: Json, array: Callable[[str], Array]) -> Any:
             return {decode(item, array) for item in items}
         case {"$frozenset": items}:
             return frozenset(decode(item, array) for item in items)
+        case dict():
+            return _decode_mapping(value, array)
+    return value
+
+
+def _decode_mapping(value: dict[str, Any], array: Callable[[str], Array]) -> Mapping[Any, Any]:
+    match value:
+        case {"$Counter": items}:
+            return Counter(_decode_mapping(items, array))
+        case {"$OrderedDict": items}:
+            return OrderedDict(_decode_mapping(items, array))
         case {"$dict": pairs}:
             return {decode(k, array): decode(v, array) for k, v in pairs}
-        case dict():
-            return {key: decode(item, array) for key, item in value.items()}
-    return value
+    return {key: decode(item, array) for key, item in value.items()}
 
 
 def _encode_array(value: object, name: str, arrays: dict[str, Array]) -> Json:

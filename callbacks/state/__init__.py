@@ -7,7 +7,7 @@ any other callback, the attributes that training has changed are its state.
 """
 
 from callbacks.state.base import Adapter, Held, State, WritesLog
-from callbacks.state.holding import capture, hold, log_files, match, reopening
+from callbacks.state.holding import capture, hold, log_files, reopening, restore
 
 __all__ = [
     "Adapter",
@@ -17,6 +17,6 @@ __all__ = [
     "capture",
     "hold",
     "log_files",
-    "match",
     "reopening",
+    "restore",
 ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from callbacks import events
 from callbacks.checkpoint.codec import Array, Unstorable, encode
 from callbacks.checkpoint.shards import digest
 from callbacks.checkpoint.snapshot import array_bytes
-from callbacks.state.base import Adapter, State
+from callbacks.state.base import Held, Known, State
 from callbacks.state.logs import CsvLog
 
 log = structlog.get_logger("keepfit")
@@ -64,7 +65,8 @@ class Plain:
     What training does not change is configuration, and stays as the script sets it.
     """
 
-    def __init__(self, callback: Any) -> None:
+    def __init__(self, callback: Any, known: Collection[str] = ()) -> None:
+        self._not_own = {*_INHERITED, *known}
         self._first = self._own(callback)
         self._marks = {name: _fingerprint(value) for name, value in self._first.items()}
         self._reported: set[str] = set()
@@ -90,17 +92,17 @@ class Plain:
 
     def set(self, callback: Any, state: State) -> None:
         for name, value in state.items():
-            setattr(callback, name, value)
+            setattr(callback, name, _like(getattr(callback, name, None), value))
 
-    @staticmethod
-    def _own(callback: Any) -> State:
-        """Its attributes, but for those that Keras gives every callback."""
-        return {k: v for k, v in vars(callback).items() if k not in _INHERITED}
+    def _own(self, callback: Any) -> State:
+        """Its attributes, but for those that Keras gives every callback, or that are known."""
+        own = {k: v for k, v in vars(callback).items() if k not in self._not_own}
+        return {k: dict(v) if isinstance(v, defaultdict) else v for k, v in own.items()}
 
 
 _MONITOR = ("monitor", "mode", "min_delta", "monitor_op")
 
-ADAPTERS: Mapping[type, Adapter] = {
+ADAPTERS: Mapping[type, Known] = {
     keras.callbacks.EarlyStopping: Attributes(
         ("wait", "stopped_epoch", "best", "best_weights", "best_epoch"),
         (*_MONITOR, "patience", "verbose", "baseline", "restore_best_weights", "start_from_epoch"),
@@ -116,15 +118,26 @@ ADAPTERS: Mapping[type, Adapter] = {
 }
 
 
-def adapter_for(callback: Any) -> Adapter:
-    """Its own methods first, then the nearest class of Keras' that is known.
+def held(callback: Any) -> Held:
+    """The callback with what keeps its state: its own methods, or the nearest known class of Keras.
 
     To be called before training changes the callback.
     """
     if hasattr(callback, "get_state") and hasattr(callback, "set_state"):
-        return OfItself()
-    known = (ADAPTERS[kind] for kind in type(callback).__mro__ if kind in ADAPTERS)
-    return next(known, None) or Plain(callback)
+        return Held(callback, OfItself())
+    for kind in type(callback).__mro__:
+        if adapter := ADAPTERS.get(kind):
+            derived = kind is not type(callback)
+            known = (*adapter.state, *adapter.config)
+            return Held(callback, adapter, Plain(callback, known) if derived else None)
+    return Held(callback, Plain(callback))
+
+
+def _like(present: Any, value: Any) -> Any:
+    """A defaultdict where the script has made one: its factory can't be stored."""
+    if isinstance(present, defaultdict) and isinstance(value, dict):
+        return defaultdict(present.default_factory, value)
+    return value
 
 
 def _fingerprint(value: Any) -> str | None:
@@ -144,6 +157,8 @@ def _copied(value: Any) -> Any:
     match value:
         case np.ndarray():
             return value.copy()
+        case Counter() | OrderedDict():
+            return type(value)({key: _copied(item) for key, item in value.items()})
         case dict():
             return {key: _copied(item) for key, item in value.items()}
         case list():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -20,6 +21,20 @@ class Adapter(Protocol):
         """Put it back, after `on_train_begin` has reset the callback."""
 
 
+class Known(Adapter, Protocol):
+    """For a class of Keras'.
+
+    Attributes:
+        state: the names of the attributes that training changes.
+        config: the names of all others, so that a test can tell when Keras adds one.
+    """
+
+    @property
+    def state(self) -> Sequence[str]: ...
+    @property
+    def config(self) -> Sequence[str]: ...
+
+
 @runtime_checkable
 class WritesLog(Adapter, Protocol):
     """For a callback with an append-only file, which has to agree with the checkpoint."""
@@ -33,11 +48,30 @@ class WritesLog(Adapter, Protocol):
 
 @dataclass(frozen=True)
 class Held:
-    """A callback inside Resumable, and how its state is kept."""
+    """A callback inside Resumable, and how its state is kept.
+
+    Attributes:
+        own: for the attributes that a class derived from a known one has added.
+    """
 
     callback: Any
     adapter: Adapter
+    own: Adapter | None = None
 
     @property
     def name(self) -> str:
         return type(self.callback).__name__
+
+    def get(self) -> State:
+        known = self.adapter.get(self.callback)
+        return {"known": known, "own": self.own.get(self.callback)} if self.own else known
+
+    def set(self, state: State) -> None:
+        self.adapter.set(self.callback, self.known(state))
+        if self.own:
+            self.own.set(self.callback, state["own"])
+
+    def known(self, state: State) -> State:
+        """The adapter's part of it."""
+        found: State = state["known"] if self.own else state
+        return found

@@ -32,7 +32,7 @@ class CsvLog:
 
     def set(self, callback: Any, state: State) -> None:
         callback.keys = state["keys"]
-        callback.append_header = not state["headed"]
+        callback.append_header = not (state["headed"] and file_size(callback.filename))
 
     def path(self, callback: Any) -> str:
         return str(callback.filename)

@@ -106,7 +106,7 @@ class Fit:
         self._begun = True
 
     def batch_begins(self) -> None:
-        """At `on_train_batch_begin`, right before each call of the train function."""
+        """At `on_train_batch_begin`, after the held callbacks'; the train function is next."""
         self._expecting = True
 
     def batch_ends(self, batch: int, batch_logs: Logs) -> None:

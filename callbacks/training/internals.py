@@ -28,6 +28,11 @@ def set_initial_epoch(model: keras.Model, epoch: int | None) -> None:
     model._initial_epoch = epoch
 
 
+def layers_of(model: keras.Model) -> list[keras.layers.Layer]:
+    """The model and all layers in it, at any depth. Model.layers has the topmost only."""
+    return list(model._flatten_layers())
+
+
 def add_steps_seen(steps: int) -> None:
     """Tell the `fit` that calls this that its iterator has given so many steps more.
 
@@ -122,9 +127,13 @@ def eager_seed_state() -> tuple[Any, ...] | None:
 
 
 def set_eager_seed_state(state: tuple[Any, ...]) -> None:
-    """Undo what has been drawn from it since, if the script has set a global seed."""
+    """Undo what has been drawn from it since, if the script has set a global seed.
+
+    The kernels that eager ops have left in the cache were seeded before, and go on from there.
+    """
     if (rng := getattr(context.context(), "_rng", None)) is not None:
         rng.setstate(state)
+        context.context()._clear_caches()
 
 
 def global_generator() -> tf.random.Generator | None:

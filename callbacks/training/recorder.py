@@ -54,6 +54,12 @@ class Recorder:
         """Find what a record reads, ahead of the first one."""
         if self._stale or self._capture is None:
             found = variables.find(self._model)
+            if self._capture is None and (names := variables.unstorable(self._model)):
+                log.warning(
+                    events.VARIABLES_UNSTORABLE,
+                    names=names,
+                    reason="variables of strings or of no fixed shape are not saved",
+                )
             if self._capture is None or not self._capture.reads(found):
                 self._capture = variables.Capture(found)
             self._stale = False
@@ -97,8 +103,7 @@ class Recorder:
         self.expect_new_variables()
         self._element_spec = checkpoint.state["element_spec"]
         variables.assign(variables.find(self._model), checkpoint.arrays)
-        for held, saved in state.match(self._callbacks, checkpoint.state["callbacks"]):
-            held.adapter.set(held.callback, saved)
+        state.restore(self._callbacks, checkpoint.state["callbacks"])
         _HISTORY.set(self._model.history, checkpoint.state["history"])
 
     def _specs(self) -> list[variables.Spec]:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from callbacks.checkpoint.codec import Array
 from callbacks.checkpoint.snapshot import NUMPY_DTYPES, Group, Tensor, array_bytes
+from callbacks.training import internals
 
 _GENERATED = re.compile(r"_\d+(?=/|_|$)")
 
@@ -45,7 +46,7 @@ def find(model: keras.Model) -> list[Named]:
     Names are made of Keras' paths without the numbers that Keras generates (`dense_1`), which
     differ between processes; equal names are told apart by their order.
     """
-    seen: set[int] = set()
+    seen = {id(variable) for _, variable in _walk(model) if not _is_storable(variable)}
     count: Counter[str] = Counter()
     found = []
     for group, variable in _walk(model):
@@ -65,7 +66,7 @@ def find(model: keras.Model) -> list[Named]:
 def _walk(model: keras.Model) -> Iterator[tuple[Group, Any]]:
     for variable in model.variables:
         yield ("model" if variable.trainable else "frozen"), variable
-    own = list(vars(model).values())
+    own = [value for layer in internals.layers_of(model) for value in _values(vars(layer))]
     for optimizer in (model.optimizer, *own):
         if isinstance(optimizer, keras.optimizers.Optimizer):
             for variable in optimizer.variables:
@@ -75,6 +76,29 @@ def _walk(model: keras.Model) -> Iterator[tuple[Group, Any]]:
     for variable in own:
         if isinstance(variable, tf.Variable):
             yield "model", variable
+
+
+def _values(nest: Any) -> Iterator[Any]:
+    """What Keras does not track: optimizers and tf.Variables in a layer's attributes."""
+    match nest:
+        case Mapping():
+            for value in nest.values():
+                yield from _values(value)
+        case list() | tuple():
+            for value in nest:
+                yield from _values(value)
+        case _:
+            yield nest
+
+
+def unstorable(model: keras.Model) -> list[str]:
+    """The names of variables that no checkpoint can hold: of strings, or without a fixed shape."""
+    return [v.name for _, v in _walk(model) if not _is_storable(v)]
+
+
+def _is_storable(variable: Any) -> bool:
+    dtype = tf.as_dtype(variable.dtype).name
+    return dtype in NUMPY_DTYPES and tf.TensorShape(variable.shape).is_fully_defined()
 
 
 class Capture:
@@ -167,8 +191,13 @@ def build(model: keras.Model, element_spec: Any) -> None:
 
 
 def _zeros(spec: Any) -> Any:
+    """Something of the spec's type, one row where the batch may be of any size."""
     if isinstance(spec, tf.OptionalSpec):
         return None
+    if isinstance(spec, tf.RaggedTensorSpec):
+        dense = tf.zeros([size or 1 for size in spec.shape], spec.dtype)
+        rank = spec.ragged_rank
+        return tf.RaggedTensor.from_tensor(dense, ragged_rank=rank) if rank else dense
     return tf.zeros([size or 1 for size in spec.shape], spec.dtype)
 
 

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from callbacks import events, state
 from callbacks.checkpoint.codec import decode
-from callbacks.state.adapters import ADAPTERS, OfItself, Plain, adapter_for
+from callbacks.state.adapters import ADAPTERS, OfItself, Plain, held
 from callbacks.state.logs import CsvLog
 
 INSTANCES = {
@@ -124,7 +124,7 @@ def test_own_methods_come_first():
             self.mine = state["mine"]
 
     own = Own()
-    assert isinstance(adapter_for(own), OfItself)
+    assert isinstance(held(own).adapter, OfItself)
     assert kept(own) == {"state": {"mine": 1}}
 
 
@@ -139,7 +139,7 @@ def test_state_that_cannot_be_stored_is_named():
             raise AssertionError
 
     with capture_logs() as logs:
-        assert state.capture(state.hold([Bad()]), {}) == []
+        assert state.capture(state.hold([Bad()]), {}) == [{"class": "Bad", "state": None}]
     assert [(line["event"], line["callback"]) for line in logs] == [(events.STATE_LOST, "Bad")]
 
 
@@ -148,7 +148,7 @@ def test_state_goes_to_the_callback_of_its_class_and_order():
     first, second = keras.callbacks.EarlyStopping(), keras.callbacks.EarlyStopping()
     first.best, second.best = 1.0, 2.0
     saved = [
-        {"class": held.name, "state": held.adapter.get(held.callback)}
+        {"class": held.name, "state": held.get()}
         for held in state.hold([first, keras.callbacks.ReduceLROnPlateau(), second])
     ]
     new = [
@@ -156,8 +156,7 @@ def test_state_goes_to_the_callback_of_its_class_and_order():
         *(keras.callbacks.EarlyStopping() for _ in range(3)),
     ]
     with capture_logs() as logs:
-        for held, of_it in state.match(state.hold(new), saved):
-            held.adapter.set(held.callback, of_it)
+        state.restore(state.hold(new), saved)
     assert [callback.best for callback in new[1:]] == [1.0, 2.0, None]
     assert [line["event"] for line in logs] == [events.STATE_UNCLAIMED]
 
@@ -166,5 +165,5 @@ def test_configuration_is_never_restored():
     """A patience that the user has changed since stays changed; min_delta's sign is not state."""
     before = trained(keras.callbacks.EarlyStopping("loss", patience=5, min_delta=0.1))
     after = keras.callbacks.EarlyStopping("loss", patience=9, min_delta=0.1)
-    adapter_for(after).set(after, adapter_for(before).get(before))
+    held(after).set(held(before).get())
     assert (after.patience, after.min_delta, after.best) == (9, 0.1, before.best)

@@ -165,3 +165,13 @@ def test_script_that_sets_no_seed_any_more():
         assert (python(), numpy()) == expected
     finally:
         context._seed, context._rng = seed, rng
+
+
+def test_eager_ops_that_have_run_before():
+    """Their kernels keep a state of their own, which goes back with the seeds."""
+    tf.random.set_seed(3)
+    tf.random.normal([])
+    saved = randomness.capture()
+    expected = [float(tf.random.normal([])), float(tf.random.uniform([]))]
+    randomness.restore(saved)
+    assert [float(tf.random.normal([])), float(tf.random.uniform([]))] == expected

@@ -229,6 +229,7 @@ BUILT_AS_BY_A_STEP = {
     "eager": (lambda: with_metrics(run_eagerly=True), with_labels),
     "eager, subclassed": (lambda: compiled(Subclassed(), run_eagerly=True), with_labels),
     "eager, two optimizers": (lambda: gan(run_eagerly=True), only_features),
+    "eager, ragged": (lambda: compiled(OfRagged(), run_eagerly=True), texts_of_different_lengths),
     "eager, sparse": (
         lambda: compiled(keras.Sequential([layers.Dense(1)]), run_eagerly=True),
         sparse,
@@ -365,6 +366,34 @@ def test_variables_of_tensorflow():
     assert "model/steps" in groups_of(compiled(Subclassed()))
 
 
+@pytest.mark.parametrize("make", [gan, in_a_dict, compiled_parts])
+def test_every_optimizer_is_found(make):
+    """Wherever a model of several optimizers keeps them."""
+    model = make()
+    model.fit(only_features(), epochs=1, verbose=0)
+    found = {id(named.variable) for named in variables.find(model)}
+    for optimizer in (model.one_optimizer, model.other_optimizer):
+        assert len(optimizer.variables) > 2
+        assert {id(variable) for variable in optimizer.variables} <= found
+
+
+def test_variables_of_tensorflow_in_a_layer():
+    """A tf.Variable that is a layer's attribute takes part in training, so it is found."""
+
+    class Counting(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.count = tf.Variable(0.0, trainable=False, name="count")
+
+        def call(self, x):
+            self.count.assign_add(1.0)
+            return x
+
+    counting = Counting()
+    model = compiled(keras.Sequential([keras.Input((3,)), counting, layers.Dense(1)]))
+    assert any(named.variable is counting.count for named in variables.find(model))
+
+
 KERNEL, BIAS = Spec("model/a/kernel", "F32", (3, 4)), Spec("model/a/bias", "F32", (4,))
 
 
@@ -475,3 +504,23 @@ def test_capture_knows_what_it_reads():
     assert capture.reads(variables.find(model))
     assert not capture.reads(variables.find(sequential()))
     assert not capture.reads(variables.find(model)[1:])
+
+
+def test_variables_that_no_checkpoint_can_hold():
+    """They are told apart from the others, by name, and stop no training."""
+
+    class Words(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.words = [tf.Variable(["a"], name="words")]
+            self.table = tf.Variable([1.0], shape=[None], name="table")
+
+        def call(self, x):
+            return x
+
+    words = Words()
+    model = compiled(keras.Sequential([keras.Input((3,)), words, layers.Dense(1)]))
+    assert variables.unstorable(model) == ["words:0", "table:0"]
+    found = [named.variable for named in variables.find(model)]
+    assert len(found) > 2
+    assert not any(variable is words.words[0] or variable is words.table for variable in found)

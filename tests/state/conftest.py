@@ -1,0 +1,36 @@
+"""A model to call callbacks with, and what they log."""
+
+import keras
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+
+@pytest.fixture(scope="session")
+def train():
+    """Trains a small model with these callbacks, without Resumable."""
+
+    def fit(*callbacks, epochs=3, start=0):
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        rng = np.random.default_rng(0)
+        x, y = rng.normal(size=(8, 2)), rng.normal(size=8)
+        return model.fit(
+            x,
+            y,
+            batch_size=4,
+            epochs=epochs,
+            initial_epoch=start,
+            verbose=0,
+            validation_split=0.5,
+            callbacks=list(callbacks),
+        )
+
+    return fit
+
+
+@pytest.fixture
+def logged():
+    """The log's entries so far."""
+    with capture_logs() as entries:
+        yield entries
