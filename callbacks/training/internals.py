@@ -133,7 +133,7 @@ def set_eager_seed_state(state: tuple[Any, ...]) -> None:
     """
     if (rng := getattr(context.context(), "_rng", None)) is not None:
         rng.setstate(state)
-        context.context()._clear_caches()
+        context.context().clear_kernel_cache()
 
 
 def global_generator() -> tf.random.Generator | None:

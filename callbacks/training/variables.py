@@ -93,7 +93,8 @@ def _values(nest: Any) -> Iterator[Any]:
 
 def unstorable(model: keras.Model) -> list[str]:
     """The names of variables that no checkpoint can hold: of strings, or without a fixed shape."""
-    return [v.name for _, v in _walk(model) if not _is_storable(v)]
+    found = {id(v): v.name for _, v in _walk(model) if not _is_storable(v)}
+    return list(found.values())
 
 
 def _is_storable(variable: Any) -> bool:
