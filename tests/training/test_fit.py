@@ -30,6 +30,7 @@ from tests.training.trainings import (
     resumable,
     shuffled,
     small,
+    twice_as_long,
     twice_shuffled,
     unbuilt,
     usual,
@@ -79,7 +80,7 @@ INPUTS = {
     "shuffled twice": Training(held=callbacks, data=twice_shuffled),
     "a pass over the data in two epochs": Training(
         held=callbacks,
-        data=lambda: shuffled().repeat(2),
+        data=twice_as_long,
         fit={"epochs": 5, "steps_per_epoch": 5},
     ),
     "longer epochs than the data": Training(

@@ -35,8 +35,13 @@ def shuffled():
     return tf.data.Dataset.from_tensor_slices(arrays()).shuffle(16, seed=3).batch(BATCH)
 
 
+def twice_as_long():
+    """Ten batches. Not `repeat(2)`: what reads ahead then shuffles anew at a time of its own."""
+    return tf.data.Dataset.from_tensor_slices(arrays(2 * ROWS)).shuffle(16, seed=3).batch(BATCH)
+
+
 def mapped():
-    """The same with threads of its own, which read ahead."""
+    """As `shuffled`, with threads of its own, which read ahead."""
     rows = tf.data.Dataset.from_tensor_slices(arrays()).shuffle(16, seed=3)
     return rows.map(lambda x, y: (x * 2, y), num_parallel_calls=2).batch(BATCH).prefetch(2)
 
