@@ -36,6 +36,13 @@ class Preempted(Leave):
         self.saved = saved
 
 
+class Unreachable(Leave):
+    """The store did not answer when the run was to be taken up; a later attempt may be luckier."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_PREEMPTED)
+
+
 class Fenced(Leave):
     """A newer attempt owns the run."""
 

@@ -20,11 +20,11 @@ from callbacks.checkpoint.retention import KeepNewest
 from callbacks.checkpoint.schedule import Moment, Schedule
 from callbacks.checkpoint.snapshot import Position, Snapshot
 from callbacks.checkpoint.writer import Writer
-from callbacks.errors import Fenced, Misfit
+from callbacks.errors import Fenced, Leave, Misfit, Unreachable
 from callbacks.settings import Settings
 from callbacks.state.logs import make_durable
 from callbacks.storage import open_store
-from callbacks.storage.base import StorageError, Store
+from callbacks.storage.base import StorageError, Store, Transient
 
 log = structlog.get_logger("keepfit")
 
@@ -57,19 +57,23 @@ class Run:
         self.unsaved = False
 
     @classmethod
-    def claim(cls, settings: Settings) -> Run:
+    def claim(cls, settings: Settings, deadline: Callable[[], float | None]) -> Run:
         """Take over the run that `settings` name, or begin it.
+
+        Args:
+            deadline: when this process is gone, as time.monotonic() counts, if that is known.
 
         Raises:
             Misfit: the store can't be used, or nothing in it can be resumed; the log says why.
+            Unreachable: the store does not answer now.
         """
-        store = open_store(settings.store)
         versions = {
             "keepfit": version("keepfit"),
             "keras": keras.__version__,
             "tensorflow": tf.__version__,
         }
         try:
+            store = open_store(settings.store, deadline)
             after = last_attempt(store, settings.run) if settings.fresh else 0
             if settings.fresh and (aside := set_aside(store, settings.run, datetime.now(UTC))):
                 log.info(events.STARTED_AFRESH, run=settings.run, moved_to=aside)
@@ -84,8 +88,7 @@ class Run:
             log.error(events.MISFIT, reason=str(error))
             raise Misfit from error
         except StorageError as error:
-            log.error(events.MISFIT, reason=str(error), fix="mend the store, or name another one")
-            raise Misfit from error
+            raise _no_use(error) from error
         log.info(events.CLAIMED, run=settings.run, store=store.uri, attempt=attempt.number)
         return cls(store, attempt, schedule.parse(settings.save_every))
 
@@ -94,15 +97,18 @@ class Run:
 
         Raises:
             Misfit: it has been saved before, and nothing of that can be used.
+            Unreachable: the store does not answer now.
         """
         fit, self._fits = self._fits, self._fits + 1
         head = self._attempt.head
         keys = (head.finished[fit],) if fit in head.finished else head.checkpoints
         try:
             checkpoint = newest_usable(self._store, head.run, keys, fit=fit)
-        except (NoneLeft, StorageError) as error:
+        except NoneLeft as error:
             log.error(events.MISFIT, reason=str(error))
             raise Misfit from error
+        except StorageError as error:
+            raise _no_use(error) from error
         if checkpoint:
             self._attempt.resume_from(checkpoint.key, checkpoint.manifest)
             self.step = checkpoint.manifest.position.step
@@ -209,3 +215,12 @@ class Run:
             self._attempt.sweep()
         except StorageError as error:
             log.warning(events.PRUNE_FAILED, reason=str(error))
+
+
+def _no_use(error: StorageError) -> Leave:
+    """Log why the store is of no use; the exception is the caller's to raise."""
+    if isinstance(error, Transient):
+        log.error(events.UNREACHABLE, reason=str(error), fix="run it again: it may answer later")
+        return Unreachable()
+    log.error(events.MISFIT, reason=str(error), fix="mend the store, or name another one")
+    return Misfit()

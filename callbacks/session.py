@@ -27,9 +27,11 @@ class Notice:
 
     Attributes:
         source: what it came from, as people know it: "SIGTERM".
+        deadline: when the process is gone at the latest, as time.monotonic() counts, if known.
     """
 
     source: str
+    deadline: float | None = None
 
 
 class Session:
@@ -43,6 +45,10 @@ class Session:
     @property
     def notice(self) -> Notice | None:
         return self._notice
+
+    def deadline(self) -> float | None:
+        """When this process is gone, as far as that is known."""
+        return self._notice.deadline if self._notice else None
 
     def give_notice(self, notice: Notice) -> None:
         """Latch the first notice. Does nothing else, so that a signal handler may call it."""
@@ -73,7 +79,7 @@ class Session:
 
         key = (settings.store, settings.run)
         if key not in self._runs:
-            self._runs[key] = Run.claim(settings)
+            self._runs[key] = Run.claim(settings, self.deadline)
         return self._runs[key]
 
     def enter_training(self) -> None:

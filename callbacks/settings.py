@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from callbacks.checkpoint import schedule
 from callbacks.errors import ConfigurationError
-from callbacks.storage import open_store
+from callbacks.storage import check_uri
 
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,127}")
 
@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     @field_validator("store")
     @classmethod
     def _store_opens(cls, value: str) -> str:
-        open_store(value)
+        check_uri(value)
         return value
 
     @field_validator("run")

@@ -7,6 +7,7 @@ older attempt that is still alive fails its next swap and can commit nothing mor
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import structlog
@@ -96,8 +97,7 @@ class Attempt:
         position = snapshot.position
         sequence, self._sequence = self._sequence, self._sequence + 1
         key = manifest_key(self._head.run, position.step, self.number, sequence)
-        shards = list(pack(snapshot.tensors, key))
-        stored = [self._send(shard) for shard in shards]
+        sent = self._send(pack(snapshot.tensors, key))
         manifest = Manifest(
             run=self._head.run,
             attempt=self.number,
@@ -105,7 +105,7 @@ class Attempt:
             created=datetime.now(UTC).isoformat(timespec="milliseconds"),
             versions=self._versions,
             position=position,
-            shards=tuple(stored),
+            shards=tuple(stored for _, stored in sent),
             tensors=tuple(
                 StoredTensor(
                     name=t.name,
@@ -115,7 +115,7 @@ class Attempt:
                     offset=start,
                     size=size,
                 )
-                for i, shard in enumerate(shards)
+                for i, (shard, _) in enumerate(sent)
                 for t, start, size in shard.tensors
             ),
             state=dict(snapshot.state),
@@ -134,17 +134,32 @@ class Attempt:
         self._store.clear_unfinished(prefix)
         self._delete(entry.key for entry in self._store.list(prefix))
 
-    def _send(self, shard: Shard) -> StoredShard:
+    def _send(self, shards: Iterable[Shard]) -> list[tuple[Shard, StoredShard]]:
+        """Write the shards that are not there yet; the next is packed while these are on the way.
+
+        Raises:
+            StorageError: one of them could not be written, and the rest was not begun.
+        """
+        with ThreadPoolExecutor(self._store.parallel, "keepfit-sender") as pool:
+            sending = [(shard, pool.submit(self._send_one, shard)) for shard in shards]
+            try:
+                sent = [(shard, stored.result()) for shard, stored in sending]
+            except StorageError:
+                pool.shutdown(cancel_futures=True)
+                raise
+        self._trusted.update((stored.digest, stored) for _, stored in sent)
+        return sent
+
+    def _send_one(self, shard: Shard) -> StoredShard:
+        """On a thread of the pool."""
         if known := self._trusted.get(shard.digest):
             return known
         key = shard_key(self._head.run, shard.digest, self.number)
         try:
-            self._store.put(key, shard.body)
+            self._store.put(key, shard.body, digest=shard.digest)
         except AlreadyExists:
             log.debug(events.SHARD_THERE, shard=key)
-        stored = StoredShard(key=key, digest=shard.digest, size=shard.size)
-        self._trusted[shard.digest] = stored
-        return stored
+        return StoredShard(key=key, digest=shard.digest, size=shard.size)
 
     def _put_in_force(self, key: str, manifest: Manifest) -> None:
         if self._unclear:

@@ -32,6 +32,9 @@ log = structlog.get_logger("keepfit")
 PARALLEL_READS = min(8, os.cpu_count() or 1)
 """Shards in flight at once; memory never exceeds the checkpoint's size."""
 
+READS = 2
+"""How often a shard is read before it counts as damaged: the way from the store may do harm too."""
+
 _DTYPES: Mapping[str, np.dtype[Any]] = {
     stored: np.dtype(getattr(ml_dtypes, name, name)) for name, stored in NUMPY_DTYPES.items()
 }
@@ -163,10 +166,11 @@ def _read_shard(store: Store, shard: StoredShard) -> Array:
         data = np.empty(shard.size, np.uint8)
     except (MemoryError, ValueError, OverflowError) as error:
         raise Damaged(f"{store.uri}/{shard.key} can't have {shard.size} bytes") from error
-    store.read_into(shard.key, data.data)
-    if (found := digest([data.data])) != shard.digest:
-        raise Damaged(f"{store.uri}/{shard.key} has SHA-256 {found}, written was {shard.digest}")
-    return data
+    for _ in range(READS):
+        store.read_into(shard.key, data.data)
+        if (found := digest([data.data])) == shard.digest:
+            return data
+    raise Damaged(f"{store.uri}/{shard.key} has SHA-256 {found}, written was {shard.digest}")
 
 
 def _array(store: Store, key: str, tensor: StoredTensor, shards: list[Array]) -> Array:

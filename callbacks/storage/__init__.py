@@ -2,32 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from callbacks.errors import ConfigurationError
 from callbacks.storage.base import Store
 from callbacks.storage.local import LocalStore
+from callbacks.storage.s3.address import Address
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Store", "check_uri", "open_store"]
 
 
-def open_store(uri: str) -> Store:
+def no_deadline() -> float | None:
+    """Nothing presses."""
+    return None
+
+
+def open_store(uri: str, deadline: Callable[[], float | None] = no_deadline) -> Store:
     """The store at `uri`; nothing is read or written yet.
 
     Args:
-        uri: `file://` and a path, absolute (`file:///mnt/runs`) or relative (`file://./runs`).
+        uri: `s3://BUCKET/PREFIX`, or `file://` and a path, absolute (`file:///mnt/runs`) or
+            relative (`file://./runs`).
+        deadline: when this machine goes, as time.monotonic() counts, if that is known; nothing is
+            tried again after it.
 
     Raises:
         ConfigurationError: `uri` is not of that form.
+        StorageError: the AWS configuration can't be used.
     """
+    check_uri(uri)
     scheme, _, path = uri.partition("://")
     if scheme == "s3":
-        raise ConfigurationError(
-            f"this version keeps checkpoints in directories only; "
-            f"use file://PATH. Received: store={uri!r}"
+        from callbacks.storage.s3.patience import Patience
+        from callbacks.storage.s3.store import (
+            S3Store,  # brings boto3, which a directory can do without
         )
-    if scheme != "file" or not path or "\0" in path:
-        raise ConfigurationError(
-            f"a store is written file://PATH, for example file://./runs. Received: store={uri!r}"
-        )
+
+        return S3Store.open(uri, Patience(deadline=deadline))
     return LocalStore(Path(path).expanduser())
+
+
+def check_uri(uri: str) -> None:
+    """Raises ConfigurationError if `uri` is not the address of a store."""
+    scheme, _, path = uri.partition("://")
+    if scheme == "s3":
+        Address.parse(uri)
+    elif scheme != "file" or not path or "\0" in path:
+        raise ConfigurationError(
+            "a store is written s3://BUCKET/PREFIX or file://PATH, for example file://./runs. "
+            f"Received: store={uri!r}"
+        )

@@ -60,8 +60,15 @@ class Store(Protocol):
     def uri(self) -> str:
         """The address, as the user would write it."""
 
-    def put(self, key: str, body: Body) -> None:
+    @property
+    def parallel(self) -> int:
+        """How many objects are worth writing at once; `put` may be called by so many threads."""
+
+    def put(self, key: str, body: Body, *, digest: str | None = None) -> None:
         """Write `body`, the concatenation of its buffers, once.
+
+        Args:
+            digest: its SHA-256 in hex, where that is known already.
 
         Raises:
             AlreadyExists: `key` is taken; its content is left alone.

@@ -33,6 +33,8 @@ TEMPORARY = ".tmp"
 class LocalStore:
     """Keeps objects as files below `root`, which is created with the first object."""
 
+    parallel = 1
+
     def __init__(self, root: Path, files: Files | None = None) -> None:
         self._root = root.absolute()
         self._files = files or Files()
@@ -41,7 +43,7 @@ class LocalStore:
     def uri(self) -> str:
         return f"file://{self._root}"
 
-    def put(self, key: str, body: Body) -> None:
+    def put(self, key: str, body: Body, *, digest: str | None = None) -> None:  # noqa: ARG002
         path = self._path(key)
         with self._reporting("write", key):
             if path.exists():

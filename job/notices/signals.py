@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -27,6 +28,10 @@ REACTIONS: dict[int, str] = {
     signal.SIGINT: "save at the next batch and leave; Ctrl-C again leaves at once",
 }
 
+GRACE: dict[int, float] = {signal.SIGTERM: 30.0}
+"""Seconds until SIGKILL follows, unless told otherwise: docker stop has 10, but ECS, AWS Batch and
+Kubernetes have 30."""
+
 log = structlog.get_logger("keepfit")
 
 
@@ -39,7 +44,9 @@ def trapped(session: Session) -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
-        session.give_notice(Notice(signal.Signals(number).name))
+        grace = GRACE.get(number)
+        deadline = None if grace is None else time.monotonic() + grace
+        session.give_notice(Notice(signal.Signals(number).name, deadline))
         if not session.training:
             raise Preempted
 

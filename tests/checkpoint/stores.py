@@ -13,9 +13,9 @@ class Wrapped:
     def __getattr__(self, name):
         return getattr(self._store, name)
 
-    def put(self, key, body):
+    def put(self, key, body, *, digest=None):
         self.puts.append(key)
-        self._store.put(key, body)
+        self._store.put(key, body, digest=digest)
 
 
 class FailingPut(Wrapped):
@@ -28,10 +28,10 @@ class FailingPut(Wrapped):
     def arm(self, at, happens=False):
         self.puts, self._at, self._happens = [], at, happens
 
-    def put(self, key, body):
+    def put(self, key, body, *, digest=None):
         failing = self._at == len(self.puts)
         if not failing or self._happens:
-            super().put(key, body)
+            super().put(key, body, digest=digest)
         if failing:
             self._at = None
             raise StorageError(f"no network while writing {key}")

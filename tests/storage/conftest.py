@@ -1,4 +1,7 @@
-"""The stores that the contract is tested on: each a factory, by the name that pytest shows."""
+"""The stores that the contract is tested on: each a factory, by the name that pytest shows.
+
+KEEPFIT_TEST_STORE names one in S3 to be used in place of the server that scripts/test starts.
+"""
 
 import os
 import uuid
@@ -8,12 +11,12 @@ import pytest
 from callbacks.storage import open_store
 from callbacks.storage.local import LocalStore
 
-FACTORIES = {"local": lambda folder: LocalStore(folder / "store")}
-if URI := os.environ.get("KEEPFIT_TEST_STORE"):
-    FACTORIES[URI] = lambda _: open_store(f"{URI.rstrip('/')}/{uuid.uuid4().hex}")
+URI = os.environ.get("KEEPFIT_TEST_STORE")
 
 
-@pytest.fixture(params=sorted(FACTORIES))
+@pytest.fixture(params=["local", "s3"])
 def store(request, tmp_path):
     """An empty store; every test of the contract runs on each kind."""
-    return FACTORIES[request.param](tmp_path)
+    if request.param == "local":
+        return LocalStore(tmp_path / "store")
+    return open_store(f"{URI or request.getfixturevalue('bucket')}/{uuid.uuid4().hex}")

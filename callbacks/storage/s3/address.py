@@ -1,0 +1,52 @@
+"""Where in S3 a store is: a bucket, and a prefix for all of its keys."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from callbacks.errors import ConfigurationError
+from callbacks.storage.base import StorageError
+
+_BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+LONGEST_KEY = 1024
+"""Bytes of a key in UTF-8 (docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """A bucket, and the beginning of its keys that is ours: empty, or with a `/` at its end."""
+
+    bucket: str
+    prefix: str
+
+    @classmethod
+    def parse(cls, uri: str) -> Self:
+        """Raises ConfigurationError if `uri` is not `s3://BUCKET` or `s3://BUCKET/PREFIX`."""
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        if not _BUCKET.fullmatch(bucket):
+            raise ConfigurationError(
+                "an S3 store is written s3://BUCKET/PREFIX, and a bucket's name has 3 to 63 "
+                f"lower-case letters, digits, dots and hyphens. Received: store={uri!r}"
+            )
+        parts = prefix.strip("/").split("/") if prefix.strip("/") else []
+        if any(part in ("", ".", "..") for part in parts) or "\0" in prefix:
+            raise ConfigurationError(
+                f"a store's prefix has no empty part, no '.' and no '..'. Received: store={uri!r}"
+            )
+        return cls(bucket, "".join(f"{part}/" for part in parts))
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def key(self, key: str) -> str:
+        """The whole key of an object of the store."""
+        if "\0" in key or key.startswith("/") or ".." in key.split("/"):
+            raise StorageError(f"{key!r} is no key of {self.uri}")
+        whole = self.prefix + key
+        if len(whole.encode(errors="surrogatepass")) > LONGEST_KEY:
+            raise StorageError(f"{self.uri}/{key} is longer than the {LONGEST_KEY} bytes of a key")
+        return whole

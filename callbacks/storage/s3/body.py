@@ -1,0 +1,108 @@
+"""An object's bytes as they lie in memory, sent without a copy."""
+
+from __future__ import annotations
+
+import base64
+import bisect
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from awscrt import checksums
+
+from callbacks.storage.base import Buffer
+
+CHUNK = 256 << 10
+"""Bytes given to the socket at once; a time-out counts for each."""
+
+
+class Body(io.RawIOBase):
+    """A part of the concatenation of some buffers, or all of it; a seekable stream to botocore.
+
+    `chunks` gives the bytes as they are, for the connection; `read` copies, for who needs bytes.
+    """
+
+    def __init__(self, buffers: Sequence[Buffer], start: int = 0, end: int | None = None) -> None:
+        super().__init__()
+        self._buffers = [memoryview(b).cast("B") for b in buffers if memoryview(b).nbytes]
+        self._starts = [0]
+        for buffer in self._buffers:
+            self._starts.append(self._starts[-1] + buffer.nbytes)
+        self._start = start
+        self._end = self._starts[-1] if end is None else end
+        self._position = 0
+
+    @property
+    def size(self) -> int:
+        return self._end - self._start
+
+    def part(self, start: int, end: int) -> Body:
+        """The bytes from `start` to before `end`, or to the end of this one."""
+        return Body(self._buffers, self._start + start, min(self._start + end, self._end))
+
+    def chunks(self, position: int = 0) -> Iterator[memoryview]:
+        """The bytes from `position` on, in pieces of at most CHUNK."""
+        here = self._start + position
+        while here < self._end:
+            i = bisect.bisect_right(self._starts, here) - 1
+            stop = min(here + CHUNK, self._starts[i + 1], self._end)
+            yield self._buffers[i][here - self._starts[i] : stop - self._starts[i]]
+            here = stop
+
+    def sha256(self) -> str:
+        """As S3 writes it: base64."""
+        sha = hashlib.sha256()
+        for chunk in self.chunks():
+            sha.update(chunk)
+        return base64.b64encode(sha.digest()).decode()
+
+    def crc64(self) -> int:
+        """CRC-64/NVME."""
+        crc = 0
+        for chunk in self.chunks():
+            crc = checksums.crc64nvme(chunk, crc)
+        return crc
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
+        self._position = min(max(base + offset, 0), self.size)
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        wanted = self.size - self._position if size is None or size < 0 else size
+        taken: list[memoryview] = []
+        for chunk in self.chunks(self._position):
+            taken.append(chunk[:wanted])
+            wanted -= len(taken[-1])
+            if not wanted:
+                break
+        found = b"".join(taken)
+        self._position += len(found)
+        return found
+
+    def __len__(self) -> int:
+        return self.size
+
+
+def send_chunks(request: Any, **_: Any) -> None:
+    """A handler of botocore's `before-send`: the connection gets chunks where it would `read`."""
+    if isinstance(request.body, Body):
+        request.body = request.body.chunks()
+
+
+def combined(crcs: Sequence[int], sizes: Sequence[int]) -> str:
+    """The CRC-64/NVME of all parts together, as S3 writes it: base64, big-endian."""
+    whole = crcs[0]
+    for crc, size in zip(crcs[1:], sizes[1:], strict=True):
+        whole = checksums.combine_crc64nvme(whole, crc, size)
+    return base64.b64encode(whole.to_bytes(8, "big")).decode()

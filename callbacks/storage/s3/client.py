@@ -1,0 +1,49 @@
+"""The S3 client: found and configured as every AWS tool's, retried by us alone."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import boto3
+import botocore.session
+from botocore.config import Config
+
+from callbacks.storage.s3.body import send_chunks
+from callbacks.storage.s3.patience import Patience
+
+CONNECTIONS = 32
+"""Kept open at most; more than all threads of ours use."""
+
+
+def make_client(patience: Patience) -> Any:
+    """A client of boto3 that sends a Body without a copy, and tries each request once.
+
+    Endpoint, region, profile and credentials come from the environment, the AWS configuration
+    files or the machine's role.
+
+    Raises:
+        botocore.exceptions.BotoCoreError: the configuration can't be used.
+    """
+    session = botocore.session.Session()
+    style = session.get_scoped_config().get("s3", {}).get("addressing_style")
+    config = Config(
+        retries={"total_max_attempts": 1},
+        connect_timeout=patience.connect,
+        read_timeout=patience.read,
+        max_pool_connections=CONNECTIONS,
+        tcp_keepalive=True,
+        # Every object that is read bears a digest of our own.
+        response_checksum_validation="when_required",
+        # Each body has a checksum among its signed headers, so it need not be hashed once more.
+        s3={"payload_signing_enabled": False} | ({"addressing_style": style} if style else {}),
+        user_agent_extra=f"keepfit/{version('keepfit')}",
+    )
+    client = boto3.session.Session(botocore_session=session).client("s3", config=config)
+    client.meta.events.register("before-send.s3", send_chunks)
+    return client
+
+
+def wants_checksums(client: Any) -> bool:
+    """Whether to send checksums that S3 does not ask for: AWS_REQUEST_CHECKSUM_CALCULATION."""
+    return bool(client.meta.config.request_checksum_calculation != "when_required")

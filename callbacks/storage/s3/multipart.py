@@ -1,0 +1,75 @@
+"""Objects too large for one request: sent in parts, and whole in one moment or not at all."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from callbacks.storage.s3.body import Body, combined
+
+LARGEST_SINGLE = 96 << 20
+"""Bytes of an object that is sent in one request. A shard has 64 MiB unless one tensor is larger,
+so most need no parts: one request, and several shards at once."""
+
+PART = 64 << 20
+"""Bytes of a part, but for objects of more than 625 GiB."""
+
+MOST_PARTS = 10_000
+"""docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
+
+MIB = 1 << 20
+
+Ask = Callable[..., Any]
+"""Asks S3 for an operation on the object, again where that may help: `ask(operation, **more)`."""
+
+
+def part_size(size: int) -> int:
+    """Bytes of each part of an object of `size` bytes, the last one excepted."""
+    at_least = -(-size // MOST_PARTS)
+    return max(PART, -(-at_least // MIB) * MIB)
+
+
+def send(ask: Ask, body: Body, threads: int, *, with_checksums: bool) -> None:
+    """Send the object in parallel parts; it appears with the last request.
+
+    Raises:
+        Conflict: the key is taken.
+        StorageError: it could not be sent; the parts are left to `clear_unfinished`.
+    """
+    sort = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
+    upload = ask("create_multipart_upload", **(sort if with_checksums else {}))["UploadId"]
+    parts = list(_parts(body))
+
+    def send_part(numbered: tuple[int, Body]) -> tuple[dict[str, Any], int]:
+        number, part = numbered
+        crc = part.crc64() if with_checksums else 0
+        check = {"ChecksumCRC64NVME": _base64(crc)} if with_checksums else {}
+        answer = ask("upload_part", UploadId=upload, PartNumber=number, Body=part, **check)
+        return {"ETag": answer["ETag"], "PartNumber": number, **check}, crc
+
+    with ThreadPoolExecutor(threads, "keepfit-part") as pool:
+        sent = list(pool.map(send_part, enumerate(parts, 1)))
+    crcs = [crc for _, crc in sent]
+    whole = {
+        "ChecksumCRC64NVME": combined(crcs, [part.size for part in parts]),
+        "ChecksumType": "FULL_OBJECT",
+    }
+    ask(
+        "complete_multipart_upload",
+        UploadId=upload,
+        MultipartUpload={"Parts": [part for part, _ in sent]},
+        IfNoneMatch="*",
+        **(whole if with_checksums else {}),
+    )
+
+
+def _parts(body: Body) -> Iterator[Body]:
+    step = part_size(body.size)
+    for start in range(0, body.size, step):
+        yield body.part(start, start + step)
+
+
+def _base64(crc: int) -> str:
+    return base64.b64encode(crc.to_bytes(8, "big")).decode()

@@ -1,0 +1,27 @@
+"""What tests of all packages share: the S3 server, and a bucket in it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+import boto3
+import pytest
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """A client of the S3 server that scripts/test has started."""
+    assert "AWS_ENDPOINT_URL_S3" in os.environ, (
+        "tests need an S3 server: run them with scripts/test, which starts one, or start "
+        "scripts/localstack yourself and set AWS_ENDPOINT_URL_S3=http://127.0.0.1:4566"
+    )
+    return boto3.client("s3")
+
+
+@pytest.fixture(scope="session")
+def bucket(s3):
+    """The address of an empty bucket."""
+    name = f"keepfit-{uuid.uuid4().hex}"
+    s3.create_bucket(Bucket=name)
+    return f"s3://{name}"
