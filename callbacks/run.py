@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -15,6 +15,7 @@ from callbacks import events
 from callbacks.checkpoint import schedule
 from callbacks.checkpoint.attempt import Attempt, Superseded
 from callbacks.checkpoint.claim import claim, last_attempt, set_aside
+from callbacks.checkpoint.logs import bring_back
 from callbacks.checkpoint.reader import Checkpoint, NoneLeft, newest_usable
 from callbacks.checkpoint.retention import KeepNewest
 from callbacks.checkpoint.schedule import Moment, Schedule
@@ -24,7 +25,7 @@ from callbacks.errors import Fenced, Leave, Misfit, Unreachable
 from callbacks.settings import Settings
 from callbacks.state.logs import make_durable
 from callbacks.storage import open_store
-from callbacks.storage.base import StorageError, Store, Transient
+from callbacks.storage.base import Damaged, NotFound, StorageError, Store, Transient
 
 log = structlog.get_logger("keepfit")
 
@@ -126,6 +127,31 @@ class Run:
         if new.keys() - recorded.keys():
             self._attempt.record_origin({**new, **recorded})
         return {path: recorded.get(f"{fit}:{path}", size) for path, size in sizes.items()}
+
+    def bring_back_logs(self, checkpoint: Checkpoint, paths: Collection[str]) -> None:
+        """Give these append-only files what they held at the checkpoint, if this machine lacks it.
+
+        Only files that the script itself names are written, whatever the checkpoint says.
+
+        Raises:
+            Unreachable: the store does not answer now.
+            Misfit: it refuses to.
+        """
+        for stored in checkpoint.manifest.logs:
+            if stored.path not in paths:
+                continue
+            try:
+                if bring_back(self._store, stored):
+                    log.info(events.LOG_BROUGHT_BACK, file=stored.path, bytes=stored.size)
+            except (NotFound, Damaged, OSError) as error:
+                log.error(events.LOG_LOST, file=stored.path, reason=str(error))
+            except StorageError as error:
+                raise _no_use(error) from error
+
+    def begin_logs(self, sizes: Mapping[str, int]) -> None:
+        """A `fit` that is not resumed has opened its append-only files, which are so long now."""
+        self._writer.wait()
+        self._attempt.begin_logs(sizes)
 
     def due(self, epoch: int, step: int) -> bool:
         """Whether the schedule asks for a save at this batch boundary, and the writer is free."""

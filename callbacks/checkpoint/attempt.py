@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import structlog
 
 from callbacks import events
+from callbacks.checkpoint.logs import Logs
 from callbacks.checkpoint.manifest import (
     Head,
     Manifest,
@@ -65,6 +66,7 @@ class Attempt:
         self._rejected: set[str] = set()
         self._trusted: dict[str, StoredShard] = {}
         self._sequence = 0
+        self._logs = Logs(store, head.run, head.attempt)
 
     @property
     def number(self) -> int:
@@ -82,6 +84,11 @@ class Attempt:
         if key in self._head.checkpoints:
             self._rejected.update(self._head.checkpoints[: self._head.checkpoints.index(key)])
         self._trusted.update((shard.digest, shard) for shard in manifest.shards)
+        self._logs.resume_from(manifest)
+
+    def begin_logs(self, sizes: Mapping[str, int]) -> None:
+        """A `fit` has opened its append-only files, which are so long now."""
+        self._logs.begin(sizes)
 
     def record_origin(self, sizes: Mapping[str, int]) -> None:
         """Remember how long append-only logs were before the run began."""
@@ -92,7 +99,9 @@ class Attempt:
 
         Raises:
             Superseded: a newer attempt owns the run; nothing of it was touched.
-            StorageError: it could not be written; the last checkpoint is still in force.
+            OSError: an append-only file can't be read; as with StorageError, the last checkpoint is
+                still in force.
+            StorageError: it could not be written.
         """
         position = snapshot.position
         sequence, self._sequence = self._sequence, self._sequence + 1
@@ -119,9 +128,15 @@ class Attempt:
                 for t, start, size in shard.tensors
             ),
             state=dict(snapshot.state),
+            logs=self._logs.send(snapshot.logs, sequence),
         )
         self._store.put(key, [manifest.to_bytes()])
         self._put_in_force(key, manifest)
+        self._logs.confirm(manifest)
+        try:
+            self._logs.show(manifest)
+        except (StorageError, OSError) as error:
+            log.warning(events.ARTIFACT_FAILED, reason=str(error))
         return manifest
 
     def sweep(self) -> None:
@@ -174,9 +189,9 @@ class Attempt:
         self._swap(checkpoints=kept, finished=finished)
         self._kept = {k: known[k] for k in self._head.manifests() if k in known}
         dropped = known.keys() - self._kept.keys()
-        shards = (shard.key for k in dropped for shard in known[k].shards)
+        objects = (key for k in dropped for key in known[k].objects())
         try:
-            self._delete({*dropped, *shards})
+            self._delete({*dropped, *objects})
         except StorageError as error:
             log.warning(events.PRUNE_FAILED, reason=str(error))
 

@@ -80,6 +80,33 @@ class StoredShard(BaseModel):
     size: PositiveInt
 
 
+class StoredPart(BaseModel):
+    """A stretch of an append-only file: its key, its SHA-256 and its size in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: Name
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    size: PositiveInt
+
+
+class StoredLog(BaseModel):
+    """An append-only file as it was at the checkpoint: the concatenation of its parts.
+
+    Attributes:
+        path: as the script names it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Annotated[str, Field(min_length=1, max_length=4096)]
+    parts: tuple[StoredPart, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(part.size for part in self.parts)
+
+
 class Manifest(Document):
     """What a checkpoint consists of. Written once, before HEAD names it.
 
@@ -97,6 +124,12 @@ class Manifest(Document):
     shards: tuple[StoredShard, ...]
     tensors: tuple[StoredTensor, ...]
     state: dict[str, Json]
+    logs: tuple[StoredLog, ...] = ()
+
+    def objects(self) -> tuple[str, ...]:
+        """The keys of all objects that the checkpoint consists of, but for the manifest."""
+        parts = (part.key for log in self.logs for part in log.parts)
+        return (*(shard.key for shard in self.shards), *parts)
 
 
 class Head(Document):
@@ -143,16 +176,28 @@ def shard_key(run: str, digest: str, attempt: int) -> str:
     return f"{run}/shards/{digest}-{attempt:04d}.safetensors"
 
 
+def part_key(run: str, name: str, start: int, attempt: int, sequence: int) -> str:
+    """A part of an append-only file; `name` stands for its path."""
+    return f"{run}/logs/{name}/{start:012d}-{attempt:04d}-{sequence:04d}"
+
+
+def artifact_key(run: str, name: str) -> str:
+    """A whole file, for people. Nothing reads it, and nothing deletes it."""
+    return f"{run}/artifacts/{name}"
+
+
 _WRITTEN = re.compile(
-    r"[^/]+/(?:checkpoints/\d{10,}-(\d{4,})-\d{4,}\.json|shards/[0-9a-f]{64}-(\d{4,})\.safetensors)",
-    re.ASCII,
+    r"[^/]+/(?:checkpoints/\d{10,}-(\d{4,})-\d{4,}\.json"
+    r"|shards/[0-9a-f]{64}-(\d{4,})\.safetensors"
+    r"|logs/.+/\d{12,}-(\d{4,})-\d{4,})",
+    re.ASCII | re.DOTALL,
 )
 
 
 def attempt_of(key: str) -> int | None:
-    """The attempt that wrote a manifest or a shard, by its key; None for any other object."""
+    """The attempt that wrote a manifest, a shard or a log's part; None for any other object."""
     match = _WRITTEN.fullmatch(key)
-    return int(match[1] or match[2]) if match else None
+    return int(match[1] or match[2] or match[3]) if match else None
 
 
 def _digest(document: bytes) -> bytes:

@@ -30,15 +30,15 @@ class KeepNewest:
 
 
 def unused(keys: Iterable[str], kept: Mapping[str, Manifest], attempt: int) -> list[str]:
-    """What `attempt` may delete of `keys`, in a safe order: manifests before their shards.
+    """What `attempt` may delete of `keys`, in a safe order: manifests before what they name.
 
     Nothing that a kept manifest names, nothing of a newer attempt, and no object that is neither
-    a manifest nor a shard.
+    a manifest nor a shard nor a log's part.
 
     Args:
         kept: the manifests in force, by key.
     """
-    used = {shard.key for manifest in kept.values() for shard in manifest.shards} | kept.keys()
+    used = {key for manifest in kept.values() for key in manifest.objects()} | kept.keys()
     candidates = [
         key
         for key in keys

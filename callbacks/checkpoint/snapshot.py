@@ -67,13 +67,13 @@ class Snapshot:
 
     Attributes:
         state: plain values; arrays among them stand in `tensors` (see codec.py).
-        logs: append-only files that must be durable before the checkpoint counts.
+        logs: append-only files by path, each with its size in bytes at this moment.
     """
 
     position: Position
     tensors: Sequence[Tensor]
     state: Mapping[str, Json]
-    logs: Sequence[str] = field(default=())
+    logs: Mapping[str, int] = field(default_factory=dict)
 
 
 NUMPY_DTYPES: Mapping[str, str] = {

@@ -73,6 +73,7 @@ class Fit:
             Misfit: the checkpoint does not fit the model; the log says what differs.
         """
         if self._resume:
+            self._run.bring_back_logs(self._resume, state.log_files(self._callbacks))
             self._fit_model_to(self._resume)
             self.over = self.over or self._resume.manifest.position.epoch >= epochs
         if self._resume and self.over:
@@ -232,6 +233,7 @@ class Fit:
         for path, size in self._run.origin(self._index, sizes).items():
             logs.cut(path, size)
         begin_callbacks()
+        self._run.begin_logs({path: logs.file_size(path) for path in sizes})
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """At the first epoch's beginning: Keras has reset the callbacks and the metrics by now."""

@@ -16,6 +16,7 @@ from callbacks.checkpoint.codec import Array, encode
 from callbacks.checkpoint.reader import Checkpoint
 from callbacks.checkpoint.snapshot import NUMPY_DTYPES, Position, Snapshot, Tensor, array_bytes
 from callbacks.state.adapters import ADAPTERS
+from callbacks.state.logs import file_size
 from callbacks.training import randomness, specs, variables
 from callbacks.training.data import DataPosition
 
@@ -79,7 +80,8 @@ class Recorder:
         encoded = encode(plain, "state", arrays)
         encoded["callbacks"] = state.capture(self._callbacks, arrays)
         tensors = [*capture(), *(_tensor(name, a) for name, a in arrays.items())]
-        return Snapshot(position, tensors, encoded, state.log_files(self._callbacks))
+        sizes = {path: file_size(path) for path in state.log_files(self._callbacks)}
+        return Snapshot(position, tensors, encoded, sizes)
 
     def fit_to(self, checkpoint: Checkpoint) -> None:
         """Build what training would build, and compare it with the checkpoint.

@@ -46,6 +46,24 @@ def test_killed_run_equals_uninterrupted_run(tmp_path, uninterrupted, kind):
     assert survive(tmp_path, 1, kind) == uninterrupted(kind)
 
 
+@pytest.mark.parametrize("kind", ["tfdata", "numpy"])
+def test_killed_run_on_s3_with_a_new_machine_for_each_attempt(
+    tmp_path, uninterrupted, bucket, s3, kind
+):
+    """All that an attempt needs comes from the bucket; the last one leaves what one alone would."""
+    codes = []
+    for number, last_words in enumerate([*moments(1), []]):
+        machine = tmp_path / str(number)
+        machine.mkdir()
+        ended = small(machine, kind, *last_words, KEEPFIT_STORE=f"{bucket}/{kind}")
+        codes.append(ended.code)
+    assert codes == [-signal.SIGKILL] * len(moments(1)) + [0], ended.err
+    assert result(machine) == uninterrupted(kind)
+    name = bucket.removeprefix("s3://")
+    shown = s3.get_object(Bucket=name, Key=f"{kind}/small/artifacts/log.csv")["Body"].read()
+    assert shown == (machine / "log.csv").read_bytes()
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(2, 8))
 @pytest.mark.parametrize("kind", ["tfdata", "infinite", "numpy", "unknown-length"])

@@ -18,6 +18,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from botocore.httpsession import URLLib3Session
 
 from callbacks import Resumable
 from callbacks.storage.files import Files
@@ -100,7 +101,7 @@ class Counter(keras.callbacks.Callback):
 
 
 def kill_in_save(number: int) -> None:
-    """Let the file operation of that number, counted over all saves, be this process's last."""
+    """Let the file operation or request of that number, over all saves, be this process's last."""
     counted = iter(range(1, number + 1))
 
     def dying(operation):
@@ -113,6 +114,7 @@ def kill_in_save(number: int) -> None:
 
     for name in ("write", "sync", "rename", "remove", "make_folder"):
         setattr(Files, name, dying(getattr(Files, name)))
+    URLLib3Session.send = dying(URLLib3Session.send)
 
 
 def data(kind: str) -> dict:

@@ -1,0 +1,153 @@
+"""The append-only files of a training, in the store: parts for resume, whole files for people.
+
+Each checkpoint sends what the files have grown by since the one before it. A part is written once
+and named by manifests, as shards are. Small parts at the end are sent again as one, so that a file
+of n parts has had each byte sent about log n times, and n stays small.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+from callbacks.checkpoint.manifest import Manifest, StoredLog, StoredPart, artifact_key, part_key
+from callbacks.storage.base import Damaged, NotFound, Store
+
+LARGEST_MERGED = 64 << 20
+"""Bytes from which a part is never sent again."""
+
+SMALL = 1 << 20
+"""Bytes up to which the whole file is sent with each checkpoint, for people to look at."""
+
+
+class Logs:
+    """What of the files is in the store. Not thread-safe, as the attempt that owns it."""
+
+    def __init__(self, store: Store, run: str, attempt: int) -> None:
+        self._store = store
+        self._run = run
+        self._attempt = attempt
+        self._parts: dict[str, tuple[StoredPart, ...]] = {}
+        self._shown: dict[str, int] = {}
+
+    def resume_from(self, manifest: Manifest) -> None:
+        """Go on from the files as they were at a checkpoint."""
+        self._parts = {log.path: log.parts for log in manifest.logs}
+
+    def begin(self, sizes: Mapping[str, int]) -> None:
+        """Forget the files that a `fit` has begun anew, given how long they are now."""
+        for path, size in sizes.items():
+            if size < _total(self._parts.get(path, ())):
+                del self._parts[path]
+
+    def send(self, sizes: Mapping[str, int], sequence: int) -> tuple[StoredLog, ...]:
+        """Send what is new in the files, up to these sizes.
+
+        Raises:
+            OSError: a file can't be read.
+            StorageError: it could not be sent.
+        """
+        return tuple(
+            StoredLog(path=path, parts=self._with_new_part(path, size, sequence))
+            for path, size in sorted(sizes.items())
+        )
+
+    def confirm(self, manifest: Manifest) -> None:
+        """The checkpoint that names these parts is in force, so they will stay."""
+        self.resume_from(manifest)
+
+    def show(self, manifest: Manifest) -> None:
+        """Put whole files where people look for them, the larger ones only now and then.
+
+        Raises:
+            StorageError: one of them could not be sent.
+        """
+        for log in manifest.logs:
+            grown = log.size >= 2 * self._shown.get(log.path, 0)
+            if log.size <= SMALL or grown or manifest.position.finished:
+                self._show(log)
+                self._shown[log.path] = log.size
+
+    def _with_new_part(self, path: str, size: int, sequence: int) -> tuple[StoredPart, ...]:
+        parts = list(self._parts.get(path, ()))
+        if size < _total(parts):
+            parts = []
+        start = _total(parts)
+        if size == start:
+            return tuple(parts)
+        while parts and parts[-1].size < min(LARGEST_MERGED, 2 * (size - start)):
+            start -= parts.pop().size
+        content = _read(path, start, size)
+        key = part_key(self._run, _as_key(path), start, self._attempt, sequence)
+        digest = hashlib.sha256(content).hexdigest()
+        self._store.put(key, [content], digest=digest)
+        return (*parts, StoredPart(key=key, digest=digest, size=len(content)))
+
+    def _show(self, log: StoredLog) -> None:
+        key = artifact_key(self._run, _as_key(log.path))
+        try:
+            _, version = self._store.load(key)
+        except NotFound:
+            version = None
+        self._store.swap(key, _read(log.path, 0, log.size), expected=version)
+
+
+def bring_back(store: Store, log: StoredLog) -> bool:
+    """Give the file of a log the content that it had at the checkpoint, unless it still has it.
+
+    What is longer and begins with that content is left alone. Returns whether it was written.
+
+    Raises:
+        NotFound, Damaged: a part can't be used; the file was left alone.
+    """
+    path = Path(log.path)
+    if _begins_with(path, log):
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            for part in log.parts:
+                content = bytearray(part.size)
+                store.read_into(part.key, memoryview(content))
+                if hashlib.sha256(content).hexdigest() != part.digest:
+                    raise Damaged(f"{store.uri}/{part.key} is not what was written")
+                file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def _begins_with(path: Path, log: StoredLog) -> bool:
+    if not path.exists():
+        return log.size == 0
+    with open(path, "rb") as file:
+        return all(
+            hashlib.sha256(file.read(part.size)).hexdigest() == part.digest for part in log.parts
+        )
+
+
+def _read(path: str, start: int, end: int) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(start)
+        content = file.read(end - start)
+    if len(content) < end - start:
+        raise OSError(f"{path} has become shorter than {end} bytes while training went on")
+    return content
+
+
+def _total(parts: tuple[StoredPart, ...] | list[StoredPart]) -> int:
+    return sum(part.size for part in parts)
+
+
+def _as_key(path: str) -> str:
+    """The path as a part of a key: no root, no `..`, no character that S3 or a folder minds."""
+    parts = (quote(part, safe=" ()+=@") for part in path.split("/") if part not in ("", "."))
+    return "/".join("%2E%2E" if part == ".." else part for part in parts)
