@@ -14,7 +14,7 @@ import tensorflow as tf
 from callbacks import events
 from callbacks.checkpoint import schedule
 from callbacks.checkpoint.attempt import Attempt, Superseded
-from callbacks.checkpoint.claim import claim, last_attempt, set_aside
+from callbacks.checkpoint.claim import claim, set_aside
 from callbacks.checkpoint.logs import bring_back
 from callbacks.checkpoint.reader import Checkpoint, NoneLeft, newest_usable
 from callbacks.checkpoint.retention import KeepNewest
@@ -75,15 +75,15 @@ class Run:
         }
         try:
             store = open_store(settings.store, deadline)
-            after = last_attempt(store, settings.run) if settings.fresh else 0
-            if settings.fresh and (aside := set_aside(store, settings.run, datetime.now(UTC))):
-                log.info(events.STARTED_AFRESH, run=settings.run, moved_to=aside)
+            aside = set_aside(store, settings.run, datetime.now(UTC)) if settings.fresh else None
+            if aside:
+                log.info(events.STARTED_AFRESH, run=settings.run, moved_to=aside.name)
             attempt = claim(
                 store,
                 settings.run,
                 retention=KeepNewest(settings.keep),
                 versions=versions,
-                after=after,
+                after=aside.attempt if aside else 0,
             )
         except NoneLeft as error:
             log.error(events.MISFIT, reason=str(error))

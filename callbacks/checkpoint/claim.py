@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
@@ -32,7 +33,8 @@ def claim(
 
     Args:
         after: the last attempt of a run of this name that was set aside. A process of that run
-            that is still alive must not find names of its own in the new one.
+            that is still alive must not find names of its own in the new one; what it has written
+            here since, without a HEAD, is no checkpoint of the new one.
 
     Raises:
         NoneLeft: HEAD is damaged or missing, and no checkpoint is left to go on from.
@@ -40,7 +42,10 @@ def claim(
         StorageError: the store can't be read or written.
     """
     found = read_head(store, run)
-    old = found.head or _recover(store, run, missing=found.version is None)
+    begun_anew = after > 0 and found.version is None
+    old = found.head
+    if old is None and not begun_anew:
+        old = _recover(store, run, missing=found.version is None)
     head = Head(
         run=run,
         attempt=(old.attempt if old else after) + 1,
@@ -54,24 +59,40 @@ def claim(
     return Attempt(store, head, version, retention, versions)
 
 
-def last_attempt(store: Store, run: str) -> int:
-    """The number of the run's newest attempt, even if HEAD is damaged; 0 if it has none."""
-    if head := read_head(store, run).head:
-        return head.attempt
-    return max((attempt_of(entry.key) or 0 for entry in store.list(f"{run}/")), default=0)
+@dataclass(frozen=True)
+class Aside:
+    """A run that was moved: its new name, and the number of its last attempt."""
+
+    name: str
+    attempt: int
 
 
-def set_aside(store: Store, run: str, now: datetime) -> str | None:
+def set_aside(store: Store, run: str, now: datetime) -> Aside | None:
     """Move the whole run to a dated name, so that it can be begun again.
 
+    Its attempt that is still alive is fenced off first: it must not prune what is being moved.
+
     Returns:
-        The old run's new name; None if there was nothing to move.
+        None if there was nothing to move.
     """
     if next(store.list(f"{run}/"), None) is None:
         return None
-    aside = f"{run}.{now:%Y%m%dT%H%M%S}Z"
-    store.move(run, aside)
+    aside = Aside(f"{run}.{now:%Y%m%dT%H%M%S}Z", _fence(store, run))
+    store.move(run, aside.name)
     return aside
+
+
+@retry(retry=retry_if_exception_type(Conflict), stop=stop_after_attempt(10), reraise=True)
+def _fence(store: Store, run: str) -> int:
+    """Take HEAD away from whoever has it, if it can be read. Returns the last attempt's number."""
+    found = read_head(store, run)
+    if found.head is None:
+        return max((attempt_of(entry.key) or 0 for entry in store.list(f"{run}/")), default=0)
+    old = found.head
+    changes = {"attempt": old.attempt + 1, "writer": uuid.uuid4().hex, "swaps": old.swaps + 1}
+    head = old.model_copy(update=changes)
+    store.swap(head_key(run), head.to_bytes(), expected=found.version)
+    return head.attempt
 
 
 def _recover(store: Store, run: str, *, missing: bool) -> Head | None:

@@ -13,9 +13,10 @@ from structlog.testing import capture_logs
 
 from callbacks import events
 from callbacks.checkpoint.attempt import Superseded
-from callbacks.checkpoint.claim import set_aside
+from callbacks.checkpoint.claim import claim, set_aside
 from callbacks.checkpoint.manifest import Head, head_key
 from callbacks.checkpoint.reader import newest_usable, read_checkpoint
+from callbacks.checkpoint.retention import KeepNewest
 from callbacks.storage.base import Conflict, StorageError, Transient
 from callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import (
@@ -425,12 +426,12 @@ def test_set_aside_moves_the_whole_run(store):
     trained(store, 1, 2)
     before = files_under(store._root / RUN)
     aside = set_aside(store, RUN, datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC))
-    assert aside == "run.20260506T070809Z"
-    assert files_under(store._root / aside) == before
+    assert (aside.name, aside.attempt) == ("run.20260506T070809Z", 2)
+    assert files_under(store._root / aside.name) == before
     attempt = take_over(store)
     assert attempt.number == 1
     assert resume(store, attempt) is None
-    assert parsed(Head, store.load(f"{aside}/HEAD.json")[0]).checkpoints
+    assert parsed(Head, store.load(f"{aside.name}/HEAD.json")[0]).checkpoints
 
 
 def test_set_aside_of_nothing(store):
@@ -451,6 +452,20 @@ def test_set_aside_fences_the_attempt_that_still_runs(store):
     newer.commit(snapshot(1))
     older.sweep()
     assert_all_in_force_verifies(store)
+
+
+def test_set_aside_while_the_older_commits(store):
+    """What it has written since without a HEAD is not taken for a checkpoint of the new run."""
+    older = trained(store, 1)
+    aside = set_aside(store, RUN, datetime.now(UTC))
+    with pytest.raises(Superseded):
+        older.commit(snapshot(2))
+    newer = claim(store, RUN, retention=KeepNewest(2), versions=VERSIONS, after=aside.attempt)
+    assert newer.number == aside.attempt + 1
+    assert newer.head.checkpoints == ()
+    newer.commit(snapshot(1))
+    newer.sweep()
+    assert_no_orphans(store._root)
 
 
 def test_resume_from_drops_what_is_newer(store):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import uuid
 from contextlib import contextmanager
 
 import pytest
@@ -72,11 +73,31 @@ def test_signal_before_training_ends_the_process(tmp_path):
         assert attempt.wait().code == 75
 
 
-def test_newer_attempt_fences_the_older(tmp_path, uninterrupted):
+@pytest.fixture(params=["file", "s3"])
+def store(request, tmp_path):
+    """The address of an empty store of each kind."""
+    if request.param == "file":
+        return f"file://{tmp_path}/store"
+    return f"{request.getfixturevalue('bucket')}/{uuid.uuid4().hex}"
+
+
+def test_sigterm_on_s3(tmp_path, uninterrupted, bucket):
+    """The last checkpoint is in the bucket before the process leaves; another machine goes on."""
+    more = {"KEEPFIT_STORE": f"{bucket}/sigterm", "save_every": "1h"}
+    ended = small(tmp_path, "tfdata", "--kill", "batch_begin:1:7:SIGTERM", **more)
+    assert (ended.code, ended.one("preempted")["saved"]) == (75, True), ended.err
+    other = tmp_path / "other"
+    other.mkdir()
+    again = small(other, "tfdata", **more)
+    assert again.code == 0, again.err
+    assert again.one("resumed")["step"] == 28
+    assert result(other) == uninterrupted("tfdata")
+
+
+def test_newer_attempt_fences_the_older(tmp_path, uninterrupted, store):
     """The older one stops with 76 and has destroyed nothing: the newer ends as if alone."""
     other = tmp_path / "other"
     other.mkdir()
-    store = f"file://{tmp_path}/store"
     with started(tmp_path, "--store", store, *FLAGS, "tfdata", *ENDLESS) as older:
         older.until_event("checkpoint_saved")
         newer = run(other, "--store", store, "--fresh", *FLAGS, "tfdata")

@@ -148,12 +148,16 @@ class S3Store:
             more["UploadIdMarker"] = page["NextUploadIdMarker"]
 
     def move(self, source: str, target: str) -> None:
-        """Copies everything, then deletes HEAD first: a crash leaves the old run, or none."""
+        """Copies everything, then deletes HEAD first: a crash leaves the old run, or none.
+
+        What its last attempt is still pruning may be gone before it is copied; nothing needs it.
+        """
         if next(self.list(f"{target}/"), None):
             raise AlreadyExists(f"{self.uri}/{target} exists already")
         found = list(self.list(f"{source}/"))
         for entry in found:
-            self._copy(entry, target + entry.key.removeprefix(source))
+            with suppress(NotFound):
+                self._copy(entry, target + entry.key.removeprefix(source))
         for entry in sorted(found, key=lambda entry: entry.key):
             self.delete(entry.key)
 
