@@ -16,7 +16,8 @@ from callbacks.run import Run
 from callbacks.session import Session
 from callbacks.state import logs
 from callbacks.training import internals, randomness, step_function
-from callbacks.training.data import DataChanged, DataPosition, DataTracker, Renew, states_in
+from callbacks.training.data import DataTracker, Renew
+from callbacks.training.data_position import DataChanged, DataPosition, states_in
 from callbacks.training.recorder import ModelChanged, Recorder, with_data
 from callbacks.training.step_function import Logs
 

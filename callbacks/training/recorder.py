@@ -18,7 +18,7 @@ from callbacks.checkpoint.snapshot import NUMPY_DTYPES, Position, Snapshot, Tens
 from callbacks.state.adapters import ADAPTERS
 from callbacks.state.logs import file_size
 from callbacks.training import randomness, specs, variables
-from callbacks.training.data import DataPosition
+from callbacks.training.data_position import DataPosition
 
 log = structlog.get_logger("keepfit")
 

@@ -13,7 +13,7 @@ import parts
 from stopwatch import Stopwatch, collect_events
 
 from callbacks import Resumable
-from callbacks.training.data import IteratorState
+from callbacks.training.data_position import IteratorState
 
 Figures = dict[str, Any]
 NEVER = "1000000000 batches"

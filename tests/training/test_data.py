@@ -17,15 +17,8 @@ from structlog.testing import capture_logs
 
 from callbacks import events
 from callbacks.training import internals
-from callbacks.training.data import (
-    LATER,
-    START,
-    DataChanged,
-    DataTracker,
-    IteratorState,
-    Renew,
-    states_in,
-)
+from callbacks.training.data import DataTracker, Renew
+from callbacks.training.data_position import LATER, START, DataChanged, IteratorState, states_in
 
 ROWS, BATCH, BATCHES = 90, 5, 18
 
