@@ -111,6 +111,14 @@ ADAPTERS: Mapping[type, Known] = {
         ("best", "wait", "cooldown_counter"),
         (*_MONITOR, "factor", "min_lr", "patience", "verbose", "cooldown"),
     ),
+    keras.callbacks.ModelCheckpoint: Attributes(
+        ("best", "_batches_seen_since_last_saving", "_last_batch_seen", "_current_epoch"),
+        (*_MONITOR, "filepath", "verbose", "save_best_only", "save_weights_only", "save_freq"),
+    ),
+    keras.callbacks.SwapEMAWeights: Attributes(("_ema_weights_in_model",), ("swap_on_epoch",)),
+    keras.callbacks.RemoteMonitor: Attributes(
+        config=("root", "path", "field", "headers", "send_as_json")
+    ),
     keras.callbacks.History: Attributes(("history", "epoch")),
     keras.callbacks.CSVLogger: CsvLog(),
     keras.callbacks.LearningRateScheduler: Attributes(config=("schedule", "verbose")),

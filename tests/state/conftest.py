@@ -12,7 +12,7 @@ def train():
 
     def fit(*callbacks, epochs=3, start=0):
         model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-        model.compile("sgd", "mse")
+        model.compile(keras.optimizers.SGD(use_ema=True), "mse")
         rng = np.random.default_rng(0)
         x, y = rng.normal(size=(8, 2)), rng.normal(size=8)
         return model.fit(

@@ -18,6 +18,11 @@ MAKERS = {
     ),
     keras.callbacks.ReduceLROnPlateau: lambda folder: keras.callbacks.ReduceLROnPlateau("loss"),
     keras.callbacks.CSVLogger: lambda folder: keras.callbacks.CSVLogger(folder / "log.csv"),
+    keras.callbacks.ModelCheckpoint: lambda folder: keras.callbacks.ModelCheckpoint(
+        folder / "model.keras", "loss", save_best_only=True
+    ),
+    keras.callbacks.SwapEMAWeights: lambda folder: keras.callbacks.SwapEMAWeights(),
+    keras.callbacks.RemoteMonitor: lambda folder: keras.callbacks.RemoteMonitor(),
     keras.callbacks.History: lambda folder: keras.callbacks.History(),
     keras.callbacks.LearningRateScheduler: lambda folder: keras.callbacks.LearningRateScheduler(
         lambda epoch: 0.1

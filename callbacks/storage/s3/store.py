@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from threading import Lock
 from typing import Any, Self, TypeVar
 
@@ -200,8 +200,7 @@ class S3Store:
     def _holds(self, key: str, body: Body) -> bool:
         """Whether the object is `body`: a try whose answer was lost may have written it."""
         answer = self._ask("get_object", key)
-        stream = answer["Body"]
-        with stream:
+        with closing(answer["Body"]) as stream:
             return answer["ContentLength"] == body.size and all(
                 self._taken(key, stream, len(chunk)) == chunk for chunk in body.chunks()
             )
@@ -215,8 +214,9 @@ class S3Store:
         return version if content == body else None
 
     def _load(self, key: str) -> tuple[bytes, Version]:
+        # Not `with answer["Body"]`: that gives the raw stream, which checks nothing.
         answer = self._ask("get_object", key, ChecksumMode="ENABLED")
-        with answer["Body"] as stream:
+        with closing(answer["Body"]) as stream:
             return self._taken(key, stream), Version(answer["ETag"])
 
     def _read_nothing(self, key: str) -> None:
@@ -234,7 +234,7 @@ class S3Store:
             size = int(answer.get("ContentRange", "/0").rpartition("/")[2])
             if size != into.nbytes:
                 raise Damaged(f"{self.uri}/{key} has {size} bytes instead of {into.nbytes}")
-            with answer["Body"] as stream:
+            with closing(answer["Body"]) as stream:
                 while done < end:
                     taken = self._filled(key, stream, into[done : min(done + READ, end)])
                     if not taken:
