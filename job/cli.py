@@ -12,6 +12,7 @@ import typer
 from callbacks import events
 from callbacks.errors import ConfigurationError
 from job import logging
+from job.commands import stores
 
 log = structlog.get_logger("keepfit")
 
@@ -29,6 +30,7 @@ app = typer.Typer(
 @app.callback()
 def _keepfit() -> None:
     """Keeps Keras' model.fit running on machines that disappear."""
+    logging.configure()
 
 
 @app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False})
@@ -57,7 +59,6 @@ def run(
     again to go on; 76 a newer attempt owns the run; 78 the configuration or a checkpoint does not
     fit; otherwise the script's own.
     """
-    logging.configure()
     if not script.is_file():
         _usage_error(f"there is no script {str(script)!r}")
     given = {"STORE": store, "RUN": run_name, "SAVE_EVERY": save_every}
@@ -75,6 +76,9 @@ def run(
     if deterministic:
         runner.set_deterministic()
     raise typer.Exit(runner.run_script(script, args or []))
+
+
+stores.register(app)
 
 
 def _usage_error(message: str) -> NoReturn:

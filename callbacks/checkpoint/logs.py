@@ -15,7 +15,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from callbacks.checkpoint.manifest import Manifest, StoredLog, StoredPart, artifact_key, part_key
-from callbacks.storage.base import Damaged, NotFound, Store
+from callbacks.checkpoint.reader import READS
+from callbacks.storage.base import Conflict, Damaged, Store, Version
 
 LARGEST_MERGED = 64 << 20
 """Bytes from which a part is never sent again."""
@@ -33,6 +34,7 @@ class Logs:
         self._attempt = attempt
         self._parts: dict[str, tuple[StoredPart, ...]] = {}
         self._shown: dict[str, int] = {}
+        self._versions: dict[str, Version] = {}
 
     def resume_from(self, manifest: Manifest) -> None:
         """Go on from the files as they were at a checkpoint."""
@@ -89,11 +91,13 @@ class Logs:
 
     def _show(self, log: StoredLog) -> None:
         key = artifact_key(self._run, _as_key(log.path))
+        content = _read(log.path, 0, log.size)
         try:
+            version = self._store.swap(key, content, expected=self._versions.get(key))
+        except Conflict:  # an earlier attempt's
             _, version = self._store.load(key)
-        except NotFound:
-            version = None
-        self._store.swap(key, _read(log.path, 0, log.size), expected=version)
+            version = self._store.swap(key, content, expected=version)
+        self._versions[key] = version
 
 
 def bring_back(store: Store, log: StoredLog) -> bool:
@@ -112,17 +116,23 @@ def bring_back(store: Store, log: StoredLog) -> bool:
     try:
         with open(temporary, "xb") as file:
             for part in log.parts:
-                content = bytearray(part.size)
-                store.read_into(part.key, memoryview(content))
-                if hashlib.sha256(content).hexdigest() != part.digest:
-                    raise Damaged(f"{store.uri}/{part.key} is not what was written")
-                file.write(content)
+                file.write(_content(store, part))
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
     finally:
         temporary.unlink(missing_ok=True)
     return True
+
+
+def _content(store: Store, part: StoredPart) -> bytearray:
+    """The bytes of a part, verified."""
+    content = bytearray(part.size)
+    for _ in range(READS):
+        store.read_into(part.key, memoryview(content))
+        if hashlib.sha256(content).hexdigest() == part.digest:
+            return content
+    raise Damaged(f"{store.uri}/{part.key} is not what was written")
 
 
 def _begins_with(path: Path, log: StoredLog) -> bool:

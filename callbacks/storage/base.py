@@ -96,6 +96,9 @@ class Store(Protocol):
     def list(self, prefix: str) -> Iterator[Entry]:
         """All objects whose key begins with `prefix`, in order of their keys."""
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        """What stands between `prefix`, which is empty or ends with `/`, and the next `/`."""
+
     def delete(self, key: str) -> None:
         """Remove `key`; a key that is not there is as good as removed."""
 

@@ -92,6 +92,16 @@ class LocalStore:
             found = list(self._entries(folder if prefix else self._root))
         yield from sorted((e for e in found if e.key.startswith(prefix)), key=lambda e: e.key)
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        path = self._path(prefix)
+        with self._reporting("list", prefix):
+            found = (
+                [entry.name for entry in os.scandir(path) if entry.is_dir()]
+                if path.exists()
+                else []
+            )
+        yield from sorted(name for name in found if not name.startswith("."))
+
     def delete(self, key: str) -> None:
         with self._reporting("delete", key):
             self._files.remove(self._path(key))

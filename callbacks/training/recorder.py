@@ -39,6 +39,7 @@ class Recorder:
         self._capture: variables.Capture | None = None
         self._stale = True
         self._element_spec: Any = None
+        self._architecture: bytes | None = None
 
     def expect_new_variables(self) -> None:
         """Look for them again at the next record: layers or an optimizer may have been built."""
@@ -63,6 +64,7 @@ class Recorder:
                 )
             if self._capture is None or not self._capture.reads(found):
                 self._capture = variables.Capture(found)
+                self._architecture = _architecture(self._model)
             self._stale = False
         return self._capture
 
@@ -74,6 +76,7 @@ class Recorder:
             "logs": _numbers(dict(logs)),
             "randomness": randomness.capture(),
             "element_spec": self._element_spec,
+            "architecture": self._architecture,
             "stop_training": bool(self._model.stop_training),
         }
         arrays: dict[str, Array] = {}
@@ -110,6 +113,15 @@ class Recorder:
 
     def _specs(self) -> list[variables.Spec]:
         return [named.spec for named in variables.find(self._model)]
+
+
+def _architecture(model: keras.Model) -> bytes | None:
+    """What `keepfit export` builds the model from; None where only its script can."""
+    try:
+        text: str = model.to_json()
+    except Exception:  # noqa: BLE001 # a layer's get_config is the user's, and may raise anything
+        return None
+    return text.encode()
 
 
 def with_data(snapshot: Snapshot, data: DataPosition) -> Snapshot:

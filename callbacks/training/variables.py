@@ -67,7 +67,7 @@ def _walk(model: keras.Model) -> Iterator[tuple[Group, Any]]:
     for variable in model.variables:
         yield ("model" if variable.trainable else "frozen"), variable
     own = [value for layer in internals.layers_of(model) for value in _values(vars(layer))]
-    for optimizer in (model.optimizer, *own):
+    for optimizer in (getattr(model, "optimizer", None), *own):
         if isinstance(optimizer, keras.optimizers.Optimizer):
             for variable in optimizer.variables:
                 yield "optimizer", variable

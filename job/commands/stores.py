@@ -1,0 +1,179 @@
+"""`keepfit ls`, `show`, `verify`, `export` and `prune`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import structlog
+import typer
+
+from callbacks import events
+from callbacks.errors import EXIT_MISFIT, EXIT_PREEMPTED, ConfigurationError
+
+log = structlog.get_logger("keepfit")
+
+USAGE_ERROR = 2
+NOT_SOUND = 1
+
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="Where the runs are. [default: KEEPFIT_STORE]")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")]
+Run = Annotated[str, typer.Argument(help="The run's name.")]
+
+
+def ls(
+    store: Annotated[str | None, typer.Argument(help="[default: KEEPFIT_STORE]")] = None,
+    json: AsJson = False,
+) -> None:
+    """List the runs of a store."""
+    from callbacks.checkpoint import inspection
+    from job.commands import tables
+
+    with _reporting():
+        opened = _open(store)
+        found = [inspection.summary(opened, run) for run in inspection.runs(opened)]
+    tables.show(tables.as_json(found) if json else tables.of_runs(found, datetime.now(UTC)))
+
+
+def show(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
+    """Show a run's checkpoints, and the history of its training."""
+    from callbacks.checkpoint import inspection
+    from job.commands import tables
+
+    with _reporting():
+        opened = _open(store)
+        summary = inspection.summary(opened, run)
+        head, manifests = inspection.in_force(opened, run)
+    newest = next(iter(manifests.values()), None)
+    history = newest.state["history"] if newest else None
+    if json:
+        described = {
+            "run": summary,
+            "history": history,
+            "versions": newest.versions if newest else None,
+            "checkpoints": {
+                key: {
+                    "position": m.position.model_dump(),
+                    "created": m.created,
+                    "objects": m.objects(),
+                }
+                for key, m in manifests.items()
+            },
+        }
+        tables.show(tables.as_json(described))
+        return
+    now = datetime.now(UTC)
+    tables.show(tables.of_runs([summary], now))
+    tables.show(tables.of_checkpoints(head, manifests, now))
+    if newest:
+        tables.show(tables.of_history(newest))
+
+
+def verify(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
+    """Read every byte of a run's checkpoints, check every digest; exit code 1 if one is wrong."""
+    from callbacks.checkpoint import inspection
+    from job.commands import tables
+
+    with _reporting():
+        found = list(inspection.verify(_open(store), run))
+    tables.show(tables.as_json(found) if json else tables.of_findings(found))
+    if any(finding.problem for finding in found):
+        raise typer.Exit(NOT_SOUND)
+
+
+def export(
+    run: Run,
+    to: Annotated[
+        Path, typer.Option(help="A file that ends in .keras, .weights.h5 or .safetensors.")
+    ],
+    store: StoreOption = None,
+) -> None:
+    """Write a run's newest model to a file."""
+    if not to.name.endswith((".keras", ".weights.h5", ".safetensors")):
+        _fail(f"a model is exported to .keras, .weights.h5 or .safetensors. Received: --to={to}")
+    if not to.parent.is_dir():
+        _fail(f"there is no folder {str(to.parent)!r}")
+    from callbacks.checkpoint import inspection
+    from job.commands import exporting
+
+    with _reporting():
+        opened = _open(store)
+        head, manifests = inspection.in_force(opened, run)
+        fit = next((m.position.fit for m in manifests.values()), 0)
+        checkpoint = exporting.newest(opened, run, head.manifests(), fit)
+        try:
+            exporting.export(checkpoint, to)
+        except exporting.NotExportable as error:
+            _fail(f"{to}: {error}", EXIT_MISFIT)
+    position = checkpoint.manifest.position
+    log.info(events.EXPORTED, file=str(to), epoch=position.epoch + 1, step=position.step)
+
+
+def prune(
+    run: Annotated[str | None, typer.Argument(help="[default: all runs]")] = None,
+    store: StoreOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Delete what attempts before the newest have left behind; safe beside one that is alive."""
+    from callbacks.checkpoint import inspection
+    from job.commands import tables
+
+    with _reporting():
+        opened = _open(store)
+        names = [run] if run else list(inspection.runs(opened))
+        keys = [key for name in names for key in inspection.leftovers(opened, name)]
+    if json:
+        tables.show(tables.as_json(keys))
+    elif keys:
+        tables.show("\n".join(keys))
+    if dry_run or not keys:
+        return
+    if not yes:
+        typer.confirm(f"Delete these {len(keys)} objects?", abort=True, err=True)
+    with _reporting():
+        for key in keys:
+            opened.delete(key)
+    log.info(events.PRUNED, objects=len(keys))
+
+
+def register(app: typer.Typer) -> None:
+    """Make them commands of `app`."""
+    for command in (ls, show, verify, export, prune):
+        app.command()(command)
+
+
+def _open(store: str | None) -> Any:
+    from callbacks.settings import Settings
+    from callbacks.storage import open_store
+
+    return open_store(Settings.resolve(store=store).store)
+
+
+@contextmanager
+def _reporting() -> Iterator[None]:
+    """One line and an exit code for whatever can go wrong with a store."""
+    from callbacks.checkpoint.inspection import NoSuchRun
+    from callbacks.checkpoint.reader import NoneLeft
+    from callbacks.storage.base import StorageError, Transient
+    from job.commands.exporting import NotExportable
+
+    try:
+        yield
+    except (NoSuchRun, ConfigurationError, NotExportable) as error:
+        _fail(str(error))
+    except Transient as error:
+        _fail(str(error), EXIT_PREEMPTED)
+    except (StorageError, NoneLeft, OSError) as error:
+        _fail(str(error), EXIT_MISFIT)
+
+
+def _fail(reason: str, code: int = USAGE_ERROR) -> NoReturn:
+    log.error(events.MISFIT, reason=reason)
+    raise typer.Exit(code)

@@ -1,0 +1,108 @@
+"""What the commands print: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from callbacks.checkpoint.inspection import Finding, Summary
+from callbacks.checkpoint.manifest import Head, Manifest
+
+
+def as_json(value: Any) -> str:
+    """One document. Times are ISO 8601, UTC; sizes are bytes."""
+    return json.dumps(value, default=_plain, indent=1, ensure_ascii=False)
+
+
+def of_runs(found: Sequence[Summary], now: datetime) -> Table:
+    """A line for each run."""
+    table = _table("run", "state", "fit", "epoch", "batch", "step", "age", "size", "attempts")
+    for run in found:
+        numbers = ("" if n is None else str(n) for n in (run.fit, run.epoch, run.batch, run.step))
+        age = _age(now - run.saved) if run.saved else ""
+        state = f"{run.state}: {run.reason}" if run.reason else run.state
+        size = decimal(run.size) if run.size else ""
+        table.add_row(run.run, state, *numbers, age, size, str(run.attempts))
+    return table
+
+
+def of_checkpoints(head: Head, manifests: dict[str, Manifest], now: datetime) -> Table:
+    """A line for each checkpoint in force, the newest first."""
+    table = _table("checkpoint", "fit", "epoch", "batch", "step", "attempt", "age", "size", "")
+    for key in head.manifests():
+        name = key.rpartition("/")[2]
+        if key not in manifests:
+            table.add_row(name, *[""] * 7, "can't be read")
+            continue
+        manifest = manifests[key]
+        position = manifest.position
+        made = datetime.fromisoformat(manifest.created).astimezone(UTC)
+        table.add_row(
+            name,
+            *map(str, (position.fit + 1, position.epoch + 1, position.batch, position.step)),
+            str(manifest.attempt),
+            _age(now - made),
+            decimal(sum(shard.size for shard in manifest.shards)),
+            "final" if position.finished else "",
+        )
+    return table
+
+
+def of_history(manifest: Manifest) -> Table:
+    """A line for each epoch that is over: what `fit` would return."""
+    saved: Any = manifest.state["history"]
+    columns = {name: values for name, values in saved.get("history", {}).items() if values}
+    table = _table("epoch", *columns)
+    for row, epoch in enumerate(saved.get("epoch", [])):
+        numbers = (values[row] if row < len(values) else "" for values in columns.values())
+        table.add_row(
+            str(epoch + 1), *(f"{n:.6g}" if isinstance(n, float) else str(n) for n in numbers)
+        )
+    return table
+
+
+def of_findings(found: Iterable[Finding]) -> Table:
+    """A line for each object that was read."""
+    table = _table("object", "size", "")
+    for finding in found:
+        table.add_row(finding.key, decimal(finding.size), finding.problem or "ok")
+    return table
+
+
+def show(content: Table | str) -> None:
+    """On standard output, as wide as it needs to be where no terminal sets a width."""
+    console = Console(soft_wrap=True) if isinstance(content, str) else Console()
+    if not console.is_terminal:
+        console.width = 1000
+    console.print(content, highlight=False, markup=False)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        left = name in ("run", "state", "checkpoint", "object", "")
+        table.add_column(name, justify="left" if left else "right", overflow="fold")
+    return table
+
+
+def _age(age: Any) -> str:
+    seconds = max(0, int(age.total_seconds()))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} can't be printed as JSON")
