@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -59,9 +60,11 @@ class Finding:
     problem: str | None = None
 
 
-def runs(store: Store) -> Iterator[str]:
-    """The names of all runs, in order, those set aside included."""
-    yield from store.folders("")
+def summaries(store: Store) -> Iterator[Summary]:
+    """All runs in order of their names, those set aside included; other folders are left out."""
+    for name in store.folders(""):
+        with suppress(NoSuchRun):
+            yield summary(store, name)
 
 
 def summary(store: Store, run: str) -> Summary:

@@ -36,7 +36,7 @@ def ls(
 
     with _reporting():
         opened = _open(store)
-        found = [inspection.summary(opened, run) for run in inspection.runs(opened)]
+        found = list(inspection.summaries(opened))
     tables.show(tables.as_json(found) if json else tables.of_runs(found, datetime.now(UTC)))
 
 
@@ -127,7 +127,7 @@ def prune(
 
     with _reporting():
         opened = _open(store)
-        names = [run] if run else list(inspection.runs(opened))
+        names = [run] if run else [found.run for found in inspection.summaries(opened)]
         keys = [key for name in names for key in inspection.leftovers(opened, name)]
     if json:
         tables.show(tables.as_json(keys))

@@ -64,8 +64,9 @@ def test_ls(store):
 
 
 def test_ls_of_another_store(store, tmp_path):
-    """The store is the argument, or KEEPFIT_STORE; an empty one is no error."""
+    """The store is the argument, or KEEPFIT_STORE; an empty one is no error, nor other folders."""
     trained(store, 1)
+    store.put("photos/cat.jpg", [b"x"])
     assert parsed("ls", f"file://{tmp_path}/elsewhere") == []
     assert [run["run"] for run in parsed("ls", store.uri)] == [RUN]
 
