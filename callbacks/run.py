@@ -153,8 +153,8 @@ class Run:
         self._writer.wait()
         self._attempt.begin_logs(sizes)
 
-    def due(self, epoch: int, step: int) -> bool:
-        """Whether the schedule asks for a save at this batch boundary, and the writer is free."""
+    def due(self, epoch: int, step: int, *, asked: bool = False) -> bool:
+        """Whether the schedule or somebody asks for a save, and the writer is free."""
         then, position = self._since
         moment = Moment(
             seconds=self._clock() - then,
@@ -162,7 +162,7 @@ class Run:
             epochs=epoch - position.epoch,
             first=self._offers == 0,
         )
-        return self._schedule.due(moment) and not self._writer.busy
+        return (asked or self._schedule.due(moment)) and not self._writer.busy
 
     def offer(self, snapshot: Snapshot) -> None:
         """Have it written while training goes on."""

@@ -40,6 +40,7 @@ class Session:
     def __init__(self) -> None:
         self._runs: dict[tuple[str, str], Run] = {}
         self._notice: Notice | None = None
+        self._save_asked = False
         self._training = 0
 
     @property
@@ -54,6 +55,19 @@ class Session:
         """Latch the first notice. Does nothing else, so that a signal handler may call it."""
         if self._notice is None:
             self._notice = notice
+
+    def ask_for_save(self) -> None:
+        """Have a checkpoint made at the next batch; training goes on."""
+        self._save_asked = True
+
+    @property
+    def save_asked(self) -> bool:
+        """Whether somebody waits for a checkpoint."""
+        return self._save_asked
+
+    def answer_save_request(self) -> None:
+        """A checkpoint of this moment is on its way."""
+        self._save_asked = False
 
     @property
     def training(self) -> bool:

@@ -14,6 +14,7 @@ import structlog
 from callbacks import events, session
 from callbacks.errors import EXIT_MISFIT, EXIT_UNSAVED, ConfigurationError, Leave, Preempted
 from job.notices import signals
+from job.notices.watcher import watched
 
 log = structlog.get_logger("keepfit")
 
@@ -23,7 +24,7 @@ def run_script(script: Path, args: Sequence[str]) -> int:
 
     Whatever the script raises is reported as Python would, without a frame of ours.
     """
-    with session.opened() as current, signals.trapped(current):
+    with session.opened() as current, signals.trapped(current), watched(current, os.environ):
         code = _outcome(script, args, current)
     if code == 0 and current.unsaved:
         return EXIT_UNSAVED

@@ -33,7 +33,7 @@ PARALLEL_READS = min(8, os.cpu_count() or 1)
 """Shards in flight at once; memory never exceeds the checkpoint's size."""
 
 READS = 2
-"""How often a shard is read before it counts as damaged: the way from the store may do harm too."""
+"""How often an object is read before it counts as damaged: its way from the store may harm it."""
 
 _DTYPES: Mapping[str, np.dtype[Any]] = {
     stored: np.dtype(getattr(ml_dtypes, name, name)) for name, stored in NUMPY_DTYPES.items()

@@ -128,7 +128,8 @@ class Fit:
             self._recorder.prepare()
         if self._session.notice:
             self._leave(self._record(), Renew.ALWAYS)
-        if self._run.due(self._epoch, self._step):
+        if self._run.due(self._epoch, self._step, asked=self._session.save_asked):
+            self._session.answer_save_request()
             self._run.offer(with_data(self._record(), self._data.position(Renew.IF_CHEAP)))
 
     def expected(self) -> bool:

@@ -47,6 +47,7 @@ class Process:
         self._seen: dict[str, list[str]] = {"out": [], "err": []}
         ours = {k: v for k, v in os.environ.items() if not k.startswith("KEEPFIT_")}
         ours |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
+        ours |= {"AWS_EC2_METADATA_DISABLED": "true"}
         self._process = subprocess.Popen(
             [*launcher, Path(sys.executable).with_name("keepfit"), "run", *map(str, args)],
             cwd=folder,

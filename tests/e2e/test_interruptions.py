@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.e2e.process import SMALL, document, result, run, small, started
+from tests.imds import Machine, serving
 
 FLAGS = ("--deterministic", "--save-every", "3 batches", SMALL)
 ENDLESS = ("--epochs", "1000000", "--patience", "1000000")
@@ -71,6 +72,35 @@ def test_signal_before_training_ends_the_process(tmp_path):
         attempt.until(lambda line: line == "loading\n")
         attempt.send(signal.SIGTERM)
         assert attempt.wait().code == 75
+
+
+def test_spot_notice(tmp_path, uninterrupted, bucket):
+    """No signal comes, only the machine's metadata say so: saved to S3, exit code 75, and exact."""
+    machine = Machine()
+    with serving(machine) as url:
+        here = {
+            "AWS_EC2_METADATA_DISABLED": "false",
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": url,
+            "KEEPFIT_STORE": f"{bucket}/spot",
+        }
+        flags = ("--deterministic", "--save-every", "1h", SMALL, "infinite")
+        with started(tmp_path, *flags, "--batch-seconds", "0.2", **here) as attempt:
+            assert attempt.until_event("machine_watched")
+            machine.recommend()
+            saved = attempt.until_event("checkpoint_saved")
+            machine.interrupt(120)
+            ended = attempt.wait()
+    assert ended.code == 75, ended.err
+    left = ended.one("preempted")
+    assert left["source"] == "spot/instance-action: terminate"
+    assert left["saved"]
+    assert left["step"] > saved["step"], "a recommendation saves, and training goes on"
+    other = tmp_path / "other"
+    other.mkdir()
+    again = small(other, "infinite", KEEPFIT_STORE=f"{bucket}/spot", save_every="1h")
+    assert again.code == 0, again.err
+    assert again.one("resumed")["step"] == left["step"]
+    assert result(other) == uninterrupted("infinite")
 
 
 @pytest.fixture(params=["file", "s3"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Self
+from unicodedata import category
 
 from callbacks.errors import ConfigurationError
 from callbacks.storage.base import StorageError
@@ -32,9 +33,11 @@ class Address:
                 f"lower-case letters, digits, dots and hyphens. Received: store={uri!r}"
             )
         parts = prefix.strip("/").split("/") if prefix.strip("/") else []
-        if any(part in ("", ".", "..") for part in parts) or "\0" in prefix:
+        unfit = any(category(character) in ("Cc", "Cs") for character in prefix)
+        if unfit or any(part in ("", ".", "..") for part in parts):
             raise ConfigurationError(
-                f"a store's prefix has no empty part, no '.' and no '..'. Received: store={uri!r}"
+                "a store's prefix has no empty part, no '.', no '..' and no control character. "
+                f"Received: store={uri!r}"
             )
         return cls(bucket, "".join(f"{part}/" for part in parts))
 

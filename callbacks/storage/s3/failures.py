@@ -8,6 +8,7 @@ from typing import Any
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError,  # noqa: A004 - of which its own errors about connections are made
     CredentialRetrievalError,
     HTTPClientError,
     IncompleteReadError,
@@ -86,8 +87,22 @@ def translated(error: Exception, operation: str, address: Address, key: str) -> 
             return StorageError(f"{where} can't be asked for: {_one_line(error)}")
         case CredentialRetrievalError():
             return Expired(f"{where}: {_one_line(error)}")
-        case HTTPClientError() | IncompleteReadError() | HTTPError() | OSError():
+        case HTTPClientError() if "Invalid header value" in str(error):  # which it would show
+            return StorageError(
+                f"{where} can't be asked for: the AWS credentials or settings hold a line break; "
+                f"look at how AWS_ACCESS_KEY_ID and AWS_SESSION_TOKEN are set"
+            )
+        case FileNotFoundError() | PermissionError():
+            return StorageError(f"{where} can't be asked for: {_one_line(error)}")
+        case (
+            ConnectionError() | HTTPClientError() | IncompleteReadError() | HTTPError() | OSError()
+        ):
             return Transient(f"{where} was not reached: {_one_line(error)}")
+    if isinstance(error, ValueError) and "endpoint" in str(error):
+        return StorageError(
+            f"{where} can't be asked for: {_one_line(error)}; an endpoint is written "
+            f"https://HOST:PORT, in AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL"
+        )
     kind = type(error).__name__
     if kind in ("FlexibleChecksumError", "ResponseStreamingError", "ReadTimeoutError"):
         return Transient(f"{where} did not arrive whole: {_one_line(error)}")

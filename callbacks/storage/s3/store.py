@@ -46,6 +46,14 @@ READ = 1 << 20
 LARGEST_COPY = 5 << 30
 """Bytes that S3 copies in one request."""
 
+BORNE = {
+    "put_object": ("ETag",),
+    "upload_part": ("ETag",),
+    "get_object": ("ETag", "ContentLength"),
+}
+"""What every answer bears. Without a header, a connection has broken before it: a broken one and
+the end of the headers look alike."""
+
 
 class S3Store:
     """Keeps objects below a prefix of a bucket, which must exist.
@@ -199,11 +207,13 @@ class S3Store:
 
     def _holds(self, key: str, body: Body) -> bool:
         """Whether the object is `body`: a try whose answer was lost may have written it."""
-        answer = self._ask("get_object", key)
+        answer = self._ask("get_object", key, ChecksumMode="ENABLED")
         with closing(answer["Body"]) as stream:
-            return answer["ContentLength"] == body.size and all(
+            alike = answer["ContentLength"] == body.size and all(
                 self._taken(key, stream, len(chunk)) == chunk for chunk in body.chunks()
             )
+            self._taken(key, stream)  # to its end, where its checksum is looked at
+            return alike
 
     def _version_of(self, key: str, body: bytes) -> Version | None:
         """The version of the object if it is `body`."""
@@ -214,8 +224,8 @@ class S3Store:
         return version if content == body else None
 
     def _load(self, key: str) -> tuple[bytes, Version]:
-        # Not `with answer["Body"]`: that gives the raw stream, which checks nothing.
         answer = self._ask("get_object", key, ChecksumMode="ENABLED")
+        # Not `with answer["Body"]`: that gives the raw stream, which checks nothing.
         with closing(answer["Body"]) as stream:
             return self._taken(key, stream), Version(answer["ETag"])
 
@@ -273,9 +283,12 @@ class S3Store:
         if isinstance(body := more.get("Body"), Body):
             body.seek(0)
         try:
-            return getattr(self._client, operation)(Bucket=self._address.bucket, **more)
+            answer = getattr(self._client, operation)(Bucket=self._address.bucket, **more)
         except CAUGHT as error:
             raise translated(error, operation, self._address, key) from error
+        if lost := [name for name in BORNE.get(operation, ()) if name not in answer]:
+            raise Transient(f"{self.uri}/{key}: the answer ended before its {lost[0]}")
+        return answer
 
     def _taken(self, key: str, stream: Any, size: int | None = None) -> bytes:
         try:
@@ -299,5 +312,5 @@ class S3Store:
     def _made(self) -> Any:
         try:
             return self._make()
-        except CAUGHT as error:
+        except (*CAUGHT, ValueError) as error:
             raise translated(error, "", self._address, "") from error

@@ -65,6 +65,17 @@ class Stuck(keras.callbacks.Callback):
         threading.Event().wait()
 
 
+class Slow(keras.callbacks.Callback):
+    """Batches that take as long as those of a larger model."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = seconds
+
+    def on_train_batch_end(self, batch, logs=None):
+        threading.Event().wait(self.seconds)
+
+
 class Failing(keras.callbacks.Callback):
     """A script with a mistake, in one epoch."""
 
@@ -160,6 +171,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kill")
     parser.add_argument("--kill-in-save", type=int)
     parser.add_argument("--stuck", action="store_true")
+    parser.add_argument("--batch-seconds", type=float)
     parser.add_argument("--fail-in", type=int)
     parser.add_argument("--steps-per-execution", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
@@ -186,6 +198,8 @@ def main() -> None:
         kill_in_save(options.kill_in_save)
     if options.stuck:
         held.append(Stuck())
+    if options.batch_seconds:
+        held.append(Slow(options.batch_seconds))
     if options.fail_in is not None:
         held.append(Failing(options.fail_in))
     history = model.fit(

@@ -1,0 +1,78 @@
+"""What the metadata service says, as a notice: pure, so that each case is a line of a test."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+SPOT = "spot/instance-action"
+REBALANCE = "events/recommendations/rebalance"
+MAINTENANCE = "events/maintenance/scheduled"
+AUTOSCALING = "autoscaling/target-lifecycle-state"
+WATCHED = (SPOT, REBALANCE, MAINTENANCE, AUTOSCALING)
+
+NEAR = 120.0
+"""Seconds before a scheduled event at which it is acted on as if it were a Spot notice."""
+
+_OVER = ("completed", "canceled")
+
+
+@dataclass(frozen=True)
+class Warned:
+    """What is to come.
+
+    Attributes:
+        source: the path, and what is said there, as people know it.
+        leaves: the machine goes; otherwise it may, and a checkpoint now is worth having.
+        seconds: until it goes; None where that is not said.
+    """
+
+    source: str
+    leaves: bool
+    seconds: float | None = None
+
+
+def read(path: str, text: str, now: datetime) -> Warned | None:
+    """What `text` at `path` warns of; None if of nothing.
+
+    Raises:
+        ValueError: it is not of the form that the path has.
+    """
+    match path:
+        case "spot/instance-action":
+            said = _object(json.loads(text))
+            seconds = _seconds(said["time"], now)
+            # A hibernation begins at once, whatever time is named.
+            at_once = said["action"] == "hibernate"
+            return Warned(f"{path}: {said['action']}", True, 0.0 if at_once else seconds)
+        case "events/recommendations/rebalance":
+            return Warned(path, leaves=False)
+        case "autoscaling/target-lifecycle-state":
+            return Warned(f"{path}: {text}", True) if text.strip() == "Terminated" else None
+    return _nearest(path, json.loads(text), now)
+
+
+def _nearest(path: str, found: Any, now: datetime) -> Warned | None:
+    if not isinstance(found, list):
+        raise ValueError(f"{path} is no list")  # noqa: TRY004 # of the text, not of an argument
+    for event in map(_object, found):
+        if event.get("State") in _OVER:
+            continue
+        at = datetime.strptime(event["NotBefore"], "%d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
+        seconds = (at - now).total_seconds()
+        source = f"{path}: {event.get('Code', 'event')}"
+        return Warned(source, leaves=seconds <= NEAR, seconds=max(0.0, seconds))
+    return None
+
+
+def _seconds(text: str, now: datetime) -> float:
+    """Until a time as in `2017-09-18T08:22:00Z`; 0 if it is past."""
+    return max(0.0, (datetime.fromisoformat(text) - now).total_seconds())
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")  # noqa: TRY004
+    return value

@@ -1,0 +1,134 @@
+"""An instance metadata service as AWS documents it: `python -m tests.imds --spot-in 60`.
+
+Point a job to it with AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1:1338.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import threading
+import time
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+TTL, TOKEN = "X-aws-ec2-metadata-token-ttl-seconds", "X-aws-ec2-metadata-token"
+SPOT, REBALANCE = "spot/instance-action", "events/recommendations/rebalance"
+MAINTENANCE, AUTOSCALING = "events/maintenance/scheduled", "autoscaling/target-lifecycle-state"
+
+
+@dataclass
+class Machine:
+    """What the service says, which a test may change at any time.
+
+    Attributes:
+        said: text by path below /latest/meta-data/; all else is 404.
+        status: answered to everything in place of it.
+        hangs: no request for a token is answered: hop limit 1.
+        tokens: the ends of those that were given.
+    """
+
+    said: dict[str, str] = field(default_factory=lambda: {MAINTENANCE: "[]"})
+    status: int | None = None
+    hangs: bool = False
+    life: float = 21600
+    tokens: dict[str, float] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def interrupt(self, seconds: float, action: str = "terminate") -> None:
+        """Say that the instance will be taken away."""
+        at = datetime.now(UTC) + timedelta(seconds=seconds)
+        self.said[SPOT] = json.dumps({"action": action, "time": f"{at:%Y-%m-%dT%H:%M:%SZ}"})
+
+    def recommend(self) -> None:
+        """Say that the instance is at elevated risk."""
+        self.said[REBALANCE] = json.dumps({"noticeTime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"})
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    machine: Machine
+
+    def do_PUT(self) -> None:
+        self.machine.requests.append(f"PUT {self.path}")
+        if self.machine.hangs:
+            self.machine.released.wait()
+            self.close_connection = True
+            return
+        life = self.headers.get(TTL, "")
+        if self.path != "/latest/api/token":
+            self._answer(403)
+        elif not life.isdigit() or not 1 <= int(life) <= 21600:
+            self._answer(400)
+        elif self.machine.status:
+            self._answer(self.machine.status)
+        else:
+            token = uuid.uuid4().hex
+            self.machine.tokens[token] = time.monotonic() + min(int(life), self.machine.life)
+            self._answer(200, token)
+
+    def do_GET(self) -> None:
+        self.machine.requests.append(f"GET {self.path}")
+        text = self.machine.said.get(self.path.removeprefix("/latest/meta-data/"))
+        if self.machine.tokens.get(self.headers.get(TOKEN, ""), 0.0) < time.monotonic():
+            self._answer(401)
+        elif self.machine.status:
+            self._answer(self.machine.status)
+        else:
+            self._answer(404 if text is None else 200, text or "")
+
+    def _answer(self, status: int, text: str = "") -> None:
+        body = (text if status == 200 else str(status)).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(machine: Machine, port: int = 0):
+    """Its address, for as long as the block lasts."""
+    handler = type("Handler", (_Handler,), {"machine": machine})
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, name="imds", daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        machine.released.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=1338)
+    parser.add_argument("--spot-in", type=float, help="seconds until the notice of two minutes")
+    parser.add_argument("--rebalance-in", type=float, help="seconds until the recommendation")
+    options = parser.parse_args()
+    machine = Machine()
+    timers = []
+    if options.spot_in is not None:
+        timers.append(threading.Timer(options.spot_in, machine.interrupt, [120]))
+    if options.rebalance_in is not None:
+        timers.append(threading.Timer(options.rebalance_in, machine.recommend))
+    with serving(machine, options.port) as url:
+        print(f"AWS_EC2_METADATA_SERVICE_ENDPOINT={url}", flush=True)
+        for timer in timers:
+            timer.daemon = True
+            timer.start()
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

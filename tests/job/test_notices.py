@@ -1,0 +1,222 @@
+"""What the machine says of its end: asked for as AWS wants it, understood, and acted on."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from structlog.testing import capture_logs
+
+from callbacks import events as names
+from callbacks.session import Session
+from job.notices import events
+from job.notices.imds import IPV4, IPV6, Imds, NoAnswer
+from job.notices.watcher import SELDOM, Watcher
+from tests.imds import AUTOSCALING, MAINTENANCE, REBALANCE, SPOT, Machine, serving
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def machine():
+    return Machine()
+
+
+@pytest.fixture
+def imds(machine):
+    with serving(machine) as url:
+        yield Imds(url, timeout=0.5)
+
+
+def test_a_token_is_asked_for_once(imds, machine):
+    """It is kept for all requests; what is not there is None, what is there is its text."""
+    assert imds.get(SPOT) is None
+    assert imds.get(MAINTENANCE) == "[]"
+    assert machine.requests.count("PUT /latest/api/token") == 1
+
+
+def test_a_token_that_is_refused_is_asked_for_anew(imds, machine):
+    """Once, at a 401; a service that refuses the new one too can't be used."""
+    imds.get(SPOT)
+    machine.tokens.clear()
+    assert imds.get(SPOT) is None
+    machine.life = -1
+    machine.tokens.clear()
+    with pytest.raises(NoAnswer, match="401"):
+        imds.get(SPOT)
+
+
+def test_a_token_is_renewed_before_it_ends(machine):
+    """A minute before, by the clock of this process."""
+    now = 0.0
+    with serving(machine) as url:
+        imds = Imds(url, clock=lambda: now)
+        imds.get(SPOT)
+        now = 21600 - 61
+        imds.get(SPOT)
+        assert len(machine.tokens) == 1
+        now = 21600 - 59
+        imds.get(SPOT)
+        assert len(machine.tokens) == 2
+
+
+@pytest.mark.parametrize("status", [400, 403, 500, 503])
+def test_a_service_that_refuses(imds, machine, status):
+    """The message says what it answers."""
+    machine.status = status
+    with pytest.raises(NoAnswer, match=str(status)):
+        imds.get(SPOT)
+
+
+def test_hop_limit_one_is_recognised(imds, machine):
+    """A token request without an answer beside a GET that is refused at once: the fix is named."""
+    machine.hangs = True
+    with pytest.raises(NoAnswer, match="HttpPutResponseHopLimit to 2"):
+        imds.get(SPOT)
+
+
+def test_nothing_there():
+    """Outside EC2 nothing listens, which is said within the time-out."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(NoAnswer, match="does not answer"):
+        Imds(f"http://127.0.0.1:{port}").get(SPOT)
+
+
+@pytest.mark.parametrize(
+    ("environment", "address"),
+    [
+        ({}, IPV4),
+        ({"AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE": "IPv6"}, IPV6),
+        ({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1338"}, "http://127.0.0.1:1338"),
+        ({"AWS_EC2_METADATA_DISABLED": "True"}, None),
+        ({"AWS_EC2_METADATA_DISABLED": "false"}, IPV4),
+    ],
+)
+def test_environment(environment, address):
+    """The variables of every AWS tool say where it is asked, or that it is not."""
+    found = Imds.from_environment(environment)
+    assert (found and found._endpoint.geturl()) == address
+
+
+def in_(seconds):
+    return NOW + timedelta(seconds=seconds)
+
+
+def spot(seconds, action="terminate"):
+    return json.dumps({"action": action, "time": f"{in_(seconds):%Y-%m-%dT%H:%M:%SZ}"})
+
+
+def maintenance(seconds, state="active"):
+    at = f"{in_(seconds):%d %b %Y %H:%M:%S GMT}"
+    return json.dumps([{"NotBefore": at, "Code": "system-reboot", "State": state}])
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "leaves", "seconds"),
+    [
+        (SPOT, spot(120), True, 120.0),
+        (SPOT, spot(108, "stop"), True, 108.0),
+        (SPOT, spot(120, "hibernate"), True, 0.0),
+        (SPOT, spot(-1200), True, 0.0),
+        (REBALANCE, '{"noticeTime": "2020-10-27T08:22:00Z"}', False, None),
+        (MAINTENANCE, maintenance(3600), False, 3600.0),
+        (MAINTENANCE, maintenance(100), True, 100.0),
+        (AUTOSCALING, "Terminated", True, None),
+    ],
+)
+def test_what_is_said(path, text, leaves, seconds):
+    """Whether the machine goes, and when, as AWS documents each path."""
+    warned = events.read(path, text, NOW)
+    assert warned.source.startswith(path)
+    assert (warned.leaves, warned.seconds) == (leaves, seconds)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        (MAINTENANCE, "[]"),
+        (MAINTENANCE, maintenance(100, "completed")),
+        (MAINTENANCE, maintenance(100, "canceled")),
+        (AUTOSCALING, "InService"),
+    ],
+)
+def test_what_means_nothing(path, text):
+    """An idle machine, and an event that is over, are no warning."""
+    assert events.read(path, text, NOW) is None
+
+
+def polled(machine, times=1):
+    """A session after so many polls, and what was logged."""
+    session = Session()
+    with serving(machine) as url, capture_logs() as logs:
+        watcher = Watcher(Imds(url, timeout=0.5), session)
+        for _ in range(times):
+            watcher.poll()
+    return session, logs
+
+
+def test_an_idle_machine(machine):
+    """One line says what is watched; nothing else happens."""
+    session, logs = polled(machine, 3)
+    assert session.notice is None
+    assert not session.save_asked
+    assert [log["event"] for log in logs] == [names.MACHINE_WATCHED]
+
+
+def test_the_first_notice_is_latched(machine):
+    """A notice that slides, as some emulators have it, does not move the deadline."""
+    session = Session()
+    with serving(machine) as url:
+        watcher = Watcher(Imds(url), session)
+        machine.interrupt(60)
+        watcher.poll()
+        first = session.deadline()
+        machine.interrupt(600)
+        watcher.poll()
+    assert session.deadline() == first
+    assert 57 < first - time.monotonic() <= 60
+    assert session.notice.source == f"{SPOT}: terminate"
+
+
+def test_a_recommendation_asks_for_a_save_once(machine):
+    """Training goes on; the same recommendation at the next poll is not news."""
+    machine.recommend()
+    session, logs = polled(machine, 3)
+    assert session.notice is None
+    assert session.save_asked
+    assert [log["event"] for log in logs].count(names.NOTICE) == 1
+
+
+def test_a_service_that_dies_and_comes_back(machine):
+    """Each change is one line, and the polls come seldom meanwhile."""
+    session = Session()
+    with serving(machine) as url, capture_logs() as logs:
+        watcher = Watcher(Imds(url, timeout=0.5), session)
+        watcher.poll()
+        machine.status = 503
+        for _ in range(6):
+            watcher.poll()
+        assert watcher._pause == SELDOM
+        machine.status = None
+        watcher.poll()
+        assert watcher._pause < SELDOM
+    assert [log["event"] for log in logs] == [
+        names.MACHINE_WATCHED,
+        names.MACHINE_SILENT,
+        names.MACHINE_WATCHED,
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"action": "terminate"}', '{"time": 3}'])
+def test_what_can_not_be_understood(machine, text):
+    """It is logged once, with its text; a checkpoint is made in any case, and training goes on."""
+    machine.said[SPOT] = text
+    session, logs = polled(machine, 2)
+    assert session.notice is None
+    unreadable = [log for log in logs if log["event"] == names.NOTICE_UNREADABLE]
+    assert [(log["source"], log["text"]) for log in unreadable] == [(SPOT, text)]
+    assert session.save_asked
