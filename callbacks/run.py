@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -97,19 +98,20 @@ class Run:
         """The index of the `fit` that begins, and what it goes on from.
 
         Raises:
+            Fenced: a newer attempt owns the run, and may have pruned what this one would use.
             Misfit: it has been saved before, and nothing of that can be used.
             Unreachable: the store does not answer now.
         """
         fit, self._fits = self._fits, self._fits + 1
         head = self._attempt.head
         keys = (head.finished[fit],) if fit in head.finished else head.checkpoints
-        try:
-            checkpoint = newest_usable(self._store, head.run, keys, fit=fit)
-        except NoneLeft as error:
-            log.error(events.MISFIT, reason=str(error))
-            raise Misfit from error
-        except StorageError as error:
-            raise _no_use(error) from error
+        with self._using_store():
+            try:
+                checkpoint = newest_usable(self._store, head.run, keys, fit=fit)
+            except NoneLeft as error:
+                self._attempt.check()
+                log.error(events.MISFIT, reason=str(error))
+                raise Misfit from error
         if checkpoint:
             self._attempt.resume_from(checkpoint.key, checkpoint.manifest)
             self.step = checkpoint.manifest.position.step
@@ -121,11 +123,15 @@ class Run:
 
         Args:
             sizes: how long they are now, by path.
+
+        Raises:
+            Fenced, Misfit, Unreachable: as begin_fit.
         """
         recorded = self._attempt.head.origin
         new = {f"{fit}:{path}": size for path, size in sizes.items()}
         if new.keys() - recorded.keys():
-            self._attempt.record_origin({**new, **recorded})
+            with self._using_store():
+                self._attempt.record_origin({**new, **recorded})
         return {path: recorded.get(f"{fit}:{path}", size) for path, size in sizes.items()}
 
     def bring_back_logs(self, checkpoint: Checkpoint, paths: Collection[str]) -> None:
@@ -140,13 +146,13 @@ class Run:
         for stored in checkpoint.manifest.logs:
             if stored.path not in paths:
                 continue
-            try:
-                if bring_back(self._store, stored):
-                    log.info(events.LOG_BROUGHT_BACK, file=stored.path, bytes=stored.size)
-            except (NotFound, Damaged, OSError) as error:
-                log.error(events.LOG_LOST, file=stored.path, reason=str(error))
-            except StorageError as error:
-                raise _no_use(error) from error
+            with self._using_store():
+                try:
+                    if bring_back(self._store, stored):
+                        log.info(events.LOG_BROUGHT_BACK, file=stored.path, bytes=stored.size)
+                except (NotFound, Damaged, OSError) as error:
+                    self._attempt.check()
+                    log.error(events.LOG_LOST, file=stored.path, reason=str(error))
 
     def begin_logs(self, sizes: Mapping[str, int]) -> None:
         """A `fit` that is not resumed has opened its append-only files, which are so long now."""
@@ -206,6 +212,17 @@ class Run:
     def close(self) -> None:
         """Finish what is being written."""
         self._writer.close()
+
+    @contextmanager
+    def _using_store(self) -> Iterator[None]:
+        """Where training can't begin without the store: its errors end the attempt."""
+        try:
+            yield
+        except Superseded as error:
+            self._fenced_by = str(error)
+            self.check()
+        except StorageError as error:
+            raise _no_use(error) from error
 
     def _mark(self, position: Position) -> None:
         self._since = (self._clock(), position)

@@ -86,6 +86,12 @@ class Attempt:
         self._trusted.update((shard.digest, shard) for shard in manifest.shards)
         self._logs.resume_from(manifest)
 
+    def check(self) -> None:
+        """Raises Superseded if a newer attempt owns the run by now."""
+        found = read_head(self._store, self._head.run)
+        if found.head is None or found.head.writer != self._head.writer:
+            raise Superseded(_owner(found))
+
     def begin_logs(self, sizes: Mapping[str, int]) -> None:
         """A `fit` has opened its append-only files, which are so long now."""
         self._logs.begin(sizes)

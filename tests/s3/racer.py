@@ -1,18 +1,19 @@
-"""Processes that race for one run in S3: `python -m tests.s3.racer COUNT URI < lines`.
+"""Processes that race for one run in S3: `python -m tests.s3.racer COUNT URI < orders`.
 
-Each line lets all of them do the next thing at once:
+An order lets all of them do the same at once, and each tells with a line of JSON what came of it:
 
     claim         take the run over
     commit        save one checkpoint
-    race COMMITS  take the run over and save that often, as fast as it goes
+    race COMMITS  take the run over, resume, and save that often
 
-Whoever finds that another attempt owns the run ends with 76, as a training does. At the end each
-has told, in a line of JSON, what it did.
+Whoever finds that another attempt owns the run ends with 76, as a training does. After the last
+order the last line of all lists the exit codes.
 """
 
 import json
 import os
 import sys
+from contextlib import suppress
 
 from callbacks.checkpoint.attempt import Superseded
 from callbacks.errors import EXIT_FENCED
@@ -20,55 +21,66 @@ from tests.checkpoint.samples import resume, take_over
 from tests.s3.samples import assert_is_small, server, small, store_at
 
 
-def race(number, uri, orders):
-    """Do what the orders say; returns the exit code."""
-    store = store_at(server(), uri)
-    told = {"racer": number, "attempt": None, "commits": [], "fenced": False}
-    attempt = None
-    try:
-        for order, *count in map(str.split, orders):
-            if order in ("claim", "race"):
-                attempt = take_over(store, keep=2)
-                told["attempt"] = attempt.number
-                if found := resume(store, attempt):
-                    assert_is_small(found, found.manifest.position.step)
-            for _ in range(int(count[0]) if count else order == "commit"):
-                step = 100 * attempt.number + len(told["commits"])
-                attempt.commit(small(step))
-                told["commits"].append(step)
-            told["head"] = attempt.head.attempt
-            os.write(1, b"\n")
-    except Superseded as error:
-        told["fenced"] = str(error)
-        return EXIT_FENCED
-    finally:
-        os.write(1, f"{json.dumps(told)}\n".encode())
-    return 0
+class Racer:
+    """One process's part in it."""
+
+    def __init__(self, uri):
+        self._store = store_at(server(), uri)
+        self._attempt = None
+        self._commits = []
+
+    def run(self, orders):
+        """Do what the orders say; returns the exit code."""
+        for order in orders:
+            fenced = None
+            try:
+                self._do(*order.split())
+            except Superseded as error:
+                fenced = str(error)
+            tell(attempt=self._attempt.number, commits=self._commits, fenced=fenced)
+            if fenced:
+                return EXIT_FENCED
+        return 0
+
+    def _do(self, order, count="0"):
+        if order in ("claim", "race"):
+            self._attempt = take_over(self._store, keep=2)
+        if order == "race" and (found := resume(self._store, self._attempt)):
+            assert_is_small(found, found.manifest.position.step)
+        for _ in range(1 if order == "commit" else int(count)):
+            step = 1000 * self._attempt.number + len(self._commits)
+            self._attempt.commit(small(step))
+            self._commits.append(step)
+
+
+def tell(**what):
+    """One line, which no other process's line runs into."""
+    os.write(1, f"{json.dumps(what)}\n".encode())
 
 
 def main(count, uri):
-    """Fork them before any thread runs, and give each order to all of them."""
-    children, pipes = {}, []
-    for number in range(int(count)):
+    children, pipes = [], []
+    for _ in range(int(count)):
         receive, send = os.pipe()
         if not (child := os.fork()):
             for pipe in (*pipes, send):
                 os.close(pipe)
-            with open(receive) as orders:
-                os._exit(race(number, uri, orders))
-        os.close(receive)
-        children[child] = number
-        pipes.append(send)
-    for line in sys.stdin:
-        for pipe in pipes:
+            code = 1
             try:
-                os.write(pipe, line.encode())
-            except BrokenPipeError:
-                pass  # fenced, and gone
+                with open(receive) as orders:
+                    code = Racer(uri).run(orders)
+            finally:
+                os._exit(code)
+        os.close(receive)
+        children.append(child)
+        pipes.append(send)
+    for order in sys.stdin:
+        for pipe in pipes:
+            with suppress(BrokenPipeError):  # whoever was fenced is gone
+                os.write(pipe, order.encode())
     for pipe in pipes:
         os.close(pipe)
-    codes = {number: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child, number in children.items()}
-    os.write(1, f"{json.dumps([codes[n] for n in sorted(codes)])}\n".encode())
+    tell(codes=[os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
 
 
 if __name__ == "__main__":

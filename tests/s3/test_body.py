@@ -1,92 +1,169 @@
-"""A body's bytes: the concatenation of its buffers, however it is looked at."""
+"""An object's bytes as they are sent: the concatenation, however it is cut."""
 
 import base64
+import hashlib
 import io
 
 import pytest
-from hypothesis import given
+from awscrt import checksums
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from callbacks.storage.s3 import body as bodies
 from callbacks.storage.s3 import multipart
 from callbacks.storage.s3.body import CHUNK, Body, combined
+from callbacks.storage.s3.multipart import MIB, MOST_PARTS, PART, part_size
 
-BUFFERS = st.lists(st.binary(max_size=40), max_size=8)
-MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
+GIB, TIB = 1 << 30, 1 << 40
+LARGEST_OBJECT = 488 * TIB // 10
+"""docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html: 48.8 TiB, in parts of up to 5 GiB."""
 
-
-@given(BUFFERS, st.integers(0, 200), st.integers(0, 200))
-def test_chunks_are_the_bytes(buffers, start, length):
-    """From any position, and of any part: never a byte more or less, and never an empty chunk."""
-    whole = b"".join(buffers)
-    body = Body(buffers)
-    assert body.size == len(body) == len(whole)
-    chunks = list(body.chunks(min(start, len(whole))))
-    assert all(chunks)
-    assert b"".join(chunks) == whole[start:]
-    begin = min(start, len(whole))
-    part = body.part(begin, begin + length)
-    assert b"".join(part.chunks()) == whole[begin : begin + length]
-    assert part.size == len(whole[begin : begin + length])
+buffers = st.lists(st.binary(max_size=40), max_size=12)
 
 
-SIZES = st.integers(-1, 60)
-MOVES = st.lists(
-    st.tuples(st.just("read"), SIZES)
-    | st.tuples(st.just("set"), st.integers(0, 300))
-    | st.tuples(st.just("step"), st.integers(0, 20))
-    | st.tuples(st.just("end"), st.just(0)),
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    """So that a few bytes are many chunks."""
+    monkeypatch.setattr(bodies, "CHUNK", 7)
+
+
+@st.composite
+def parts(draw):
+    """A body that is a part of some buffers, and the bytes that it stands for."""
+    pieces = draw(buffers)
+    whole = b"".join(pieces)
+    start = draw(st.integers(0, len(whole)))
+    end = draw(st.integers(start, len(whole) + 3))
+    return Body(pieces).part(start, end), whole[start:end]
+
+
+@given(parts(), st.integers(0, 50))
+def test_chunks_are_the_concatenation(part, position):
+    """From any position on, in pieces that are neither empty nor larger than a chunk."""
+    body, expected = part
+    position = min(position, len(expected))
+    chunks = list(body.chunks(position))
+    assert b"".join(chunks) == expected[position:]
+    assert all(0 < len(chunk) <= bodies.CHUNK for chunk in chunks)
+    assert body.size == len(body) == len(expected)
+
+
+@given(parts(), st.integers(0, 50), st.integers(0, 50))
+def test_part_of_a_part(part, start, length):
+    """A slice of a slice, up to its end and no further."""
+    body, expected = part
+    start = min(start, len(expected))
+    found = body.part(start, start + length)
+    assert b"".join(found.chunks()) == expected[start : start + length]
+
+
+actions = st.lists(
+    st.one_of(
+        st.tuples(st.just("read"), st.one_of(st.none(), st.integers(-2, 30))),
+        st.tuples(st.just("seek"), st.integers(0, 60), st.just(io.SEEK_SET)),
+        st.tuples(st.just("seek"), st.integers(-5, 5), st.just(io.SEEK_CUR)),
+        st.tuples(st.just("seek"), st.integers(-5, 5), st.just(io.SEEK_END)),
+    ),
     max_size=12,
 )
 
 
-@given(BUFFERS, MOVES)
-def test_reads_as_a_file_does(buffers, moves):
-    """botocore may read, seek and tell in any order: it sees what a file would give."""
-    body, file = Body(buffers), io.BytesIO(b"".join(buffers))
-    size = body.size
-    for move, number in moves:
-        match move:
-            case "read":
-                assert body.read(number) == file.read(number)
-            case "set":
-                body.seek(number)
-                file.seek(min(number, size))
-            case "step":
-                body.seek(number, io.SEEK_CUR)
-                file.seek(min(file.tell() + number, size))
-            case "end":
-                body.seek(0, io.SEEK_END)
-                file.seek(0, io.SEEK_END)
-        assert body.tell() == file.tell()
+@given(parts(), actions)
+def test_reads_like_a_file(part, actions):
+    """Each read gives what BytesIO would; a seek stays within the bytes."""
+    body, expected = part
+    position = 0
+    for name, *args in actions:
+        if name == "seek":
+            offset, whence = args
+            position = max(0, min(len(expected), (0, position, len(expected))[whence] + offset))
+            assert body.seek(offset, whence) == position
+        else:
+            file = io.BytesIO(expected)
+            file.seek(position)
+            assert body.read(*args) == file.read(*args)
+            position = file.tell()
+        assert body.tell() == position
 
 
-@given(st.lists(st.binary(min_size=1, max_size=50), min_size=1, max_size=6))
-def test_checksums_of_parts_make_that_of_the_whole(parts):
-    """S3 checks the whole object against the checksum that we make of its parts' checksums."""
-    whole = Body(parts)
-    crcs = [Body([part]).crc64() for part in parts]
-    expected = base64.b64encode(whole.crc64().to_bytes(8, "big")).decode()
-    assert combined(crcs, [len(part) for part in parts]) == expected
+@given(parts())
+def test_digests_are_of_the_concatenation(part):
+    """As S3 counts them over the whole object; to ask does not move the position."""
+    body, expected = part
+    body.seek(3)
+    at = body.tell()
+    assert body.sha256() == base64.b64encode(hashlib.sha256(expected).digest()).decode()
+    assert body.crc64() == checksums.crc64nvme(expected)
+    assert body.tell() == at
 
 
-def test_checksum_of_the_catalogue():
-    """CRC-64/NVME of "123456789", as reveng.sourceforge.io/crc-catalogue gives it."""
-    assert Body([b"1234", b"56789"]).crc64() == 0xAE8B14860A799888
+def test_crc64_is_the_one_that_s3_means():
+    """The check value of CRC-64/NVME (reveng.sourceforge.io/crc-catalogue/all.htm)."""
+    assert Body([b"1234", b"", b"56789"]).crc64() == 0xAE8B14860A799888
 
 
-def test_nothing_is_copied():
-    """A chunk is the caller's memory, at most CHUNK bytes of it."""
-    memory = bytearray(3 * CHUNK)
-    chunks = list(Body([memoryview(memory)]).chunks())
-    memory[0] = 7
-    assert chunks[0][0] == 7
-    assert {len(chunk) for chunk in chunks} == {CHUNK}
+@given(buffers.filter(any), st.integers(1, 30))
+@example([b"x" * 60], 7)
+def test_combined_crc_of_the_parts_is_the_whole_ones(pieces, step):
+    """However an object is cut, S3 finds the same checksum over all of it."""
+    whole = Body(pieces)
+    cut = [whole.part(start, start + step) for start in range(0, whole.size, step)]
+    found = combined([part.crc64() for part in cut], [part.size for part in cut])
+    assert found == base64.b64encode(whole.crc64().to_bytes(8, "big")).decode()
 
 
-@pytest.mark.parametrize("size", [100 * MIB, 5 * GIB, 100 * GIB, 700 * GIB, 5 * TIB, 48 * TIB])
-def test_part_size_keeps_the_limits_of_s3(size):
-    """At most 10,000 parts of 5 MiB to 5 GiB each, and no smaller ones than need be."""
-    part = multipart.part_size(size)
-    assert -(-size // part) <= 10_000
-    assert 5 * MIB <= part <= 5 * GIB
-    assert part == multipart.PART or part % MIB == 0
+@given(st.sampled_from(["B", "b", "h", "I", "d"]), st.integers(0, 9))
+def test_buffers_of_any_item(kind, count):
+    """Memory of any type is sent as its bytes."""
+    data = bytes(range(72))[: count * 8]
+    body = Body([b"<", memoryview(data).cast(kind) if data else memoryview(b""), b">"])
+    assert b"".join(body.chunks()) == b"<" + data + b">"
+
+
+def test_chunks_are_not_copies():
+    """What is sent is the memory itself."""
+    data = bytearray(b"x" * 20)
+    chunks = list(Body([data]).chunks())
+    data[:] = b"y" * 20
+    assert b"".join(chunks) == b"y" * 20
+
+
+def test_a_chunk_is_worth_a_call():
+    """Not so small that calls cost, not so large that a slow line times out."""
+    assert 64 << 10 <= CHUNK <= 1 << 20
+
+
+@given(st.integers(1, LARGEST_OBJECT))
+@example(1)
+@example(PART)
+@example(PART + 1)
+@example(MOST_PARTS * PART)
+@example(MOST_PARTS * PART + 1)
+@example(MOST_PARTS * (PART + MIB))
+@example(MOST_PARTS * (PART + MIB) + 1)
+@example(5 * TIB)
+@example(LARGEST_OBJECT)
+def test_parts_stay_within_the_limits(size):
+    """No object has more than 10,000 parts, none of them below 5 MiB or above 5 GiB."""
+    step = part_size(size)
+    assert 5 * MIB <= step <= 5 * GIB
+    assert -(-size // step) <= 10_000
+    assert step % MIB == 0
+    assert step == PART or -(-size // (step - MIB)) > 10_000, "no larger than it has to be"
+
+
+def test_an_object_in_one_request_is_within_the_limit():
+    """S3 takes 5 GB (5 * 10**9 bytes at the least) at once."""
+    assert multipart.LARGEST_SINGLE <= 5 * 10**9
+
+
+@given(buffers.filter(any), st.integers(1, 30))
+def test_parts_are_the_object(pieces, step):
+    """The parts that are sent follow each other without a gap, and only the last is shorter."""
+    whole = Body(pieces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multipart, "part_size", lambda _: step)
+        parts = list(multipart._parts(whole))
+    assert b"".join(bytes(chunk) for part in parts for chunk in part.chunks()) == b"".join(pieces)
+    assert {part.size for part in parts[:-1]} <= {step}
+    assert 0 < parts[-1].size <= step

@@ -9,8 +9,11 @@ import pytest
 import tensorflow as tf
 
 from callbacks import events, session
-from callbacks.errors import Misfit, Preempted
+from callbacks.checkpoint.claim import claim
+from callbacks.checkpoint.retention import KeepNewest
+from callbacks.errors import Fenced, Misfit, Preempted
 from callbacks.session import Notice
+from callbacks.storage.local import LocalStore
 from tests.training.trainings import (
     BATCH,
     BATCHES,
@@ -23,6 +26,7 @@ from tests.training.trainings import (
     arrays,
     assert_same,
     attempt,
+    callbacks,
     compiled,
     fitted,
     of_unknown_length,
@@ -275,3 +279,32 @@ def test_hook_outside_fit(tmp_path):
     """Who calls the hooks in a loop of their own is told that this is for fit."""
     with pytest.raises(RuntimeError, match=r"model\.fit"):
         resumable(tmp_path, []).on_train_batch_end(0, {})
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_fenced_while_it_resumes(tmp_path, pruned):
+    """A newer attempt was faster, and may have pruned what was to be resumed: 76, not 78."""
+    preempted(USUAL, tmp_path, "on_train_batch_end", 2)
+
+    class Rival(keras.callbacks.Callback):
+        """Takes the run over as soon as this attempt has claimed it."""
+
+        def set_model(self, model):
+            session.current().run(rival.settings)
+            other = claim(LocalStore(tmp_path), "run", retention=KeepNewest(1), versions={})
+            if pruned:
+                for shard in tmp_path.glob("run/shards/*"):
+                    shard.unlink()
+            assert other.number == 3
+
+        def get_state(self):
+            return None
+
+        def set_state(self, state):
+            pass
+
+    rival = resumable(tmp_path, [*callbacks(), Rival()], save_every="1 batch")
+    keras.utils.set_random_seed(SEED)
+    with process(), pytest.raises(Fenced) as caught:
+        fitted(USUAL, small(), [rival])
+    assert caught.value.code == 76

@@ -16,6 +16,7 @@ from botocore.exceptions import (
     ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
+    SSLError,
 )
 from urllib3.exceptions import HTTPError
 
@@ -87,6 +88,11 @@ def translated(error: Exception, operation: str, address: Address, key: str) -> 
             return StorageError(f"{where} can't be asked for: {_one_line(error)}")
         case CredentialRetrievalError():
             return Expired(f"{where}: {_one_line(error)}")
+        case SSLError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return StorageError(
+                f"{where}: the server's certificate is not trusted ({_one_line(error)}); "
+                f"name its authority in AWS_CA_BUNDLE"
+            )
         case HTTPClientError() if "Invalid header value" in str(error):  # which it would show
             return StorageError(
                 f"{where} can't be asked for: the AWS credentials or settings hold a line break; "

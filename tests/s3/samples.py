@@ -1,0 +1,113 @@
+"""Small snapshots, stores behind a proxy, and what must hold of a run in S3 at any time."""
+
+import os
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from callbacks.checkpoint.manifest import head_key
+from callbacks.checkpoint.reader import read_checkpoint
+from callbacks.checkpoint.snapshot import Position, Snapshot
+from callbacks.storage.s3.address import Address
+from callbacks.storage.s3.client import make_client
+from callbacks.storage.s3.patience import Patience
+from callbacks.storage.s3.store import S3Store
+from tests.checkpoint.samples import RUN, head_of, resume, take_over, tensor
+
+QUICK = Patience(seconds=20, connect=5, read=5, longest_wait=0.01)
+"""Tries again almost at once."""
+
+
+def client_at(endpoint, patience=QUICK):
+    """A client as the product makes it, whatever endpoint the environment names."""
+    with environment(AWS_ENDPOINT_URL_S3=endpoint):
+        return make_client(patience)
+
+
+def store_at(endpoint, uri, patience=QUICK):
+    """A store as the product opens it, whatever endpoint the environment names."""
+    return S3Store(Address.parse(uri), lambda: client_at(endpoint, patience), patience)
+
+
+def store_of(client, uri, patience=QUICK):
+    """A store that shares its client with others: to make one takes as long as 30 requests."""
+    return S3Store(Address.parse(uri), lambda: client, patience)
+
+
+@contextmanager
+def environment(**changes):
+    """The environment with these variables; None removes one."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in changes.items():
+            if value is None:
+                patch.delenv(name, raising=False)
+            else:
+                patch.setenv(name, value)
+        yield
+
+
+def small_arrays(step):
+    """Two shards, of a few hundred bytes each."""
+    random = np.random.default_rng(step)
+    return {
+        "model/kernel": random.normal(size=(3, 4)).astype(np.float32),
+        "optimizer/count": np.asarray(step, np.int64),
+    }
+
+
+def small(step, **position):
+    tensors = [
+        tensor(name, array, name.split("/")[0]) for name, array in small_arrays(step).items()
+    ]
+    return Snapshot(Position(step=step, **position), tensors, {"best": step / 3})
+
+
+def assert_is_small(checkpoint, step):
+    """It is bit for bit what was captured at `step`."""
+    assert checkpoint is not None, "nothing to resume from"
+    assert checkpoint.manifest.position.step == step
+    assert checkpoint.state == {"best": step / 3}
+    arrays = small_arrays(step)
+    assert checkpoint.arrays.keys() == arrays.keys()
+    for name, array in arrays.items():
+        found = checkpoint.arrays[name]
+        assert (found.dtype, found.shape) == (array.dtype, array.shape), name
+        assert found.tobytes() == array.tobytes(), name
+
+
+def assert_goes_on(store, step, check=assert_is_small):
+    """The next attempt resumes from `step` and commits; then there is nothing but what is named.
+
+    Args:
+        step: of the newest checkpoint; None if there is none.
+    """
+    named = head_of(store).checkpoints if list(store.list(head_key(RUN))) else ()
+    attempt = take_over(store, keep=1)
+    found = resume(store, attempt)
+    if step is None:
+        assert found is None
+    else:
+        assert found.key == named[0], "the newest one in force"
+        check(found, step)
+    for key in named[1:]:
+        older = read_checkpoint(store, RUN, key)
+        check(older, older.manifest.position.step)
+    manifest = attempt.commit(small(99))
+    attempt.sweep()
+    head = head_of(store)
+    assert len(head.manifests()) == 1
+    expected = {head_key(RUN), *head.manifests(), *manifest.objects()}
+    assert {entry.key for entry in store.list(f"{RUN}/")} == expected
+
+
+def unfinished(s3, store):
+    """Keys of the multipart uploads that were begun under the store's prefix."""
+    bucket, _, prefix = store.uri.removeprefix("s3://").partition("/")
+    found = s3.list_multipart_uploads(Bucket=bucket, Prefix=f"{prefix}/")
+    return [upload["Key"] for upload in found.get("Uploads", ())]
+
+
+def server():
+    """The endpoint of the S3 server itself."""
+    return os.environ["AWS_ENDPOINT_URL_S3"]
