@@ -1,4 +1,8 @@
-"""What a store holds, for people and programs: read only, and never in the way of an attempt."""
+"""What a store holds, for people and programs: read only, and never in the way of an attempt.
+
+An attempt that is alive puts new checkpoints in force and deletes old ones while they are looked
+at. So what is missing is missing only if HEAD, read again, still names it.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +20,20 @@ from callbacks.checkpoint.manifest import (
     attempt_of,
     head_key,
 )
-from callbacks.checkpoint.reader import read_head, read_manifest, read_manifests
+from callbacks.checkpoint.reader import read_head, read_manifest
 from callbacks.checkpoint.retention import unused
-from callbacks.storage.base import Damaged, NotFound, Store
+from callbacks.storage.base import Damaged, NotFound, Store, Transient
+
+TRIES = 5
+"""How often HEAD is read again because an attempt has changed it meanwhile."""
 
 
 class NoSuchRun(Exception):
     """The store has no run of that name."""
+
+
+class SetAside(Exception):
+    """It is another run, moved here by --fresh; the message says which, and the way back."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +41,12 @@ class Summary:
     """A run at a glance.
 
     Attributes:
-        state: "finished", "resumable", "begun" (nothing saved yet) or "damaged".
+        state: "finished", "resumable", "begun" (nothing saved yet), "set aside" or "damaged".
         fit, epoch: counted from 1, as people do; batch and step: batches done.
         saved: when the newest checkpoint was made, UTC.
         size: bytes of all checkpoints in force, what they share counted once.
         attempts: processes that have worked on it.
-        reason: what is damaged.
+        reason: what is damaged, or which run it was.
     """
 
     run: str
@@ -60,6 +71,19 @@ class Finding:
     problem: str | None = None
 
 
+@dataclass(frozen=True)
+class InForce:
+    """HEAD, and the manifests that it names, the newest first.
+
+    Attributes:
+        problems: why a manifest can't be read, by its key.
+    """
+
+    head: Head
+    manifests: dict[str, Manifest]
+    problems: dict[str, str]
+
+
 def summaries(store: Store) -> Iterator[Summary]:
     """All runs in order of their names, those set aside included; other folders are left out."""
     for name in store.folders(""):
@@ -74,16 +98,17 @@ def summary(store: Store, run: str) -> Summary:
         NoSuchRun: there is none.
         StorageError: the store can't be read.
     """
-    head = _head(store, run)
-    if isinstance(head, str):
-        return Summary(run, "damaged", reason=head)
-    manifests = read_manifests(store, run, head.manifests())
+    try:
+        found = in_force(store, run)
+    except (Damaged, SetAside) as error:
+        state = "damaged" if isinstance(error, Damaged) else "set aside"
+        return Summary(run, state, reason=str(error))
+    head, manifests = found.head, found.manifests
     newest = next(iter(head.checkpoints), None)
     if newest is None:
         return Summary(run, "begun", attempts=head.attempt)
     if newest not in manifests:
-        reason = f"{newest} can't be read"
-        return Summary(run, "damaged", attempts=head.attempt, reason=reason)
+        return Summary(run, "damaged", attempts=head.attempt, reason=found.problems[newest])
     position = manifests[newest].position
     finished = position.finished and head.finished.get(position.fit) == newest
     return Summary(
@@ -94,37 +119,93 @@ def summary(store: Store, run: str) -> Summary:
         epoch=position.epoch + 1,
         batch=position.batch,
         step=position.step,
-        saved=datetime.fromisoformat(manifests[newest].created).astimezone(UTC),
+        saved=saved_at(manifests[newest]),
         size=sum(_sizes(manifests.values()).values()),
         checkpoints=len(head.checkpoints),
     )
 
 
-def in_force(store: Store, run: str) -> tuple[Head, dict[str, Manifest]]:
-    """HEAD, and the manifests that it names and that can be read, the newest first.
+def saved_at(manifest: Manifest) -> datetime | None:
+    """When it was made, UTC; None if what it says is no time."""
+    try:
+        return datetime.fromisoformat(manifest.created).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def in_force(store: Store, run: str) -> InForce:
+    """What HEAD names, as it was at one moment.
 
     Raises:
         NoSuchRun: there is none.
+        SetAside: it is another run's.
         Damaged: HEAD can't be read.
     """
-    head = _head(store, run)
-    if isinstance(head, str):
-        raise Damaged(head)
-    return head, read_manifests(store, run, head.manifests())
+    head = read_named_head(store, run)
+    for _ in range(TRIES):
+        manifests: dict[str, Manifest] = {}
+        problems: dict[str, str] = {}
+        for key in head.manifests():
+            try:
+                manifests[key] = read_manifest(store, run, key)
+            except (NotFound, Damaged) as error:
+                problems[key] = str(error)
+        before, head = head, read_named_head(store, run) if problems else head
+        if head.manifests() == before.manifests():
+            break
+    return InForce(before, manifests, problems)
 
 
-def verify(store: Store, run: str) -> Iterator[Finding]:
+def read_named_head(store: Store, run: str) -> Head:
+    """HEAD, or the reason why there is none.
+
+    Raises:
+        NoSuchRun, SetAside, Damaged: as in_force.
+    """
+    found = read_head(store, run)
+    if found.head:
+        return found.head
+    key = head_key(run)
+    with suppress(NotFound):
+        try:
+            head = Head.from_bytes(store.load(key)[0])
+        except ValueError as error:
+            raise Damaged(f"{store.uri}/{key} is damaged: {error}") from error
+        if head.run == run:  # written at this moment
+            return head
+        raise SetAside(
+            f"{run!r} is run {head.run!r}, moved aside by --fresh; "
+            f"move its folder back to {store.uri}/{head.run} to use it"
+        )
+    folders = (f"{run}/{name}/" for name in ("checkpoints", "shards", "logs"))
+    if any(attempt_of(entry.key) for folder in folders for entry in store.list(folder)):
+        raise Damaged(f"{store.uri}/{key} is missing")
+    raise NoSuchRun(f"there is no run {run!r} in {store.uri}")
+
+
+def verify(store: Store, run: str) -> list[Finding]:
     """Read every byte that the checkpoints in force consist of, each object once.
 
     Raises:
-        NoSuchRun: there is none.
+        NoSuchRun, SetAside: there is no run of that name.
         StorageError: the store itself can't be read.
     """
-    head = _head(store, run)
-    if isinstance(head, str):
-        yield Finding(head_key(run), 0, head)
-        return
-    yield Finding(head_key(run), len(head.to_bytes()))
+    for _ in range(TRIES):
+        try:
+            head = read_named_head(store, run)
+        except Damaged as error:
+            return [Finding(head_key(run), 0, str(error))]
+        found = [Finding(head_key(run), len(head.to_bytes())), *_verified(store, run, head)]
+        sound = all(finding.problem is None for finding in found)
+        if sound or read_named_head(store, run).manifests() == head.manifests():
+            return found
+    raise Transient(
+        f"run {run!r} in {store.uri} saves faster than its checkpoints can be read; "
+        f"verify it when it has finished"
+    )
+
+
+def _verified(store: Store, run: str, head: Head) -> Iterator[Finding]:
     done: set[str] = set()
     for key in head.manifests():
         try:
@@ -146,25 +227,14 @@ def leftovers(store: Store, run: str) -> list[str]:
     the newest builds on nothing of theirs but what HEAD names.
 
     Raises:
-        NoSuchRun: there is none.
+        NoSuchRun, SetAside: there is none of that name.
         Damaged: something in force can't be read, so it is not known what it needs.
     """
-    head, kept = in_force(store, run)
-    if lost := set(head.manifests()) - kept.keys():
-        raise Damaged(f"{store.uri}/{min(lost)} can't be read, so nothing is deleted")
-    return unused((entry.key for entry in store.list(f"{run}/")), kept, head.attempt - 1)
-
-
-def _head(store: Store, run: str) -> Head | str:
-    """HEAD, or what is wrong with it."""
-    found = read_head(store, run)
-    if found.head:
-        return found.head
-    if found.version:
-        return f"{store.uri}/{head_key(run)} is damaged"
-    if any(attempt_of(entry.key) for entry in store.list(f"{run}/")):
-        return f"{store.uri}/{head_key(run)} is missing"
-    raise NoSuchRun(f"there is no run {run!r} in {store.uri}")
+    found = in_force(store, run)
+    for key in found.problems:
+        raise Damaged(f"{store.uri}/{key} can't be read, so nothing is deleted")
+    keys = (entry.key for entry in store.list(f"{run}/"))
+    return unused(keys, found.manifests, found.head.attempt - 1)
 
 
 def _named_by(manifest: Manifest) -> list[StoredShard | StoredPart]:

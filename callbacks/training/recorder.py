@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -64,7 +65,7 @@ class Recorder:
                 )
             if self._capture is None or not self._capture.reads(found):
                 self._capture = variables.Capture(found)
-                self._architecture = _architecture(self._model)
+                self._architecture = _architecture(self._model, found)
             self._stale = False
         return self._capture
 
@@ -115,13 +116,18 @@ class Recorder:
         return [named.spec for named in variables.find(self._model)]
 
 
-def _architecture(model: keras.Model) -> bytes | None:
-    """What `keepfit export` builds the model from; None where only its script can."""
+def _architecture(model: keras.Model, found: Sequence[variables.Named]) -> bytes | None:
+    """What `keepfit export` builds the model from; None where only its script can.
+
+    A model built anew names its variables otherwise, and may not know which are frozen, by which
+    checkpoints sort them. What stays is the order in which they are found.
+    """
     try:
-        text: str = model.to_json()
+        config: str = model.to_json()
     except Exception:  # noqa: BLE001 # a layer's get_config is the user's, and may raise anything
         return None
-    return text.encode()
+    names = [named.spec.name for named in found]
+    return f'{{"variables": {json.dumps(names)}, "model": {config}}}'.encode()
 
 
 def with_data(snapshot: Snapshot, data: DataPosition) -> Snapshot:

@@ -2,54 +2,81 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from callbacks.checkpoint.reader import Checkpoint, newest_usable
+from callbacks.checkpoint.inspection import TRIES, in_force, read_named_head
+from callbacks.checkpoint.manifest import Manifest, StoredTensor
+from callbacks.checkpoint.reader import Checkpoint, NoneLeft, newest_usable
 from callbacks.checkpoint.shards import pack
 from callbacks.checkpoint.snapshot import Tensor, array_bytes
 from callbacks.storage.base import Store
 
-_MODEL = "model/"
+_MODEL, _OPTIMIZER = "model/", "optimizer/"
+_WAY_OUT = "export to .safetensors instead, which needs no architecture"
 
 
 class NotExportable(Exception):
     """The file can't be made; the message says why, and what can."""
 
 
-def newest(store: Store, run: str, keys: tuple[str, ...], fit: int) -> Checkpoint:
+class NothingSaved(Exception):
+    """The run has no checkpoint yet."""
+
+
+def newest(store: Store, run: str) -> Checkpoint:
     """The newest checkpoint that verifies.
+
+    It is looked for once more if an attempt that is alive has replaced what was to be read.
 
     Raises:
         NoneLeft: none does.
-        NotExportable: the run has none.
+        NothingSaved: the run has none.
     """
-    found = newest_usable(store, run, keys, fit=fit)
-    if found is None:
-        raise NotExportable(f"run {run!r} has no checkpoint yet")
-    return found
+    for _ in range(TRIES):
+        found = in_force(store, run)
+        keys = found.head.manifests()
+        fit = next((m.position.fit for m in found.manifests.values()), 0)
+        try:
+            checkpoint = newest_usable(store, run, keys, fit=fit)
+        except NoneLeft:
+            if read_named_head(store, run).manifests() == keys:
+                raise
+        else:
+            if checkpoint is None:
+                raise NothingSaved(f"run {run!r} has no checkpoint yet")
+            return checkpoint
+    raise NoneLeft(f"run {run!r} in {store.uri} saves faster than its checkpoints can be read")
 
 
-def export(checkpoint: Checkpoint, path: Path) -> None:
+def export(checkpoint: Checkpoint, path: Path) -> bool:
     """Write the model's variables, or the model, to `path`, whose ending says which.
+
+    Returns:
+        Whether the file holds the optimizer's state, from which training could go on.
 
     Raises:
         NotExportable: the model can't be built from the checkpoint alone.
         OSError: the file can't be written.
     """
     temporary = path.with_name(f".tmp-{path.name}")
+    optimizer = False
     try:
         if path.name.endswith(".safetensors"):
             _as_safetensors(checkpoint, temporary)
+        elif path.name.endswith(".keras"):
+            model, optimizer = _model(checkpoint)
+            model.save(temporary)
         else:
-            model = _model(checkpoint)
-            save = model.save if path.name.endswith(".keras") else model.save_weights
-            save(temporary)
+            _model(checkpoint)[0].save_weights(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    return optimizer
 
 
 def _as_safetensors(checkpoint: Checkpoint, path: Path) -> None:
@@ -63,29 +90,65 @@ def _as_safetensors(checkpoint: Checkpoint, path: Path) -> None:
         file.writelines(shard.body)
 
 
-def _model(checkpoint: Checkpoint) -> Any:
-    """The model with its weights. No code of the user's is loaded, so it may not be buildable."""
+def _model(checkpoint: Checkpoint) -> tuple[Any, bool]:
+    """The model with its weights, and whether its optimizer has its state.
+
+    No code of the user's is loaded, so it may not be buildable.
+    """
     import keras
 
     from callbacks.training import variables
 
-    way_out = "export to .safetensors instead, which needs no architecture"
     text = checkpoint.state.get("architecture")
     if text is None:
-        raise NotExportable(f"this model can be built by its script only; {way_out}")
+        raise NotExportable(f"this model can be built by its script only; {_WAY_OUT}")
     try:
-        model = keras.models.model_from_json(text.decode())
+        document = json.loads(text)
+        names = document["variables"]
+        model = keras.saving.deserialize_keras_object(document["model"], safe_mode=True)
     except Exception as error:  # noqa: BLE001 # Keras raises whatever a layer's constructor does
-        cause = str(error).strip().splitlines()[0]
-        raise NotExportable(f"the model needs its script: {cause}; {way_out}") from None
-    found = sorted(variables.find(model), key=lambda named: named.group)
-    for part in (_MODEL, "optimizer/"):
-        ours = [named for named in found if named.spec.name.startswith(part)]
-        saved = [t for t in checkpoint.manifest.tensors if t.name.startswith(part)]
-        same = [(n.spec.dtype, n.spec.shape) for n in ours] == [(t.dtype, t.shape) for t in saved]
-        if part == _MODEL and not same:
-            raise NotExportable(f"the model, built anew, has other variables; {way_out}")
-        # By their order: the names of the layers around them may be others.
-        for named, stored in zip(ours, saved, strict=True) if same else ():
-            named.variable.assign(checkpoint.arrays[stored.name])
-    return model
+        cause = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise NotExportable(f"the model needs its script: {cause}; {_WAY_OUT}") from None
+    if not isinstance(model, keras.Model):
+        raise NotExportable(f"the checkpoint's architecture is not a model's; {_WAY_OUT}")
+    found = variables.find(model)
+    if not _assign(checkpoint, found, names, _MODEL):
+        raise NotExportable(f"the model, built anew, has other variables; {_WAY_OUT}")
+    return model, _assign(checkpoint, found, names, _OPTIMIZER)
+
+
+def _assign(checkpoint: Checkpoint, found: Sequence[Any], names: Any, prefix: str) -> bool:
+    """Give the variables their saved values, in the order in which both models find them.
+
+    The names of the layers around them may be others; their own names, types and shapes may not.
+    Returns whether they are the same; if not, none was changed.
+    """
+    saved = {tensor.name: tensor for tensor in _named(checkpoint.manifest, prefix)}
+    theirs = [saved.get(name) for name in names if name.startswith(prefix)]
+    ours = [named for named in found if named.spec.name.startswith(prefix)]
+    if len(theirs) != len(ours) or len(theirs) != len(saved):
+        return False
+    pairs = [(o, t) for o, t in zip(ours, theirs, strict=True) if t and _alike(o.spec, t)]
+    if len(pairs) != len(ours):
+        return False
+    for named, tensor in pairs:
+        named.variable.assign(checkpoint.arrays[tensor.name])
+    return bool(pairs)
+
+
+def _alike(spec: Any, tensor: StoredTensor) -> bool:
+    return (_own(spec.name), spec.dtype, spec.shape) == (
+        _own(tensor.name),
+        tensor.dtype,
+        tensor.shape,
+    )
+
+
+def _own(name: str) -> str:
+    """A variable's own name, without its layers; an optimizer's holds theirs (`dense_kernel_m`)."""
+    last = name.rpartition("/")[2].partition("~")[0]
+    return last.rpartition("_")[2] if name.startswith(_OPTIMIZER) else last
+
+
+def _named(manifest: Manifest, prefix: str) -> list[StoredTensor]:
+    return [tensor for tensor in manifest.tensors if tensor.name.startswith(prefix)]

@@ -48,30 +48,14 @@ def show(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
     with _reporting():
         opened = _open(store)
         summary = inspection.summary(opened, run)
-        head, manifests = inspection.in_force(opened, run)
-    newest = next(iter(manifests.values()), None)
-    history = newest.state["history"] if newest else None
+        found = inspection.in_force(opened, run)
     if json:
-        described = {
-            "run": summary,
-            "history": history,
-            "versions": newest.versions if newest else None,
-            "checkpoints": {
-                key: {
-                    "position": m.position.model_dump(),
-                    "created": m.created,
-                    "objects": m.objects(),
-                }
-                for key, m in manifests.items()
-            },
-        }
-        tables.show(tables.as_json(described))
+        tables.show(tables.as_json(tables.for_programs(summary, found)))
         return
     now = datetime.now(UTC)
     tables.show(tables.of_runs([summary], now))
-    tables.show(tables.of_checkpoints(head, manifests, now))
-    if newest:
-        tables.show(tables.of_history(newest))
+    tables.show(tables.of_checkpoints(found, now))
+    tables.show(tables.of_history(found))
 
 
 def verify(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
@@ -80,7 +64,7 @@ def verify(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
     from job.commands import tables
 
     with _reporting():
-        found = list(inspection.verify(_open(store), run))
+        found = inspection.verify(_open(store), run)
     tables.show(tables.as_json(found) if json else tables.of_findings(found))
     if any(finding.problem for finding in found):
         raise typer.Exit(NOT_SOUND)
@@ -98,20 +82,16 @@ def export(
         _fail(f"a model is exported to .keras, .weights.h5 or .safetensors. Received: --to={to}")
     if not to.parent.is_dir():
         _fail(f"there is no folder {str(to.parent)!r}")
-    from callbacks.checkpoint import inspection
     from job.commands import exporting
 
     with _reporting():
-        opened = _open(store)
-        head, manifests = inspection.in_force(opened, run)
-        fit = next((m.position.fit for m in manifests.values()), 0)
-        checkpoint = exporting.newest(opened, run, head.manifests(), fit)
+        checkpoint = exporting.newest(_open(store), run)
         try:
-            exporting.export(checkpoint, to)
+            optimizer = exporting.export(checkpoint, to)
         except exporting.NotExportable as error:
             _fail(f"{to}: {error}", EXIT_MISFIT)
-    position = checkpoint.manifest.position
-    log.info(events.EXPORTED, file=str(to), epoch=position.epoch + 1, step=position.step)
+    at = checkpoint.manifest.position
+    log.info(events.EXPORTED, file=str(to), epoch=at.epoch + 1, step=at.step, optimizer=optimizer)
 
 
 def prune(
@@ -159,14 +139,14 @@ def _open(store: str | None) -> Any:
 @contextmanager
 def _reporting() -> Iterator[None]:
     """One line and an exit code for whatever can go wrong with a store."""
-    from callbacks.checkpoint.inspection import NoSuchRun
+    from callbacks.checkpoint.inspection import NoSuchRun, SetAside
     from callbacks.checkpoint.reader import NoneLeft
     from callbacks.storage.base import StorageError, Transient
-    from job.commands.exporting import NotExportable
+    from job.commands.exporting import NothingSaved
 
     try:
         yield
-    except (NoSuchRun, ConfigurationError, NotExportable) as error:
+    except (NoSuchRun, SetAside, ConfigurationError, NothingSaved) as error:
         _fail(str(error))
     except Transient as error:
         _fail(str(error), EXIT_PREEMPTED)

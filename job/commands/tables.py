@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from callbacks.checkpoint.inspection import Finding, Summary
-from callbacks.checkpoint.manifest import Head, Manifest
+from callbacks.checkpoint.codec import decode
+from callbacks.checkpoint.inspection import Finding, InForce, Summary, saved_at
 
 
 def as_json(value: Any) -> str:
@@ -33,31 +34,31 @@ def of_runs(found: Sequence[Summary], now: datetime) -> Table:
     return table
 
 
-def of_checkpoints(head: Head, manifests: dict[str, Manifest], now: datetime) -> Table:
+def of_checkpoints(found: InForce, now: datetime) -> Table:
     """A line for each checkpoint in force, the newest first."""
     table = _table("checkpoint", "fit", "epoch", "batch", "step", "attempt", "age", "size", "")
-    for key in head.manifests():
+    for key in found.head.manifests():
         name = key.rpartition("/")[2]
-        if key not in manifests:
+        if key in found.problems:
             table.add_row(name, *[""] * 7, "can't be read")
             continue
-        manifest = manifests[key]
+        manifest = found.manifests[key]
         position = manifest.position
-        made = datetime.fromisoformat(manifest.created).astimezone(UTC)
+        made = saved_at(manifest)
         table.add_row(
             name,
             *map(str, (position.fit + 1, position.epoch + 1, position.batch, position.step)),
             str(manifest.attempt),
-            _age(now - made),
+            _age(now - made) if made else "",
             decimal(sum(shard.size for shard in manifest.shards)),
             "final" if position.finished else "",
         )
     return table
 
 
-def of_history(manifest: Manifest) -> Table:
+def of_history(found: InForce) -> Table:
     """A line for each epoch that is over: what `fit` would return."""
-    saved: Any = manifest.state["history"]
+    saved = history(found) or {}
     columns = {name: values for name, values in saved.get("history", {}).items() if values}
     table = _table("epoch", *columns)
     for row, epoch in enumerate(saved.get("epoch", [])):
@@ -66,6 +67,35 @@ def of_history(manifest: Manifest) -> Table:
             str(epoch + 1), *(f"{n:.6g}" if isinstance(n, float) else str(n) for n in numbers)
         )
     return table
+
+
+def history(found: InForce) -> Any:
+    """What the newest checkpoint says that `fit` would return; of arrays, their type and shape."""
+    newest = next(iter(found.manifests.values()), None)
+    if newest is None:
+        return None
+    arrays = {t.name: np.array(f"{t.dtype}{list(t.shape)}") for t in newest.tensors}
+    return decode(newest.state["history"], arrays.__getitem__)
+
+
+def for_programs(summary: Summary, found: InForce) -> dict[str, Any]:
+    """The fields of `show --json`."""
+    newest = next(iter(found.manifests.values()), None)
+    checkpoints = {
+        key: {
+            "position": manifest.position.model_dump(),
+            "created": manifest.created,
+            "objects": manifest.objects(),
+        }
+        for key, manifest in found.manifests.items()
+    }
+    return {
+        "run": summary,
+        "history": history(found),
+        "versions": newest.versions if newest else None,
+        "checkpoints": checkpoints,
+        "problems": found.problems,
+    }
 
 
 def of_findings(found: Iterable[Finding]) -> Table:
@@ -105,4 +135,6 @@ def _plain(value: Any) -> Any:
         return dataclasses.asdict(value)
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
     raise TypeError(f"{type(value).__name__} can't be printed as JSON")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import keras
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 import safetensors.numpy
 from typer.testing import CliRunner
 
+from callbacks.checkpoint.claim import set_aside
 from callbacks.checkpoint.manifest import head_key, manifest_key, shard_key
+from callbacks.checkpoint.snapshot import Tensor
 from callbacks.storage import open_store
 from job.cli import app
 from tests.checkpoint.samples import RUN, files_under, head_of, resume, snapshot, take_over, trained
@@ -110,6 +113,48 @@ def test_show(store):
     assert all(c["objects"] for c in shown["checkpoints"].values())
 
 
+def test_looking_at_a_run_that_was_moved_aside(store):
+    """What --fresh has moved is no run of its own: it says which one it was, and the way back."""
+    trained(store, 1)
+    set_aside(store, RUN, datetime.now(UTC))
+    take_over(store).commit(snapshot(1))
+    (aside,) = (run for run in parsed("ls") if run["run"] != RUN)
+    assert aside["state"] == "set aside"
+    assert f"move its folder back to {store.uri}/{RUN}" in aside["reason"]
+    assert aside["reason"] in keepfit("show", aside["run"], code=2).output
+
+
+def test_looking_at_a_run_that_saves_meanwhile(store, monkeypatch):
+    """What an attempt replaces while it is read is not reported as lost: it is looked at anew."""
+    trained(store, 1, 7, keep=1)
+    newer = take_over(store)
+    resume(store, newer)
+    load, left = type(store).load, [9, 8]
+
+    def saving(self, key):
+        if "/checkpoints/" in key and left:
+            newer.commit(snapshot(10 - left.pop()))
+            newer.commit(snapshot(20))
+        return load(self, key)
+
+    monkeypatch.setattr(type(store), "load", saving)
+    assert all(found["problem"] is None for found in parsed("verify", RUN))
+    assert not left
+    left.append(1)
+    assert parsed("show", RUN)["run"]["step"] == 20
+
+
+def test_show_of_a_history_that_holds_arrays(store):
+    """A metric of several numbers: its type and shape stand for it, in the table and in JSON."""
+    history = {"epoch": [0], "history": {"each": [{"$array": "state/each"}]}}
+    each = Tensor("state/each", "state", "F32", (3,), lambda: memoryview(bytes(12)))
+    before = snapshot(1)
+    state = {**before.state, "history": history}
+    take_over(store).commit(replace(before, tensors=[*before.tensors, each], state=state))
+    assert parsed("show", RUN)["history"]["history"] == {"each": ["F32[3]"]}
+    assert "F32[3]" in keepfit("show", RUN).stdout
+
+
 def test_verify_a_sound_run(store):
     """Every object in force is read, once, and is what was written."""
     trained(store, 1, 7, 9)
@@ -203,6 +248,30 @@ def test_export_for_keras(real, tmp_path):
     other = keras.models.model_from_json(model.to_json())
     other.load_weights(tmp_path / "m.weights.h5")
     assert np.array_equal(other.layers[-1].kernel.numpy(), model.layers[-1].kernel.numpy())
+
+
+def partly_frozen():
+    """Two layers of one shape, one of them with a single variable that is not trained."""
+    layers = [
+        keras.Input((4,)),
+        keras.layers.Dense(4),
+        keras.layers.Dense(4),
+        keras.layers.Dense(3),
+    ]
+    model = keras.Sequential(layers)
+    model.layers[0].kernel.trainable = False
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def test_export_of_a_model_with_one_frozen_variable(tmp_path):
+    """Variables of one shape don't change places: what is frozen is no part of an architecture."""
+    training = Training(model=partly_frozen, data=shuffled, fit={"epochs": 1})
+    model = attempt(training, tmp_path / "store").model
+    keepfit("export", "run", "--to", tmp_path / "m.keras", "--store", f"file://{tmp_path}/store")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    for ours, theirs in zip(loaded.layers, model.layers, strict=True):
+        assert np.array_equal(ours.kernel.numpy(), theirs.kernel.numpy())
 
 
 def own_model():
