@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -52,19 +52,14 @@ class Resumable(keras.callbacks.Callback):
         self.settings = Settings.resolve(store=store, run=run, save_every=save_every, keep=keep)
         self._held = state.hold(self.callbacks)
         self._fit: Fit | None = None
-
-    def set_params(self, params: Any) -> None:
-        super().set_params(params)
-        self._call("set_params", params)
-
-    def set_model(self, model: Any) -> None:
-        super().set_model(model)
-        self._call("set_model", model)
+        self._introduced: Any = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         here = session.current()
         self._fit = Fit(self.model, self._held, here, here.run(self.settings))
-        self._fit.begin(self.params["epochs"], lambda: self._call("on_train_begin", logs))
+        self._fit.begin(self.params["epochs"], lambda: self._begin(self.callbacks, logs))
+        if self._fit.over:
+            self._begin(self._lambdas(), logs)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         fit = self._under_way()
@@ -92,8 +87,8 @@ class Resumable(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         fit, self._fit = self._under_way(), None
-        if not fit.over:
-            self._call("on_train_end", logs)
+        for callback in self._lambdas() if fit.over else self.callbacks:
+            callback.on_train_end(logs)
         fit.end(logs or {})
 
     # Validation within fit, and evaluate or predict on their own.
@@ -103,6 +98,7 @@ class Resumable(keras.callbacks.Callback):
             self._fit = None  # of a fit that ended in an error
         if self._fit:
             self._fit.validation_begins()
+        self._introduce(self.callbacks)
         self._call("on_test_begin", logs)
 
     def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
@@ -119,6 +115,7 @@ class Resumable(keras.callbacks.Callback):
         self._call("on_test_end", logs)
 
     def on_predict_begin(self, logs: Logs | None = None) -> None:
+        self._introduce(self.callbacks)
         self._call("on_predict_begin", logs)
 
     def on_predict_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
@@ -129,6 +126,28 @@ class Resumable(keras.callbacks.Callback):
 
     def on_predict_end(self, logs: Logs | None = None) -> None:
         self._call("on_predict_end", logs)
+
+    def _begin(self, callbacks: Sequence[keras.callbacks.Callback], logs: Logs | None) -> None:
+        self._introduced = None
+        self._introduce(callbacks)
+        for callback in callbacks:
+            callback.on_train_begin(logs)
+
+    def _introduce(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+        """Give them the model and the parameters; not before a run is claimed, as some write."""
+        if self._introduced is not self.model:
+            self._introduced = self.model
+            for callback in callbacks:
+                callback.set_params(self.params)
+                callback.set_model(self.model)
+
+    def _lambdas(self) -> list[keras.callbacks.Callback]:
+        """Those that also take part in a fit that is over.
+
+        Their ends close the script's files and stop its processes, which each attempt has anew.
+        """
+        kind = keras.callbacks.LambdaCallback
+        return [callback for callback in self.callbacks if isinstance(callback, kind)]
 
     def _call(self, hook: str, *args: Any) -> None:
         for callback in self.callbacks:

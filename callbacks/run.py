@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -118,46 +118,56 @@ class Run:
         self._mark(checkpoint.manifest.position if checkpoint else Position(step=self.step))
         return fit, checkpoint
 
-    def origin(self, fit: int, sizes: Mapping[str, int]) -> Mapping[str, int]:
-        """How long the append-only logs were when this fit first began, in any attempt.
+    def origin(self, fit: int, values: Mapping[str, int]) -> Mapping[str, int]:
+        """What was so when this fit first began, in any attempt.
 
         Args:
-            sizes: how long they are now, by path.
+            values: what is so now, by name, such as the sizes of files.
 
         Raises:
             Fenced, Misfit, Unreachable: as begin_fit.
         """
         recorded = self._attempt.head.origin
-        new = {f"{fit}:{path}": size for path, size in sizes.items()}
+        new = {f"{fit}:{name}": value for name, value in values.items()}
         if new.keys() - recorded.keys():
             with self._using_store():
                 self._attempt.record_origin({**new, **recorded})
-        return {path: recorded.get(f"{fit}:{path}", size) for path, size in sizes.items()}
+        return {name: recorded.get(f"{fit}:{name}", value) for name, value in values.items()}
 
-    def bring_back_logs(self, checkpoint: Checkpoint, paths: Collection[str]) -> None:
-        """Give these append-only files what they held at the checkpoint, if this machine lacks it.
+    def bring_back_files(self, checkpoint: Checkpoint, may_write: Callable[[str], bool]) -> None:
+        """Give the callbacks' files what they held at the checkpoint, if this machine lacks it.
 
-        Only files that the script itself names are written, whatever the checkpoint says.
+        Args:
+            may_write: whether the script itself names a file; no other is written, whatever the
+                checkpoint says.
 
         Raises:
             Unreachable: the store does not answer now.
             Misfit: it refuses to.
         """
         for stored in checkpoint.manifest.logs:
-            if stored.path not in paths:
+            if not may_write(stored.path):
                 continue
             with self._using_store():
                 try:
                     if bring_back(self._store, stored):
-                        log.info(events.LOG_BROUGHT_BACK, file=stored.path, bytes=stored.size)
+                        log.info(events.FILE_BROUGHT_BACK, file=stored.path, bytes=stored.size)
                 except (NotFound, Damaged, OSError) as error:
                     self._attempt.check()
-                    log.error(events.LOG_LOST, file=stored.path, reason=str(error))
+                    log.error(events.FILE_LOST, file=stored.path, reason=str(error))
 
     def begin_logs(self, sizes: Mapping[str, int]) -> None:
         """A `fit` that is not resumed has opened its append-only files, which are so long now."""
         self._writer.wait()
         self._attempt.begin_logs(sizes)
+
+    def first_time(self, name: str) -> bool:
+        """Whether nothing of this name has been asked for in the run. Any thread may call it.
+
+        Raises:
+            StorageError: it can't be found out.
+        """
+        return self._attempt.first_time(name)
 
     def due(self, epoch: int, step: int, *, asked: bool = False) -> bool:
         """Whether the schedule or somebody asks for a save, and the writer is free."""
@@ -231,7 +241,9 @@ class Run:
         """On the writer's thread."""
         started = self._clock()
         try:
-            for path in snapshot.logs:
+            for wait in snapshot.settle:
+                wait()
+            for path in (*snapshot.logs, *snapshot.files):
                 make_durable(path)
             manifest = self._attempt.commit(snapshot)
         except Superseded as error:

@@ -21,6 +21,7 @@ from callbacks.checkpoint.manifest import (
     StoredTensor,
     head_key,
     manifest_key,
+    report_key,
     shard_key,
 )
 from callbacks.checkpoint.reader import Found, read_head, read_manifests
@@ -96,9 +97,21 @@ class Attempt:
         """A `fit` has opened its append-only files, which are so long now."""
         self._logs.begin(sizes)
 
-    def record_origin(self, sizes: Mapping[str, int]) -> None:
-        """Remember how long append-only logs were before the run began."""
-        self._swap(origin=dict(sizes))
+    def record_origin(self, values: Mapping[str, int]) -> None:
+        """Remember what was so before a `fit` began: how long append-only files were, above all."""
+        self._swap(origin=dict(values))
+
+    def first_time(self, name: str) -> bool:
+        """Whether nothing of this name has been asked for in the run. Any thread may call it.
+
+        Raises:
+            StorageError: it can't be found out.
+        """
+        try:
+            self._store.put(report_key(self._head.run, name), [b"1"])
+        except AlreadyExists:
+            return False
+        return True
 
     def commit(self, snapshot: Snapshot) -> Manifest:
         """Make `snapshot` the newest checkpoint: shards, manifest, then HEAD in one atomic step.
@@ -134,7 +147,7 @@ class Attempt:
                 for t, start, size in shard.tensors
             ),
             state=dict(snapshot.state),
-            logs=self._logs.send(snapshot.logs, sequence),
+            logs=self._logs.send(snapshot.logs, snapshot.files, sequence),
         )
         self._store.put(key, [manifest.to_bytes()])
         self._put_in_force(key, manifest)

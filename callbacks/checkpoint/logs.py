@@ -1,14 +1,19 @@
-"""The append-only files of a training, in the store: parts for resume, whole files for people.
+"""The files of a training's callbacks, in the store: parts for resume, whole files for people.
 
-Each checkpoint sends what the files have grown by since the one before it. A part is written once
-and named by manifests, as shards are. Small parts at the end are sent again as one, so that a file
-of n parts has had each byte sent about log n times, and n stays small.
+Of an append-only file each checkpoint sends what it has grown by since the one before it. A part is
+written once and named by manifests, as shards are. Small parts at the end are sent again as one, so
+that a file of n parts has had each byte sent about log n times, and n stays small.
+
+A file that is replaced as a whole is sent when it has changed. If training replaces it once more
+while it is read, the checkpoint has it as it was before: what came after the checkpoint will be
+done again, and with it the file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +21,11 @@ from urllib.parse import quote
 
 from callbacks.checkpoint.manifest import Manifest, StoredLog, StoredPart, artifact_key, part_key
 from callbacks.checkpoint.reader import READS
+from callbacks.checkpoint.snapshot import Mark, mark_of
 from callbacks.storage.base import Conflict, Damaged, Store, Version
 
 LARGEST_MERGED = 64 << 20
-"""Bytes from which a part is never sent again."""
+"""Bytes from which a part is never sent again, and of a part of a whole file."""
 
 SMALL = 1 << 20
 """Bytes up to which the whole file is sent with each checkpoint, for people to look at."""
@@ -33,12 +39,15 @@ class Logs:
         self._run = run
         self._attempt = attempt
         self._parts: dict[str, tuple[StoredPart, ...]] = {}
+        self._whole: dict[str, StoredLog] = {}
+        self._marks: dict[str, Mark] = {}
         self._shown: dict[str, int] = {}
         self._versions: dict[str, Version] = {}
 
     def resume_from(self, manifest: Manifest) -> None:
         """Go on from the files as they were at a checkpoint."""
-        self._parts = {log.path: log.parts for log in manifest.logs}
+        self._parts = {log.path: log.parts for log in manifest.logs if not log.whole}
+        self._whole = {log.path: log for log in manifest.logs if log.whole}
 
     def begin(self, sizes: Mapping[str, int]) -> None:
         """Forget the files that a `fit` has begun anew, given how long they are now."""
@@ -46,17 +55,21 @@ class Logs:
             if size < _total(self._parts.get(path, ())):
                 del self._parts[path]
 
-    def send(self, sizes: Mapping[str, int], sequence: int) -> tuple[StoredLog, ...]:
-        """Send what is new in the files, up to these sizes.
+    def send(
+        self, sizes: Mapping[str, int], files: Mapping[str, Mark], sequence: int
+    ) -> tuple[StoredLog, ...]:
+        """Send what is new in the append-only files, up to these sizes, and the whole ones.
 
         Raises:
             OSError: a file can't be read.
             StorageError: it could not be sent.
         """
-        return tuple(
+        grown = (
             StoredLog(path=path, parts=self._with_new_part(path, size, sequence))
             for path, size in sorted(sizes.items())
         )
+        whole = (self._as_whole(path, mark, sequence) for path, mark in sorted(files.items()))
+        return (*grown, *(log for log in whole if log))
 
     def confirm(self, manifest: Manifest) -> None:
         """The checkpoint that names these parts is in force, so they will stay."""
@@ -68,7 +81,7 @@ class Logs:
         Raises:
             StorageError: one of them could not be sent.
         """
-        for log in manifest.logs:
+        for log in (log for log in manifest.logs if not log.whole):
             grown = log.size >= 2 * self._shown.get(log.path, 0)
             if log.size <= SMALL or grown or manifest.position.finished:
                 self._show(log)
@@ -89,6 +102,29 @@ class Logs:
         self._store.put(key, [content], digest=digest)
         return (*parts, StoredPart(key=key, digest=digest, size=len(content)))
 
+    def _as_whole(self, path: str, mark: Mark, sequence: int) -> StoredLog | None:
+        """The file as it is at `mark`, or, if it is so no more, as it was sent last."""
+        before = self._whole.get(path)
+        if before and self._marks.get(path) == mark:
+            return before
+        known = before.parts if before else ()
+        parts = []
+        for i, start in enumerate(range(0, mark.size, LARGEST_MERGED)):
+            if mark_of(path) != mark:
+                return before
+            content = _read(path, start, min(mark.size, start + LARGEST_MERGED))
+            digest = hashlib.sha256(content).hexdigest()
+            if mark_of(path) != mark:
+                return before
+            if i < len(known) and known[i].digest == digest:
+                parts.append(known[i])
+                continue
+            key = part_key(self._run, _as_key(path), start, self._attempt, sequence)
+            self._store.put(key, [content], digest=digest)
+            parts.append(StoredPart(key=key, digest=digest, size=len(content)))
+        self._marks[path] = mark
+        return StoredLog(path=path, parts=tuple(parts), whole=True)
+
     def _show(self, log: StoredLog) -> None:
         key = artifact_key(self._run, _as_key(log.path))
         content = _read(log.path, 0, log.size)
@@ -101,15 +137,21 @@ class Logs:
 
 
 def bring_back(store: Store, log: StoredLog) -> bool:
-    """Give the file of a log the content that it had at the checkpoint, unless it still has it.
+    """Give a file the content that it had at the checkpoint, unless it still has it.
 
-    What is longer and begins with that content is left alone. Returns whether it was written.
+    An append-only file that is longer and begins with that content is left alone. It is written in
+    place, since the script may hold it open already; one that is whole is replaced.
+
+    Returns:
+        Whether it was written.
 
     Raises:
         NotFound, Damaged: a part can't be used; the file was left alone.
+        OSError: it can't be written.
     """
     path = Path(log.path)
-    if _begins_with(path, log):
+    longer = path.exists() and path.stat().st_size > log.size
+    if _begins_with(path, log) and not (log.whole and longer):
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
@@ -119,10 +161,22 @@ def bring_back(store: Store, log: StoredLog) -> bool:
                 file.write(_content(store, part))
             file.flush()
             os.fsync(file.fileno())
-        temporary.rename(path)
+        if log.whole or not path.exists():
+            temporary.rename(path)
+        else:
+            _overwrite(path, temporary)
     finally:
         temporary.unlink(missing_ok=True)
     return True
+
+
+def _overwrite(path: Path, source: Path) -> None:
+    """The content of `source` into the same file; a crash in between is found by the next."""
+    with open(source, "rb") as new, open(path, "r+b") as file:
+        file.truncate(0)
+        shutil.copyfileobj(new, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _content(store: Store, part: StoredPart) -> bytearray:

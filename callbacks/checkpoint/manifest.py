@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from typing import Annotated, Literal, Self
+from urllib.parse import quote
 
 from pydantic import (
     BaseModel,
@@ -81,7 +82,7 @@ class StoredShard(BaseModel):
 
 
 class StoredPart(BaseModel):
-    """A stretch of an append-only file: its key, its SHA-256 and its size in bytes."""
+    """A stretch of a file: its key, its SHA-256 and its size in bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -91,16 +92,18 @@ class StoredPart(BaseModel):
 
 
 class StoredLog(BaseModel):
-    """An append-only file as it was at the checkpoint: the concatenation of its parts.
+    """A file as it was at the checkpoint: the concatenation of its parts.
 
     Attributes:
         path: as the script names it.
+        whole: it is replaced as a whole, and not appended to.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: Annotated[str, Field(min_length=1, max_length=4096)]
     parts: tuple[StoredPart, ...]
+    whole: bool = False
 
     @property
     def size(self) -> int:
@@ -141,7 +144,7 @@ class Head(Document):
         swaps: how often HEAD was swapped; no two contents of HEAD are equal.
         checkpoints: keys of the manifests in force, the newest first.
         finished: the final checkpoint of each `fit` that is over, by its index.
-        origin: sizes that append-only logs had before the run began, by path.
+        origin: what was so before a fit first began, by name: the sizes of append-only files.
     """
 
     run: Name
@@ -177,13 +180,18 @@ def shard_key(run: str, digest: str, attempt: int) -> str:
 
 
 def part_key(run: str, name: str, start: int, attempt: int, sequence: int) -> str:
-    """A part of an append-only file; `name` stands for its path."""
+    """A part of a callback's file; `name` stands for its path."""
     return f"{run}/logs/{name}/{start:012d}-{attempt:04d}-{sequence:04d}"
 
 
 def artifact_key(run: str, name: str) -> str:
     """A whole file, for people. Nothing reads it, and nothing deletes it."""
     return f"{run}/artifacts/{name}"
+
+
+def report_key(run: str, name: str) -> str:
+    """Says that the outside world has been told something, so that nobody tells it again."""
+    return f"{run}/reports/{quote(name, safe='')}"
 
 
 _WRITTEN = re.compile(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -62,18 +63,40 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """Tells two contents of a file apart, as the file system sees them."""
+
+    inode: int
+    size: int
+    changed: int
+
+
+def mark_of(path: str) -> Mark | None:
+    """The file as it is now; None if there is none."""
+    try:
+        found = Path(path).stat()
+    except FileNotFoundError:
+        return None
+    return Mark(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """All that resume needs. Immutable, so that training goes on while it is written.
 
     Attributes:
         state: plain values; arrays among them stand in `tensors` (see codec.py).
         logs: append-only files by path, each with its size in bytes at this moment.
+        files: files that are replaced as a whole, by path, as they are at this moment.
+        settle: what has to be over before this is put in force; called on the writer's thread.
     """
 
     position: Position
     tensors: Sequence[Tensor]
     state: Mapping[str, Json]
     logs: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, Mark] = field(default_factory=dict)
+    settle: Sequence[Callable[[], None]] = ()
 
 
 NUMPY_DTYPES: Mapping[str, str] = {

@@ -6,17 +6,36 @@ arrays, and `set_state(state)`. Keras' callbacks have neither, so adapters stand
 any other callback, the attributes that training has changed are its state.
 """
 
-from callbacks.state.base import Adapter, Held, State, WritesLog
-from callbacks.state.holding import capture, hold, log_files, reopening, restore
+from callbacks.state.base import Adapter, FirstTime, Held, KeepsFiles, State
+from callbacks.state.holding import (
+    beginning,
+    capture,
+    first,
+    hold,
+    logs,
+    may_write,
+    reopening,
+    report_once,
+    restore,
+    settling,
+    whole_files,
+)
 
 __all__ = [
     "Adapter",
+    "FirstTime",
     "Held",
+    "KeepsFiles",
     "State",
-    "WritesLog",
+    "beginning",
     "capture",
+    "first",
     "hold",
-    "log_files",
+    "logs",
+    "may_write",
     "reopening",
+    "report_once",
     "restore",
+    "settling",
+    "whole_files",
 ]

@@ -16,8 +16,11 @@ from callbacks import events
 from callbacks.checkpoint.codec import Array, Unstorable, encode
 from callbacks.checkpoint.shards import digest
 from callbacks.checkpoint.snapshot import array_bytes
-from callbacks.state.base import Held, Known, State
+from callbacks.state.base import FirstTime, Held, KeepsFiles, Known, State
+from callbacks.state.event_files import EventFiles
 from callbacks.state.logs import CsvLog
+from callbacks.state.model_files import ModelFiles
+from callbacks.state.open_files import OpenFiles
 
 log = structlog.get_logger("keepfit")
 
@@ -34,12 +37,12 @@ class Attributes:
     """For callbacks whose state is a few attributes.
 
     Attributes:
-        state: the names of those.
-        config: the names of all others, so that a test can tell when Keras adds one.
+        state, config, handles: see Known.
     """
 
     state: Sequence[str] = ()
     config: Sequence[str] = ()
+    handles: Sequence[str] = ()
 
     def get(self, callback: Any) -> State:
         return {name: getattr(callback, name) for name in self.state if hasattr(callback, name)}
@@ -100,6 +103,30 @@ class Plain:
         return {k: dict(v) if isinstance(v, defaultdict) else v for k, v in own.items()}
 
 
+class Remote:
+    """For RemoteMonitor, which reports an epoch again when it is trained again."""
+
+    state = ()
+    config = ("root", "path", "field", "headers", "send_as_json")
+    handles = ()
+
+    def get(self, callback: Any) -> State:
+        return {}
+
+    def set(self, callback: Any, state: State) -> None:
+        pass
+
+    def report_once(self, callback: Any, first_time: FirstTime) -> None:
+        target = f"{callback.root}{callback.path}"
+        report = type(callback).on_epoch_end
+
+        def once(epoch: int, logs: Any = None) -> None:
+            if first_time(f"{target}-{epoch}"):
+                report(callback, epoch, logs)
+
+        callback.on_epoch_end = once
+
+
 _MONITOR = ("monitor", "mode", "min_delta", "monitor_op")
 
 ADAPTERS: Mapping[type, Known] = {
@@ -111,14 +138,10 @@ ADAPTERS: Mapping[type, Known] = {
         ("best", "wait", "cooldown_counter"),
         (*_MONITOR, "factor", "min_lr", "patience", "verbose", "cooldown"),
     ),
-    keras.callbacks.ModelCheckpoint: Attributes(
-        ("best", "_batches_seen_since_last_saving", "_last_batch_seen", "_current_epoch"),
-        (*_MONITOR, "filepath", "verbose", "save_best_only", "save_weights_only", "save_freq"),
-    ),
+    keras.callbacks.ModelCheckpoint: ModelFiles(),
+    keras.callbacks.TensorBoard: EventFiles(),
     keras.callbacks.SwapEMAWeights: Attributes(("_ema_weights_in_model",), ("swap_on_epoch",)),
-    keras.callbacks.RemoteMonitor: Attributes(
-        config=("root", "path", "field", "headers", "send_as_json")
-    ),
+    keras.callbacks.RemoteMonitor: Remote(),
     keras.callbacks.History: Attributes(("history", "epoch")),
     keras.callbacks.CSVLogger: CsvLog(),
     keras.callbacks.LearningRateScheduler: Attributes(config=("schedule", "verbose")),
@@ -132,13 +155,14 @@ def held(callback: Any) -> Held:
     To be called before training changes the callback.
     """
     if hasattr(callback, "get_state") and hasattr(callback, "set_state"):
-        return Held(callback, OfItself())
+        return Held(callback, OfItself(), files=OpenFiles())
     for kind in type(callback).__mro__:
         if adapter := ADAPTERS.get(kind):
             derived = kind is not type(callback)
-            known = (*adapter.state, *adapter.config)
-            return Held(callback, adapter, Plain(callback, known) if derived else None)
-    return Held(callback, Plain(callback))
+            known = (*adapter.state, *adapter.config, *adapter.handles)
+            files = adapter if isinstance(adapter, KeepsFiles) else None
+            return Held(callback, adapter, Plain(callback, known) if derived else None, files)
+    return Held(callback, Plain(callback), files=OpenFiles())
 
 
 def _like(present: Any, value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -26,24 +26,71 @@ class Known(Adapter, Protocol):
 
     Attributes:
         state: the names of the attributes that training changes.
-        config: the names of all others, so that a test can tell when Keras adds one.
+        config: the names of those that the script sets.
+        handles: the names of all others, which live no longer than the process. All three together
+            are all there are, so that a test can tell when Keras adds one.
     """
 
     @property
     def state(self) -> Sequence[str]: ...
     @property
     def config(self) -> Sequence[str]: ...
+    @property
+    def handles(self) -> Sequence[str]: ...
 
 
 @runtime_checkable
-class WritesLog(Adapter, Protocol):
-    """For a callback with an append-only file, which has to agree with the checkpoint."""
+class KeepsFiles(Protocol):
+    """For a callback that writes files, which have to agree with the checkpoint."""
 
-    def path(self, callback: Any) -> str:
-        """Of the file."""
+    def logs(self, callback: Any) -> Mapping[str, int]:
+        """Its append-only files, flushed: the size of each in bytes, by path."""
 
-    def reopening(self, callback: Any, state: State) -> AbstractContextManager[None]:
-        """Surrounds the `on_train_begin` that opens the file, so that it goes on from `state`."""
+    def whole(self, callback: Any) -> Sequence[str]:
+        """The files that it replaces as a whole."""
+
+    def may_write(self, callback: Any, path: str) -> bool:
+        """Whether the script itself names this file, so that a checkpoint may bring it back."""
+
+    def first(self, callback: Any) -> Mapping[str, int]:
+        """What to remember of the time before the fit began, in whichever attempt that was."""
+
+    def beginning(self, callback: Any, first: Mapping[str, int]) -> AbstractContextManager[None]:
+        """Surrounds `set_model` and `on_train_begin` in a fit that begins anew.
+
+        Args:
+            first: what `first` gave in the first attempt; it may have left files behind.
+        """
+
+    def reopening(
+        self, callback: Any, state: State, sizes: Mapping[str, int]
+    ) -> AbstractContextManager[None]:
+        """The same in a fit that is resumed.
+
+        Args:
+            state: what the adapter gave at the checkpoint.
+            sizes: of the append-only files at the checkpoint.
+        """
+
+
+FirstTime = Callable[[str], bool]
+"""Whether something happens for the first time in the whole run, given a name for it."""
+
+
+@runtime_checkable
+class Reports(Protocol):
+    """For a callback that tells the outside world, which must not be told twice."""
+
+    def report_once(self, callback: Any, first_time: FirstTime) -> None:
+        """Ask `first_time` before each report from now on."""
+
+
+@runtime_checkable
+class Settles(Protocol):
+    """A callback that sends files from a thread of its own."""
+
+    def settle(self) -> None:
+        """Wait until what has been sent by now has arrived or is given up."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +99,13 @@ class Held:
 
     Attributes:
         own: for the attributes that a class derived from a known one has added.
+        files: for what it writes.
     """
 
     callback: Any
     adapter: Adapter
     own: Adapter | None = None
+    files: KeepsFiles | None = None
 
     @property
     def name(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -11,9 +11,9 @@ import structlog
 
 from callbacks import events
 from callbacks.checkpoint.codec import Array, Unstorable, encode
-from callbacks.checkpoint.snapshot import Json
+from callbacks.checkpoint.snapshot import Json, Mark, mark_of
 from callbacks.state import adapters
-from callbacks.state.base import Held, State, WritesLog
+from callbacks.state.base import FirstTime, Held, Reports, Settles, State
 
 log = structlog.get_logger("keepfit")
 
@@ -51,12 +51,25 @@ def restore(callbacks: Sequence[Held], saved: Sequence[State]) -> None:
 
 
 @contextmanager
-def reopening(callbacks: Sequence[Held], saved: Sequence[State]) -> Iterator[None]:
-    """Surrounds the `on_train_begin` of all callbacks, so that their logs go on from `saved`."""
+def beginning(callbacks: Sequence[Held], first: Mapping[str, int]) -> Iterator[None]:
+    """Surrounds `set_model` and `on_train_begin` of all callbacks in a fit that begins anew."""
+    with ExitStack() as stack:
+        for held in callbacks:
+            if held.files:
+                stack.enter_context(held.files.beginning(held.callback, first))
+        yield
+
+
+@contextmanager
+def reopening(
+    callbacks: Sequence[Held], saved: Sequence[State], sizes: Mapping[str, int]
+) -> Iterator[None]:
+    """The same in a fit that is resumed, so that their files go on from `saved`."""
     with ExitStack() as stack:
         for held, state in _match(callbacks, saved):
-            if isinstance(held.adapter, WritesLog):
-                stack.enter_context(held.adapter.reopening(held.callback, held.known(state)))
+            if held.files:
+                known = held.known(state)
+                stack.enter_context(held.files.reopening(held.callback, known, sizes))
         yield
 
 
@@ -70,10 +83,37 @@ def _match(callbacks: Sequence[Held], saved: Sequence[State]) -> Iterator[tuple[
             yield held, state
 
 
-def log_files(callbacks: Sequence[Held]) -> list[str]:
-    """The append-only files that the callbacks write."""
-    return [
-        held.adapter.path(held.callback)
-        for held in callbacks
-        if isinstance(held.adapter, WritesLog)
-    ]
+def logs(callbacks: Sequence[Held]) -> dict[str, int]:
+    """The append-only files that the callbacks write, flushed: their sizes in bytes, by path."""
+    keeping = ((held, held.files) for held in callbacks if held.files)
+    return {k: size for held, files in keeping for k, size in files.logs(held.callback).items()}
+
+
+def whole_files(callbacks: Sequence[Held]) -> dict[str, Mark]:
+    """The files that the callbacks replace as a whole, if they are there."""
+    keeping = ((held, held.files) for held in callbacks if held.files)
+    paths = (path for held, files in keeping for path in files.whole(held.callback))
+    return {path: mark for path in paths if (mark := mark_of(path))}
+
+
+def settling(callbacks: Sequence[Held]) -> list[Callable[[], None]]:
+    """What each waits for before a checkpoint may say that its files are written."""
+    return [h.callback.settle for h in callbacks if isinstance(h.callback, Settles)]
+
+
+def first(callbacks: Sequence[Held]) -> dict[str, int]:
+    """What to remember of the time before a fit begins."""
+    keeping = ((held, held.files) for held in callbacks if held.files)
+    return {k: n for held, files in keeping for k, n in files.first(held.callback).items()}
+
+
+def may_write(callbacks: Sequence[Held], path: str) -> bool:
+    """Whether one of the callbacks writes this file, so that a checkpoint may bring it back."""
+    return any(held.files and held.files.may_write(held.callback, path) for held in callbacks)
+
+
+def report_once(callbacks: Sequence[Held], first_time: FirstTime) -> None:
+    """Have those that tell the outside world ask `first_time` before they do."""
+    for held in callbacks:
+        if isinstance(held.adapter, Reports):
+            held.adapter.report_once(held.callback, first_time)

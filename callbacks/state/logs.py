@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ import structlog
 
 from callbacks import events
 from callbacks.state.base import State
+from callbacks.state.paths import alike, first_attempts
 
 log = structlog.get_logger("keepfit")
 
@@ -18,13 +19,15 @@ log = structlog.get_logger("keepfit")
 class CsvLog:
     """For CSVLogger, which truncates its file or writes rows twice when it is started again."""
 
-    state = ("keys", "writer", "append_header", "csv_file")
+    state = ("keys", "append_header")
     config = ("sep", "filename", "append")
+    handles = ("writer", "csv_file")
 
     def get(self, callback: Any) -> State:
         if callback.csv_file is not None and not callback.csv_file.closed:
             callback.csv_file.flush()
         return {
+            "file": str(callback.filename),
             "size": file_size(callback.filename),
             "keys": callback.keys,
             "headed": callback.writer is not None or not callback.append_header,
@@ -34,11 +37,26 @@ class CsvLog:
         callback.keys = state["keys"]
         callback.append_header = not (state["headed"] and file_size(callback.filename))
 
-    def path(self, callback: Any) -> str:
-        return str(callback.filename)
+    def logs(self, callback: Any) -> Mapping[str, int]:
+        return {str(callback.filename): file_size(callback.filename)}
+
+    def whole(self, callback: Any) -> Sequence[str]:
+        return ()
+
+    def may_write(self, callback: Any, path: str) -> bool:
+        return alike(path, str(callback.filename))
+
+    def first(self, callback: Any) -> Mapping[str, int]:
+        return self.logs(callback)
 
     @contextmanager
-    def reopening(self, callback: Any, state: State) -> Iterator[None]:
+    def beginning(self, callback: Any, first: Mapping[str, int]) -> Iterator[None]:
+        cut(callback.filename, first[str(callback.filename)])
+        yield
+
+    @contextmanager
+    def reopening(self, callback: Any, state: State, sizes: Mapping[str, int]) -> Iterator[None]:
+        callback.filename = first_attempts(callback.filename, state["file"])
         cut(callback.filename, state["size"])
         append, callback.append = callback.append, True
         try:

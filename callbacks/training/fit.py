@@ -14,7 +14,6 @@ from callbacks.checkpoint.snapshot import Position, Snapshot
 from callbacks.errors import Misfit, Preempted
 from callbacks.run import Run
 from callbacks.session import Session
-from callbacks.state import logs
 from callbacks.training import internals, randomness, step_function
 from callbacks.training.data import DataTracker, Renew
 from callbacks.training.data_position import DataChanged, DataPosition, states_in
@@ -74,7 +73,7 @@ class Fit:
             Misfit: the checkpoint does not fit the model; the log says what differs.
         """
         if self._resume:
-            self._run.bring_back_logs(self._resume, state.log_files(self._callbacks))
+            self._bring_back_files(self._resume)
             self._fit_model_to(self._resume)
             self.over = self.over or self._resume.manifest.position.epoch >= epochs
         if self._resume and self.over:
@@ -226,16 +225,25 @@ class Fit:
             ) from None
 
     def _begin_callbacks(self, begin_callbacks: Callable[[], None]) -> None:
-        """Their `on_train_begin` opens logs, which must go on from where the checkpoint is."""
+        """Their `on_train_begin` opens files, which must go on from where the checkpoint is."""
+        state.report_once(self._callbacks, self._first_time)
         if self._resume:
-            with state.reopening(self._callbacks, self._resume.state["callbacks"]):
+            sizes = _sizes(self._resume)
+            with state.reopening(self._callbacks, self._resume.state["callbacks"], sizes):
                 begin_callbacks()
+                self._bring_back_files(self._resume)
             return
-        sizes = {path: logs.file_size(path) for path in state.log_files(self._callbacks)}
-        for path, size in self._run.origin(self._index, sizes).items():
-            logs.cut(path, size)
-        begin_callbacks()
-        self._run.begin_logs({path: logs.file_size(path) for path in sizes})
+        first = self._run.origin(self._index, state.first(self._callbacks))
+        with state.beginning(self._callbacks, first):
+            begin_callbacks()
+        self._run.begin_logs(state.logs(self._callbacks))
+
+    def _bring_back_files(self, checkpoint: Checkpoint) -> None:
+        """Also after `on_train_begin`, which may have emptied a file that it opens itself."""
+        self._run.bring_back_files(checkpoint, lambda p: state.may_write(self._callbacks, p))
+
+    def _first_time(self, report: str) -> bool:
+        return self._run.first_time(f"{self._index}-{report}")
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """At the first epoch's beginning: Keras has reset the callbacks and the metrics by now."""
@@ -276,6 +284,10 @@ class Fit:
         self.muted = False
         randomness.restore(self._random_state)
         self._model.stop_training = self._stopping
+
+
+def _sizes(checkpoint: Checkpoint) -> dict[str, int]:
+    return {log.path: log.size for log in checkpoint.manifest.logs if not log.whole}
 
 
 def _refuse(checkpoint: Checkpoint, reason: str) -> Misfit:

@@ -17,7 +17,6 @@ from callbacks.checkpoint.codec import Array, encode
 from callbacks.checkpoint.reader import Checkpoint
 from callbacks.checkpoint.snapshot import NUMPY_DTYPES, Position, Snapshot, Tensor, array_bytes
 from callbacks.state.adapters import ADAPTERS
-from callbacks.state.logs import file_size
 from callbacks.training import randomness, specs, variables
 from callbacks.training.data_position import DataPosition
 
@@ -84,8 +83,14 @@ class Recorder:
         encoded = encode(plain, "state", arrays)
         encoded["callbacks"] = state.capture(self._callbacks, arrays)
         tensors = [*capture(), *(_tensor(name, a) for name, a in arrays.items())]
-        sizes = {path: file_size(path) for path in state.log_files(self._callbacks)}
-        return Snapshot(position, tensors, encoded, sizes)
+        return Snapshot(
+            position,
+            tensors,
+            encoded,
+            logs=state.logs(self._callbacks),
+            files=state.whole_files(self._callbacks),
+            settle=state.settling(self._callbacks),
+        )
 
     def fit_to(self, checkpoint: Checkpoint) -> None:
         """Build what training would build, and compare it with the checkpoint.

@@ -43,7 +43,7 @@ class Resuming(keras.callbacks.Callback):
         self.held, self.saved = held, saved
 
     def on_train_begin(self, logs=None):
-        with state.reopening(self.held, self.saved):
+        with state.reopening(self.held, self.saved, {}):
             for each in self.held:
                 each.callback.on_train_begin(logs)
 
@@ -143,7 +143,7 @@ def test_keys_are_those_of_the_first_row(train, path):
     assert saved[0]["state"]["keys"] == ["loss", "val_loss"]
     logger = CSVLogger(path)
     held = state.hold([logger])
-    with state.reopening(held, saved):
+    with state.reopening(held, saved, {}):
         logger.on_train_begin()
     restored(held, saved)
     logger.on_epoch_end(2, {"loss": 1.0, "accuracy": 0.5})
@@ -164,7 +164,7 @@ def test_two_loggers(train, tmp_path):
         logger.csv_file.close()
     train(Resuming(state.hold([CSVLogger(path) for path in paths]), stop.state), epochs=4, start=2)
     assert [epochs_in(path) for path in paths] == [[0, 1, 2, 3]] * 2
-    assert state.log_files(held) == [str(path) for path in paths]
+    assert list(state.logs(held)) == [str(path) for path in paths]
 
 
 def test_interrupted_twice(train, path):
