@@ -16,11 +16,15 @@ from callbacks import events
 from callbacks.checkpoint.codec import Array, Unstorable, encode
 from callbacks.checkpoint.shards import digest
 from callbacks.checkpoint.snapshot import array_bytes
+from callbacks.csv_logger import CSVLogger
+from callbacks.model_checkpoint import ModelCheckpoint
+from callbacks.remote_monitor import RemoteMonitor
 from callbacks.state.base import FirstTime, Held, KeepsFiles, Known, State
 from callbacks.state.event_files import EventFiles
 from callbacks.state.logs import CsvLog
 from callbacks.state.model_files import ModelFiles
 from callbacks.state.open_files import OpenFiles
+from callbacks.tensorboard import TensorBoard
 
 log = structlog.get_logger("keepfit")
 
@@ -118,6 +122,9 @@ class Remote:
 
     def report_once(self, callback: Any, first_time: FirstTime) -> None:
         target = f"{callback.root}{callback.path}"
+        if isinstance(callback, RemoteMonitor):  # which asks from its own thread
+            callback.report_once(lambda epoch: first_time(f"{target}-{epoch}"))
+            return
         report = type(callback).on_epoch_end
 
         def once(epoch: int, logs: Any = None) -> None:
@@ -149,6 +156,15 @@ ADAPTERS: Mapping[type, Known] = {
 }
 
 
+OURS: Mapping[type, Sequence[str]] = {
+    CSVLogger: ("url", "_uploads"),
+    ModelCheckpoint: ("_remote", "_uploads"),
+    RemoteMonitor: ("_first_time", "_reports", "_sender"),
+    TensorBoard: ("url", "_uploads", "_sent", "_looked"),
+}
+"""Our own classes: the handles that they add to Keras' of the same names."""
+
+
 def held(callback: Any) -> Held:
     """The callback with what keeps its state: its own methods, or the nearest known class of Keras.
 
@@ -158,8 +174,9 @@ def held(callback: Any) -> Held:
         return Held(callback, OfItself(), files=OpenFiles())
     for kind in type(callback).__mro__:
         if adapter := ADAPTERS.get(kind):
-            derived = kind is not type(callback)
-            known = (*adapter.state, *adapter.config, *adapter.handles)
+            ours = next((c for c in OURS if isinstance(callback, c)), kind)
+            derived = type(callback) not in (kind, ours)
+            known = (*adapter.state, *adapter.config, *adapter.handles, *OURS.get(ours, ()))
             files = adapter if isinstance(adapter, KeepsFiles) else None
             return Held(callback, adapter, Plain(callback, known) if derived else None, files)
     return Held(callback, Plain(callback), files=OpenFiles())

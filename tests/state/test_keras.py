@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from callbacks import state
-from callbacks.state.adapters import ADAPTERS, held
+import callbacks
+from callbacks import events, state
+from callbacks.state.adapters import ADAPTERS, OURS, held
 from tests.state.kept import passed_on, stored
 
 OF_EVERY_CALLBACK = set(vars(keras.callbacks.Callback()))
@@ -51,6 +52,34 @@ def test_every_attribute_is_known(kind, train, tmp_path):
     assert there - known == set(), f"{kind.__name__} has attributes that keepfit does not know"
     assert known - there == set(), f"{kind.__name__} has lost attributes that keepfit knows"
     assert sum(map(len, parts)) == len(known), "each is one of the three"
+
+
+OUR_MAKERS = {
+    callbacks.CSVLogger: lambda folder: callbacks.CSVLogger(folder / "log.csv"),
+    callbacks.ModelCheckpoint: lambda folder: callbacks.ModelCheckpoint(
+        folder / "model.keras", "loss", save_best_only=True
+    ),
+    callbacks.RemoteMonitor: lambda folder: callbacks.RemoteMonitor("http://127.0.0.1:1"),
+    callbacks.TensorBoard: lambda folder: callbacks.TensorBoard(
+        folder, write_steps_per_second=True
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
+def test_our_classes_have_the_state_of_keras(kind, train, tmp_path, logged, monkeypatch):
+    """What ours add to Keras' are handles of the process, and none is reported as lost."""
+    monkeypatch.setattr("callbacks.remote_monitor.AT_THE_END", 0.1)
+    theirs_kind = kind.__mro__[1]
+    callback, theirs = OUR_MAKERS[kind](tmp_path), MAKERS[theirs_kind](tmp_path)
+    held = state.hold([callback])
+    train(callback)
+    train(theirs)
+    stored(held)
+    assert [entry for entry in logged if entry["event"] != events.REPORT_FAILED] == []
+    assert set(vars(callback)) - set(vars(theirs)) == set(OURS[kind])
+    assert held[0].adapter is ADAPTERS[theirs_kind]
+    assert held[0].own is None
 
 
 def test_attributes_of_every_callback():

@@ -53,3 +53,23 @@ class Address:
         if len(whole.encode(errors="surrogatepass")) > LONGEST_KEY:
             raise StorageError(f"{self.uri}/{key} is longer than the {LONGEST_KEY} bytes of a key")
         return whole
+
+
+@dataclass(frozen=True)
+class Object:
+    """One object: its bucket and its key."""
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """Raises ConfigurationError if `url` is not `s3://BUCKET/KEY`."""
+        address = Address.parse(url)
+        if not address.prefix:
+            raise ConfigurationError(f"a file in S3 is written s3://BUCKET/KEY. Received: {url!r}")
+        return cls(address.bucket, address.prefix.rstrip("/"))
+
+    @property
+    def address(self) -> Address:
+        return Address(self.bucket, "")

@@ -1,0 +1,147 @@
+"""Keras' RemoteMonitor, which costs training nothing, and reports no epoch twice."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import requests
+import structlog
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from callbacks import events
+from callbacks.storage.base import StorageError
+
+log = structlog.get_logger("keepfit")
+
+ANSWER_WITHIN = 10.0
+"""Seconds after which a server that does not answer counts as dead for this try."""
+
+PATIENCE = 60.0
+"""Seconds for one report, all its tries together."""
+
+AT_THE_END = 10.0
+"""Seconds that the end of training waits for reports that are still on their way."""
+
+Report = dict[str, Any]
+
+
+class RemoteMonitor(keras.callbacks.RemoteMonitor):
+    """Streams events to a server, as Keras' callback of this name does.
+
+    In `fit`, a thread sends them, one after another, so that a slow or dead server costs training
+    nothing; each is tried again for a minute, and then given up with a warning. Inside Resumable,
+    no epoch is reported twice, however often the run is resumed: an epoch is written down as
+    reported before it is sent, so a kill at that very moment costs its report.
+
+    Args:
+        root, path, field, headers, send_as_json: as Keras' callback takes them.
+    """
+
+    def __init__(self, *args: Any, **arguments: Any) -> None:
+        super().__init__(*args, **arguments)
+        self._first_time: Callable[[int], bool] | None = None
+        self._reports: queue.SimpleQueue[Report | None] | None = None
+        self._sender: threading.Thread | None = None
+
+    def report_once(self, first_time: Callable[[int], bool]) -> None:
+        """Ask `first_time` before an epoch is reported; it may raise StorageError."""
+        self._first_time = first_time
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        super().on_train_begin(logs)
+        self._reports = queue.SimpleQueue()
+        self._sender = threading.Thread(
+            target=self._work, args=(self._reports,), name="keepfit-monitor", daemon=True
+        )
+        self._sender.start()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self._reports is None:  # called by hand, outside of fit
+            super().on_epoch_end(epoch, logs)
+            return
+        report = {"epoch": epoch}
+        for name, value in (logs or {}).items():
+            report[name] = value.item() if isinstance(value, np.ndarray | np.generic) else value
+        self._reports.put(report)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        super().on_train_end(logs)
+        reports, sender = self._reports, self._sender
+        self._reports = self._sender = None
+        if reports and sender:
+            reports.put(None)
+            sender.join(AT_THE_END)
+            if sender.is_alive():
+                self._give_up(f"{reports.qsize()} reports and the one under way were not answered")
+
+    def _work(self, reports: queue.SimpleQueue[Report | None]) -> None:
+        while report := reports.get():
+            try:
+                if self._first_time is None or self._first_time(report["epoch"]):
+                    _TRYING(_in_time, partial(self._post, report))
+            except (StorageError, requests.RequestException, TypeError, ValueError) as error:
+                self._give_up(f"epoch {report['epoch'] + 1} was not reported: {error}")
+
+    def _post(self, report: Report) -> None:
+        url = self.root + self.path
+        if self.send_as_json:
+            answer = requests.post(url, json=report, headers=self.headers)  # noqa: S113 # _in_time
+        else:
+            form = {self.field: json.dumps(report)}
+            answer = requests.post(url, form, headers=self.headers)  # noqa: S113 # _in_time
+        answer.raise_for_status()
+
+    def _give_up(self, reason: str) -> None:
+        log.warning(
+            events.REPORT_FAILED,
+            server=self.root,
+            reason=reason,
+            fix="training goes on; see to the server, or leave RemoteMonitor out",
+        )
+
+
+def _in_time(post: Callable[[], None]) -> None:
+    """Call it, but wait no longer than is decent: what hangs is left to a thread of its own.
+
+    Raises:
+        requests.RequestException: it failed, or did not end in time.
+    """
+    outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            post()
+        except Exception as error:  # noqa: BLE001 # it is raised below
+            outcome.put(error)
+        else:
+            outcome.put(None)
+
+    threading.Thread(target=work, name="keepfit-post", daemon=True).start()
+    try:
+        error = outcome.get(timeout=ANSWER_WITHIN)
+    except queue.Empty:
+        raise requests.Timeout(f"no answer within {ANSWER_WITHIN:.0f} s") from None
+    if error:
+        raise error
+
+
+def _may_get_better(error: BaseException) -> bool:
+    if isinstance(error, requests.HTTPError):
+        status = error.response.status_code
+        return status >= 500 or status in (408, 429)
+    return isinstance(error, requests.ConnectionError | requests.Timeout)
+
+
+_TRYING = Retrying(
+    retry=retry_if_exception(_may_get_better),
+    stop=stop_after_delay(PATIENCE),
+    wait=wait_random_exponential(multiplier=0.5, max=8),
+    reraise=True,
+)

@@ -1,0 +1,119 @@
+"""Single files to S3 and back, for callbacks that people give an s3:// path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock
+from typing import Any, Self, TypeVar
+
+from boto3.exceptions import S3UploadFailedError
+
+from callbacks.storage.base import StorageError
+from callbacks.storage.s3.address import Object
+from callbacks.storage.s3.client import make_client
+from callbacks.storage.s3.failures import CAUGHT, translated
+from callbacks.storage.s3.patience import Patience
+
+T = TypeVar("T")
+
+
+class Transfer:
+    """Uploads and downloads whole files, each tried again for as long as `patience` allows.
+
+    boto3's own transfers do the work: parts at once for large files, and an object only when it is
+    complete.
+    """
+
+    def __init__(self, make: Callable[[], Any], patience: Patience) -> None:
+        self._make = make
+        self._patience = patience
+        self._renewing = Lock()
+        self._client = self._made()
+
+    @classmethod
+    def open(cls, patience: Patience | None = None) -> Self:
+        """With the AWS configuration of the environment.
+
+        Raises:
+            StorageError: that can't be used.
+        """
+        patience = patience or Patience()
+        return cls(lambda: make_client(patience), patience)
+
+    def upload(self, path: str, url: str) -> None:
+        """Replace the object at `url` by the file.
+
+        Raises:
+            ConfigurationError: `url` is no address of an object.
+            OSError: the file can't be read.
+            StorageError: it could not be sent.
+        """
+        to = Object.parse(url)
+        with open(path, "rb"):  # so that a missing file is no failure of S3's
+            self._trying(
+                "put_object", to, lambda: self._client.upload_file(path, to.bucket, to.key)
+            )
+
+    def download(self, url: str, path: str) -> None:
+        """Bring the object at `url` to the file.
+
+        Raises:
+            ConfigurationError: `url` is no address of an object.
+            NotFound: there is no such object.
+            StorageError: it could not be read.
+        """
+        of = Object.parse(url)
+        self._trying("get_object", of, lambda: self._client.download_file(of.bucket, of.key, path))
+
+    def sizes(self, url: str) -> dict[str, int]:
+        """The objects below `url`: their sizes in bytes, by what follows `url/` in their keys.
+
+        Raises:
+            StorageError: they can't be listed.
+        """
+        below = Object.parse(url)
+        prefix = f"{below.key}/"
+
+        def listed() -> dict[str, int]:
+            pages = self._client.get_paginator("list_objects_v2")
+            found = (
+                entry
+                for page in pages.paginate(Bucket=below.bucket, Prefix=prefix)
+                for entry in page.get("Contents", ())
+            )
+            return {entry["Key"].removeprefix(prefix): entry["Size"] for entry in found}
+
+        return self._trying("list_objects_v2", below, listed)
+
+    def remove(self, url: str) -> None:
+        """Remove the object at `url`, if it is there.
+
+        Raises:
+            StorageError: it could not be removed.
+        """
+        of = Object.parse(url)
+        self._trying(
+            "delete_object", of, lambda: self._client.delete_object(Bucket=of.bucket, Key=of.key)
+        )
+
+    def _trying(self, operation: str, target: Object, action: Callable[[], T]) -> T:
+        def once(_: int) -> T:
+            try:
+                return action()
+            except S3UploadFailedError as error:
+                cause = error.__context__ if isinstance(error.__context__, CAUGHT) else error
+                raise translated(cause, operation, target.address, target.key) from error
+            except CAUGHT as error:
+                raise translated(error, operation, target.address, target.key) from error
+
+        return self._patience.trying(once, self._renew)
+
+    def _renew(self) -> None:
+        with self._renewing:
+            self._client = self._made()
+
+    def _made(self) -> Any:
+        try:
+            return self._make()
+        except CAUGHT as error:
+            raise StorageError(f"S3 can't be used: {' '.join(str(error).split())}") from error

@@ -1,0 +1,105 @@
+"""Keras' TensorBoard, to a folder or to S3."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import structlog
+
+from callbacks import events
+from callbacks.checkpoint.snapshot import Mark, mark_of
+from callbacks.remote import Uploads, is_remote, working_copy
+from callbacks.storage.base import StorageError
+
+log = structlog.get_logger("keepfit")
+
+SEND_EVERY = 15.0
+"""Seconds between two looks at what is new, within an epoch."""
+
+LARGE = 8 << 20
+"""Bytes from which a file is sent again only when it has grown by an eighth: S3 can't append."""
+
+
+class TensorBoard(keras.callbacks.TensorBoard):
+    """Logs for TensorBoard, as Keras' callback of this name does.
+
+    Args:
+        log_dir: the folder; `s3://BUCKET/PREFIX` for a place in S3, where each file appears as it
+            grows: after each epoch, and every few seconds within one.
+        **arguments: as Keras' callback takes them.
+
+    Raises:
+        ConfigurationError: an `s3://` log_dir names no place.
+    """
+
+    log_dir: str
+
+    def __init__(self, log_dir: Any = "logs", *args: Any, **arguments: Any) -> None:
+        super().__init__(log_dir, *args, **arguments)
+        self.url = self.log_dir.rstrip("/") if is_remote(self.log_dir) else None
+        self._uploads: Uploads | None = None
+        self._sent: dict[Path, Mark] = {}
+        self._looked = 0.0
+        if self.url:
+            self.log_dir = working_copy(self.url)
+            shutil.rmtree(self.log_dir, ignore_errors=True)  # an attempt gets its own brought back
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        super().on_train_begin(logs)
+        if self.url:
+            self._uploads = Uploads.open()
+            self._sent = {}
+            self._clear()
+            self._send()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        super().on_train_batch_end(batch, logs)
+        if self.url and time.monotonic() - self._looked > SEND_EVERY:
+            self._send()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        super().on_epoch_end(epoch, logs)
+        self._send()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        super().on_train_end(logs)
+        if self._uploads:
+            self._send(last=True)
+            self._uploads.close()
+            self._uploads = None
+
+    def _send(self, *, last: bool = False) -> None:
+        if self._uploads is None:
+            return
+        self._looked = time.monotonic()
+        for writer in self._writers.values():
+            writer.flush()
+        for path in (p for p in Path(self.log_dir).rglob("*") if p.is_file()):
+            mark, sent = mark_of(str(path)), self._sent.get(path)
+            if mark is None or mark == sent:
+                continue
+            if sent and mark.size > LARGE and mark.size < sent.size * 9 / 8 and not last:
+                continue
+            self._sent[path] = mark
+            self._uploads.send(str(path), f"{self.url}/{path.relative_to(self.log_dir)}")
+
+    def _clear(self) -> None:
+        """Remove from S3 what a killed attempt of this run has sent since the checkpoint."""
+        suffix = getattr(self._summary_module, "suffix", None)
+        if suffix is None or self._uploads is None:
+            return
+        try:
+            for name in self._uploads.transfer.sizes(f"{self.url}"):
+                if name.endswith(suffix) and not Path(self.log_dir, name).exists():
+                    self._uploads.transfer.remove(f"{self.url}/{name}")
+        except StorageError as error:
+            log.error(
+                events.UPLOAD_FAILED,
+                file=self.url,
+                reason=str(error),
+                fix="events of an earlier attempt may be shown twice",
+            )

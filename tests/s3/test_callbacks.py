@@ -1,0 +1,196 @@
+"""Callbacks with s3:// paths: whole objects, sent by a thread, over any interruption."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+
+import keras
+import pytest
+from structlog.testing import capture_logs
+
+import callbacks
+from callbacks import events
+from callbacks.errors import ConfigurationError
+from callbacks.storage.base import StorageError
+from callbacks.storage.s3.transfer import Transfer
+from tests.state.test_files import arrays_in, assert_same_events, events_in, named
+from tests.training.trainings import Training, attempt, preempted, whole
+
+MOMENTS = [("on_train_batch_end", 7), ("on_test_batch_end", 4), ("on_epoch_end", 2)]
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path, monkeypatch):
+    """A machine's own disk. Called, it becomes another machine, which has nothing."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(disk))
+
+    def another():
+        shutil.rmtree(disk)
+        disk.mkdir()
+
+    return another
+
+
+@pytest.fixture
+def url(bucket):
+    """A new place in S3."""
+    return f"{bucket}/{uuid.uuid4().hex}"
+
+
+def downloaded(url, folder):
+    """All objects below `url`, as files."""
+    transfer = Transfer.open()
+    folder.mkdir()
+    for name in transfer.sizes(url):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        transfer.download(f"{url}/{name}", str(folder / name))
+    return folder
+
+
+def interrupted(training, store, machine, moment):
+    """The training with one interruption, after which it goes on elsewhere."""
+    preempted(training, store, *moment)
+    machine()
+    attempt(training, store)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_csv_logger(tmp_path, url, machine, moment):
+    """The object is the file that Keras would have written without an interruption."""
+    whole(Training(held=lambda: [keras.callbacks.CSVLogger(tmp_path / "log.csv")]))
+    training = Training(held=lambda: [callbacks.CSVLogger(f"{url}/log.csv")])
+    interrupted(training, tmp_path / "store", machine, moment)
+    found = downloaded(url, tmp_path / "found") / "log.csv"
+    assert found.read_bytes() == (tmp_path / "log.csv").read_bytes()
+
+
+def test_csv_logger_appends(tmp_path, url, machine):
+    """Behind what the object held before the run, which stays as it is."""
+    (tmp_path / "old").write_text("epoch,loss,val_loss\n9,1.0,1.0\n")
+    Transfer.open().upload(str(tmp_path / "old"), f"{url}/log.csv")
+    training = Training(held=lambda: [callbacks.CSVLogger(f"{url}/log.csv", append=True)])
+    interrupted(training, tmp_path / "store", machine, MOMENTS[0])
+    lines = (downloaded(url, tmp_path / "found") / "log.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["epoch", "9", "0", "1", "2"]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_model_checkpoint(tmp_path, url, machine, moment):
+    """Each object is there, and whole, with the weights of its epoch."""
+    template = "{epoch:02d}-{val_loss:.2f}.weights.h5"
+
+    def training(kind, where):
+        return Training(held=lambda: [kind(f"{where}/{template}", save_weights_only=True)])
+
+    whole(training(keras.callbacks.ModelCheckpoint, tmp_path / "theirs"))
+    interrupted(training(callbacks.ModelCheckpoint, url), tmp_path / "store", machine, moment)
+    found = downloaded(url, tmp_path / "found")
+    theirs = sorted((tmp_path / "theirs").iterdir())
+    assert len(theirs) == 3
+    assert sorted(path.name for path in found.iterdir()) == [path.name for path in theirs]
+    for path in theirs:
+        assert arrays_in(found / path.name) == arrays_in(path)
+
+
+def test_model_is_in_s3_before_a_checkpoint_says_so(tmp_path, url):
+    """A checkpoint after an epoch waits for the model that was saved in it."""
+    training = Training(
+        held=lambda: [callbacks.ModelCheckpoint(f"{url}/{{epoch}}.keras")], fit={"epochs": 2}
+    )
+    preempted(training, tmp_path / "store", "on_epoch_begin", 2)
+    assert list(Transfer.open().sizes(url)) == ["1.keras"]
+
+
+def test_model_checkpoint_leaves_nothing_behind(tmp_path, url):
+    """What was sent is removed from the machine's disk."""
+    attempt(
+        Training(held=lambda: [callbacks.ModelCheckpoint(f"{url}/last.keras")]), tmp_path / "store"
+    )
+    assert not [path for path in Path(tempfile.gettempdir()).rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_tensorboard(tmp_path, url, machine, moment):
+    """Every tag has every step once in what TensorBoard finds in S3."""
+    arguments = {"histogram_freq": 1, "update_freq": 1}
+    theirs = tmp_path / "theirs"
+    whole(Training(named, lambda: [keras.callbacks.TensorBoard(theirs, **arguments)]))
+    training = Training(named, lambda: [callbacks.TensorBoard(url, **arguments)])
+    interrupted(training, tmp_path / "store", machine, moment)
+    assert_same_events(events_in(downloaded(url, tmp_path / "found")), events_in(theirs))
+
+
+def test_tensorboard_after_a_kill(tmp_path, url, machine, monkeypatch):
+    """What was sent since the checkpoint is taken back from S3."""
+    monkeypatch.setattr("callbacks.tensorboard.SEND_EVERY", 0.0)
+    theirs = tmp_path / "theirs"
+    whole(Training(named, lambda: [keras.callbacks.TensorBoard(theirs, update_freq=1)]))
+    training = Training(named, lambda: [callbacks.TensorBoard(url, update_freq=1)])
+    preempted(training, tmp_path / "store", "on_train_batch_end", 3)
+    shutil.copytree(tmp_path / "store", tmp_path / "older")
+    preempted(training, tmp_path / "store", "on_test_batch_end", 2)
+    machine()
+    attempt(training, tmp_path / "older")
+    assert_same_events(events_in(downloaded(url, tmp_path / "found")), events_in(theirs))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda url: callbacks.CSVLogger(f"{url}-none/log.csv"),
+        lambda url: callbacks.ModelCheckpoint(f"{url}-none/{{epoch}}.keras"),
+        lambda url: callbacks.TensorBoard(f"{url}-none"),
+    ],
+    ids=["CSVLogger", "ModelCheckpoint", "TensorBoard"],
+)
+def test_no_such_bucket(bucket, tmp_path, make):
+    """One line in the log that names the bucket, and training goes on to its end."""
+    done = attempt(Training(held=lambda: [make(f"{bucket}-none/x")]), tmp_path / "store")
+    assert len(done.epochs) == 3
+    failed = done.named(events.UPLOAD_FAILED)
+    assert failed
+    assert all("there is no bucket" in entry["reason"] for entry in failed)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: callbacks.CSVLogger("s3://bucket"),
+        lambda: callbacks.CSVLogger("s3://UPPER/log.csv"),
+        lambda: callbacks.ModelCheckpoint("s3://bucket/../x.keras"),
+        lambda: callbacks.TensorBoard("s3://"),
+    ],
+)
+def test_what_is_no_address(make):
+    """It is refused where it is written, and it says how one is written."""
+    with pytest.raises(ConfigurationError, match="s3://"):
+        make()
+
+
+def test_append_to_what_can_not_be_read(bucket):
+    """Rows that may be there are not overwritten."""
+    with pytest.raises(StorageError, match="there is no bucket"):
+        callbacks.CSVLogger(f"{bucket}-none/log.csv", append=True)
+
+
+def test_outside_of_resumable(url, tmp_path):
+    """They take s3:// paths by themselves, too."""
+    with capture_logs() as logs:
+        whole(
+            Training(
+                held=lambda: [
+                    callbacks.CSVLogger(f"{url}/log.csv"),
+                    callbacks.ModelCheckpoint(f"{url}/model.keras"),
+                    callbacks.TensorBoard(f"{url}/board"),
+                ]
+            )
+        )
+    assert not [entry for entry in logs if entry["log_level"] in ("warning", "error")]
+    names = set(Transfer.open().sizes(url))
+    assert {"log.csv", "model.keras"} < names
+    assert any(name.startswith("board/train/") for name in names)
