@@ -6,10 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
+import structlog
 
-from callbacks import session, state
+from callbacks import events, session, state
 from callbacks.settings import Settings
+from callbacks.training import internals
 from callbacks.training.fit import Fit
+
+log = structlog.get_logger("keepfit")
 
 Logs = dict[str, Any]
 
@@ -48,13 +52,19 @@ class Resumable(keras.callbacks.Callback):
         keep: int = 3,
     ) -> None:
         super().__init__()
-        self.callbacks = list(callbacks)
+        given = list(callbacks)
+        self.callbacks = [callback for callback in given if not _is_redundant(callback)]
+        if len(self.callbacks) < len(given):
+            _report_redundant()
         self.settings = Settings.resolve(store=store, run=run, save_every=save_every, keep=keep)
         self._held = state.hold(self.callbacks)
         self._fit: Fit | None = None
         self._introduced: Any = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
+        for callback in filter(_is_redundant, internals.callbacks_of_fit()):
+            _report_redundant()
+            _silence(callback)
         here = session.current()
         self._fit = Fit(self.model, self._held, here, here.run(self.settings))
         self._fit.begin(self.params["epochs"], lambda: self._begin(self.callbacks, logs))
@@ -157,3 +167,22 @@ class Resumable(keras.callbacks.Callback):
         if self._fit is None:
             raise RuntimeError("Resumable is for model.fit: a training hook was called outside it")
         return self._fit
+
+
+def _is_redundant(callback: keras.callbacks.Callback) -> bool:
+    return isinstance(callback, keras.callbacks.BackupAndRestore)
+
+
+def _report_redundant() -> None:
+    log.warning(
+        events.REDUNDANT,
+        callback="BackupAndRestore",
+        reason="Resumable saves and restores all that it does, so it is left out",
+        fix="remove it from the script",
+    )
+
+
+def _silence(callback: keras.callbacks.Callback) -> None:
+    """Both would set the epoch to begin with, and the weights."""
+    for hook in ("on_train_begin", "on_train_batch_end", "on_epoch_end", "on_train_end"):
+        setattr(callback, hook, lambda *_, **__: None)

@@ -39,12 +39,26 @@ def add_steps_seen(steps: int) -> None:
     With `steps_per_epoch`, one iterator may serve several epochs; `fit` counts its steps, to make
     another one when the data has been read. Only a local variable of it leads to the count.
     """
+    _local_of_fit("epoch_iterator")._steps_seen += steps
+
+
+def callbacks_of_fit() -> list[keras.callbacks.Callback]:
+    """All callbacks of the `fit` that calls this: it tells none of them about the others."""
+    found: list[keras.callbacks.Callback] = _local_of_fit("callbacks").callbacks
+    return found
+
+
+def _local_of_fit(name: str) -> Any:
     frame: FrameType | None = sys._getframe()
-    while frame and not (frame.f_code.co_name == "fit" and "epoch_iterator" in frame.f_locals):
+    while frame and not (
+        frame.f_code.co_name == "fit"
+        and name in frame.f_locals
+        and frame.f_globals["__name__"].startswith("keras.")
+    ):
         frame = frame.f_back
     if frame is None:
-        raise LookupError("no fit of Keras that has an epoch_iterator calls this")
-    frame.f_locals["epoch_iterator"]._steps_seen += steps
+        raise LookupError(f"no fit of Keras that has {name!r} calls this")
+    return frame.f_locals[name]
 
 
 def iterator_state(iterator: Any) -> tf.Tensor | None:

@@ -284,6 +284,19 @@ def test_fit_counts_the_steps_of_its_iterator():
         internals.add_steps_seen(1)
 
 
+def test_callbacks_of_a_fit():
+    """fit keeps its CallbackList in a variable named `callbacks`."""
+    found = []
+
+    class Looking(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            found.extend(internals.callbacks_of_fit())
+
+    looking, other = Looking(), keras.callbacks.TerminateOnNaN()
+    small().fit(*arrays(), verbose=0, callbacks=[looking, other])
+    assert {looking, other} <= set(found)
+
+
 def test_names_in_a_state():
     """Each dataset writes its keys under the path of its iterator; a shuffle, first its seeds'."""
     data = tf.data.Dataset.range(9).shuffle(4, seed=1).batch(2)

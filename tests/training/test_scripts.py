@@ -14,12 +14,14 @@ from callbacks.checkpoint.retention import KeepNewest
 from callbacks.errors import Fenced, Misfit, Preempted
 from callbacks.session import Notice
 from callbacks.storage.local import LocalStore
+from tests.training import trainings
 from tests.training.trainings import (
     BATCH,
     BATCHES,
     SEED,
     USUAL,
     Counter,
+    Mistake,
     Moment,
     Training,
     all_variables,
@@ -30,6 +32,7 @@ from tests.training.trainings import (
     compiled,
     fitted,
     of_unknown_length,
+    outcome,
     preempted,
     process,
     resumable,
@@ -308,3 +311,57 @@ def test_fenced_while_it_resumes(tmp_path, pruned):
     with process(), pytest.raises(Fenced) as caught:
         fitted(USUAL, small(), [rival])
     assert caught.value.code == 76
+
+
+@pytest.mark.parametrize("place", ["inside", "before", "after"])
+def test_backup_and_restore_is_left_out(tmp_path, place):
+    """It would begin at another epoch, with other weights; it is named, and does nothing."""
+    training = Training()
+    expected = whole(training)
+
+    def one_attempt(*moment):
+        with process() as logs:
+            keras.utils.set_random_seed(SEED)
+            model = training.model()
+            backup = keras.callbacks.BackupAndRestore(tmp_path / "backup", save_freq=1)
+            held = [*([backup] if place == "inside" else []), *moment]
+            kept = resumable(tmp_path / "store", held)
+            callbacks = {"inside": [kept], "before": [backup, kept], "after": [kept, backup]}
+            try:
+                fitted(training, model, callbacks[place])
+            finally:
+                assert [log["event"] for log in logs].count(events.REDUNDANT) == 1
+            return outcome(model, [], logs)
+
+    with pytest.raises(Preempted):
+        one_attempt(Moment("on_train_batch_end", 8))
+    resumed = one_attempt()
+    assert resumed.variables == expected.variables
+    assert resumed.history == expected.history
+    assert not (tmp_path / "backup").exists()
+
+
+def test_callback_that_raises_in_a_hook(tmp_path):
+    """Its error ends the attempt as it would without Resumable; the next goes on."""
+    training = Training(held=callbacks)
+    with pytest.raises(Mistake):
+        attempt(
+            training, tmp_path, trainings.Failing("on_train_batch_end", 7), save_every="1 batches"
+        )
+    assert_same(attempt(training, tmp_path), usual())
+
+
+def test_metrics_with_odd_names_and_values(tmp_path):
+    """NaN, infinity, and a metric named with a slash go through a checkpoint."""
+
+    def odd(epoch, logs):
+        logs.update({"a/b": 0.5, "nan": float("nan"), "inf": float("inf"), "-inf": -float("inf")})
+
+    training = Training(held=lambda: [keras.callbacks.LambdaCallback(on_epoch_end=odd)])
+    preempted(training, tmp_path, "on_train_batch_end", 12)
+    history = attempt(training, tmp_path).history
+    assert history["a/b"] == [0.5] * 3
+    assert history["inf"] == [float("inf")] * 3
+    assert history["-inf"] == [-float("inf")] * 3
+    assert len(history["nan"]) == 3
+    assert all(value != value for value in history["nan"])
