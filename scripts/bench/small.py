@@ -29,7 +29,7 @@ class Idle(keras.callbacks.Callback):
 
 
 def hooks(batches: int, rounds: int) -> Figures:
-    """Seconds per batch of one model's training, in turn without callbacks, with Idle, with ours.
+    """Seconds per batch of one model's training, in turn with each kind of callbacks.
 
     A fit's beginning and end cost the same however long it is, so they cancel out in the
     difference of a long and a short one.
@@ -43,17 +43,24 @@ def hooks(batches: int, rounds: int) -> Figures:
         return time.perf_counter() - began
 
     with tempfile.TemporaryDirectory() as store:
+
+        def resumable(run: str, held: int) -> Resumable:
+            idle = [Idle() for _ in range(held)]
+            return Resumable(idle, store=f"file://{store}", run=run, save_every=NEVER)
+
         kinds: dict[str, Callable[[str], list[keras.callbacks.Callback]]] = {
             "none": lambda _: [],
             "idle": lambda _: [Idle()],
-            "keepfit": lambda run: [Resumable(store=f"file://{store}", run=run, save_every=NEVER)],
+            "ten_more": lambda _: [Idle() for _ in range(11)],
+            "keepfit": lambda run: [resumable(run, 0)],
+            "ten_held": lambda run: [resumable(run, 10)],
         }
         fit([], WARM_UP)
         found: Figures = {kind: [] for kind in kinds}
         for turn in range(rounds):
             for kind, make in kinds.items():
-                short = fit(make(f"short{turn}"), WARM_UP)
-                long = fit(make(f"long{turn}"), WARM_UP + batches)
+                short = fit(make(f"{kind}-short{turn}"), WARM_UP)
+                long = fit(make(f"{kind}-long{turn}"), WARM_UP + batches)
                 found[kind].append((long - short) / batches)
     return found
 
