@@ -55,6 +55,10 @@ class Run:
         self._fenced_by: str | None = None
         self._failed: str | None = None
         self._since = (clock(), Position())
+        self._committed = 0
+        self._took = 0.0
+        self._writing_since: float | None = None
+        self.reached = 0
         self.step = 0
         self.unsaved = False
 
@@ -94,6 +98,17 @@ class Run:
         log.info(events.CLAIMED, run=settings.run, store=store.uri, attempt=attempt.number)
         return cls(store, attempt, schedule.parse(settings.save_every))
 
+    @property
+    def saving(self) -> float:
+        """Seconds that a save takes, as far as is known: the last one, or the one under way."""
+        since = self._writing_since
+        return max(self._took, 0.0 if since is None else self._clock() - since)
+
+    @property
+    def at_stake(self) -> int:
+        """Batches that have been trained and are in no checkpoint."""
+        return max(0, self.reached - self._committed)
+
     def begin_fit(self) -> tuple[int, Checkpoint | None]:
         """The index of the `fit` that begins, and what it goes on from.
 
@@ -114,7 +129,7 @@ class Run:
                 raise Misfit from error
         if checkpoint:
             self._attempt.resume_from(checkpoint.key, checkpoint.manifest)
-            self.step = checkpoint.manifest.position.step
+            self.step = self.reached = self._committed = checkpoint.manifest.position.step
         self._mark(checkpoint.manifest.position if checkpoint else Position(step=self.step))
         return fit, checkpoint
 
@@ -239,7 +254,13 @@ class Run:
 
     def _write(self, snapshot: Snapshot) -> None:
         """On the writer's thread."""
-        started = self._clock()
+        started = self._writing_since = self._clock()
+        try:
+            self._commit(snapshot, started)
+        finally:
+            self._writing_since = None
+
+    def _commit(self, snapshot: Snapshot, started: float) -> None:
         try:
             for wait in snapshot.settle:
                 wait()
@@ -254,13 +275,15 @@ class Run:
             log.error(events.SAVE_FAILED, step=snapshot.position.step, reason=str(error))
             return
         self._saves += 1
+        self._committed = snapshot.position.step
+        self._took = self._clock() - started
         log.info(
             events.SAVED,
             epoch=snapshot.position.epoch + 1,
             batch=snapshot.position.batch,
             step=snapshot.position.step,
             mib=round(sum(shard.size for shard in manifest.shards) / 2**20, 1),
-            seconds=round(self._clock() - started, 3),
+            seconds=round(self._took, 3),
         )
         if self._saves == 1:
             self._sweep()

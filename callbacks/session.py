@@ -7,6 +7,7 @@ makes one, which ends with the process.
 from __future__ import annotations
 
 import atexit
+import functools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ from callbacks.settings import Settings
 if TYPE_CHECKING:
     from callbacks.run import Run
 
+BEFORE_LOSS = 2.0
+"""Seconds before the last moment at which a save could begin, so that the log can still say so."""
+
 
 @dataclass(frozen=True)
 class Notice:
@@ -28,33 +32,54 @@ class Notice:
     Attributes:
         source: what it came from, as people know it: "SIGTERM".
         deadline: when the process is gone at the latest, as time.monotonic() counts, if known.
+        trains_on: the time until the deadline may be used for training.
+        stays: the process is better not gone before the deadline.
     """
 
     source: str
     deadline: float | None = None
+    trains_on: bool = False
+    stays: bool = False
+
+    def and_then(self, later: Notice) -> Notice:
+        """What both together say: the earlier deadline, and no more time than either leaves."""
+        known = [n.deadline for n in (self, later) if n.deadline is not None]
+        presses = self.trains_on and not later.trains_on
+        return Notice(
+            source=later.source if presses else self.source,
+            deadline=min(known, default=None),
+            trains_on=self.trains_on and later.trains_on,
+            stays=self.stays and later.stays,
+        )
 
 
 class Session:
-    """One process at work. The signal handlers write the notice, the training thread reads it."""
+    """One process at work. Signal handlers and watchers give notice, the training thread reads it.
+
+    What they write is a flag, or appended to a list: nobody waits for a lock, which a signal
+    handler might have interrupted.
+    """
 
     def __init__(self) -> None:
         self._runs: dict[tuple[str, str], Run] = {}
-        self._notice: Notice | None = None
+        self._notices: list[Notice] = []
         self._save_asked = False
         self._training = 0
+        self._leaving = False
 
     @property
     def notice(self) -> Notice | None:
-        return self._notice
+        """What all notices together say; none of them can move the deadline later."""
+        return functools.reduce(Notice.and_then, self._notices) if self._notices else None
 
     def deadline(self) -> float | None:
         """When this process is gone, as far as that is known."""
-        return self._notice.deadline if self._notice else None
+        notice = self.notice
+        return notice.deadline if notice else None
 
     def give_notice(self, notice: Notice) -> None:
-        """Latch the first notice. Does nothing else, so that a signal handler may call it."""
-        if self._notice is None:
-            self._notice = notice
+        """Does nothing else, so that a signal handler may call it."""
+        self._notices.append(notice)
 
     def ask_for_save(self) -> None:
         """Have a checkpoint made at the next batch; training goes on."""
@@ -68,6 +93,26 @@ class Session:
     def answer_save_request(self) -> None:
         """A checkpoint of this moment is on its way."""
         self._save_asked = False
+
+    def begin_leaving(self) -> None:
+        """Training has stopped for good; what follows is its last save."""
+        self._leaving = True
+
+    @property
+    def at_stake(self) -> int:
+        """Batches that have been trained and are in no checkpoint."""
+        return sum(run.at_stake for run in self._runs.values())
+
+    def loses(self, now: float) -> bool:
+        """Whether a batch is under way that has to end now if there is to be another save.
+
+        Any thread may ask.
+        """
+        deadline = self.deadline()
+        if deadline is None or self._leaving or not self._training:
+            return False
+        saving = max((run.saving for run in self._runs.values()), default=0.0)
+        return deadline - now < saving + BEFORE_LOSS
 
     @property
     def training(self) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -20,6 +21,28 @@ _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,127}")
 def script_name() -> str:
     """The default name of a run: the script's, without its folder and ending."""
     return re.sub(r"[^A-Za-z0-9._=+-]", "-", Path(sys.argv[0]).stem).lstrip("._=+-") or "run"
+
+
+T = TypeVar("T", bound=BaseSettings)
+
+
+def resolved(kind: type[T], given: Mapping[str, Any]) -> T:
+    """Settings of that kind; what is None was not given.
+
+    Raises:
+        ConfigurationError: one of them can't be used.
+    """
+    try:
+        return kind(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, ConfigurationError):
+            raise cause from None
+        name = first["loc"][0] if first["loc"] else "settings"
+        raise ConfigurationError(
+            f"{name}: {first['msg']}. Received: {name}={first['input']!r}"
+        ) from None
 
 
 class Settings(BaseSettings):
@@ -40,17 +63,7 @@ class Settings(BaseSettings):
     @classmethod
     def resolve(cls, **given: Any) -> Settings:
         """The settings in force; what is None was not given."""
-        try:
-            return cls(**{name: value for name, value in given.items() if value is not None})
-        except ValidationError as error:
-            first = error.errors()[0]
-            cause = first.get("ctx", {}).get("error")
-            if isinstance(cause, ConfigurationError):
-                raise cause from None
-            name = first["loc"][0] if first["loc"] else "settings"
-            raise ConfigurationError(
-                f"{name}: {first['msg']}. Received: {name}={first['input']!r}"
-            ) from None
+        return resolved(cls, given)
 
     @field_validator("store")
     @classmethod

@@ -68,6 +68,13 @@ _UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
 _FORM = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
 
 
+def seconds(text: str) -> float | None:
+    """The time that `text` describes: "30s", "5min", "30"; None if it describes none."""
+    match = _FORM.fullmatch(text if re.search("[a-z]", text) else f"{text}s")
+    number, unit = (float(match[1]), match[2]) if match else (0.0, "")
+    return number * _UNITS[unit] if unit in _UNITS and 0 < number < math.inf else None
+
+
 def parse(text: str) -> Schedule:
     """The schedule that `text` describes: "30s", "5min", "2h", "200 batches", "1 epoch".
 

@@ -11,6 +11,7 @@ import structlog
 from callbacks import events, state
 from callbacks.checkpoint.reader import Checkpoint
 from callbacks.checkpoint.snapshot import Position, Snapshot
+from callbacks.departure import Departure
 from callbacks.errors import Misfit, Preempted
 from callbacks.run import Run
 from callbacks.session import Session
@@ -47,6 +48,7 @@ class Fit:
         self._callbacks = callbacks
         self._session = session
         self._run = run
+        self._departure = Departure(session, run)
         self._recorder = Recorder(model, callbacks)
         self._data = DataTracker()
         self._index, self._resume = run.begin_fit()
@@ -62,6 +64,7 @@ class Fit:
         self._stopping = False
         self._before_epoch: Snapshot | None = None
         self._before_validation: Snapshot | None = None
+        self._validation_offered = False
 
     def begin(self, epochs: int, begin_callbacks: Callable[[], None]) -> None:
         """At `on_train_begin`; `begin_callbacks` calls the held callbacks' own.
@@ -99,7 +102,7 @@ class Fit:
         self._begun = self._exhausted = False
         self._recorder.expect_new_variables()
         self._run.check()
-        if self._session.notice or self._run.due(self._epoch, self._step):
+        if self._session.notice or self._save_is_due():
             self._before_epoch = self._record()
 
     def epoch_has_begun(self) -> None:
@@ -125,11 +128,10 @@ class Fit:
         self._run.check()
         if self._calls == 1:
             self._recorder.prepare()
-        if self._session.notice:
+        if self._departure.due(self._step):
             self._leave(self._record(), Renew.ALWAYS)
-        if self._run.due(self._epoch, self._step, asked=self._session.save_asked):
-            self._session.answer_save_request()
-            self._run.offer(with_data(self._record(), self._data.position(Renew.IF_CHEAP)))
+        if self._save_is_due():
+            self._offer(self._record(), Renew.IF_CHEAP)
 
     def expected(self) -> bool:
         """Whether the call of the train function is one of this fit."""
@@ -145,9 +147,10 @@ class Fit:
             self._restore_data(checkpoint)
         if self._before_epoch and self._data.can_be_saved:
             snapshot, self._before_epoch = self._before_epoch, None
-            if self._session.notice:
+            if self._departure.due(self._step):
                 self._leave(snapshot, Renew.ALWAYS)
-            self._run.offer(with_data(snapshot, self._data.position(Renew.IF_CHEAP)))
+            if self._save_is_due():
+                self._offer(snapshot, Renew.IF_CHEAP)
         if self._skip:
             self._skip -= 1
             return dict(self._logs)
@@ -167,17 +170,18 @@ class Fit:
     def validation_begins(self) -> None:
         """At `on_test_begin`, before the held callbacks', and before the metrics are reset."""
         self._before_validation = self._record()
+        self._validation_offered = False
 
     def validation_batch_ends(self) -> None:
         """At `on_test_batch_end`."""
         self._run.check()
         if self._before_validation is None:
             return
-        if self._session.notice:
+        if self._departure.due(self._step):
             self._leave(self._before_validation, Renew.NEVER)
-        if self._run.due(self._epoch, self._step):
-            self._run.offer(with_data(self._before_validation, self._data.position()))
-            self._before_validation = None
+        if not self._validation_offered and self._save_is_due():
+            self._offer(self._before_validation, Renew.NEVER)
+            self._validation_offered = True
 
     def validation_ends(self) -> None:
         """At `on_test_end`."""
@@ -196,8 +200,8 @@ class Fit:
         self._logs = training_logs
         final = self._record(finished=True)
         self._run.finish_fit(with_data(final, DataPosition()))
-        if self._session.notice:
-            raise Preempted(self._step)
+        if self._departure.due(self._step):
+            raise Preempted(self._step, saved=not self._run.unsaved)
 
     def _record(self, *, finished: bool = False) -> Snapshot:
         position = Position(
@@ -211,6 +215,13 @@ class Fit:
             finished=finished,
         )
         return self._recorder.record(position, self._logs)
+
+    def _save_is_due(self) -> bool:
+        return self._run.due(self._epoch, self._step, asked=self._session.save_asked)
+
+    def _offer(self, snapshot: Snapshot, renew: Renew) -> None:
+        self._session.answer_save_request()
+        self._run.offer(with_data(snapshot, self._data.position(renew)))
 
     def _leave(self, snapshot: Snapshot, renew: Renew) -> None:
         saved = self._run.save(with_data(snapshot, self._data.position(renew)))

@@ -1,0 +1,60 @@
+"""How the last two minutes are used: a pure rule, and what applies it to a training.
+
+A machine that says when it goes is of use until then. A save is asked for at once, training goes
+on, and the last save begins when there is just time for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from callbacks.session import Notice, Session
+
+if TYPE_CHECKING:
+    from callbacks.run import Run
+
+FACTOR, MARGIN = 1.5, 5.0
+"""The last save may take so much longer than the one before, and the process then has to end."""
+
+
+def reserve(saving: float) -> float:
+    """Seconds to keep for the last save, if a save takes `saving` seconds."""
+    return saving * FACTOR + MARGIN
+
+
+def leaves(notice: Notice, now: float, *, saving: float, pace: float) -> bool:
+    """Whether to save and leave at this batch boundary; otherwise training goes on.
+
+    Args:
+        now: as time.monotonic() counts.
+        saving: seconds that a save takes.
+        pace: seconds until the next boundary, to judge by the last one: it must not be too late.
+    """
+    if notice.deadline is None or not notice.trains_on:
+        return True
+    return notice.deadline - now - pace < reserve(saving)
+
+
+class Departure:
+    """Applies the rule at the boundaries of one `fit`."""
+
+    def __init__(
+        self, session: Session, run: Run, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._session = session
+        self._run = run
+        self._clock = clock
+        self._passed = clock()
+
+    def due(self, step: int) -> bool:
+        """At each boundary, after `step` batches of the run: whether this is the last one."""
+        now = self._clock()
+        pace, self._passed = now - self._passed, now
+        self._run.reached = step
+        notice = self._session.notice
+        if notice is None or not leaves(notice, now, saving=self._run.saving, pace=pace):
+            return False
+        self._session.begin_leaving()
+        return True
