@@ -13,6 +13,7 @@ from callbacks import events
 from callbacks.errors import ConfigurationError
 from job import logging
 from job.commands import stores
+from job.config import Notices, OnNotice
 
 log = structlog.get_logger("keepfit")
 
@@ -52,6 +53,22 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin again; the old run is moved aside, not deleted.")
     ] = False,
+    on_notice: Annotated[
+        OnNotice | None,
+        typer.Option(help="What the time until a known end is used for. [default: train-on]"),
+    ] = None,
+    grace: Annotated[
+        str | None, typer.Option(help="From SIGTERM to SIGKILL. [default: 30s]")
+    ] = None,
+    watch: Annotated[
+        str | None, typer.Option(help="A file or URL that is a notice as soon as it exists.")
+    ] = None,
+    leave_at_once: Annotated[
+        bool, typer.Option("--leave-at-once", help="On AWS Batch, don't wait for the end of Spot.")
+    ] = False,
+    preempted_exit_code: Annotated[
+        int | None, typer.Option(help="In place of 75, for what retries other codes only.")
+    ] = None,
 ) -> None:
     """Run SCRIPT as `python SCRIPT ARGS` would, resumable after any interruption.
 
@@ -61,21 +78,30 @@ def run(
     """
     if not script.is_file():
         _usage_error(f"there is no script {str(script)!r}")
-    given = {"STORE": store, "RUN": run_name, "SAVE_EVERY": save_every}
-    os.environ.update({f"KEEPFIT_{name}": value for name, value in given.items() if value})
-    if fresh:
-        os.environ["KEEPFIT_FRESH"] = "1"
+    given = {
+        "STORE": store,
+        "RUN": run_name,
+        "SAVE_EVERY": save_every,
+        "FRESH": fresh or None,
+        "ON_NOTICE": on_notice,
+        "GRACE": grace,
+        "WATCH": watch,
+        "LEAVE_AT_ONCE": leave_at_once or None,
+        "PREEMPTED_EXIT_CODE": preempted_exit_code,
+    }
+    os.environ.update({f"KEEPFIT_{k}": str(v) for k, v in given.items() if v not in (None, "")})
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     from callbacks.settings import Settings
     from job import runner
 
     try:
         Settings.resolve()
+        notices = Notices.resolve()
     except ConfigurationError as error:
         _usage_error(str(error))
     if deterministic:
         runner.set_deterministic()
-    raise typer.Exit(runner.run_script(script, args or []))
+    raise typer.Exit(runner.run_script(script, args or [], notices))
 
 
 stores.register(app)

@@ -12,20 +12,39 @@ from types import ModuleType, TracebackType
 import structlog
 
 from callbacks import events, session
-from callbacks.errors import EXIT_MISFIT, EXIT_UNSAVED, ConfigurationError, Leave, Preempted
+from callbacks.errors import (
+    EXIT_MISFIT,
+    EXIT_PREEMPTED,
+    EXIT_UNSAVED,
+    ConfigurationError,
+    Leave,
+    Preempted,
+)
+from job import staying
+from job.config import Notices
 from job.notices import signals
+from job.notices.countdown import counted_down
 from job.notices.watcher import watched
 
 log = structlog.get_logger("keepfit")
 
 
-def run_script(script: Path, args: Sequence[str]) -> int:
+def run_script(script: Path, args: Sequence[str], settings: Notices) -> int:
     """Run `script` with `args` and return the exit code of the process.
 
     Whatever the script raises is reported as Python would, without a frame of ours.
     """
-    with session.opened() as current, signals.trapped(current), watched(current, os.environ):
-        code = _outcome(script, args, current)
+    with (
+        session.opened() as current,
+        signals.trapped(current, settings.grace_seconds),
+        watched(current, settings, os.environ),
+        counted_down(current),
+    ):
+        code, preempted = _outcome(script, args, current)
+        if preempted:
+            staying.until_gone(current)
+    if preempted:
+        return settings.preempted_exit_code
     if code == 0 and current.unsaved:
         return EXIT_UNSAVED
     if code == 0 and not current.used:
@@ -50,25 +69,27 @@ def set_deterministic() -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def _outcome(script: Path, args: Sequence[str], current: session.Session) -> int:
+def _outcome(script: Path, args: Sequence[str], current: session.Session) -> tuple[int, bool]:
+    """The exit code, and whether it is for us to say: the script may use the same number."""
     try:
         _execute(script, args)
     except Preempted as leave:
         source = current.notice.source if current.notice else None
-        log.info(events.PREEMPTED, source=source, step=leave.step, saved=leave.saved)
-        return leave.code
+        lost = 0 if leave.saved else current.at_stake
+        log.info(events.PREEMPTED, source=source, step=leave.step, saved=leave.saved, lost=lost)
+        return leave.code, True
     except Leave as leave:
-        return leave.code
+        return leave.code, leave.code == EXIT_PREEMPTED
     except ConfigurationError as error:
         log.error(events.MISFIT, reason=str(error))
-        return EXIT_MISFIT
+        return EXIT_MISFIT, False
     except SystemExit as request:
-        return _exit_code(request)
+        return _exit_code(request), False
     except BaseException as error:
         trace = _from_script_on(error.__traceback__, os.path.abspath(script))
         sys.excepthook(type(error), error.with_traceback(trace), trace)
-        return 1
-    return 0
+        return 1, False
+    return 0, False
 
 
 def _execute(script: Path, args: Sequence[str]) -> None:

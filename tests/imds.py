@@ -1,4 +1,4 @@
-"""An instance metadata service as AWS documents it: `python -m tests.imds --spot-in 60`.
+"""An instance metadata service as AWS documents it: `python -m tests.imds --spot-in 60s`.
 
 Point a job to it with AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1:1338.
 """
@@ -13,7 +13,10 @@ import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from callbacks.checkpoint import schedule
 
 TTL, TOKEN = "X-aws-ec2-metadata-token-ttl-seconds", "X-aws-ec2-metadata-token"
 SPOT, REBALANCE = "spot/instance-action", "events/recommendations/rebalance"
@@ -28,25 +31,33 @@ class Machine:
         said: text by path below /latest/meta-data/; all else is 404.
         status: answered to everything in place of it.
         hangs: no request for a token is answered: hop limit 1.
+        ahead: seconds by which its clock differs from that of this process; None: it tells no time.
+        open: it answers without a token, as an address of another kind would.
         tokens: the ends of those that were given.
     """
 
     said: dict[str, str] = field(default_factory=lambda: {MAINTENANCE: "[]"})
     status: int | None = None
     hangs: bool = False
+    ahead: float | None = 0.0
+    open: bool = False
     life: float = 21600
     tokens: dict[str, float] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
 
+    def now(self) -> datetime:
+        """By its own clock."""
+        return datetime.now(UTC) + timedelta(seconds=self.ahead or 0.0)
+
     def interrupt(self, seconds: float, action: str = "terminate") -> None:
         """Say that the instance will be taken away."""
-        at = datetime.now(UTC) + timedelta(seconds=seconds)
+        at = self.now() + timedelta(seconds=seconds)
         self.said[SPOT] = json.dumps({"action": action, "time": f"{at:%Y-%m-%dT%H:%M:%SZ}"})
 
     def recommend(self) -> None:
         """Say that the instance is at elevated risk."""
-        self.said[REBALANCE] = json.dumps({"noticeTime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"})
+        self.said[REBALANCE] = json.dumps({"noticeTime": f"{self.now():%Y-%m-%dT%H:%M:%SZ}"})
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -74,7 +85,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.machine.requests.append(f"GET {self.path}")
         text = self.machine.said.get(self.path.removeprefix("/latest/meta-data/"))
-        if self.machine.tokens.get(self.headers.get(TOKEN, ""), 0.0) < time.monotonic():
+        token = self.headers.get(TOKEN, "")
+        valid = self.machine.tokens.get(token, 0.0) >= time.monotonic()
+        if not valid and not self.machine.open:
             self._answer(401)
         elif self.machine.status:
             self._answer(self.machine.status)
@@ -83,7 +96,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, text: str = "") -> None:
         body = (text if status == 200 else str(status)).encode()
-        self.send_response(status)
+        self.send_response_only(status)
+        if self.machine.ahead is not None:
+            self.send_header("Date", format_datetime(self.machine.now(), usegmt=True))
         self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -113,13 +128,16 @@ def serving(machine: Machine, port: int = 0):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=1338)
-    parser.add_argument("--spot-in", type=float, help="seconds until the notice of two minutes")
-    parser.add_argument("--rebalance-in", type=float, help="seconds until the recommendation")
+    parser.add_argument("--spot-in", type=seconds, help="until the interruption notice: 60s, 2min")
+    parser.add_argument("--left", type=seconds, default=120.0, help="from it to the end [2min]")
+    parser.add_argument("--action", default="terminate", choices=["terminate", "stop", "hibernate"])
+    parser.add_argument("--rebalance-in", type=seconds, help="until the recommendation")
     options = parser.parse_args()
     machine = Machine()
     timers = []
     if options.spot_in is not None:
-        timers.append(threading.Timer(options.spot_in, machine.interrupt, [120]))
+        arguments = [options.left, options.action]
+        timers.append(threading.Timer(options.spot_in, machine.interrupt, arguments))
     if options.rebalance_in is not None:
         timers.append(threading.Timer(options.rebalance_in, machine.recommend))
     with serving(machine, options.port) as url:
@@ -128,6 +146,14 @@ def main() -> None:
             timer.daemon = True
             timer.start()
         threading.Event().wait()
+
+
+def seconds(text: str) -> float:
+    """As people write times."""
+    found = schedule.seconds(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time, as 60s or 2min is")
+    return found
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ AUTOSCALING = "autoscaling/target-lifecycle-state"
 WATCHED = (SPOT, REBALANCE, MAINTENANCE, AUTOSCALING)
 
 NEAR = 120.0
-"""Seconds before a scheduled event at which it is acted on as if it were a Spot notice."""
+"""Seconds that a Spot notice leaves, and before a scheduled event at which it is acted on so."""
 
 _OVER = ("completed", "canceled")
 
@@ -26,12 +26,14 @@ class Warned:
     Attributes:
         source: the path, and what is said there, as people know it.
         leaves: the machine goes; otherwise it may, and a checkpoint now is worth having.
-        seconds: until it goes; None where that is not said.
+        seconds: until it goes; 0 if it should have gone; None where that is not said.
+        known: the source itself says so; otherwise it is what is usual.
     """
 
     source: str
     leaves: bool
     seconds: float | None = None
+    known: bool = True
 
 
 def read(path: str, text: str, now: datetime) -> Warned | None:
@@ -43,10 +45,12 @@ def read(path: str, text: str, now: datetime) -> Warned | None:
     match path:
         case "spot/instance-action":
             said = _object(json.loads(text))
-            seconds = _seconds(said["time"], now)
+            seconds = seconds_until(said["time"], now)
             # A hibernation begins at once, whatever time is named.
             at_once = said["action"] == "hibernate"
-            return Warned(f"{path}: {said['action']}", True, 0.0 if at_once else seconds)
+            # Nor is it more than two minutes: then it is the clocks that differ.
+            left = 0.0 if at_once else min(NEAR, seconds)
+            return Warned(f"{path}: {said['action']}", True, left)
         case "events/recommendations/rebalance":
             return Warned(path, leaves=False)
         case "autoscaling/target-lifecycle-state":
@@ -67,9 +71,10 @@ def _nearest(path: str, found: Any, now: datetime) -> Warned | None:
     return None
 
 
-def _seconds(text: str, now: datetime) -> float:
-    """Until a time as in `2017-09-18T08:22:00Z`; 0 if it is past."""
-    return max(0.0, (datetime.fromisoformat(text) - now).total_seconds())
+def seconds_until(text: str, now: datetime) -> float:
+    """Until a time as in `2017-09-18T08:22:00Z`, which is UTC in any case; 0 if it is past."""
+    at = datetime.fromisoformat(text)
+    return max(0.0, ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds())
 
 
 def _object(value: Any) -> dict[str, Any]:

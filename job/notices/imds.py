@@ -11,8 +11,13 @@ import http.client
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Self
 from urllib.parse import SplitResult, urlsplit
+
+from job.notices import events
+from job.notices.events import Warned
+from job.notices.source import NoAnswer, Said, http_date
 
 IPV4, IPV6 = "http://169.254.169.254", "http://[fd00:ec2::254]"
 TIMEOUT = 2.0
@@ -30,8 +35,11 @@ HOP_LIMIT = (
 )
 
 
-class NoAnswer(Exception):
-    """The service can't be used; the message says why, and what would help."""
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    text: str
+    at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -64,15 +72,37 @@ class Imds:
         default = IPV6 if mode == "ipv6" else IPV4
         return cls(environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or default)
 
+    def describe(self) -> dict[str, object]:
+        """What is watched, for the log."""
+        return {"machine": self._endpoint.geturl(), "paths": list(events.WATCHED)}
+
+    def ask(self) -> list[Said]:
+        """All that it says now of the machine's end.
+
+        Raises:
+            NoAnswer: it can't be known.
+        """
+        found = ((path, self._look(path)) for path in events.WATCHED)
+        return [Said(path, answer.text, answer.at) for path, answer in found if answer]
+
+    def understand(self, said: Said, now: datetime) -> Warned | None:
+        """What it warns of; ValueError, KeyError or TypeError if it makes no sense."""
+        return events.read(said.path, said.text, now)
+
     def get(self, path: str) -> str | None:
         """What stands at `path` below /latest/meta-data/; None if nothing does.
 
         Raises:
             NoAnswer: it can't be known.
         """
+        answer = self._look(path)
+        return answer.text if answer else None
+
+    def _look(self, path: str) -> _Answer | None:
         for _ in range(2):
             headers = {"X-aws-ec2-metadata-token": self._valid_token()}
-            status, text = self._ask("GET", f"/latest/meta-data/{path}", headers)
+            answer = self._ask("GET", f"/latest/meta-data/{path}", headers)
+            status = answer.status
             if status != http.client.UNAUTHORIZED:
                 break
             self._token = None  # it was given by another service, or before a restart of this one
@@ -80,7 +110,7 @@ class Imds:
             return None
         if status != http.client.OK:
             raise NoAnswer(f"{self._endpoint.geturl()} answers {status} for {path}")
-        return text
+        return answer
 
     def _valid_token(self) -> str:
         if self._token is None or self._clock() >= self._token.ends - EARLY:
@@ -91,29 +121,30 @@ class Imds:
         headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_LIFE)}
         began = self._clock()
         try:
-            status, text = self._ask("PUT", "/latest/api/token", headers)
+            answer = self._ask("PUT", "/latest/api/token", headers)
         except NoAnswer as error:
             raise NoAnswer(HOP_LIMIT if self._answers_without_token() else str(error)) from None
-        if status != http.client.OK:
-            raise NoAnswer(f"{self._endpoint.geturl()} answers {status} instead of a token")
-        return _Token(text, began + TOKEN_LIFE)
+        if answer.status != http.client.OK:
+            raise NoAnswer(f"{self._endpoint.geturl()} answers {answer.status} instead of a token")
+        return _Token(answer.text, began + TOKEN_LIFE)
 
     def _answers_without_token(self) -> bool:
         """A GET without a token is refused at once where only the way back for a PUT is cut off."""
         try:
-            status, _ = self._ask("GET", "/latest/meta-data/", {})
+            answer = self._ask("GET", "/latest/meta-data/", {})
         except NoAnswer:
             return False
-        return status == http.client.UNAUTHORIZED
+        return answer.status == http.client.UNAUTHORIZED
 
-    def _ask(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, str]:
+    def _ask(self, method: str, path: str, headers: Mapping[str, str]) -> _Answer:
         host, port = self._endpoint.hostname or "", self._endpoint.port
         # Without the proxies of the environment: the address means this machine.
         connection = http.client.HTTPConnection(host, port, timeout=self._timeout)
         try:
             connection.request(method, path, headers=dict(headers))
             answer = connection.getresponse()
-            return answer.status, answer.read().decode(errors="replace")
+            text = answer.read().decode(errors="replace")
+            return _Answer(answer.status, text, http_date(answer.getheader("Date")))
         except (OSError, http.client.HTTPException) as error:
             cause = str(error) or type(error).__name__
             raise NoAnswer(f"{self._endpoint.geturl()} does not answer: {cause}") from error

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as notices.
+"""SIGTERM and SIGINT as notices, SIGUSR1 as a request to save.
 
 A handler only sets a flag: saving from within one would meet TensorFlow in any state. Training
 acts on the flag at its next batch. Outside training nothing would, so there the process ends.
@@ -11,9 +11,10 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import structlog
 
@@ -21,46 +22,78 @@ from callbacks import events
 from callbacks.errors import Preempted
 from callbacks.session import Notice, Session
 
-TRAPPED = (signal.SIGTERM, signal.SIGINT)
+TRAPPED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 EXIT_AT_ONCE = 128 + signal.SIGINT
 REACTIONS: dict[int, str] = {
     signal.SIGTERM: "save at the next batch and leave",
     signal.SIGINT: "save at the next batch and leave; Ctrl-C again leaves at once",
+    signal.SIGUSR1: "save at the next batch and go on",
 }
 
-GRACE: dict[int, float] = {signal.SIGTERM: 30.0}
-"""Seconds until SIGKILL follows, unless told otherwise: docker stop has 10, but ECS, AWS Batch and
-Kubernetes have 30."""
+GRACE = 30.0
+"""Seconds from SIGTERM to SIGKILL, unless told otherwise: docker stop has 10, but ECS, AWS Batch
+and Kubernetes have 30."""
 
 log = structlog.get_logger("keepfit")
 
 
 @contextmanager
-def trapped(session: Session) -> Iterator[None]:
+def trapped(session: Session, grace: float = GRACE) -> Iterator[None]:
     """Turn the signals into notices to `session` until the block ends.
 
     A second SIGINT ends the process at once, whatever it is doing.
     """
 
+    def give(number: int) -> None:
+        """By the watcher at once, and by the handler, which must not depend on a thread."""
+        if number == signal.SIGUSR1:
+            session.ask_for_save()
+            return
+        deadline = time.monotonic() + grace if number == signal.SIGTERM else None
+        session.give_notice(Notice(signal.Signals(number).name, deadline))
+
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
-        grace = GRACE.get(number)
-        deadline = None if grace is None else time.monotonic() + grace
-        session.give_notice(Notice(signal.Signals(number).name, deadline))
-        if not session.training:
+        give(number)
+        if number != signal.SIGUSR1 and not session.training:
             raise Preempted
 
-    with _watched():
-        previous = {number: signal.signal(number, handle) for number in TRAPPED}
+    with _watched(give):
+        previous: dict[int, Any] = {n: signal.signal(n, handle) for n in TRAPPED}
+        ended = _untrapped_in_children(previous)
         try:
             yield
         finally:
+            ended.set()
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
 
+def _untrapped_in_children(previous: Mapping[int, Any]) -> threading.Event:
+    """Worker processes that are forked from this one have no part in its notices.
+
+    SIGTERM ends them, as multiprocessing expects when it closes a pool. SIGINT and SIGUSR1 often
+    come to all processes of a group, and it is for this one to act on them: they go on working.
+
+    Returns:
+        To be set when the signals are no longer trapped.
+    """
+    ended = threading.Event()
+
+    def in_child() -> None:
+        if ended.is_set():
+            return
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, previous[signal.SIGTERM])
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+    os.register_at_fork(after_in_child=in_child)
+    return ended
+
+
 @contextmanager
-def _watched() -> Iterator[None]:
+def _watched(give: Callable[[int], None]) -> Iterator[None]:
     """Answer signals on a thread of its own, at once.
 
     Python runs handlers on the main thread between two of its instructions, and that thread may be
@@ -68,7 +101,9 @@ def _watched() -> Iterator[None]:
     """
     theirs, ours = socket.socketpair()
     ours.setblocking(False)
-    watcher = threading.Thread(target=_watch, args=(theirs,), name="keepfit-signals", daemon=True)
+    watcher = threading.Thread(
+        target=_watch, args=(theirs, give), name="keepfit-signals", daemon=True
+    )
     watcher.start()
     previous = signal.set_wakeup_fd(ours.fileno(), warn_on_full_buffer=False)
     try:
@@ -80,7 +115,7 @@ def _watched() -> Iterator[None]:
         theirs.close()
 
 
-def _watch(arrivals: socket.socket) -> None:
+def _watch(arrivals: socket.socket, give: Callable[[int], None]) -> None:
     """On the watcher's thread, until the other end is closed."""
     interrupts = 0
     while numbers := arrivals.recv(64):
@@ -88,4 +123,6 @@ def _watch(arrivals: socket.socket) -> None:
         if interrupts > 1:
             os._exit(EXIT_AT_ONCE)
         for number in set(numbers) & set(TRAPPED):
+            if number != signal.SIGUSR1:  # its handler asks, once
+                give(number)
             log.info(events.NOTICE, source=signal.Signals(number).name, reaction=REACTIONS[number])

@@ -1,4 +1,4 @@
-"""The thread that asks the metadata service, and tells the session what it hears."""
+"""The threads that ask for notices, and tell the session what they hear."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
 
 from callbacks import events as names
 from callbacks.session import Notice, Session
-from job.notices import events
-from job.notices.imds import Imds, NoAnswer
+from job.config import Notices, OnNotice
+from job.notices import elsewhere, events
+from job.notices.imds import Imds
+from job.notices.source import NoAnswer, Said, Source
 
 log = structlog.get_logger("keepfit")
 
@@ -25,26 +28,56 @@ SELDOM = 60.0
 """Seconds at most between two polls where nothing answers."""
 
 
+@dataclass(frozen=True)
+class Reaction:
+    """What is to follow a notice.
+
+    Attributes:
+        trains_on: a known deadline is used for training.
+        stays: a Spot instance is not left before it is gone.
+    """
+
+    trains_on: bool = True
+    stays: bool = False
+
+    def to(self, warned: events.Warned, now: float) -> Notice:
+        """The notice that the warning is, at this time of time.monotonic().
+
+        A machine that should have gone by now has no deadline: nothing is to be gained by haste.
+        """
+        if not warned.seconds:
+            return Notice(warned.source)
+        return Notice(
+            warned.source,
+            now + warned.seconds,
+            trains_on=self.trains_on and warned.known,
+            stays=self.stays and warned.source.startswith(events.SPOT),
+        )
+
+
 class Watcher:
-    """Polls until it is stopped, or until the machine's end is known."""
+    """Polls one source until it is stopped, or has said that the machine goes."""
 
     def __init__(
         self,
-        imds: Imds,
+        source: Source,
         session: Session,
+        reaction: Reaction = Reaction(),
         *,
         every: float = EVERY,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._imds = imds
+        self._source = source
         self._session = session
+        self._reaction = reaction
         self._every = every
         self._now = now
         self._stopped = threading.Event()
         self._pause = every
         self._told: bool | None = None
-        self._heard: set[str] = set()
-        self._thread = threading.Thread(target=self._watch, name="keepfit-imds", daemon=True)
+        self._heard: set[tuple[str, str]] = set()
+        self._over = False
+        self._thread = threading.Thread(target=self._watch, name="keepfit-watcher", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -56,39 +89,43 @@ class Watcher:
     def poll(self) -> None:
         """Ask once for everything, and act on it."""
         try:
-            said = {path: self._imds.get(path) for path in events.WATCHED}
+            said = self._source.ask()
         except NoAnswer as error:
             self._pause = min(SELDOM, self._pause * 2)
             self._tell(answers=False, reason=str(error))
             return
         self._pause = self._every
         self._tell(answers=True)
-        for path, text in said.items():
-            if text is not None:
-                self._hear(path, text)
+        self._heard &= {(one.path, one.text) for one in said}
+        for one in said:
+            if not self._over:
+                self._hear(one)
 
-    def _hear(self, path: str, text: str) -> None:
+    def _hear(self, said: Said) -> None:
+        known = (said.path, said.text) in self._heard
+        self._heard.add((said.path, said.text))
         try:
-            warned = events.read(path, text, self._now())
+            warned = self._source.understand(said, said.at or self._now())
         except (ValueError, KeyError, TypeError) as error:
-            if text not in self._heard:
-                log.warning(names.NOTICE_UNREADABLE, source=path, text=text, reason=repr(error))
+            if not known:
+                log.warning(
+                    names.NOTICE_UNREADABLE, source=said.path, text=said.text, reason=repr(error)
+                )
                 self._session.ask_for_save()
-            self._heard.add(text)
             return
-        if warned is None or (warned.source in self._heard and not warned.leaves):
+        if warned is None or (known and not warned.leaves):
             return
-        if warned.leaves and self._session.notice:
-            return
-        self._heard.add(warned.source)
-        if warned.leaves:
-            seconds = warned.seconds
-            deadline = None if seconds is None else time.monotonic() + seconds
-            self._session.give_notice(Notice(warned.source, deadline))
+        notice = self._reaction.to(warned, time.monotonic())
+        self._over = warned.leaves
+        reaction = "save at the next batch and go on"
+        if notice.trains_on and warned.leaves:
+            reaction = "save at the next batch, train on, and save again shortly before leaving"
+        elif warned.leaves:
             reaction = "save at the next batch and leave"
-        else:
+        if warned.leaves:
+            self._session.give_notice(notice)
+        if notice.trains_on or not warned.leaves:
             self._session.ask_for_save()
-            reaction = "save at the next batch and go on"
         log.info(names.NOTICE, source=warned.source, seconds=warned.seconds, reaction=reaction)
 
     def _tell(self, *, answers: bool, reason: str | None = None) -> None:
@@ -97,26 +134,33 @@ class Watcher:
             return
         self._told = answers
         if answers:
-            log.info(names.MACHINE_WATCHED, paths=list(events.WATCHED))
+            log.info(names.MACHINE_WATCHED, **self._source.describe())
         else:
-            log.info(names.MACHINE_SILENT, reason=reason, effect="only signals will be heard")
+            log.info(
+                names.MACHINE_SILENT,
+                **self._source.describe(),
+                reason=reason,
+                effect="a notice from there will not be heard; signals will",
+            )
 
     def _watch(self) -> None:
-        while not self._stopped.is_set() and not self._session.notice:
+        while not self._stopped.is_set() and not self._over:
             self.poll()
             self._stopped.wait(self._pause * random.uniform(0.8, 1.2))  # noqa: S311 # no secret
 
 
 @contextmanager
-def watched(session: Session, environment: Mapping[str, str]) -> Iterator[None]:
-    """Have the machine watched until the block ends, unless the environment says not to."""
-    imds = Imds.from_environment(environment)
-    if imds is None:
+def watched(session: Session, settings: Notices, environment: Mapping[str, str]) -> Iterator[None]:
+    """Have the machine watched until the block ends, and what else the settings name."""
+    reaction = Reaction(
+        trains_on=settings.on_notice == OnNotice.TRAIN_ON, stays=settings.stays(environment)
+    )
+    sources: list[Source | None] = [Imds.from_environment(environment)]
+    if settings.watch:
+        sources.append(elsewhere.source(settings.watch, settings.grace_seconds))
+    with ExitStack() as stack:
+        for source in filter(None, sources):
+            watcher = Watcher(source, session, reaction)
+            watcher.start()
+            stack.callback(watcher.stop)
         yield
-        return
-    watcher = Watcher(imds, session)
-    watcher.start()
-    try:
-        yield
-    finally:
-        watcher.stop()

@@ -11,10 +11,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from callbacks import events as names
-from callbacks.session import Session
-from job.notices import events
-from job.notices.imds import IPV4, IPV6, Imds, NoAnswer
-from job.notices.watcher import SELDOM, Watcher
+from callbacks.session import Notice, Session
+from job.notices import elsewhere, events
+from job.notices.imds import IPV4, IPV6, Imds
+from job.notices.source import NoAnswer
+from job.notices.watcher import SELDOM, Reaction, Watcher
 from tests.imds import AUTOSCALING, MAINTENANCE, REBALANCE, SPOT, Machine, serving
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -120,6 +121,8 @@ def maintenance(seconds, state="active"):
     [
         (SPOT, spot(120), True, 120.0),
         (SPOT, spot(108, "stop"), True, 108.0),
+        (SPOT, spot(1320), True, 120.0),
+        (SPOT, spot(108).replace("Z", ""), True, 108.0),
         (SPOT, spot(120, "hibernate"), True, 0.0),
         (SPOT, spot(-1200), True, 0.0),
         (REBALANCE, '{"noticeTime": "2020-10-27T08:22:00Z"}', False, None),
@@ -149,11 +152,14 @@ def test_what_means_nothing(path, text):
     assert events.read(path, text, NOW) is None
 
 
-def polled(machine, times=1):
+USUAL = Reaction()
+
+
+def polled(machine, times=1, reaction=USUAL):
     """A session after so many polls, and what was logged."""
     session = Session()
     with serving(machine) as url, capture_logs() as logs:
-        watcher = Watcher(Imds(url, timeout=0.5), session)
+        watcher = Watcher(Imds(url, timeout=0.5), session, reaction)
         for _ in range(times):
             watcher.poll()
     return session, logs
@@ -220,3 +226,177 @@ def test_what_can_not_be_understood(machine, text):
     unreadable = [log for log in logs if log["event"] == names.NOTICE_UNREADABLE]
     assert [(log["source"], log["text"]) for log in unreadable] == [(SPOT, text)]
     assert session.save_asked
+
+
+@pytest.mark.parametrize("ahead", [-1200.0, -61.0, 0.0, 61.0, 1200.0])
+def test_clocks_that_differ(machine, ahead):
+    """The deadline is so far away as the service's own clock says, whatever ours says."""
+    machine.ahead = ahead
+    machine.interrupt(90)
+    session, _ = polled(machine)
+    assert 86 < session.deadline() - time.monotonic() <= 90
+
+
+@pytest.mark.parametrize(
+    ("ours", "least", "most"), [(-1200, 115, 120), (0, 85, 90), (60, 25, 30), (1200, None, None)]
+)
+def test_a_service_that_tells_no_time(machine, ours, least, most):
+    """Then our clock counts, but no notice is of more than two minutes; a past one is for now."""
+    machine.interrupt(90)
+    machine.ahead = None
+    session = Session()
+    with serving(machine) as url:
+        clock = datetime.now(UTC) + timedelta(seconds=ours)
+        Watcher(Imds(url), session, now=lambda: clock).poll()
+    notice = session.notice
+    if least is None:
+        assert (notice.deadline, notice.trains_on) == (None, False)
+    else:
+        assert least < notice.deadline - time.monotonic() <= most
+
+
+def test_a_time_already_past(machine):
+    """It leaves with its next save, and tries as long as the machine lives."""
+    machine.interrupt(-30)
+    session, logs = polled(machine)
+    assert session.notice == Notice(f"{SPOT}: terminate")
+    assert not session.save_asked
+    assert logs[-1]["reaction"] == "save at the next batch and leave"
+
+
+def test_the_time_that_is_left_is_used(machine):
+    """A save now, and one at the end; the log says so."""
+    machine.interrupt(100)
+    session, logs = polled(machine)
+    assert (session.notice.trains_on, session.notice.stays) == (True, False)
+    assert session.save_asked
+    assert "train on" in logs[-1]["reaction"]
+
+
+def test_on_notice_leave(machine):
+    """The first save is the last."""
+    machine.interrupt(100)
+    session, logs = polled(machine, reaction=Reaction(trains_on=False, stays=True))
+    assert (session.notice.trains_on, session.notice.stays) == (False, True)
+    assert logs[-1]["reaction"] == "save at the next batch and leave"
+
+
+def test_only_a_spot_instance_is_stayed_on(machine):
+    """A scheduled reboot, or a group that shrinks, gives the place to nobody."""
+    machine.said[AUTOSCALING] = "Terminated"
+    session, _ = polled(machine, reaction=Reaction(stays=True))
+    assert session.notice == Notice(f"{AUTOSCALING}: Terminated")
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "both"),
+    [
+        (Notice("a", 9.0, True, True), Notice("b", 5.0), Notice("b", 5.0)),
+        (Notice("a", 9.0, True, True), Notice("b"), Notice("b", 9.0)),
+        (Notice("a", 5.0), Notice("b", 9.0, True, True), Notice("a", 5.0)),
+        (Notice("a"), Notice("b", 9.0), Notice("a", 9.0)),
+        (Notice("a", 9.0, True), Notice("b", 12.0, True), Notice("a", 9.0, True)),
+    ],
+)
+def test_notice_upon_notice(first, then, both):
+    """The earlier deadline counts, and SIGTERM ends the training that a Spot notice left going."""
+    session = Session()
+    session.give_notice(first)
+    session.give_notice(then)
+    assert session.notice == both
+
+
+def at(seconds, **more):
+    return json.dumps({"time": f"{in_(seconds):%Y-%m-%dT%H:%M:%SZ}", **more})
+
+
+@pytest.mark.parametrize(
+    ("text", "leaves", "seconds", "known"),
+    [
+        ("", True, 30.0, False),
+        ("go", True, 30.0, False),
+        ("[]", True, 30.0, False),
+        ("{}", True, 30.0, False),
+        ('{"action": "leave"}', True, 30.0, False),
+        ('{"time": "soon"}', True, 30.0, False),
+        ('{"time": 5}', True, 30.0, False),
+        (at(600), True, 600.0, True),
+        (at(600).replace("Z", ""), True, 600.0, True),
+        (at(-1), True, 0.0, True),
+        (at(60, action="terminate"), True, 60.0, True),
+        (at(60, action="save"), False, None, True),
+        ('{"action": "save"}', False, None, True),
+    ],
+)
+def test_what_a_file_means(text, leaves, seconds, known):
+    """That it exists is a notice; what it holds says when, or that a save is enough."""
+    warned = elsewhere.read("/notice", text, NOW, grace=30.0)
+    assert (warned.leaves, warned.seconds, warned.known) == (leaves, seconds, known)
+    assert warned.source.startswith("/notice")
+
+
+def test_a_watched_file(tmp_path):
+    """Nothing until it exists; then a save as it says, once, and a notice when it changes."""
+    path, session = tmp_path / "notice", Session()
+    with capture_logs() as logs:
+        watcher = Watcher(elsewhere.source(str(path), 30.0), session)
+        watcher.poll()
+        assert (session.notice, session.save_asked) == (None, False)
+        path.write_text('{"action": "save"}')
+        watcher.poll()
+        assert (session.notice, session.save_asked) == (None, True)
+        session.answer_save_request()
+        watcher.poll()
+        assert not session.save_asked
+        path.write_text("")
+        watcher.poll()
+        path.unlink()
+        watcher.poll()
+    assert 28 < session.deadline() - time.monotonic() <= 30
+    assert not session.notice.trains_on
+    assert [log["event"] for log in logs] == [names.MACHINE_WATCHED, names.NOTICE, names.NOTICE]
+    assert logs[0]["file"] == str(path)
+
+
+def test_a_save_may_be_asked_for_again(tmp_path):
+    """Each time that the file appears."""
+    path, session = tmp_path / "notice", Session()
+    watcher = Watcher(elsewhere.source(str(path), 30.0), session)
+    for _ in range(3):
+        path.write_text('{"action": "save"}')
+        watcher.poll()
+        assert session.save_asked
+        session.answer_save_request()
+        path.unlink()
+        watcher.poll()
+
+
+def test_a_watched_address(machine):
+    """404 is no notice; 200 is one, and its time is by the clock of the server."""
+    machine.open = True
+    machine.ahead = 1200
+    session = Session()
+    with serving(machine) as url:
+        watcher = Watcher(elsewhere.source(f"{url}/latest/meta-data/mine", 30.0), session)
+        watcher.poll()
+        assert session.notice is None
+        when = machine.now() + timedelta(seconds=90)
+        machine.said["mine"] = json.dumps({"time": f"{when:%Y-%m-%dT%H:%M:%SZ}"})
+        watcher.poll()
+    assert 86 < session.deadline() - time.monotonic() <= 90
+    assert session.notice.trains_on
+
+
+def test_a_watched_source_that_fails(tmp_path, machine):
+    """One line names it and the cause; a directory, an error, nobody there."""
+    machine.open, machine.status = True, 503
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        nobody = f"http://127.0.0.1:{server.getsockname()[1]}/x"
+    with serving(machine) as url, capture_logs() as logs:
+        for name in (str(tmp_path), f"{url}/x", nobody):
+            watcher = Watcher(elsewhere.source(name, 30.0), Session())
+            watcher.poll()
+            watcher.poll()
+    assert [log["event"] for log in logs] == [names.MACHINE_SILENT] * 3
+    for log, cause in zip(logs, ["directory", "503", "refused"], strict=True):
+        assert cause in log["reason"]

@@ -58,11 +58,20 @@ class Killer(keras.callbacks.Callback):
 
 
 class Stuck(keras.callbacks.Callback):
-    """A batch that does not end."""
+    """A batch that does not end: the first, or that of the moment EPOCH:BATCH."""
+
+    def __init__(self, moment: str = ""):
+        super().__init__()
+        self.moment = moment
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        print("stuck", flush=True)
-        threading.Event().wait()
+        if self.moment in ("", f"{self.epoch}:{batch}"):
+            print("stuck", flush=True)
+            threading.Event().wait()
 
 
 class Slow(keras.callbacks.Callback):
@@ -171,6 +180,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kill")
     parser.add_argument("--kill-in-save", type=int)
     parser.add_argument("--stuck", action="store_true")
+    parser.add_argument("--stuck-in")
     parser.add_argument("--batch-seconds", type=float)
     parser.add_argument("--fail-in", type=int)
     parser.add_argument("--steps-per-execution", type=int, default=1)
@@ -198,6 +208,8 @@ def main() -> None:
         kill_in_save(options.kill_in_save)
     if options.stuck:
         held.append(Stuck())
+    if options.stuck_in:
+        held.append(Stuck(options.stuck_in))
     if options.batch_seconds:
         held.append(Slow(options.batch_seconds))
     if options.fail_in is not None:

@@ -1,0 +1,93 @@
+"""What follows a notice, in real processes."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+
+from tests.e2e.process import SMALL, result, small, started
+from tests.imds import Machine, serving
+
+ENDLESS = ("--epochs", "1000000", "--patience", "1000000")
+SELDOM = ("--deterministic", "--save-every", "1h")
+
+
+@contextmanager
+def on_ec2():
+    """A machine, and the variables of a process on it."""
+    machine = Machine()
+    with serving(machine) as url:
+        yield (
+            machine,
+            {"AWS_EC2_METADATA_DISABLED": "false", "AWS_EC2_METADATA_SERVICE_ENDPOINT": url},
+        )
+
+
+def test_aws_batch_does_not_retry_on_a_dying_machine(tmp_path):
+    """The work is safe at once, but the process stays; whoever stops it gets the code he chose."""
+    flags = (*SELDOM, "--on-notice", "leave", "--preempted-exit-code", "143")
+    with on_ec2() as (machine, env):
+        job = {**env, "AWS_BATCH_JOB_ID": "a", "AWS_BATCH_JOB_ATTEMPT": "1"}
+        with started(tmp_path, *flags, SMALL, "infinite", *ENDLESS, **job) as attempt:
+            attempt.until_event("machine_watched")
+            machine.interrupt(110)
+            saved = attempt.until_event("checkpoint_saved")
+            assert attempt.until_event("preempted")["step"] == saved["step"]
+            assert attempt.until_event("staying")["seconds"] > 60
+            attempt.send(signal.SIGTERM)
+            ended = attempt.wait()
+    assert ended.code == 143, ended.err
+
+
+def test_a_batch_that_takes_longer_than_what_is_left(tmp_path, uninterrupted):
+    """The log says what is lost while the batch still lasts, and the last checkpoint counts."""
+    flags = ("--deterministic", "--save-every", "3 batches", "--grace", "2s")
+    with started(tmp_path, *flags, SMALL, "tfdata", "--stuck-in", "1:8") as attempt:
+        attempt.until(lambda line: line == "stuck\n")
+        attempt.send(signal.SIGTERM)
+        assert attempt.until_event("notice")["source"] == "SIGTERM"
+        lost = attempt.until_event("work_lost")
+        attempt.send(signal.SIGKILL)
+        ended = attempt.wait()
+    saved = ended.named("checkpoint_saved")[-1]["step"]
+    assert saved + lost["batches"] == 28
+    again = small(tmp_path, "tfdata")
+    assert again.one("resumed")["step"] == saved
+    assert result(tmp_path) == uninterrupted("tfdata")
+
+
+def test_sigusr1_saves_and_goes_on(tmp_path, uninterrupted):
+    """As schedulers send it some time before they end a job."""
+    with started(
+        tmp_path,
+        *SELDOM,
+        SMALL,
+        "tfdata",
+        "--batch-seconds",
+        "0.05",
+        KEEPFIT_PREEMPTED_EXIT_CODE="3",
+    ) as attempt:
+        attempt.until_event("attempt_started")
+        attempt.send(signal.SIGUSR1)
+        attempt.until_event("checkpoint_saved")
+        ended = attempt.wait()
+    assert ended.code == 0, ended.err
+    assert "go on" in ended.one("notice")["reaction"]
+    assert result(tmp_path) == uninterrupted("tfdata")
+
+
+def test_a_watched_file(tmp_path, uninterrupted):
+    """A scheduler that can write a file can have the job saved and ended."""
+    notice = tmp_path / "notice"
+    flags = (*SELDOM, "--watch", notice)
+    with started(tmp_path, *flags, SMALL, "infinite", "--batch-seconds", "0.3") as attempt:
+        assert attempt.until_event("machine_watched")["file"] == str(notice)
+        notice.touch()
+        ended = attempt.wait()
+    assert ended.code == 75, ended.err
+    left = ended.one("preempted")
+    assert (left["source"], left["saved"], left["lost"]) == (str(notice), True, 0)
+    notice.unlink()
+    again = small(tmp_path, "infinite", save_every="1h")
+    assert again.one("resumed")["step"] == left["step"]
+    assert result(tmp_path) == uninterrupted("infinite")
