@@ -10,10 +10,18 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import structlog
+
+from callbacks import events
 from callbacks.session import Notice, Session
 
 if TYPE_CHECKING:
     from callbacks.run import Run
+
+log = structlog.get_logger("keepfit")
+
+SPOT_NOTICE = 120.0
+"""Seconds from EC2's notice to the end."""
 
 FACTOR, MARGIN = 1.5, 5.0
 """The last save may take so much longer than the one before, and the process then has to end."""
@@ -22,6 +30,20 @@ FACTOR, MARGIN = 1.5, 5.0
 def reserve(saving: float) -> float:
     """Seconds to keep for the last save, if a save takes `saving` seconds."""
     return saving * FACTOR + MARGIN
+
+
+def warn_if_slow(saving: float, mib: float) -> None:
+    """Say it if a Spot notice would not leave enough time for a save as long as this one."""
+    if reserve(saving) > SPOT_NOTICE:
+        log.warning(
+            events.SAVE_SLOW,
+            seconds=round(saving, 1),
+            mib=mib,
+            reason=f"a Spot notice leaves about {SPOT_NOTICE:.0f} s for the batch under way and a "
+            "save, so the work since the last periodic save may be lost",
+            fix="save more often (--save-every); a bucket in the same region, reached through an "
+            "S3 gateway endpoint; an instance with more network bandwidth",
+        )
 
 
 def leaves(notice: Notice, now: float, *, saving: float, pace: float) -> bool:

@@ -22,6 +22,7 @@ from callbacks.checkpoint.retention import KeepNewest
 from callbacks.checkpoint.schedule import Moment, Schedule
 from callbacks.checkpoint.snapshot import Position, Snapshot
 from callbacks.checkpoint.writer import Writer
+from callbacks.departure import warn_if_slow
 from callbacks.errors import Fenced, Leave, Misfit, Unreachable
 from callbacks.settings import Settings
 from callbacks.state.logs import make_durable
@@ -277,15 +278,17 @@ class Run:
         self._saves += 1
         self._committed = snapshot.position.step
         self._took = self._clock() - started
+        mib = round(sum(shard.size for shard in manifest.shards) / 2**20, 1)
         log.info(
             events.SAVED,
             epoch=snapshot.position.epoch + 1,
             batch=snapshot.position.batch,
             step=snapshot.position.step,
-            mib=round(sum(shard.size for shard in manifest.shards) / 2**20, 1),
+            mib=mib,
             seconds=round(self._took, 3),
         )
         if self._saves == 1:
+            warn_if_slow(self._took, mib)
             self._sweep()
 
     def _sweep(self) -> None:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+import itertools
 
+import pytest
+from structlog.testing import capture_logs
+
+from callbacks import events
+from callbacks.checkpoint import schedule
 from callbacks.departure import leaves, reserve
+from callbacks.run import Run
 from callbacks.session import Notice
+from callbacks.storage import open_store
+from tests.checkpoint.samples import snapshot, take_over
 
 SPOT = Notice("spot", deadline=1000.0, trains_on=True)
 
@@ -43,3 +51,20 @@ def test_others_leave_at_once(notice):
 def test_no_deadline_is_no_time():
     """Who does not know how long it may train saves what there is."""
     assert leaves(Notice("spot", trains_on=True), 0.0, saving=1.0, pace=0.1)
+
+
+@pytest.mark.parametrize(("tick", "warned"), [(1.0, False), (100.0, True)])
+def test_a_save_that_takes_too_long(tmp_path, tick, warned):
+    """After the first, once: the seconds that it took, and what would help."""
+    ticks = itertools.count(0.0, tick)
+    store = open_store(f"file://{tmp_path}")
+    run = Run(store, take_over(store), schedule.parse("1h"), clock=lambda: next(ticks))
+    with capture_logs() as logs:
+        for step in (1, 2):
+            assert run.save(snapshot(step))
+    run.close()
+    found = [log for log in logs if log["event"] == events.SAVE_SLOW]
+    assert len(found) == warned
+    if warned:
+        assert found[0]["seconds"] >= 100
+        assert "--save-every" in found[0]["fix"]
