@@ -11,7 +11,7 @@ import typer
 
 from callbacks import events
 from callbacks.errors import ConfigurationError
-from job import logging
+from job import first, logging
 from job.commands import stores
 from job.config import Notices, OnNotice
 
@@ -99,6 +99,8 @@ def run(
         notices = Notices.resolve()
     except ConfigurationError as error:
         _usage_error(str(error))
+    first.take_place()
+    first.warn_of_shell()
     if deterministic:
         runner.set_deterministic()
     raise typer.Exit(runner.run_script(script, args or [], notices))

@@ -1,0 +1,16 @@
+"""Stands for process 1 where no namespace may be made: `subreaper.py COMMAND…`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+from job import first
+
+PR_SET_CHILD_SUBREAPER = 36
+
+if __name__ == "__main__":
+    assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    first.supervise()
+    os.execv(sys.argv[1], sys.argv[1:])
