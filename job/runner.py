@@ -40,9 +40,12 @@ def run_script(script: Path, args: Sequence[str], settings: Notices) -> int:
         watched(current, settings, os.environ),
         counted_down(current),
     ):
-        code, preempted = _outcome(script, args, current)
-        if preempted:
-            staying.until_gone(current)
+        try:
+            code, preempted = _outcome(script, args, current)
+            if preempted:
+                staying.until_gone(current)
+        except Preempted:  # a signal came when the script had ended
+            code, preempted = EXIT_PREEMPTED, True
     if preempted:
         return settings.preempted_exit_code
     if code == 0 and current.unsaved:

@@ -127,6 +127,8 @@ class Fit:
         self._before_epoch = None
         self._run.check()
         if self._calls == 1:
+            # The first batch builds what a record before it could not find.
+            self._recorder.expect_new_variables()
             self._recorder.prepare()
         if self._departure.due(self._step):
             self._leave(self._record(), Renew.ALWAYS)
