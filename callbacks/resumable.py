@@ -9,6 +9,7 @@ import keras
 import structlog
 
 from callbacks import events, session, state
+from callbacks.doubts import Doubts
 from callbacks.settings import Settings
 from callbacks.training import internals
 from callbacks.training.fit import Fit
@@ -36,6 +37,8 @@ class Resumable(keras.callbacks.Callback):
         run: the run's name. Default: KEEPFIT_RUN, or the script's name.
         save_every: "30s", "5min", "200 batches" or "1 epoch". Default: KEEPFIT_SAVE_EVERY, or
             "1min", with the first save after 10 seconds.
+        exact: refuse to train what can't be exact over an interruption. Default: KEEPFIT_EXACT, or
+            False, which says it in the log.
         keep: how many checkpoints stay, for when the newest is damaged.
 
     Raises:
@@ -49,6 +52,7 @@ class Resumable(keras.callbacks.Callback):
         store: str | None = None,
         run: str | None = None,
         save_every: str | None = None,
+        exact: bool | None = None,
         keep: int = 3,
     ) -> None:
         super().__init__()
@@ -56,8 +60,11 @@ class Resumable(keras.callbacks.Callback):
         self.callbacks = [callback for callback in given if not _is_redundant(callback)]
         if len(self.callbacks) < len(given):
             _report_redundant()
-        self.settings = Settings.resolve(store=store, run=run, save_every=save_every, keep=keep)
-        self._held = state.hold(self.callbacks)
+        self.settings = Settings.resolve(
+            store=store, run=run, save_every=save_every, exact=exact, keep=keep
+        )
+        self._doubts = Doubts(exact=self.settings.exact)
+        self._held = state.hold(self.callbacks, self._doubts)
         self._fit: Fit | None = None
         self._introduced: Any = None
 
@@ -66,7 +73,7 @@ class Resumable(keras.callbacks.Callback):
             _report_redundant()
             _silence(callback)
         here = session.current()
-        self._fit = Fit(self.model, self._held, here, here.run(self.settings))
+        self._fit = Fit(self.model, self._held, here, here.run(self.settings), self._doubts)
         self._fit.begin(self.params["epochs"], lambda: self._begin(self.callbacks, logs))
         if self._fit.over:
             self._begin(self._lambdas(), logs)

@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     save_every: str = "1min"
     keep: int = Field(default=3, ge=1)
     fresh: bool = False
+    exact: bool = False
 
     @classmethod
     def resolve(cls, **given: Any) -> Settings:

@@ -53,6 +53,9 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin again; the old run is moved aside, not deleted.")
     ] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Refuse what an interruption could change.")
+    ] = False,
     on_notice: Annotated[
         OnNotice | None,
         typer.Option(help="What the time until a known end is used for. [default: train-on]"),
@@ -83,6 +86,7 @@ def run(
         "RUN": run_name,
         "SAVE_EVERY": save_every,
         "FRESH": fresh or None,
+        "EXACT": exact or None,
         "ON_NOTICE": on_notice,
         "GRACE": grace,
         "WATCH": watch,

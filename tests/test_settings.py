@@ -7,13 +7,14 @@ import pytest
 from callbacks.errors import ConfigurationError
 from callbacks.settings import Settings, script_name
 
-VARIABLES = ["STORE", "RUN", "SAVE_EVERY", "KEEP", "FRESH"]
+VARIABLES = ["STORE", "RUN", "SAVE_EVERY", "KEEP", "FRESH", "EXACT"]
 DEFAULTS = {
     "store": "file://./runs",
     "run": "train",
     "save_every": "1min",
     "keep": 3,
     "fresh": False,
+    "exact": False,
 }
 FROM_VARIABLES = {
     "store": "file:///from/variable",
@@ -21,6 +22,7 @@ FROM_VARIABLES = {
     "save_every": "7s",
     "keep": 7,
     "fresh": True,
+    "exact": True,
 }
 FROM_ARGUMENTS = {
     "store": "file:///from/argument",
@@ -28,6 +30,7 @@ FROM_ARGUMENTS = {
     "save_every": "8 batches",
     "keep": 8,
     "fresh": False,
+    "exact": False,
 }
 
 

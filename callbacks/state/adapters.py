@@ -10,23 +10,21 @@ from typing import Any
 
 import keras
 import numpy as np
-import structlog
 
 from callbacks import events
 from callbacks.checkpoint.codec import Array, Unstorable, encode
 from callbacks.checkpoint.shards import digest
 from callbacks.checkpoint.snapshot import array_bytes
 from callbacks.csv_logger import CSVLogger
+from callbacks.doubts import Doubts
 from callbacks.model_checkpoint import ModelCheckpoint
 from callbacks.remote_monitor import RemoteMonitor
-from callbacks.state.base import FirstTime, Held, KeepsFiles, Known, State
+from callbacks.state.base import Adapter, FirstTime, Held, KeepsFiles, Known, State
 from callbacks.state.event_files import EventFiles
 from callbacks.state.logs import CsvLog
 from callbacks.state.model_files import ModelFiles
 from callbacks.state.open_files import OpenFiles
 from callbacks.tensorboard import TensorBoard
-
-log = structlog.get_logger("keepfit")
 
 Callback = keras.callbacks.Callback
 
@@ -72,7 +70,10 @@ class Plain:
     What training does not change is configuration, and stays as the script sets it.
     """
 
-    def __init__(self, callback: Any, known: Collection[str] = ()) -> None:
+    def __init__(
+        self, callback: Any, known: Collection[str] = (), doubts: Doubts | None = None
+    ) -> None:
+        self._doubts = doubts or Doubts()
         self._not_own = {*_INHERITED, *known}
         self._first = self._own(callback)
         self._marks = {name: _fingerprint(value) for name, value in self._first.items()}
@@ -89,10 +90,11 @@ class Plain:
                 lost.append(name)
         if lost:
             self._reported.update(lost)
-            log.warning(
+            self._doubts.raise_(
                 events.STATE_UNKNOWN,
                 callback=type(callback).__name__,
                 attributes=lost,
+                reason="attributes of this kind can't be saved",
                 fix="give it get_state() and set_state(state), or these begin anew when resumed",
             )
         return found
@@ -165,7 +167,14 @@ OURS: Mapping[type, Sequence[str]] = {
 """Our own classes: the handles that they add to Keras' of the same names."""
 
 
-def held(callback: Any) -> Held:
+def of_object(value: Any, doubts: Doubts) -> Adapter:
+    """For an object of the user's: its own methods, or the attributes that training changes."""
+    if hasattr(value, "get_state") and hasattr(value, "set_state"):
+        return OfItself()
+    return Plain(value, doubts=doubts)
+
+
+def held(callback: Any, doubts: Doubts | None = None) -> Held:
     """The callback with what keeps its state: its own methods, or the nearest known class of Keras.
 
     To be called before training changes the callback.
@@ -178,8 +187,10 @@ def held(callback: Any) -> Held:
             derived = type(callback) not in (kind, ours)
             known = (*adapter.state, *adapter.config, *adapter.handles, *OURS.get(ours, ()))
             files = adapter if isinstance(adapter, KeepsFiles) else None
-            return Held(callback, adapter, Plain(callback, known) if derived else None, files)
-    return Held(callback, Plain(callback), files=OpenFiles())
+            return Held(
+                callback, adapter, Plain(callback, known, doubts) if derived else None, files
+            )
+    return Held(callback, Plain(callback, doubts=doubts), files=OpenFiles())
 
 
 def _like(present: Any, value: Any) -> Any:

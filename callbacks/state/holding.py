@@ -12,18 +12,21 @@ import structlog
 from callbacks import events
 from callbacks.checkpoint.codec import Array, Unstorable, encode
 from callbacks.checkpoint.snapshot import Json, Mark, mark_of
+from callbacks.doubts import Doubts
 from callbacks.state import adapters
 from callbacks.state.base import FirstTime, Held, Reports, Settles, State
 
 log = structlog.get_logger("keepfit")
 
 
-def hold(callbacks: Sequence[Any]) -> list[Held]:
+def hold(callbacks: Sequence[Any], doubts: Doubts | None = None) -> list[Held]:
     """Each callback with its adapter. To be called before training changes any of them."""
-    return [adapters.held(callback) for callback in callbacks]
+    return [adapters.held(callback, doubts or Doubts()) for callback in callbacks]
 
 
-def capture(callbacks: Sequence[Held], arrays: dict[str, Array]) -> list[Json]:
+def capture(
+    callbacks: Sequence[Held], arrays: dict[str, Array], doubts: Doubts | None = None
+) -> list[Json]:
     """The state of each callback with its class, encoded; its arrays are put into `arrays`.
 
     A state that can't be stored is named in the log, and training goes on without it.
@@ -33,10 +36,14 @@ def capture(callbacks: Sequence[Held], arrays: dict[str, Array]) -> list[Json]:
         state = None
         try:
             state = encode(held.get(), f"state/callbacks/{i}", arrays)
-        except Unstorable as error:
-            log.error(events.STATE_LOST, callback=held.name, reason=str(error))
-        except RecursionError:
-            log.error(events.STATE_LOST, callback=held.name, reason="its state holds itself")
+        except (Unstorable, RecursionError) as error:
+            reason = "its state holds itself" if isinstance(error, RecursionError) else str(error)
+            (doubts or Doubts()).raise_(
+                events.STATE_LOST,
+                callback=held.name,
+                reason=reason,
+                fix="let get_state() give plain values and arrays; until then it begins anew",
+            )
         found.append({"class": held.name, "state": state})
     return found
 

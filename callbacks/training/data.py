@@ -26,6 +26,7 @@ from typing import Any
 import structlog
 
 from callbacks import events
+from callbacks.doubts import Doubts
 from callbacks.training import internals
 from callbacks.training.data_position import LATER, START, DataChanged, DataPosition, IteratorState
 
@@ -33,6 +34,9 @@ log = structlog.get_logger("keepfit")
 
 BUDGET = 0.01
 """The share of the training thread's time that may go into taking a later state."""
+
+BY_INDEX = ("PyDatasetAdapter", "GrainDatasetAdapter")
+"""Keras' adapters for input whose items are asked for by number, so that they come again."""
 
 
 class Renew(Enum):
@@ -55,6 +59,8 @@ class Nature:
         hidden_randomness: the order of an epoch is fixed by its first batch, not by its start.
         endless: one iterator serves all epochs.
         cached: its states would hold the whole cache.
+        drawn_by_batch: a kernel draws each batch, which nobody can save, and which begins anew with
+            each iterator: only reading all batches again gives the same ones.
         shuffles: how many seeds a state has to hold.
         late_shuffles: the state of a new iterator does not hold all of them.
     """
@@ -62,17 +68,19 @@ class Nature:
     hidden_randomness: bool = False
     endless: bool = False
     cached: bool = False
+    drawn_by_batch: bool = False
     shuffles: int = 0
     late_shuffles: bool = False
 
     @classmethod
-    def of(cls, iterator: Any, start: IteratorState | None) -> Nature:
+    def of(cls, iterator: Any, start: IteratorState | None, *, drawn_by_batch: bool) -> Nature:
         """Of the pipeline whose new iterator has this state."""
         shuffles = internals.count_shuffles(iterator)
         return cls(
-            internals.has_hidden_randomness(iterator),
+            internals.has_hidden_randomness(iterator) and not drawn_by_batch,
             internals.is_endless(iterator),
             internals.has_cache(iterator),
+            drawn_by_batch,
             shuffles,
             start is not None and len(internals.seeds_in(start.content)) < shuffles,
         )
@@ -81,8 +89,25 @@ class Nature:
 class DataTracker:
     """Follows the iterators that `fit` hands to the train function."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        doubts: Doubts | None = None,
+        source: str = "",
+        *,
+        drawn_by_batch: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Follow the iterators of one fit.
+
+        Args:
+            source: the class of Keras' adapter for the input, if that is known.
+            drawn_by_batch: see Nature.
+        """
+        self._doubts = doubts or Doubts()
+        self._source = source
+        self._drawn_by_batch = drawn_by_batch
         self._clock = clock
+        self._doubted = False
         self._iterator: Any = None
         self._nature: Nature | None = None
         self._start: IteratorState | None = None
@@ -105,11 +130,10 @@ class DataTracker:
         self._start, self._later = self._take(), None
         self._calls = self._since_start = self._since_later = 0
         if self._start is None:
-            log.warning(
-                events.DATA_UNSAVABLE,
-                reason="this input can't be saved; resume reads it again from its start",
-            )
-        self._nature = self._nature or Nature.of(iterator, self._start)
+            self._doubt_input()
+        self._nature = self._nature or Nature.of(
+            iterator, self._start, drawn_by_batch=self._drawn_by_batch
+        )
         self._start_has_seeds = not self._nature.late_shuffles
         return True
 
@@ -172,6 +196,23 @@ class DataTracker:
             seconds = round(self._clock() - began, 3)
             log.info(events.DATA_REPLAYED, batches=batches, seconds=seconds)
 
+    def _doubt_input(self) -> None:
+        """Say once that the input will be read again, and whether that can give something else."""
+        if self._doubted:
+            return
+        self._doubted = True
+        again = "this input can't be saved: resume reads it again, from the start of the epoch"
+        if self._source in BY_INDEX:
+            log.info(events.DATA_UNSAVABLE, input=self._source, reason=again)
+            return
+        self._doubts.raise_(
+            events.DATA_UNSAVABLE,
+            input=self._source,
+            reason=f"{again}, and it may be another one if its source is not the same each time",
+            fix="seed what it draws from; or use tf.data without Python in it, arrays, or a "
+            "keras.utils.PyDataset",
+        )
+
     @property
     def _is(self) -> Nature:
         return self._nature or Nature()
@@ -185,7 +226,7 @@ class DataTracker:
             held = len(internals.seeds_in(state.content)) if state else 0
             self._seeds_are_lost = held < self._is.shuffles
             if self._seeds_are_lost:
-                log.warning(
+                self._doubts.raise_(
                     events.DATA_ORDER_UNSAVABLE,
                     reason=f"of {self._is.shuffles} shuffles in this input, only {held} can be "
                     "saved; after an interruption the rest give another order",
@@ -197,7 +238,11 @@ class DataTracker:
         return sum(1 for _ in itertools.islice(self._iterator, batches))
 
     def _worth_renewing(self, renew: Renew) -> bool:
-        if renew is Renew.NEVER or (self._is.cached and not self._is.endless):
+        if (
+            renew is Renew.NEVER
+            or self._is.drawn_by_batch
+            or (self._is.cached and not self._is.endless)
+        ):
             return False
         affordable = self._cost <= BUDGET * (self._clock() - self._taken_at)
         return affordable or renew is Renew.ALWAYS

@@ -12,6 +12,7 @@ from callbacks import events, state
 from callbacks.checkpoint.reader import Checkpoint
 from callbacks.checkpoint.snapshot import Position, Snapshot
 from callbacks.departure import Departure
+from callbacks.doubts import Doubts
 from callbacks.errors import Misfit, Preempted
 from callbacks.run import Run
 from callbacks.session import Session
@@ -19,6 +20,7 @@ from callbacks.training import internals, randomness, step_function
 from callbacks.training.data import DataTracker, Renew
 from callbacks.training.data_position import DataChanged, DataPosition, states_in
 from callbacks.training.recorder import ModelChanged, Recorder, with_data
+from callbacks.training.source import Source
 from callbacks.training.step_function import Logs
 
 log = structlog.get_logger("keepfit")
@@ -41,7 +43,12 @@ class Fit:
     """
 
     def __init__(
-        self, model: keras.Model, callbacks: Sequence[state.Held], session: Session, run: Run
+        self,
+        model: keras.Model,
+        callbacks: Sequence[state.Held],
+        session: Session,
+        run: Run,
+        doubts: Doubts,
     ) -> None:
         self.muted = False
         self._model = model
@@ -49,8 +56,15 @@ class Fit:
         self._session = session
         self._run = run
         self._departure = Departure(session, run)
-        self._recorder = Recorder(model, callbacks)
-        self._data = DataTracker()
+        self._doubts = doubts
+        doubts.fit_begins()
+        self._recorder = Recorder(model, callbacks, doubts)
+        self._data = DataTracker(
+            doubts,
+            internals.input_adapter_of_fit(),
+            drawn_by_batch=internals.shuffles_within_batches_of_fit(),
+        )
+        self._source = Source(internals.py_dataset_of_fit(), doubts)
         self._index, self._resume = run.begin_fit()
         self.over = self._resume is not None and self._resume.manifest.position.finished
         self._epoch = self._batch = self._calls = 0
@@ -101,6 +115,7 @@ class Fit:
         self._epoch, self._batch, self._calls = epoch, 0, 0
         self._begun = self._exhausted = False
         self._recorder.expect_new_variables()
+        self._source.epoch_begins()
         self._run.check()
         if self._session.notice or self._save_is_due():
             self._before_epoch = self._record()
@@ -108,6 +123,8 @@ class Fit:
     def epoch_has_begun(self) -> None:
         """At `on_epoch_begin`, after the held callbacks'."""
         self._begun = True
+        if not self.muted:
+            self._source.epoch_begins()
 
     def batch_begins(self) -> None:
         """At `on_train_batch_begin`, after the held callbacks'; the train function is next."""
@@ -125,11 +142,15 @@ class Fit:
         self._calls += 1
         self._logs = batch_logs
         self._before_epoch = None
+        self._source.batch_ends()
         self._run.check()
         if self._calls == 1:
             # The first batch builds what a record before it could not find.
             self._recorder.expect_new_variables()
             self._recorder.prepare()
+            if self._doubts.refuses:
+                state.capture(self._callbacks, {}, self._doubts)
+            self._doubts.training_has_begun()
         if self._departure.due(self._step):
             self._leave(self._record(), Renew.ALWAYS)
         if self._save_is_due():
@@ -171,7 +192,9 @@ class Fit:
 
     def validation_begins(self) -> None:
         """At `on_test_begin`, before the held callbacks', and before the metrics are reset."""
-        self._before_validation = self._record()
+        earlier = self._source.after_batch
+        more = {"randomness": earlier} if earlier else {}
+        self._before_validation = self._record(finished=False, **more)
         self._validation_offered = False
 
     def validation_batch_ends(self) -> None:
@@ -205,7 +228,7 @@ class Fit:
         if self._departure.due(self._step):
             raise Preempted(self._step, saved=not self._run.unsaved)
 
-    def _record(self, *, finished: bool = False) -> Snapshot:
+    def _record(self, *, finished: bool = False, **more: Any) -> Snapshot:
         position = Position(
             fit=self._index,
             epoch=self._epoch,
@@ -216,7 +239,7 @@ class Fit:
             exhausted=self._exhausted,
             finished=finished,
         )
-        return self._recorder.record(position, self._logs)
+        return self._recorder.record(position, self._logs, source=self._source.epoch, **more)
 
     def _save_is_due(self) -> bool:
         return self._run.due(self._epoch, self._step, asked=self._session.save_asked)
@@ -269,6 +292,7 @@ class Fit:
         self._skip = position.calls
         self._random_state = checkpoint.state["randomness"]
         self._stopping = checkpoint.state["stop_training"]
+        self._source.restore(checkpoint.state["source"])
         self.muted = position.begun
         log.info(
             events.RESUMED,
@@ -296,6 +320,7 @@ class Fit:
         """The last skipped batch has gone by; from here on everything is new."""
         self.muted = False
         randomness.restore(self._random_state)
+        self._source.batch_ends()
         self._model.stop_training = self._stopping
 
 

@@ -48,6 +48,22 @@ def callbacks_of_fit() -> list[keras.callbacks.Callback]:
     return found
 
 
+def input_adapter_of_fit() -> str:
+    """The class that Keras has chosen for the input of the `fit` that calls this."""
+    return type(_local_of_fit("epoch_iterator").data_adapter).__name__
+
+
+def shuffles_within_batches_of_fit() -> bool:
+    """Whether the `fit` that calls this was given arrays and shuffle="batch"."""
+    adapter = _local_of_fit("epoch_iterator").data_adapter
+    return getattr(adapter, "_shuffle", None) == "batch"
+
+
+def py_dataset_of_fit() -> keras.utils.PyDataset | None:
+    """The input of the `fit` that calls this, if Keras asks it for batches by their numbers."""
+    return getattr(_local_of_fit("epoch_iterator").data_adapter, "py_dataset", None)
+
+
 def _local_of_fit(name: str) -> Any:
     frame: FrameType | None = sys._getframe()
     while frame and not (

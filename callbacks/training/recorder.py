@@ -16,6 +16,7 @@ from callbacks import events, state
 from callbacks.checkpoint.codec import Array, encode
 from callbacks.checkpoint.reader import Checkpoint
 from callbacks.checkpoint.snapshot import NUMPY_DTYPES, Position, Snapshot, Tensor, array_bytes
+from callbacks.doubts import Doubts
 from callbacks.state.adapters import ADAPTERS
 from callbacks.training import randomness, specs, variables
 from callbacks.training.data_position import DataPosition
@@ -33,7 +34,10 @@ class ModelChanged(Exception):
 class Recorder:
     """Records and restores a model together with the callbacks of its training."""
 
-    def __init__(self, model: keras.Model, callbacks: Sequence[state.Held]) -> None:
+    def __init__(
+        self, model: keras.Model, callbacks: Sequence[state.Held], doubts: Doubts | None = None
+    ) -> None:
+        self._doubts = doubts or Doubts()
         self._model = model
         self._callbacks = callbacks
         self._capture: variables.Capture | None = None
@@ -57,10 +61,11 @@ class Recorder:
         if self._stale or self._capture is None:
             found = variables.find(self._model)
             if self._capture is None and (names := variables.unstorable(self._model)):
-                log.warning(
+                self._doubts.raise_(
                     events.VARIABLES_UNSTORABLE,
                     names=names,
                     reason="variables of strings or of no fixed shape are not saved",
+                    fix="see to it that training does not change them",
                 )
             if self._capture is None or not self._capture.reads(found):
                 self._capture = variables.Capture(found)
@@ -68,8 +73,12 @@ class Recorder:
             self._stale = False
         return self._capture
 
-    def record(self, position: Position, logs: Mapping[str, Any]) -> Snapshot:
-        """All of the training but the position in the data, which `with_data` adds."""
+    def record(self, position: Position, logs: Mapping[str, Any], **more: Any) -> Snapshot:
+        """All of the training but the position in the data, which `with_data` adds.
+
+        Args:
+            more: plain values and arrays; `randomness` among them is that of an earlier moment.
+        """
         capture = self.prepare()
         plain = {
             "history": _numbers(_HISTORY.get(self._model.history)),
@@ -78,10 +87,11 @@ class Recorder:
             "element_spec": self._element_spec,
             "architecture": self._architecture,
             "stop_training": bool(self._model.stop_training),
+            **more,
         }
         arrays: dict[str, Array] = {}
         encoded = encode(plain, "state", arrays)
-        encoded["callbacks"] = state.capture(self._callbacks, arrays)
+        encoded["callbacks"] = state.capture(self._callbacks, arrays, self._doubts)
         tensors = [*capture(), *(_tensor(name, a) for name, a in arrays.items())]
         return Snapshot(
             position,

@@ -119,17 +119,21 @@ def frames() -> dict[str, Any]:
 
 
 class Sequence(keras.utils.PyDataset):
-    """Shuffles itself after each epoch, with a generator of its own."""
+    """Shuffles itself after each epoch, as the tutorials do; Keras draws the batches' order."""
 
     def __init__(self, **options: Any):
         super().__init__(**options)
         self.x, self.y = numbers()
+        self.rows = np.arange(ROWS)
+
+    def on_epoch_end(self) -> None:
+        np.random.shuffle(self.rows)
 
     def __len__(self) -> int:
         return BATCHES
 
     def __getitem__(self, index: int) -> Any:
-        batch = slice(index * BATCH, (index + 1) * BATCH)
+        batch = self.rows[index * BATCH : (index + 1) * BATCH]
         return self.x[batch], self.y[batch]
 
 
@@ -273,7 +277,7 @@ class Row:
 
     Attributes:
         fit: more arguments of fit.
-        most: calls of the train function in the whole script, before the last of which it is killed.
+        most: calls of the train function, before the last of which it is killed.
         before: what has to be done before TensorFlow starts.
         script: calls fit, several times perhaps.
     """

@@ -229,7 +229,7 @@ SOME = st.integers(0, BATCHES)
 def test_finite_data(make, epoch, done, earlier, clock, dear, late):
     """The rest of the epoch and the next two are those of an iteration that was not interrupted."""
     dataset = make()
-    tracker = DataTracker(Clock(clock))
+    tracker = DataTracker(clock=Clock(clock))
     for _ in range(epoch):
         take(tracker, iter(dataset), 100)
         iter(dataset)
@@ -273,7 +273,7 @@ def rest_and_more(iterator, dataset):
 )
 def test_infinite_data(make, done, earlier, clock, dear):
     """One iterator goes through all epochs, and goes on from any batch of them."""
-    tracker, iterator = DataTracker(Clock(clock)), iter(make())
+    tracker, iterator = DataTracker(clock=Clock(clock)), iter(make())
     if earlier is not None and earlier <= done:
         take(tracker, iterator, earlier)
         tracker.position(Renew.IF_CHEAP)
@@ -315,7 +315,7 @@ def test_unseeded_data(without_seed, make, done, dear, clock):
     """Each row is seen once in the interrupted epoch, and once in the one after it."""
     dataset = make()
     everything(dataset)
-    tracker, iterator = DataTracker(Clock(clock)), iter(dataset)
+    tracker, iterator = DataTracker(clock=Clock(clock)), iter(dataset)
     seen = take(tracker, iterator, done)
     saved = Saved.of(tracker.position(Renew.ALWAYS if dear else Renew.IF_CHEAP))
     expected = [plain(batch) for batch in iterator]
@@ -332,7 +332,7 @@ def test_unseeded_data(without_seed, make, done, dear, clock):
 @given(done=st.integers(1, BATCHES), dear=st.booleans())
 def test_unseeded_endless_data(without_seed, done, dear):
     """Each row is seen once in the interrupted pass over the rows."""
-    tracker, iterator = DataTracker(Clock(DEAR)), iter(unseeded().repeat())
+    tracker, iterator = DataTracker(clock=Clock(DEAR)), iter(unseeded().repeat())
     seen = take(tracker, iterator, done)
     saved = Saved.of(tracker.position(Renew.ALWAYS if dear else Renew.IF_CHEAP))
     iterator = iter(unseeded().repeat())
@@ -365,7 +365,7 @@ def test_interrupted_again_and_again(stops):
 @pytest.mark.parametrize("calls", [1, 2, 3])
 def test_several_steps_per_call(calls):
     """Each call of the train function took three batches, and the last one what was left."""
-    tracker, iterator = DataTracker(Clock(DEAR)), iter(mapped())
+    tracker, iterator = DataTracker(clock=Clock(DEAR)), iter(mapped())
     tracker.meet(iterator)
     for _ in range(calls):
         list(itertools.islice(iterator, 3))
@@ -408,7 +408,7 @@ def test_python_generator():
 
 def test_replayed_batches_are_logged():
     """How many were read again, and only if any were."""
-    tracker, iterator = DataTracker(Clock(DEAR)), iter(endless())
+    tracker, iterator = DataTracker(clock=Clock(DEAR)), iter(endless())
     take(tracker, iterator, 3)
     with capture_logs() as logs:
         Saved.of(tracker.position(Renew.IF_CHEAP)).restored(iter(endless()))
@@ -479,7 +479,7 @@ def test_dear_state_is_not_taken_again_too_soon(monkeypatch):
         return IteratorState(internals.iterator_state(iterator))
 
     monkeypatch.setattr(IteratorState, "of", slow)
-    tracker, iterator = DataTracker(clock), iter(mapped())
+    tracker, iterator = DataTracker(clock=clock), iter(mapped())
     take(tracker, iterator, 2)
     assert len(taken) == 1
     clock.now += 199.0
@@ -500,7 +500,7 @@ def test_dear_state_is_not_taken_again_too_soon(monkeypatch):
 def test_position_is_not_changed_by_what_follows():
     """Its states are those of its moment, even if they are serialised much later."""
     dataset = mapped()
-    tracker, iterator = DataTracker(Clock(FREE)), iter(dataset)
+    tracker, iterator = DataTracker(clock=Clock(FREE)), iter(dataset)
     take(tracker, iterator, 2)
     at_once = Saved.of(tracker.position(Renew.IF_CHEAP))
     position = tracker.position(Renew.IF_CHEAP)
@@ -518,7 +518,7 @@ def test_position_is_not_changed_by_what_follows():
 def test_new_iterator_begins_anew():
     """With each epoch's iterator the counts are zero and the start is taken again."""
     dataset = mapped()
-    tracker = DataTracker(Clock(FREE))
+    tracker = DataTracker(clock=Clock(FREE))
     iterator = iter(dataset)
     assert tracker.meet(iterator)
     assert not tracker.meet(iterator)
@@ -544,7 +544,7 @@ def test_new_iterator_begins_anew():
 @pytest.mark.parametrize("dear", [False, True])
 def test_changed_pipeline(changed, dear):
     """An iterator of other parts, or one that ends too early, is not taken for the same."""
-    tracker, iterator = DataTracker(Clock(DEAR)), iter(mapped())
+    tracker, iterator = DataTracker(clock=Clock(DEAR)), iter(mapped())
     take(tracker, iterator, 4)
     saved = Saved.of(tracker.position(Renew.ALWAYS if dear else Renew.IF_CHEAP))
     with pytest.raises(DataChanged) as caught:
@@ -576,7 +576,7 @@ def test_a_state_at_the_end_has_lost_the_shuffle():
     list(iterator)
     assert internals.seeds_in(start)
     assert not internals.seeds_in(state_of(iterator))
-    tracker, iterator = DataTracker(Clock(FREE)), iter(data)
+    tracker, iterator = DataTracker(clock=Clock(FREE)), iter(data)
     take(tracker, iterator, 100)
     assert LATER not in Saved.of(tracker.position(Renew.IF_CHEAP)).states
 

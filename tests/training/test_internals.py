@@ -284,6 +284,45 @@ def test_fit_counts_the_steps_of_its_iterator():
         internals.add_steps_seen(1)
 
 
+def test_input_of_a_fit():
+    """fit keeps its EpochIterator in a variable, and that the adapter that Keras has chosen."""
+    found = []
+
+    class Looking(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            found.append(
+                (
+                    internals.input_adapter_of_fit(),
+                    internals.shuffles_within_batches_of_fit(),
+                    internals.py_dataset_of_fit(),
+                )
+            )
+
+    class Items(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return arrays(BATCH)
+
+    items, model = Items(), small()
+    for data, options in (
+        (arrays(), {}),
+        (arrays(), {"shuffle": "batch"}),
+        ((items,), {}),
+        ((tf.data.Dataset.from_tensors(arrays()),), {}),
+        (((batch for batch in [arrays()]),), {"steps_per_epoch": 1}),
+    ):
+        model.fit(*data, verbose=0, callbacks=[Looking()], **options)
+    assert found == [
+        ("ArrayDataAdapter", False, None),
+        ("ArrayDataAdapter", True, None),
+        ("PyDatasetAdapter", False, items),
+        ("TFDatasetAdapter", False, None),
+        ("GeneratorDataAdapter", False, None),
+    ]
+
+
 def test_callbacks_of_a_fit():
     """fit keeps its CallbackList in a variable named `callbacks`."""
     found = []
