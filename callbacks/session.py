@@ -101,17 +101,17 @@ class Session:
     @property
     def at_stake(self) -> int:
         """Batches that have been trained and are in no checkpoint."""
-        return sum(run.at_stake for run in self._runs.values())
+        return sum(run.at_stake for run in tuple(self._runs.values()))
 
     def loses(self, now: float) -> bool:
-        """Whether a batch is under way that has to end now if there is to be another save.
+        """Whether batches are at stake, as the one under way leaves no time for another save.
 
         Any thread may ask.
         """
         deadline = self.deadline()
-        if deadline is None or self._leaving or not self._training:
+        if deadline is None or self._leaving or not self._training or not self.at_stake:
             return False
-        saving = max((run.saving for run in self._runs.values()), default=0.0)
+        saving = max(run.saving for run in tuple(self._runs.values()))
         return deadline - now < saving + BEFORE_LOSS
 
     @property

@@ -5,11 +5,11 @@ What stands there may be a JSON object: `{"time": "2026-11-23T12:00:00Z", "actio
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
 from datetime import datetime
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,8 @@ class WatchedFile:
                 text = file.read(LONGEST).decode(errors="replace")
         except FileNotFoundError:
             return []
-        except OSError as error:
-            raise NoAnswer(f"{self._path} can't be read: {error.strerror}") from error
+        except (OSError, ValueError) as error:
+            raise NoAnswer(f"{self._path} can't be read: {error}") from error
         return [Said(str(self._path), text)]
 
     def understand(self, said: Said, now: datetime) -> Warned | None:
@@ -80,12 +80,12 @@ class WatchedUrl:
                 status = answer.status
         except urllib.error.HTTPError as error:
             error.close()
-            if error.code == HTTPStatus.NOT_FOUND:
+            if error.code == http.client.NOT_FOUND:
                 return []
             raise NoAnswer(f"{self._url} answers {error.code}") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise NoAnswer(f"{self._url} does not answer: {error}") from error
-        return [Said(self._url, text, at)] if status == HTTPStatus.OK else []
+        return [Said(self._url, text, at)] if status == http.client.OK else []
 
     def understand(self, said: Said, now: datetime) -> Warned | None:
         return read(said.path, said.text, now, self._grace)

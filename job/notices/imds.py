@@ -137,9 +137,12 @@ class Imds:
         return answer.status == http.client.UNAUTHORIZED
 
     def _ask(self, method: str, path: str, headers: Mapping[str, str]) -> _Answer:
-        host, port = self._endpoint.hostname or "", self._endpoint.port
-        # Without the proxies of the environment: the address means this machine.
-        connection = http.client.HTTPConnection(host, port, timeout=self._timeout)
+        try:
+            host, port = self._endpoint.hostname or "", self._endpoint.port
+            # Without the proxies of the environment: the address means this machine.
+            connection = http.client.HTTPConnection(host, port, timeout=self._timeout)
+        except (ValueError, http.client.HTTPException) as error:
+            raise NoAnswer(f"{self._endpoint.geturl()} is no address: {error}") from error
         try:
             connection.request(method, path, headers=dict(headers))
             answer = connection.getresponse()

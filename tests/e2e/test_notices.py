@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from contextlib import contextmanager
 
-from tests.e2e.process import SMALL, result, small, started
+from tests.e2e.process import SMALL, result, started
 from tests.imds import Machine, serving
 
 ENDLESS = ("--epochs", "1000000", "--patience", "1000000")
@@ -39,7 +39,7 @@ def test_aws_batch_does_not_retry_on_a_dying_machine(tmp_path):
     assert ended.code == 143, ended.err
 
 
-def test_a_batch_that_takes_longer_than_what_is_left(tmp_path, uninterrupted):
+def test_a_batch_that_takes_longer_than_what_is_left(tmp_path):
     """The log says what is lost while the batch still lasts, and the last checkpoint counts."""
     flags = ("--deterministic", "--save-every", "3 batches", "--grace", "2s")
     with started(tmp_path, *flags, SMALL, "tfdata", "--stuck-in", "1:8") as attempt:
@@ -51,9 +51,6 @@ def test_a_batch_that_takes_longer_than_what_is_left(tmp_path, uninterrupted):
         ended = attempt.wait()
     saved = ended.named("checkpoint_saved")[-1]["step"]
     assert saved + lost["batches"] == 28
-    again = small(tmp_path, "tfdata")
-    assert again.one("resumed")["step"] == saved
-    assert result(tmp_path) == uninterrupted("tfdata")
 
 
 def test_sigusr1_saves_and_goes_on(tmp_path, uninterrupted):
@@ -76,18 +73,14 @@ def test_sigusr1_saves_and_goes_on(tmp_path, uninterrupted):
     assert result(tmp_path) == uninterrupted("tfdata")
 
 
-def test_a_watched_file(tmp_path, uninterrupted):
+def test_a_watched_file(tmp_path):
     """A scheduler that can write a file can have the job saved and ended."""
     notice = tmp_path / "notice"
     flags = (*SELDOM, "--watch", notice)
-    with started(tmp_path, *flags, SMALL, "infinite", "--batch-seconds", "0.3") as attempt:
+    with started(tmp_path, *flags, SMALL, "infinite", *ENDLESS) as attempt:
         assert attempt.until_event("machine_watched")["file"] == str(notice)
         notice.touch()
         ended = attempt.wait()
     assert ended.code == 75, ended.err
     left = ended.one("preempted")
     assert (left["source"], left["saved"], left["lost"]) == (str(notice), True, 0)
-    notice.unlink()
-    again = small(tmp_path, "infinite", save_every="1h")
-    assert again.one("resumed")["step"] == left["step"]
-    assert result(tmp_path) == uninterrupted("infinite")

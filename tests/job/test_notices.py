@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import statistics
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +18,8 @@ from callbacks.session import Notice, Session
 from job.notices import elsewhere, events
 from job.notices.imds import IPV4, IPV6, Imds
 from job.notices.source import NoAnswer
-from job.notices.watcher import SELDOM, Reaction, Watcher
+from job.notices.watcher import EVERY, SELDOM, Reaction, Watcher
+from tests.e2e.process import ROOT, run
 from tests.imds import AUTOSCALING, MAINTENANCE, REBALANCE, SPOT, Machine, serving
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -400,3 +404,66 @@ def test_a_watched_source_that_fails(tmp_path, machine):
     assert [log["event"] for log in logs] == [names.MACHINE_SILENT] * 3
     for log, cause in zip(logs, ["directory", "503", "refused"], strict=True):
         assert cause in log["reason"]
+
+
+def test_a_service_in_a_process_of_its_own():
+    """The one that a person can start, for a rehearsal."""
+    command = [
+        sys.executable,
+        "-m",
+        "tests.imds",
+        "--port",
+        "0",
+        "--spot-in",
+        "1ms",
+        "--left",
+        "90",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as service:
+        url = service.stdout.readline().strip().partition("=")[2]
+        session = Session()
+        watcher = Watcher(Imds(url), session)
+        limit = time.monotonic() + 20
+        while not session.notice and time.monotonic() < limit:
+            watcher.poll()
+        service.kill()
+    assert 80 < session.deadline() - time.monotonic() <= 90
+
+
+def test_polls_cost_next_to_nothing(machine):
+    """Less than 0.1 percent of a core, which is 5 ms in 5 seconds."""
+    with serving(machine) as url:
+        watcher = Watcher(Imds(url), Session())
+        watcher.poll()
+        costs = []
+        for _ in range(20):
+            before = time.thread_time()
+            watcher.poll()
+            costs.append(time.thread_time() - before)
+    assert statistics.median(costs) < 0.001 * EVERY
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:port", "http://", "nonsense", "http://a b"])
+def test_an_address_that_is_none(address):
+    """It is said, and nothing else happens."""
+    with capture_logs() as logs:
+        Watcher(Imds(address, timeout=0.5), Session()).poll()
+        Watcher(elsewhere.WatchedUrl(address, 30.0), Session()).poll()
+    assert [log["event"] for log in logs] == [names.MACHINE_SILENT] * 2
+
+
+def test_a_service_that_hangs_delays_nothing(tmp_path, machine):
+    """Neither start nor end: the log says what was wrong, if there was time to find out."""
+    machine.hangs = True
+    (tmp_path / "train.py").write_text("print('ran')\n")
+    with serving(machine) as url:
+        began = time.monotonic()
+        ended = run(
+            tmp_path,
+            "train.py",
+            AWS_EC2_METADATA_DISABLED="false",
+            AWS_EC2_METADATA_SERVICE_ENDPOINT=url,
+        )
+        seconds = time.monotonic() - began
+    assert (ended.code, ended.out) == (0, "ran\n")
+    assert seconds < 3

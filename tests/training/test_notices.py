@@ -23,6 +23,7 @@ from tests.training.trainings import (
     SEED,
     USUAL,
     AtOneMoment,
+    Moment,
     assert_same,
     attempt,
     fitted,
@@ -76,6 +77,19 @@ def test_time_enough(tmp_path, phase):
     at_once -= PHASES[phase] == PHASES["after the last batch"]
     assert len(ended.named(events.SAVED)) == at_once + 1
     assert_same(ended, usual())
+
+
+def test_a_signal_after_a_notice(tmp_path):
+    """Who stops the process while it trains on is obeyed at the next batch."""
+    with pytest.raises(Preempted) as left:
+        attempt(
+            USUAL,
+            tmp_path,
+            Spot(3600, "on_train_batch_end", 2),
+            Moment("on_train_batch_end", 4),
+        )
+    assert (left.value.step, left.value.saved) == (4, True)
+    assert_same(attempt(USUAL, tmp_path), usual())
 
 
 class Ask(AtOneMoment):
