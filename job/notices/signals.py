@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,9 @@ GRACE = 30.0
 """Seconds from SIGTERM to SIGKILL, unless told otherwise: docker stop has 10, but ECS, AWS Batch
 and Kubernetes have 30."""
 
+AGAIN = 0.2
+"""Seconds after which a signal is sent again whose handler has raised in vain."""
+
 log = structlog.get_logger("keepfit")
 
 
@@ -52,13 +56,17 @@ def trapped(session: Session, grace: float = GRACE) -> Iterator[None]:
         deadline = time.monotonic() + grace if number == signal.SIGTERM else None
         session.give_notice(Notice(signal.Signals(number).name, deadline))
 
+    raised: list[int] = []
+    lost: list[int] = []
+
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
         give(number)
         if number != signal.SIGUSR1 and not session.training:
+            raised.append(number)
             raise Preempted
 
-    with _watched(give):
+    with _watched(give, lost), _losses_to(lost, raised):
         previous: dict[int, Any] = {n: signal.signal(n, handle) for n in TRAPPED}
         ended = _untrapped_in_children(previous)
         try:
@@ -67,6 +75,24 @@ def trapped(session: Session, grace: float = GRACE) -> Iterator[None]:
             ended.set()
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def _losses_to(lost: list[int], raised: list[int]) -> Iterator[None]:
+    """Note the signals whose exception Python drops: it was raised within some `__del__`."""
+    previous = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if isinstance(unraisable.exc_value, Preempted) and raised:
+            lost.append(raised.pop())
+        else:
+            previous(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = previous
 
 
 def _untrapped_in_children(previous: Mapping[int, Any]) -> threading.Event:
@@ -93,7 +119,7 @@ def _untrapped_in_children(previous: Mapping[int, Any]) -> threading.Event:
 
 
 @contextmanager
-def _watched(give: Callable[[int], None]) -> Iterator[None]:
+def _watched(give: Callable[[int], None], lost: list[int]) -> Iterator[None]:
     """Answer signals on a thread of its own, at once.
 
     Python runs handlers on the main thread between two of its instructions, and that thread may be
@@ -102,7 +128,7 @@ def _watched(give: Callable[[int], None]) -> Iterator[None]:
     theirs, ours = socket.socketpair()
     ours.setblocking(False)
     watcher = threading.Thread(
-        target=_watch, args=(theirs, give), name="keepfit-signals", daemon=True
+        target=_watch, args=(theirs, give, lost), name="keepfit-signals", daemon=True
     )
     watcher.start()
     previous = signal.set_wakeup_fd(ours.fileno(), warn_on_full_buffer=False)
@@ -110,19 +136,41 @@ def _watched(give: Callable[[int], None]) -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(previous)
-        ours.close()
+        # Not `close`: a worker process that was forked meanwhile holds the descriptor as well.
+        ours.shutdown(socket.SHUT_RDWR)
         watcher.join()
+        ours.close()
         theirs.close()
 
 
-def _watch(arrivals: socket.socket, give: Callable[[int], None]) -> None:
+def _watch(arrivals: socket.socket, give: Callable[[int], None], lost: list[int]) -> None:
     """On the watcher's thread, until the other end is closed."""
     interrupts = 0
-    while numbers := arrivals.recv(64):
-        interrupts += numbers.count(signal.SIGINT)
-        if interrupts > 1:
-            os._exit(EXIT_AT_ONCE)
-        for number in set(numbers) & set(TRAPPED):
-            if number != signal.SIGUSR1:  # its handler asks, once
-                give(number)
-            log.info(events.NOTICE, source=signal.Signals(number).name, reaction=REACTIONS[number])
+    sent_again: list[int] = []
+    while True:
+        try:
+            numbers = arrivals.recv(64)
+        except TimeoutError:
+            while lost:
+                sent_again.append(lost.pop())
+                signal.pthread_kill(_main_thread(), sent_again[-1])
+            continue
+        if not numbers:
+            return
+        arrivals.settimeout(AGAIN)
+        for number in numbers:
+            if number in sent_again:
+                sent_again.remove(number)
+                continue
+            interrupts += number == signal.SIGINT
+            if interrupts > 1:
+                os._exit(EXIT_AT_ONCE)
+            if number in TRAPPED:
+                if number != signal.SIGUSR1:  # its handler asks, once
+                    give(number)
+                name = signal.Signals(number).name
+                log.info(events.NOTICE, source=name, reaction=REACTIONS[number])
+
+
+def _main_thread() -> int:
+    return threading.main_thread().ident or 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from contextlib import contextmanager
 
 from tests.e2e.process import SMALL, result, started
@@ -71,6 +72,37 @@ def test_sigusr1_saves_and_goes_on(tmp_path, uninterrupted):
     assert ended.code == 0, ended.err
     assert "go on" in ended.one("notice")["reaction"]
     assert result(tmp_path) == uninterrupted("tfdata")
+
+
+WORKERS = """
+import keras, numpy
+from callbacks import Resumable
+
+class Data(keras.utils.PyDataset):
+    def __len__(self):
+        return 100
+
+    def __getitem__(self, number):
+        return numpy.ones((8, 4), "float32"), numpy.ones((8, 1), "float32")
+
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+data = Data(workers=2, use_multiprocessing=True, max_queue_size=4)
+model.fit(data, epochs=10**6, verbose=0, callbacks=[Resumable()])
+"""
+
+
+def test_data_from_worker_processes(tmp_path):
+    """They neither hear the signal in place of the job, nor keep it from ending."""
+    (tmp_path / "train.py").write_text(WORKERS)
+    with started(tmp_path, "--save-every", "50 batches", "train.py") as attempt:
+        attempt.until_event("checkpoint_saved")
+        attempt.send(signal.SIGTERM)
+        left = attempt.until_event("preempted")
+        began = time.monotonic()
+        ended = attempt.wait()
+    assert time.monotonic() - began < 10
+    assert (ended.code, left["saved"]) == (75, True), ended.err
 
 
 def test_a_watched_file(tmp_path):

@@ -1,0 +1,49 @@
+"""Signals of this process, while it is not in a `fit`."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import threading
+import time
+
+import pytest
+from structlog.testing import capture_logs
+
+from callbacks import events
+from callbacks.errors import Preempted
+from callbacks.session import Session
+from job.notices import signals
+
+
+class Lingering:
+    """An object within whose end a signal comes; Python drops what is raised there."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+        sum(range(1000))
+
+
+def test_an_exception_that_python_drops():
+    """The signal ends the process all the same, a moment later, and is told once."""
+    session = Session()
+
+    def interrupted():
+        Lingering()
+        gc.collect()
+        threading.Event().wait(20)
+
+    with capture_logs() as logs, signals.trapped(session, grace=30), pytest.raises(Preempted):
+        interrupted()
+    assert [log["source"] for log in logs if log["event"] == events.NOTICE] == ["SIGTERM"]
+    assert session.notice.source == "SIGTERM"
+    assert 25 < session.deadline() - time.monotonic() <= 30
+
+
+def test_sigusr1_is_no_notice():
+    """It asks for a save, in training or not."""
+    session = Session()
+    with signals.trapped(session):
+        signal.raise_signal(signal.SIGUSR1)
+        assert session.save_asked
+    assert session.notice is None
