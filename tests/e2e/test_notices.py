@@ -6,7 +6,7 @@ import signal
 import time
 from contextlib import contextmanager
 
-from tests.e2e.process import SMALL, result, started
+from tests.e2e.process import SMALL, started
 from tests.imds import Machine, serving
 
 ENDLESS = ("--epochs", "1000000", "--patience", "1000000")
@@ -54,26 +54,6 @@ def test_a_batch_that_takes_longer_than_what_is_left(tmp_path):
     assert saved + lost["batches"] == 28
 
 
-def test_sigusr1_saves_and_goes_on(tmp_path, uninterrupted):
-    """As schedulers send it some time before they end a job."""
-    with started(
-        tmp_path,
-        *SELDOM,
-        SMALL,
-        "tfdata",
-        "--batch-seconds",
-        "0.05",
-        KEEPFIT_PREEMPTED_EXIT_CODE="3",
-    ) as attempt:
-        attempt.until_event("attempt_started")
-        attempt.send(signal.SIGUSR1)
-        attempt.until_event("checkpoint_saved")
-        ended = attempt.wait()
-    assert ended.code == 0, ended.err
-    assert "go on" in ended.one("notice")["reaction"]
-    assert result(tmp_path) == uninterrupted("tfdata")
-
-
 WORKERS = """
 import keras, numpy
 from callbacks import Resumable
@@ -105,14 +85,19 @@ def test_data_from_worker_processes(tmp_path):
     assert (ended.code, left["saved"]) == (75, True), ended.err
 
 
-def test_a_watched_file(tmp_path):
-    """A scheduler that can write a file can have the job saved and ended."""
+def test_a_scheduler_that_knows_signals_and_files(tmp_path):
+    """SIGUSR1 saves and goes on, as some send it beforehand; a file that appears ends the job."""
     notice = tmp_path / "notice"
     flags = (*SELDOM, "--watch", notice)
     with started(tmp_path, *flags, SMALL, "infinite", *ENDLESS) as attempt:
         assert attempt.until_event("machine_watched")["file"] == str(notice)
+        attempt.until_event("attempt_started")
+        attempt.send(signal.SIGUSR1)
+        saved = attempt.until_event("checkpoint_saved")
         notice.touch()
         ended = attempt.wait()
     assert ended.code == 75, ended.err
+    assert "go on" in ended.named("notice")[0]["reaction"]
     left = ended.one("preempted")
     assert (left["source"], left["saved"], left["lost"]) == (str(notice), True, 0)
+    assert left["step"] > saved["step"]

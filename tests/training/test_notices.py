@@ -92,6 +92,31 @@ def test_a_signal_after_a_notice(tmp_path):
     assert_same(attempt(USUAL, tmp_path), usual())
 
 
+def test_a_last_save_that_fails(tmp_path):
+    """It leaves all the same; how much is lost is known, and the run goes on from before that."""
+
+    class Sabotage(AtOneMoment):
+        def act(self) -> None:
+            for run in session.current()._runs.values():
+                run._writer.wait()
+            (tmp_path / "run/checkpoints").rename(tmp_path / "aside")
+            (tmp_path / "run/checkpoints").write_text("no folder")
+
+    with session.opened() as here, capture_logs() as logs:
+        keras.utils.set_random_seed(SEED)
+        model, held = USUAL.model(), USUAL.held()
+        moments = [Ask("on_train_batch_end", 2), Sabotage("on_test_batch_begin", 1)]
+        moments += [Moment("on_train_batch_end", BATCHES + 3)]
+        with pytest.raises(Preempted) as left:
+            fitted(USUAL, model, [resumable(tmp_path, [*held, *moments])])
+    assert [log["step"] for log in logs if log["event"] == events.SAVED] == [2]
+    assert (left.value.step, left.value.saved) == (BATCHES + 3, False)
+    assert here.at_stake == BATCHES + 1
+    (tmp_path / "run/checkpoints").unlink()
+    (tmp_path / "aside").rename(tmp_path / "run/checkpoints")
+    assert_same(attempt(USUAL, tmp_path), usual())
+
+
 class Ask(AtOneMoment):
     """A rebalance recommendation, or SIGUSR1."""
 
@@ -99,16 +124,14 @@ class Ask(AtOneMoment):
         session.current().ask_for_save()
 
 
-@pytest.mark.parametrize("hook", ["on_train_begin", "on_test_batch_begin", "on_epoch_end"])
-def test_a_save_that_is_asked_for(tmp_path, hook):
+@pytest.mark.parametrize(
+    ("hook", "batches"), [("on_train_begin", 2), ("on_test_batch_begin", BATCHES + 2)]
+)
+def test_a_save_that_is_asked_for(tmp_path, hook, batches):
     """Whenever that is; it takes nothing from the checkpoints that follow."""
     with pytest.raises(Preempted):
-        attempt(USUAL, tmp_path, Ask(hook, 1), Spot(4, "on_train_batch_end", BATCHES + 2))
+        attempt(USUAL, tmp_path, Ask(hook, 1), Spot(4, "on_train_batch_end", batches))
     assert_same(attempt(USUAL, tmp_path), usual())
-    early = tmp_path / "early"
-    with pytest.raises(Preempted):
-        attempt(USUAL, early, Ask(hook, 1), Spot(4, "on_train_batch_end", 2))
-    assert_same(attempt(USUAL, early), usual())
 
 
 class Slow(keras.callbacks.Callback):
