@@ -1,21 +1,45 @@
-# keepfit in a container: `docker run IMAGE` trains on MNIST, `docker run -v $PWD:/job IMAGE run
-# train.py` runs a script of yours. keepfit is the first process, so signals reach it.
-FROM python:3.11-slim-bookworm AS build
+# keepfit in a container, on a CPU or (--build-arg VARIANT=gpu) on NVIDIA GPUs.
+#
+#   docker run keepfit                                       trains on MNIST
+#   docker run -v "$PWD:/job" keepfit run train.py           runs a script of yours
+#   FROM keepfit, and COPY train.py /job/                    is the third way
+#
+# keepfit is the first process, without a shell in between, so signals reach it.
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
+ARG VARIANT=cpu
 WORKDIR /src
-RUN python -m venv /opt/venv
-COPY requirements.lock ./
-RUN /opt/venv/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
+COPY requirements*.lock ./
+RUN python -m venv /opt/venv \
+ && /opt/venv/bin/pip install --no-cache-dir --no-compile --require-hashes -r requirements-${VARIANT}.lock \
+ # Headers to compile operations against: 287 MB that no training needs.
+ && rm -rf /opt/venv/lib/python3.11/site-packages/tensorflow/include
 COPY pyproject.toml README.md LICENSE ./
 COPY callbacks callbacks
 COPY infra infra
 COPY job job
-RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
+ && ln -s /opt/venv/lib/python3.11/site-packages/job/examples/mnist.py /opt/venv/mnist.py \
+ && /opt/venv/bin/pip uninstall --yes pip
 
-FROM python:3.11-slim-bookworm
+FROM ${BASE}
+ARG VARIANT=cpu
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="keepfit" \
+      org.opencontainers.image.description="Keeps Keras' model.fit running on machines that disappear" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}-${VARIANT}" \
+      org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/venv /opt/venv
-RUN useradd --create-home keepfit && mkdir /job && chown keepfit /job
-USER keepfit
+RUN useradd --uid 1000 --create-home keepfit && mkdir /job && chown keepfit /job
+USER 1000:1000
 WORKDIR /job
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
+# With a read-only root file system: --tmpfs /tmp, and a volume or S3 for the store.
+ENV PATH=/opt/venv/bin:$PATH \
+    HOME=/home/keepfit \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
 ENTRYPOINT ["keepfit"]
-CMD ["run", "/opt/venv/lib/python3.11/site-packages/job/examples/mnist.py"]
+CMD ["run", "/opt/venv/mnist.py"]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import queue
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,8 +44,65 @@ class Ended:
         return found[0]
 
 
+@functools.cache
+def fork_server() -> str:
+    """The address of a server of this test process's own; it ends with it."""
+    address = f"\0keepfit-tests-{uuid.uuid4().hex}"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(address)
+        server.listen()
+        command = [sys.executable, "-m", "tests.e2e.forkserver", str(server.fileno())]
+        started = subprocess.Popen(command, cwd=ROOT, pass_fds=[server.fileno()])
+    atexit.register(started.kill)
+    return address
+
+
+class Forked:
+    """A process from the fork server, with the methods of subprocess.Popen that are used here."""
+
+    def __init__(self, args: list[str], cwd: Path, env: dict[str, str]):
+        (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(fork_server())
+        request = {"args": args, "env": env, "folder": str(cwd)}
+        socket.send_fds(self._connection, [json.dumps(request).encode()], [out_end, err_end])
+        os.close(out_end)
+        os.close(err_end)
+        self.stdout, self.stderr = os.fdopen(out, "rb"), os.fdopen(err, "rb")
+        self._answers = self._connection.makefile("r")
+        self.pid = int(self._answers.readline())
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code, if it has ended."""
+        if self.returncode is None and select.select([self._connection], [], [], 0)[0]:
+            self.wait()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, when it has ended."""
+        if self.returncode is None:
+            if not select.select([self._connection], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("keepfit", timeout or 0)
+            self.returncode = os.waitstatus_to_exitcode(int(self._answers.readline()))
+            self._connection.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """With SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
 class Process:
-    """A process of `keepfit run`, whose output is read as it comes."""
+    """A process of `keepfit run`, whose output is read as it comes.
+
+    It is forked from a server (forkserver.py), or with a `launcher` started by that.
+    """
 
     def __init__(self, folder: Path, *args: str | Path, launcher: Sequence[str] = (), **env: str):
         self._lines: queue.Queue[tuple[str, str] | None] = queue.Queue()
@@ -48,13 +110,18 @@ class Process:
         ours = {k: v for k, v in os.environ.items() if not k.startswith("KEEPFIT_")}
         ours |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
         ours |= {"AWS_EC2_METADATA_DISABLED": "true"}
-        self._process = subprocess.Popen(
-            [*launcher, Path(sys.executable).with_name("keepfit"), "run", *map(str, args)],
-            cwd=folder,
-            env=ours | env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
+        command = ["run", *map(str, args)]
+        self._process: Forked | subprocess.Popen[bytes] = (
+            subprocess.Popen(
+                [*launcher, Path(sys.executable).with_name("keepfit"), *command],
+                cwd=folder,
+                env=ours | env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
+            )
+            if launcher
+            else Forked(command, folder, ours | env)
         )
         self._readers = [
             threading.Thread(target=self._read, args=(name, pipe))
