@@ -13,10 +13,10 @@ from callbacks.checkpoint.reader import Checkpoint
 from callbacks.checkpoint.snapshot import Position, Snapshot
 from callbacks.departure import Departure
 from callbacks.doubts import Doubts
-from callbacks.errors import Misfit, Preempted
+from callbacks.errors import Preempted
 from callbacks.run import Run
 from callbacks.session import Session
-from callbacks.training import internals, randomness, step_function
+from callbacks.training import held_files, internals, randomness, step_function, verdicts
 from callbacks.training.data import DataTracker, Renew
 from callbacks.training.data_position import DataChanged, DataPosition, states_in
 from callbacks.training.recorder import ModelChanged, Recorder, with_data
@@ -90,16 +90,16 @@ class Fit:
             Misfit: the checkpoint does not fit the model; the log says what differs.
         """
         if self._resume:
-            self._bring_back_files(self._resume)
+            held_files.bring_back(self._run, self._callbacks, self._resume)
             self._fit_model_to(self._resume)
             self.over = self.over or self._resume.manifest.position.epoch >= epochs
         if self._resume and self.over:
             internals.set_initial_epoch(self._model, epochs)
-            _report_over(self._resume, epochs)
+            verdicts.report_over(self._resume, epochs)
             return
         if self._resume:
             internals.set_initial_epoch(self._model, self._resume.manifest.position.epoch)
-        self._begin_callbacks(begin_callbacks)
+        held_files.begin(self._run, self._callbacks, self._index, self._resume, begin_callbacks)
         step_function.install(self._model, self)
         self._session.enter_training()
 
@@ -256,30 +256,9 @@ class Fit:
         try:
             self._recorder.fit_to(checkpoint)
         except ModelChanged as error:
-            raise _refuse(
+            raise verdicts.refuse(
                 checkpoint, f"the model's variables differ from the checkpoint's:\n{error}"
             ) from None
-
-    def _begin_callbacks(self, begin_callbacks: Callable[[], None]) -> None:
-        """Their `on_train_begin` opens files, which must go on from where the checkpoint is."""
-        state.report_once(self._callbacks, self._first_time)
-        if self._resume:
-            sizes = _sizes(self._resume)
-            with state.reopening(self._callbacks, self._resume.state["callbacks"], sizes):
-                begin_callbacks()
-                self._bring_back_files(self._resume)
-            return
-        first = self._run.origin(self._index, state.first(self._callbacks))
-        with state.beginning(self._callbacks, first):
-            begin_callbacks()
-        self._run.begin_logs(state.logs(self._callbacks))
-
-    def _bring_back_files(self, checkpoint: Checkpoint) -> None:
-        """Also after `on_train_begin`, which may have emptied a file that it opens itself."""
-        self._run.bring_back_files(checkpoint, lambda p: state.may_write(self._callbacks, p))
-
-    def _first_time(self, report: str) -> bool:
-        return self._run.first_time(f"{self._index}-{report}")
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """At the first epoch's beginning: Keras has reset the callbacks and the metrics by now."""
@@ -309,7 +288,7 @@ class Fit:
         try:
             self._data.restore(states_in(checkpoint.arrays), data, steps)
         except DataChanged as error:
-            raise _refuse(
+            raise verdicts.refuse(
                 checkpoint, f"the input data is not that of the checkpoint: {error}"
             ) from None
 
@@ -322,41 +301,3 @@ class Fit:
         randomness.restore(self._random_state)
         self._source.batch_ends()
         self._model.stop_training = self._stopping
-
-
-def _sizes(checkpoint: Checkpoint) -> dict[str, int]:
-    return {log.path: log.size for log in checkpoint.manifest.logs if not log.whole}
-
-
-def _refuse(checkpoint: Checkpoint, reason: str) -> Misfit:
-    """Log why the checkpoint does not fit this script; the exception is the caller's to raise."""
-    log.error(
-        events.MISFIT,
-        checkpoint=checkpoint.key,
-        reason=reason,
-        fix="undo the change, or begin a new run with --run NAME or --fresh",
-    )
-    return Misfit()
-
-
-def _report_over(checkpoint: Checkpoint, epochs: int) -> None:
-    position = checkpoint.manifest.position
-    log.info(
-        events.ALREADY_FINISHED,
-        fit=position.fit + 1,
-        epochs=position.epoch + 1,
-        step=position.step,
-        fix="to train anew, use --fresh or another --run NAME",
-    )
-    if position.epoch >= epochs:
-        log.warning(
-            events.FEWER_EPOCHS,
-            reason=f"fit asks for {epochs} epochs, the run is in epoch {position.epoch + 1}",
-            fix="the model is as it was left; ask for more epochs to train on",
-        )
-    elif position.epoch + 1 < epochs and not checkpoint.state["stop_training"]:
-        log.warning(
-            events.MORE_EPOCHS,
-            reason=f"fit asks for {epochs} epochs, the finished run has {position.epoch + 1}",
-            fix="a finished run is not continued; use --fresh or another --run NAME",
-        )

@@ -1,0 +1,196 @@
+"""What the templates promise, where no emulator would notice that it is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from email import message_from_string
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+from cfnlint.decode.cfn_yaml import load
+
+from tests.e2e.process import ROOT
+
+TEMPLATES = sorted((ROOT / "infra/templates").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def storage():
+    return load(str(ROOT / "infra/templates/storage.yaml"))["Resources"]
+
+
+@pytest.fixture(scope="module")
+def compute():
+    return load(str(ROOT / "infra/templates/compute.yaml"))["Resources"]
+
+
+def properties(resources, name):
+    return resources[name]["Properties"]
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_cfn_lint_finds_nothing(path):
+    """Every type, property and value is one that CloudFormation knows."""
+    tool = Path(sys.executable).with_name("cfn-lint")
+    found = subprocess.run([tool, path], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout
+
+
+def test_the_bucket_outlives_its_stack(storage):
+    """Deleting or replacing the stack's bucket keeps the data."""
+    for name in ("Bucket", "Repository"):
+        assert storage[name]["DeletionPolicy"] == "Retain"
+        assert storage[name]["UpdateReplacePolicy"] == "Retain"
+
+
+def test_the_bucket_is_closed(storage):
+    """Encrypted, without ACLs, with all four blocks against the public, and TLS only."""
+    bucket = properties(storage, "Bucket")
+    assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert bucket["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
+    blocks = bucket["PublicAccessBlockConfiguration"]
+    assert len(blocks) == 4
+    assert set(map(str, blocks.values())) <= {"True", "true"}
+    (statement,) = properties(storage, "BucketPolicy")["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Principal"]) == ("Deny", "*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert len(statement["Resource"]) == 2
+
+
+def test_unfinished_uploads_are_removed(storage):
+    """What a killed upload leaves is not paid for longer than a few days."""
+    (rule,) = properties(storage, "Bucket")["LifecycleConfiguration"]["Rules"]
+    assert rule["Status"] == "Enabled"
+    assert rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] <= 7
+    assert "Prefix" not in rule
+
+
+def statements(storage):
+    (policy,) = properties(storage, "JobRole")["Policies"]
+    return policy["PolicyDocument"]["Statement"]
+
+
+def test_a_job_may_do_what_it_needs_and_no_more(storage):
+    """The statements list exactly the actions of the README, on one prefix."""
+    allowed = {action for statement in statements(storage) for action in statement["Action"]}
+    readme = (ROOT / "README.md").read_text()
+    policy = readme[readme.index('{"Version": "2012-10-17"') :]
+    policy = policy[: policy.index("```")]
+    assert all(f'"{action}"' in policy for action in allowed)
+    assert policy.count('"s3:') == len(allowed)
+    objects, listings = statements(storage)
+    assert objects["Resource"] == {"Fn::Sub": "${Bucket.Arn}/${Prefix}/*"}
+    assert listings["Condition"]["StringLike"]["s3:prefix"] == [
+        {"Ref": "Prefix"},
+        {"Fn::Sub": "${Prefix}/*"},
+    ]
+    assert not any("*" in action for action in allowed)
+
+
+def test_only_jobs_of_this_account_take_the_role(storage):
+    """Nobody else's task can be confused into it."""
+    (trust,) = properties(storage, "JobRole")["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "ecs-tasks.amazonaws.com"}
+    assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+def test_a_container_can_hear_the_notice(compute):
+    """IMDSv2 is required, and reachable from one hop further away."""
+    options = properties(compute, "LaunchTemplate")["LaunchTemplateData"]["MetadataOptions"]
+    assert options["HttpTokens"] == "required"
+    assert int(options["HttpPutResponseHopLimit"]) == 2
+
+
+def test_user_data_is_multipart_and_drains(compute):
+    """AWS Batch takes MIME multi-part only; draining is off unless it is asked for."""
+    data = properties(compute, "LaunchTemplate")["LaunchTemplateData"]["UserData"]["Fn::Base64"]
+    message = message_from_string(data)
+    assert message.get_content_type() == "multipart/mixed"
+    (part,) = message.get_payload()
+    assert part.get_content_type() == "text/x-shellscript"
+    script = part.get_payload()
+    assert script.startswith("#!/bin/sh\n")
+    assert "ECS_ENABLE_SPOT_INSTANCE_DRAINING=true" in script
+    checked = subprocess.run(["sh", "-n"], input=script, text=True, check=False)
+    assert checked.returncode == 0
+
+
+def test_disks_are_encrypted(compute):
+    """And deleted with their instance."""
+    template = properties(compute, "LaunchTemplate")["LaunchTemplateData"]
+    (disk,) = template["BlockDeviceMappings"]
+    assert str(disk["Ebs"]["Encrypted"]).lower() == "true"
+    assert str(disk["Ebs"]["DeleteOnTermination"]).lower() == "true"
+
+
+def test_spot_is_first_and_wide(compute):
+    """Several families, chosen by price and capacity; on-demand only where it is asked for."""
+    spot = properties(compute, "Spot")["ComputeResources"]
+    assert spot["Type"] == "SPOT"
+    assert spot["AllocationStrategy"] == "SPOT_PRICE_CAPACITY_OPTIMIZED"
+    assert int(spot["MinvCpus"]) == 0
+    assert compute["OnDemand"]["Condition"] == "HasOnDemand"
+    first, second = properties(compute, "Queue")["ComputeEnvironmentOrder"]
+    assert (int(first["Order"]), first["ComputeEnvironment"]) == (1, {"Ref": "Spot"})
+    assert second["Fn::If"][0] == "HasOnDemand"
+
+
+def decided(compute, **attempt):
+    """What AWS Batch does with an attempt that ended so: the first rule that matches decides."""
+    names = {"OnExitCode": "code", "OnStatusReason": "status", "OnReason": "reason"}
+    for rule in properties(compute, "Job")["RetryStrategy"]["EvaluateOnExit"]:
+        conditions = {names[key]: value for key, value in rule.items() if key in names}
+        if all(fnmatch(attempt.get(key, ""), value) for key, value in conditions.items()):
+            return rule["Action"]
+    return "RETRY"
+
+
+@pytest.mark.parametrize(
+    ("attempt", "action"),
+    [
+        ({"code": "75", "status": "Essential container in task exited"}, "RETRY"),
+        ({"code": "137", "status": "Host EC2 (instance i-0a1) terminated."}, "RETRY"),
+        ({"status": "Task failed to start", "reason": "CannotPullContainerError: x"}, "RETRY"),
+        ({"code": "76", "status": "Essential container in task exited"}, "EXIT"),
+        ({"code": "78", "status": "Essential container in task exited"}, "EXIT"),
+        ({"code": "74", "status": "Essential container in task exited"}, "EXIT"),
+        ({"code": "1", "status": "Essential container in task exited"}, "EXIT"),
+        ({"code": "137", "reason": "OutOfMemoryError: killed"}, "EXIT"),
+    ],
+)
+def test_what_is_retried(compute, attempt, action):
+    """An interruption is, at most ten times; a mistake is not."""
+    assert decided(compute, **attempt) == action
+    assert int(properties(compute, "Job")["RetryStrategy"]["Attempts"]) == 10
+
+
+def test_the_grace_is_what_the_machine_gives(compute):
+    """keepfit counts on less time than the agent leaves before it kills."""
+    job = properties(compute, "Job")["ContainerProperties"]
+    variables = {entry["Name"]: entry["Value"] for entry in job["Environment"]}
+    data = properties(compute, "LaunchTemplate")["LaunchTemplateData"]["UserData"]["Fn::Base64"]
+    stop = int(data.partition("ECS_CONTAINER_STOP_TIMEOUT=")[2].partition("s")[0])
+    assert int(variables["KEEPFIT_GRACE"].removesuffix("s")) < stop <= 120
+
+
+def test_a_job_has_no_more_rights_than_it_needs(compute):
+    """No root, no privileges, a root file system that it can't write."""
+    job = properties(compute, "Job")["ContainerProperties"]
+    assert job["User"] == "1000:1000"
+    assert str(job["Privileged"]).lower() == "false"
+    assert str(job["ReadonlyRootFilesystem"]).lower() == "true"
+    assert [mount["ContainerPath"] for mount in job["LinuxParameters"]["Tmpfs"]] == ["/tmp"]
+
+
+def test_nothing_comes_in(compute):
+    """The security group has no way in."""
+    group = properties(compute, "SecurityGroup")
+    assert "SecurityGroupIngress" not in group
+    assert {int(rule["ToPort"]) for rule in group["SecurityGroupEgress"]} == {53, 443}
+
+
+def test_logs_end(compute):
+    """They are kept for so many days, not for ever."""
+    assert properties(compute, "Logs")["RetentionInDays"] == {"Ref": "LogDays"}
