@@ -13,9 +13,17 @@ import keras
 import numpy as np
 import requests
 import structlog
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    sleep_using_event,
+    stop_after_delay,
+    stop_any,
+    stop_when_event_set,
+)
 
 from callbacks import events
+from callbacks.backoff import Backoff
 from callbacks.storage.base import StorageError
 
 log = structlog.get_logger("keepfit")
@@ -49,6 +57,7 @@ class RemoteMonitor(keras.callbacks.RemoteMonitor):
         self._first_time: Callable[[int], bool] | None = None
         self._reports: queue.SimpleQueue[Report | None] | None = None
         self._sender: threading.Thread | None = None
+        self._over = threading.Event()
 
     def report_once(self, first_time: Callable[[int], bool]) -> None:
         """Ask `first_time` before an epoch is reported; it may raise StorageError."""
@@ -57,8 +66,9 @@ class RemoteMonitor(keras.callbacks.RemoteMonitor):
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
         self._reports = queue.SimpleQueue()
+        self._over = threading.Event()
         self._sender = threading.Thread(
-            target=self._work, args=(self._reports,), name="keepfit-monitor", daemon=True
+            target=self._work, args=(self._reports, self._over), name="keepfit-monitor", daemon=True
         )
         self._sender.start()
 
@@ -79,15 +89,17 @@ class RemoteMonitor(keras.callbacks.RemoteMonitor):
             reports.put(None)
             sender.join(AT_THE_END)
             if sender.is_alive():
+                self._over.set()
                 self._give_up(f"{reports.qsize()} reports and the one under way were not answered")
 
-    def _work(self, reports: queue.SimpleQueue[Report | None]) -> None:
-        while report := reports.get():
+    def _work(self, reports: queue.SimpleQueue[Report | None], over: threading.Event) -> None:
+        while (report := reports.get()) and not over.is_set():
             try:
                 if self._first_time is None or self._first_time(report["epoch"]):
-                    _TRYING(_in_time, partial(self._post, report))
+                    _trying(over)(_in_time, partial(self._post, report))
             except (StorageError, requests.RequestException, TypeError, ValueError) as error:
-                self._give_up(f"epoch {report['epoch'] + 1} was not reported: {error}")
+                if not over.is_set():  # then it has been said
+                    self._give_up(f"epoch {report['epoch'] + 1} was not reported: {error}")
 
     def _post(self, report: Report) -> None:
         url = self.root + self.path
@@ -139,9 +151,12 @@ def _may_get_better(error: BaseException) -> bool:
     return isinstance(error, requests.ConnectionError | requests.Timeout)
 
 
-_TRYING = Retrying(
-    retry=retry_if_exception(_may_get_better),
-    stop=stop_after_delay(PATIENCE),
-    wait=wait_random_exponential(multiplier=0.5, max=8),
-    reraise=True,
-)
+def _trying(over: threading.Event) -> Retrying:
+    """For one report, until it is given up or training is over."""
+    return Retrying(
+        retry=retry_if_exception(_may_get_better),
+        stop=stop_any(stop_after_delay(PATIENCE), stop_when_event_set(over)),
+        sleep=sleep_using_event(over),
+        wait=Backoff(0.5, 8.0),
+        reraise=True,
+    )

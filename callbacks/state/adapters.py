@@ -161,7 +161,7 @@ ADAPTERS: Mapping[type, Known] = {
 OURS: Mapping[type, Sequence[str]] = {
     CSVLogger: ("url", "_uploads"),
     ModelCheckpoint: ("_remote", "_uploads"),
-    RemoteMonitor: ("_first_time", "_reports", "_sender"),
+    RemoteMonitor: ("_first_time", "_reports", "_sender", "_over"),
     TensorBoard: ("url", "_uploads", "_sent", "_looked"),
 }
 """Our own classes: the handles that they add to Keras' of the same names."""

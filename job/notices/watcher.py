@@ -77,6 +77,8 @@ class Watcher:
         self._told: bool | None = None
         self._heard: set[tuple[str, str]] = set()
         self._over = False
+        # Its own: Python's is the script's.
+        self._random = random.Random()  # noqa: S311 # no secret
         self._thread = threading.Thread(target=self._watch, name="keepfit-watcher", daemon=True)
 
     def start(self) -> None:
@@ -146,7 +148,7 @@ class Watcher:
     def _watch(self) -> None:
         while not self._stopped.is_set() and not self._over:
             self.poll()
-            self._stopped.wait(self._pause * random.uniform(0.8, 1.2))  # noqa: S311 # no secret
+            self._stopped.wait(self._pause * self._random.uniform(0.8, 1.2))
 
 
 @contextmanager

@@ -13,10 +13,10 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_before_delay,
-    wait_random_exponential,
 )
 
 from callbacks import events
+from callbacks.backoff import Backoff
 from callbacks.storage.base import Transient
 from callbacks.storage.s3.failures import Expired
 
@@ -71,7 +71,7 @@ class Patience:
 
         retrying = Retrying(
             retry=retry_if_exception_type(Transient),
-            wait=wait_random_exponential(multiplier=0.2, max=self.longest_wait),
+            wait=Backoff(0.2, self.longest_wait),
             stop=self._stop,
             before_sleep=wait,
             reraise=True,

@@ -63,7 +63,13 @@ class Transfer:
             StorageError: it could not be read.
         """
         of = Object.parse(url)
-        self._trying("get_object", of, lambda: self._client.download_file(of.bucket, of.key, path))
+
+        def fetch() -> None:
+            # Not download_file, which draws a name from the script's random numbers.
+            with open(path, "wb") as file:
+                self._client.download_fileobj(of.bucket, of.key, file)
+
+        self._trying("get_object", of, fetch)
 
     def sizes(self, url: str) -> dict[str, int]:
         """The objects below `url`: their sizes in bytes, by what follows `url/` in their keys.
