@@ -59,8 +59,22 @@ def find(model: keras.Model) -> list[Named]:
         if count[name] > 1:
             name = f"{name}~{count[name]}"
         dtype = NUMPY_DTYPES[tf.as_dtype(variable.dtype).name]
-        found.append(Named(Spec(name, dtype, tuple(variable.shape)), group, variable))
+        parts = _parts(variable, group)
+        for i, part in enumerate(parts):
+            of_replica = f"{name}@{i}" if len(parts) > 1 else name
+            found.append(Named(Spec(of_replica, dtype, tuple(variable.shape)), group, part))
     return found
+
+
+def _parts(variable: Any, group: Group) -> Sequence[Any]:
+    """What each replica has of it, under a distribution strategy.
+
+    Weights and the optimizer's variables are the same in all replicas. The sums of metrics and the
+    averages of a batch normalisation are not: each replica has seen other rows.
+    """
+    value = getattr(variable, "value", None)
+    replicas = getattr(value, "values", ())
+    return tuple(replicas) if replicas and group in ("frozen", "metrics") else (variable,)
 
 
 def _walk(model: keras.Model) -> Iterator[tuple[Group, Any]]:
@@ -112,7 +126,7 @@ class Capture:
 
     def __init__(self, variables: Sequence[Named]) -> None:
         self._variables = variables
-        self._values = [getattr(named.variable, "value", named.variable) for named in variables]
+        self._values = [_value(named.variable) for named in variables]
 
     def reads(self, variables: Sequence[Named]) -> bool:
         """Whether these are the variables that it reads, in this order."""
@@ -138,6 +152,10 @@ class _Host:
             with tf.device("CPU:0"):
                 value = tf.identity(value)
         return array_bytes(np.asarray(memoryview(value)))
+
+
+def _value(variable: Any) -> Any:
+    return variable if isinstance(variable, tf.Variable) else variable.value
 
 
 def _buffer(value: Any) -> tf.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -17,6 +18,7 @@ from callbacks.checkpoint.snapshot import Tensor, array_bytes
 from callbacks.storage.base import Store
 
 _MODEL, _OPTIMIZER = "model/", "optimizer/"
+_OF_OTHER_REPLICA = re.compile(r"@[1-9]\d*$")
 _WAY_OUT = "export to .safetensors instead, which needs no architecture"
 
 
@@ -124,7 +126,8 @@ def _assign(checkpoint: Checkpoint, found: Sequence[Any], names: Any, prefix: st
     Returns whether they are the same; if not, none was changed.
     """
     saved = {tensor.name: tensor for tensor in _named(checkpoint.manifest, prefix)}
-    theirs = [saved.get(name) for name in names if name.startswith(prefix)]
+    saved = {name: tensor for name, tensor in saved.items() if not _OF_OTHER_REPLICA.search(name)}
+    theirs = [saved[name] for name in names if name in saved]
     ours = [named for named in found if named.spec.name.startswith(prefix)]
     if len(theirs) != len(ours) or len(theirs) != len(saved):
         return False
@@ -146,7 +149,7 @@ def _alike(spec: Any, tensor: StoredTensor) -> bool:
 
 def _own(name: str) -> str:
     """A variable's own name, without its layers; an optimizer's holds theirs (`dense_kernel_m`)."""
-    last = name.rpartition("/")[2].partition("~")[0]
+    last = re.split("[~@]", name.rpartition("/")[2])[0]
     return last.rpartition("_")[2] if name.startswith(_OPTIMIZER) else last
 
 

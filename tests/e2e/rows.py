@@ -70,6 +70,10 @@ def infinite() -> dict[str, Any]:
     return {"x": dataset().repeat().batch(BATCH).prefetch(2), "steps_per_epoch": BATCHES}
 
 
+def unknown_length() -> dict[str, Any]:
+    return {"x": dataset().filter(lambda x, y: y < CLASSES).batch(BATCH)}
+
+
 def interleaved() -> dict[str, Any]:
     """TFRecord files, read in turn by several threads."""
     paths = [f"part-{number}.tfrecord" for number in range(3)]
@@ -337,6 +341,7 @@ def of_adam(**options: Any) -> Callable[[], keras.Model]:
 ALL: dict[str, Row] = {
     "finite": Row(finite),
     "infinite": Row(infinite),
+    "unknown_length": Row(unknown_length),
     "interleaved": Row(interleaved),
     "rebatched": Row(rebatched),
     "from_generator": Row(generated),

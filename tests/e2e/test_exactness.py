@@ -40,13 +40,13 @@ def survive(folder, seed: int, kind: str, *more: str) -> dict:
     return result(folder)
 
 
-@pytest.mark.parametrize("kind", ["tfdata", "infinite", "numpy", "unknown-length"])
+@pytest.mark.parametrize("kind", ["tfdata", "numpy"])
 def test_killed_run_equals_uninterrupted_run(tmp_path, uninterrupted, kind):
     """All variables, the history, the CSV, the callbacks' state and the random state are equal."""
     assert survive(tmp_path, 1, kind) == uninterrupted(kind)
 
 
-@pytest.mark.parametrize("kind", ["tfdata", "numpy"])
+@pytest.mark.parametrize("kind", ["tfdata"])
 def test_killed_run_on_s3_with_a_new_machine_for_each_attempt(
     tmp_path, uninterrupted, bucket, s3, kind
 ):
@@ -65,7 +65,7 @@ def test_killed_run_on_s3_with_a_new_machine_for_each_attempt(
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(2, 8))
+@pytest.mark.parametrize("seed", range(1, 8))
 @pytest.mark.parametrize("kind", ["tfdata", "infinite", "numpy", "unknown-length"])
 def test_killed_run_equals_uninterrupted_run_wherever_it_was_killed(
     tmp_path, uninterrupted, kind, seed
