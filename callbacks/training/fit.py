@@ -89,6 +89,9 @@ class Fit:
         Raises:
             Misfit: the checkpoint does not fit the model; the log says what differs.
         """
+        # From here on a signal waits for the first batch: raised while TensorFlow traces, its
+        # exception would be taken for one of TensorFlow's own.
+        self._session.enter_training()
         if self._resume:
             held_files.bring_back(self._run, self._callbacks, self._resume)
             self._fit_model_to(self._resume)
@@ -96,12 +99,14 @@ class Fit:
         if self._resume and self.over:
             internals.set_initial_epoch(self._model, epochs)
             verdicts.report_over(self._resume, epochs)
+            self._session.leave_training()
+            if self._departure.due(self._step):
+                raise Preempted(self._step)
             return
         if self._resume:
             internals.set_initial_epoch(self._model, self._resume.manifest.position.epoch)
         held_files.begin(self._run, self._callbacks, self._index, self._resume, begin_callbacks)
         step_function.install(self._model, self)
-        self._session.enter_training()
 
     def epoch_begins(self, epoch: int) -> None:
         """At `on_epoch_begin`, before the held callbacks'."""

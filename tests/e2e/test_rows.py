@@ -87,7 +87,23 @@ def assert_same(alone, killed):
         assert models_in(killed / "models") == models_in(alone / "models")
 
 
-@pytest.mark.parametrize("row", rows.ALL)
+SELDOM = {
+    "class_weight",
+    "rebatched",
+    "sample_weight",
+    "shuffle-off",
+    "tensors",
+    "unknown_length",
+    "validation_batch_size",
+    "validation_freq",
+}
+"""Left to the long rehearsals: other rows have all that is difficult in them."""
+
+
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(r, marks=[pytest.mark.soak] if r in SELDOM else []) for r in rows.ALL],
+)
 def test_killed_and_yet_the_same(forge, tmp_path, row):
     """A process that is killed in the middle, and the next one, do what one alone would do."""
     assert_same(*survive(forge, row, tmp_path, seed=0, kills=1))
