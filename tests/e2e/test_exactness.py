@@ -40,7 +40,7 @@ def survive(folder, seed: int, kind: str, *more: str) -> dict:
     return result(folder)
 
 
-@pytest.mark.parametrize("kind", ["tfdata", "numpy"])
+@pytest.mark.parametrize("kind", ["tfdata", "infinite"])
 def test_killed_run_equals_uninterrupted_run(tmp_path, uninterrupted, kind):
     """All variables, the history, the CSV, the callbacks' state and the random state are equal."""
     assert survive(tmp_path, 1, kind) == uninterrupted(kind)
@@ -74,6 +74,7 @@ def test_killed_run_equals_uninterrupted_run_wherever_it_was_killed(
     assert survive(tmp_path, seed, kind) == uninterrupted(kind)
 
 
+@pytest.mark.soak
 def test_several_steps_per_execution(tmp_path, uninterrupted):
     """A batch hook that comes every third batch only changes nothing."""
     args = ("tfdata", "--steps-per-execution", "3")

@@ -88,8 +88,17 @@ def assert_same(alone, killed):
 
 
 SELDOM = {
+    "callbacks-schedule",
     "class_weight",
+    "finite",
+    "gradient_accumulation",
+    "infinite",
+    "initial_epoch",
+    "numpy",
+    "pandas",
+    "pydataset-threads",
     "rebatched",
+    "run_eagerly",
     "sample_weight",
     "shuffle-off",
     "tensors",

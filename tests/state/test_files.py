@@ -109,7 +109,7 @@ def test_tensorboard_goes_on(here, elsewhere):
     training = tensorboard()
     expected = unbroken(training, "board")
     assert len(expected) > 30
-    for number, moment in enumerate(MOMENTS):
+    for number, moment in enumerate(MOMENTS[1:4]):
         store = here / f"store-{number}"
         preempted(training, store, *moment)
         if elsewhere:
@@ -220,7 +220,7 @@ def test_model_checkpoint_goes_on(here, training):
     whole(training)
     expected = models_in("models")
     on_a_new_machine("models")
-    for number, moment in enumerate(MOMENTS[1:]):
+    for number, moment in enumerate(MOMENTS[1:3]):
         store = here / f"store-{number}"
         preempted(training, store, *moment)
         on_a_new_machine("models")
@@ -372,7 +372,7 @@ def test_csv_named_after_the_time(here):
 
 
 @settings(
-    max_examples=5,
+    max_examples=3,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
