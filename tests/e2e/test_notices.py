@@ -42,9 +42,15 @@ def test_aws_batch_does_not_retry_on_a_dying_machine(tmp_path):
 
 def test_a_batch_that_takes_longer_than_what_is_left(tmp_path):
     """The log says what is lost while the batch still lasts, and the last checkpoint counts."""
-    flags = ("--deterministic", "--save-every", "3 batches", "--grace", "2s")
+    flags = ("--deterministic", "--save-every", "1 epoch", "--grace", "2s")
+    awaited = {"stuck\n", '"event": "checkpoint_saved"'}
+
+    def have_come(line):
+        awaited.difference_update([part for part in awaited if part in line])
+        return not awaited
+
     with started(tmp_path, *flags, SMALL, "tfdata", "--stuck-in", "1:8") as attempt:
-        attempt.until(lambda line: line == "stuck\n")
+        attempt.until(have_come)
         attempt.send(signal.SIGTERM)
         assert attempt.until_event("notice")["source"] == "SIGTERM"
         lost = attempt.until_event("work_lost")

@@ -30,6 +30,7 @@ class Server:
         self.held = threading.Event()
         self.held.set()
         self._answers = list(answers or [200])
+        self._came = threading.Condition()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -42,7 +43,9 @@ class Server:
                 if status == 200:
                     is_json = self.headers["Content-Type"] == "application/json"
                     text = body if is_json else parse_qs(body)["data"][0]
-                    server.reports.append(json.loads(text))
+                    with server._came:
+                        server.reports.append(json.loads(text))
+                        server._came.notify_all()
                 self.send_response(status)
                 self.end_headers()
 
@@ -53,6 +56,11 @@ class Server:
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def await_reports(self, number):
+        """Until so many have come: they are sent from the background."""
+        with self._came:
+            assert self._came.wait_for(lambda: len(self.reports) >= number, timeout=60)
 
     @property
     def epochs(self):
@@ -104,8 +112,9 @@ def test_no_epoch_is_reported_twice(serve, tmp_path, kind):
     training = reporting(server, kind)
 
     class Crash(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            if self.params["epochs"] == 3 and len(server.epochs) == 2 and batch == 1:
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                server.await_reports(2)
                 raise KeyboardInterrupt
 
     preempted(training, tmp_path / "store", "on_train_batch_end", 2)
