@@ -1,0 +1,103 @@
+"""Clients of AWS' services, and one line for whatever they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,  # noqa: A004 - of which its own errors about connections are made
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+_UNKNOWN_KEY = frozenset(
+    {"InvalidClientTokenId", "UnrecognizedClientException", "AuthFailure", "InvalidAccessKeyId"}
+)
+
+
+class AwsError(Exception):
+    """AWS can't do what was asked: one line that names the thing, the cause and the way out."""
+
+
+class AwsUnreachable(AwsError):
+    """It did not answer, or had too much to do; asking again may help."""
+
+
+def client(service: str) -> Any:
+    """A client of boto3; region, profile and credentials as every AWS tool finds them.
+
+    Raises:
+        AwsError: the configuration can't be used.
+    """
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 4},
+        connect_timeout=5,
+        read_timeout=30,
+        user_agent_extra=f"keepfit/{version('keepfit')}",
+    )
+    with explained(f"{service} can't be used"):
+        return boto3.session.Session().client(service, config=config)
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn whatever boto3 raises within the block into one line that begins with `what`.
+
+    An answer whose code the caller knows better is for the caller to catch, within the block.
+
+    Raises:
+        AwsError: what was asked is not possible.
+        AwsUnreachable: not now.
+    """
+    try:
+        yield
+    except ClientError as error:
+        raise _of_answer(error, what) from error
+    except NoRegionError:
+        raise AwsError(f"{what}: no region is set; set AWS_REGION, or one in the profile") from None
+    except (NoCredentialsError, PartialCredentialsError, ProfileNotFound) as error:
+        raise AwsError(
+            f"{what}: no AWS credentials were found ({_one_line(error)}); set AWS_PROFILE, "
+            f"or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in"
+        ) from error
+    except (ConnectionError, HTTPClientError, CredentialRetrievalError) as error:
+        raise AwsUnreachable(f"{what}: AWS was not reached: {_one_line(error)}") from error
+    except BotoCoreError as error:
+        raise AwsError(f"{what}: {_one_line(error)}") from error
+
+
+def code_of(error: ClientError) -> str:
+    """What AWS calls the error."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _of_answer(error: ClientError, what: str) -> AwsError:
+    code = code_of(error)
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+    said = _one_line(error)
+    if code in _DENIED:
+        return AwsError(f"{what}: {error.operation_name} is not allowed for these credentials")
+    if code in _EXPIRED:
+        return AwsError(f"{what}: the AWS credentials have expired; log in again")
+    if code in _UNKNOWN_KEY:
+        return AwsError(f"{what}: AWS does not accept these credentials; check which are in use")
+    if status >= 500 or "Throttl" in code or code == "TooManyRequestsException":
+        return AwsUnreachable(f"{what}: {said}")
+    return AwsError(f"{what}: {said}")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

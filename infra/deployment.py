@@ -1,0 +1,81 @@
+"""What `keepfit infra up` has made, as the other commands find it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from infra.aws import AwsError, code_of, explained
+
+DEFAULT = "keepfit"
+"""The name of a deployment, unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The outputs of both stacks.
+
+    Attributes:
+        store: for --store, "s3://BUCKET/PREFIX".
+        repository: where images are pushed, "ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME".
+        queue, job: ARNs of the Batch job queue and job definition.
+        logs: the log group of the jobs.
+    """
+
+    store: str
+    bucket: str
+    repository: str
+    job_role: str
+    queue: str
+    job: str
+    logs: str
+
+
+def stacks(name: str) -> tuple[str, str]:
+    """The names of a deployment's stacks: storage, and compute."""
+    return f"{name}-storage", f"{name}-compute"
+
+
+def outputs(cloudformation: Any, stack: str) -> dict[str, str] | None:
+    """The outputs of a stack by name; None if there is no such stack.
+
+    Raises:
+        AwsError: it can't be asked for.
+    """
+    with explained(f"stack {stack}"):
+        try:
+            (found,) = cloudformation.describe_stacks(StackName=stack)["Stacks"]
+        except ClientError as error:
+            if code_of(error) == "ValidationError" and "does not exist" in str(error):
+                return None
+            raise
+    return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", ())}
+
+
+def find(cloudformation: Any, name: str = DEFAULT) -> Deployment:
+    """The deployment of that name.
+
+    Raises:
+        AwsError: a stack is missing or not complete, or can't be asked for.
+    """
+    together: dict[str, str] = {}
+    for stack in stacks(name):
+        found = outputs(cloudformation, stack)
+        if found is None:
+            raise AwsError(
+                f"there is no stack {stack!r} in this region: make it with `keepfit infra up`, "
+                f"or name another deployment or region"
+            )
+        together |= found
+    named = {
+        "".join(part.title() for part in f.name.split("_")): f.name for f in fields(Deployment)
+    }
+    missing = named.keys() - together.keys()
+    if missing:
+        raise AwsError(
+            f"deployment {name!r} lacks {', '.join(sorted(missing))}: `keepfit infra status` "
+            f"shows its state, `keepfit infra up` brings it up to date"
+        )
+    return Deployment(**{attribute: together[output] for output, attribute in named.items()})
