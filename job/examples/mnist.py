@@ -40,7 +40,7 @@ def load(full: str | None) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     if full == "":
         train, test = keras.datasets.mnist.load_data()
     else:
-        path = Path(full) if full else Path(__file__).with_name("mnist.npz")
+        path = Path(full) if full else Path(__file__).resolve().with_name("mnist.npz")
         with np.load(path) as data:
             train = data["x_train"], data["y_train"]
             test = data["x_test"], data["y_test"]
