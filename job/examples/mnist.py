@@ -69,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Trains on MNIST, resumably.")
     parser.add_argument("--full", nargs="?", const="", metavar="NPZ", help="all 60,000 digits")
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--patience", type=int, default=3, help="epochs without getting better")
     options = parser.parse_args(argv)
 
     keras.utils.set_random_seed(SEED)
@@ -85,7 +86,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         callbacks=[
             Resumable(
                 [
-                    keras.callbacks.EarlyStopping(patience=3, restore_best_weights=True),
+                    keras.callbacks.EarlyStopping(
+                        patience=options.patience, restore_best_weights=True
+                    ),
                     keras.callbacks.ReduceLROnPlateau(patience=2, verbose=1),
                     keras.callbacks.CSVLogger("training.csv"),
                     Announcer(),

@@ -98,31 +98,33 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
+def keepfit_run(
+    folder: Path, *args: str | Path, launcher: Sequence[str] = (), **env: str
+) -> Forked | subprocess.Popen[bytes]:
+    """A process of `keepfit run`, forked from a server (forkserver.py) or started by a launcher."""
+    ours = {k: v for k, v in os.environ.items() if not k.startswith("KEEPFIT_")}
+    ours |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
+    ours |= {"AWS_EC2_METADATA_DISABLED": "true"} | env
+    command = ["run", *map(str, args)]
+    if not launcher:
+        return Forked(command, folder, ours)
+    return subprocess.Popen(
+        [*launcher, Path(sys.executable).with_name("keepfit"), *command],
+        cwd=folder,
+        env=ours,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    )
+
+
 class Process:
-    """A process of `keepfit run`, whose output is read as it comes.
+    """A process whose output is read as it comes."""
 
-    It is forked from a server (forkserver.py), or with a `launcher` started by that.
-    """
-
-    def __init__(self, folder: Path, *args: str | Path, launcher: Sequence[str] = (), **env: str):
+    def __init__(self, process: Forked | subprocess.Popen[bytes]):
         self._lines: queue.Queue[tuple[str, str] | None] = queue.Queue()
         self._seen: dict[str, list[str]] = {"out": [], "err": []}
-        ours = {k: v for k, v in os.environ.items() if not k.startswith("KEEPFIT_")}
-        ours |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
-        ours |= {"AWS_EC2_METADATA_DISABLED": "true"}
-        command = ["run", *map(str, args)]
-        self._process: Forked | subprocess.Popen[bytes] = (
-            subprocess.Popen(
-                [*launcher, Path(sys.executable).with_name("keepfit"), *command],
-                cwd=folder,
-                env=ours | env,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                stdin=subprocess.DEVNULL,
-            )
-            if launcher
-            else Forked(command, folder, ours | env)
-        )
+        self._process = process
         self._readers = [
             threading.Thread(target=self._read, args=(name, pipe))
             for name, pipe in (("out", self._process.stdout), ("err", self._process.stderr))
@@ -172,7 +174,7 @@ class Process:
 @contextmanager
 def started(folder: Path, *args: str | Path, **options) -> Iterator[Process]:
     """A running process, which is gone when the block ends."""
-    process = Process(folder, *args, **options)
+    process = Process(keepfit_run(folder, *args, **options))
     try:
         yield process
     finally:

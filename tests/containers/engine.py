@@ -1,0 +1,93 @@
+"""The image `keepfit` in real containers, run by docker or what CONTAINER_ENGINE names."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from tests.e2e.process import ROOT, Process
+
+ENGINE = os.environ.get("CONTAINER_ENGINE", "docker")
+
+HARDENED = (
+    "--read-only",
+    "--tmpfs=/tmp",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+)
+"""As the job definition has it: nothing but /tmp can be written, no right beyond a plain user's."""
+
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "AWS_EC2_METADATA_DISABLED": "true"}
+
+
+def engine(*args: str | os.PathLike[str]) -> str:
+    """What the engine prints; a failure fails the test with its reason."""
+    done = subprocess.run([ENGINE, *args], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{ENGINE} {' '.join(map(str, args))}:\n{done.stderr}"
+    return done.stdout
+
+
+@functools.cache
+def image() -> str:
+    """The name of the image: KEEPFIT_IMAGE, or built from this checkout by scripts/image."""
+    if "KEEPFIT_IMAGE" not in os.environ:
+        with (ROOT / "Dockerfile").open() as one_at_a_time:
+            fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+            subprocess.run([ROOT / "scripts/image"], check=True)
+    return os.environ.get("KEEPFIT_IMAGE", "keepfit")
+
+
+def store_environment() -> dict[str, str]:
+    """What a container needs to reach the S3 server of the tests."""
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
+    return {name: os.environ[name] for name in names}
+
+
+class Container(Process):
+    """A running container; its output comes as it is written."""
+
+    def __init__(
+        self, command: Sequence[str], options: Sequence[str], image: str, env: dict[str, str]
+    ):
+        self.name = f"keepfit-{uuid.uuid4().hex[:12]}"
+        settings = [f"--env={key}={value}" for key, value in env.items()]
+        # Servers of the tests listen on this machine's own address.
+        own = ["--rm", "--network=host", f"--name={self.name}"]
+        super().__init__(
+            subprocess.Popen(
+                [ENGINE, "run", *own, *settings, *options, image, *command],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
+            )
+        )
+
+    def stop(self, grace: int = 30) -> None:
+        """SIGTERM, and SIGKILL when the grace period is over, as orchestrators do."""
+        engine("stop", f"--time={grace}", self.name)
+
+    def kill(self) -> None:
+        """SIGKILL to all of it."""
+        engine("kill", "--signal=KILL", self.name)
+
+    def inspect(self, form: str) -> str:
+        """One property, by a Go template."""
+        return engine("inspect", f"--format={form}", self.name).strip()
+
+
+@contextmanager
+def container(
+    *command: str, options: Sequence[str] = (), of: str | None = None, **env: str
+) -> Iterator[Container]:
+    """A running container, which is gone when the block ends."""
+    running = Container(command, options, of or image(), QUIET | env)
+    try:
+        yield running
+    finally:
+        subprocess.run([ENGINE, "rm", "--force", running.name], capture_output=True, check=False)
+        running.end()

@@ -1,0 +1,35 @@
+"""The local runner follows AWS' words, and a job's rules do what they are for."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.containers.batch import HOST_LOST, Ending, retries
+
+EXIT_ALL = {"onReason": "*", "action": "EXIT"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "ending", "expected"),
+    [
+        ([], Ending(1), True),
+        ([{"onExitCode": "75", "action": "EXIT"}], Ending(1), True),
+        ([{"onExitCode": "75", "action": "retry"}, EXIT_ALL], Ending(75), True),
+        ([{"onExitCode": "75", "action": "RETRY"}, EXIT_ALL], Ending(7), False),
+        ([{"onExitCode": "7*", "action": "RETRY"}, EXIT_ALL], Ending(75), True),
+        ([EXIT_ALL, {"onExitCode": "75", "action": "RETRY"}], Ending(75), False),
+        (
+            [{"onStatusReason": "Host EC2*", "action": "RETRY"}, EXIT_ALL],
+            Ending(None, HOST_LOST),
+            True,
+        ),
+        (
+            [{"onExitCode": "1", "onReason": "Out*", "action": "RETRY"}, EXIT_ALL],
+            Ending(1, reason="other"),
+            False,
+        ),
+    ],
+)
+def test_rules_as_aws_documents_them(rules, ending, expected):
+    """The first that matches decides; all its conditions must hold; no match is a retry."""
+    assert retries(rules, ending) is expected

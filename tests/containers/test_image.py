@@ -1,0 +1,140 @@
+"""What is in the image, what is not, and the ways to run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.containers.engine import HARDENED, container, engine, image, store_environment
+from tests.e2e.process import SMALL
+
+pytestmark = pytest.mark.container
+
+GIB = 1024**3
+ENDLESS = ("--epochs", "1000000", "--patience", "1000000")
+AS_ROOT = ("run", "--rm", "--user=0", "--entrypoint=sh")
+
+
+@pytest.fixture(scope="module")
+def config():
+    (inspected,) = json.loads(engine("image", "inspect", image()))
+    return inspected
+
+
+def sh(script):
+    """What a shell in the image prints, as root: an ordinary user can't read everything."""
+    return engine(*AS_ROOT, image(), "-c", script)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of the user's, which the image's user may write to."""
+    tmp_path.chmod(0o777)
+    return tmp_path
+
+
+def test_it_starts_as_a_plain_user_without_a_shell(config):
+    """So that signals reach keepfit, and no one is root; labels say what it is."""
+    assert config["Config"]["Entrypoint"] == ["keepfit"]
+    assert config["Config"]["User"] == "1000:1000"
+    assert config["Config"]["Labels"]["org.opencontainers.image.version"].endswith("-cpu")
+    assert config["Config"]["Labels"]["org.opencontainers.image.title"] == "keepfit"
+
+
+def test_it_is_small_enough(config):
+    """A new machine pulls it before the first batch; it was 1.55 GB."""
+    assert config["Size"] < 1.6e9
+
+
+def test_nothing_that_only_a_build_or_a_test_needs():
+    """No compiler, no linter, no test, no cache."""
+    tools = "gcc cc g++ c++ clang make git pytest ruff mypy moto_server cfn-lint"
+    assert sh(f"for t in {tools}; do command -v $t; done; true") == ""
+    ours = "/opt /job /home /root /tmp /var/cache"
+    assert sh(f"find {ours} -name '*.whl' -o -path '*/pip/http*' -o -path '*/tests/e2e/*'") == ""
+
+
+def test_no_secret_and_no_address_of_an_index(config):
+    """Neither in the history of its layers, nor in its variables, nor in a file."""
+    said = json.dumps(config["Config"].get("Env")) + json.dumps(config.get("History"))
+    for word in ("index-url", "PIP_", "://", "TOKEN", "SECRET", "PASSWORD"):
+        assert word not in said, said
+    assert sh("cat /etc/pip.conf /root/.config/pip/* /root/.netrc /root/.aws/* 2>&- || true") == ""
+    found = "find /opt/venv -name direct_url.json -exec grep -l http {} +"
+    assert sh(f"{found}; true") == ""
+    used = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "get", "global.index-url"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    address = os.environ.get("PIP_INDEX_URL", used.stdout.strip())
+    host = urlsplit(address).hostname
+    if host and host != "pypi.org":
+        places = "/etc /opt /usr /home /root /job /var /tmp"
+        assert sh(f"grep -rlF {host} {places} 2>&- | head -3") == ""
+
+
+def test_a_script_of_the_user(folder):
+    """With his folder at /job, as README says; what the script writes is his."""
+    (folder / "train.py").write_bytes(SMALL.read_bytes())
+    with container(
+        "run",
+        "--save-every",
+        "3 batches",
+        "train.py",
+        "tfdata",
+        options=[f"--volume={folder}:/job", *HARDENED],
+    ) as running:
+        ended = running.wait()
+    assert ended.code == 0, ended.err
+    assert (folder / "result.json").exists()
+    assert (folder / "runs/train/HEAD.json").exists()
+
+
+def test_stopped_and_started_again(folder, bucket):
+    """`stop` is a notice: the checkpoint is in the store before the container is gone."""
+    (folder / "train.py").write_bytes(SMALL.read_bytes())
+    options = [f"--volume={folder}:/job:ro", "--workdir=/tmp", *HARDENED]
+    env = store_environment() | {"KEEPFIT_STORE": f"{bucket}/stopped"}
+    command = ("run", "--save-every", "50 batches", "/job/train.py", "infinite", *ENDLESS)
+    with container(*command, options=options, **env) as running:
+        running.until_event("checkpoint_saved")
+        running.stop()
+        ended = running.wait()
+    assert ended.code == 75, ended.err
+    saved = ended.named("checkpoint_saved")[-1]["step"]
+    assert ended.one("preempted")["step"] == saved
+    with container(*command, options=options, **env) as running:
+        assert running.until_event("resumed")["step"] == saved
+        running.kill()
+        assert running.wait().code == 137
+
+
+def test_an_image_with_the_script_in_it(folder):
+    """The third way: FROM keepfit, and COPY."""
+    (folder / "train.py").write_text("import sys\nprint('mine', sys.argv[1:])\nsys.exit(7)\n")
+    (folder / "Dockerfile").write_text(f"FROM {image()}\nCOPY train.py /job/\n")
+    engine("build", "--tag=keepfit-derived", str(folder))
+    try:
+        with container("run", "train.py", "--x", of="keepfit-derived") as running:
+            ended = running.wait()
+    finally:
+        engine("rmi", "--force", "keepfit-derived")
+    assert (ended.code, ended.out) == (7, "mine ['--x']\n")
+
+
+def test_a_folder_that_can_not_be_written(folder):
+    """It is one clear line, not a stack trace."""
+    (folder / "train.py").write_bytes(SMALL.read_bytes())
+    options = [f"--volume={folder}:/job:ro", *HARDENED]
+    with container("run", "train.py", "tfdata", options=options) as running:
+        ended = running.wait()
+    assert ended.code == 78, ended.err
+    assert "Traceback" not in ended.err
+    assert "/job/runs" in ended.err
