@@ -11,6 +11,7 @@ from callbacks.checkpoint.manifest import head_key
 from callbacks.errors import ConfigurationError
 from callbacks.storage import open_store
 from callbacks.storage.base import StorageError, Transient
+from callbacks.storage.s3.client import make_client
 from callbacks.storage.s3.patience import Patience
 from callbacks.storage.s3.store import S3Store
 from tests.checkpoint.samples import RUN, head_of, take_over
@@ -228,6 +229,14 @@ def test_unusable_settings(case, bucket):
         message = failure(lambda: S3Store.open(bucket, BRIEF).load("run/object"))
     assert message.startswith(bucket)
     assert all(word in message for word in words), message
+
+
+def test_region_by_the_name_that_all_sdks_know(bucket):
+    """botocore by itself hears AWS_DEFAULT_REGION only; jobs of AWS Batch have AWS_REGION."""
+    with environment(AWS_REGION="eu-west-3", AWS_DEFAULT_REGION=None):
+        assert make_client(BRIEF).meta.region_name == "eu-west-3"
+    with environment(AWS_REGION=None, AWS_DEFAULT_REGION="eu-west-2"):
+        assert make_client(BRIEF).meta.region_name == "eu-west-2"
 
 
 def test_settings_file_that_can_not_be_read(bucket, tmp_path):

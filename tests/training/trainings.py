@@ -193,11 +193,14 @@ def all_variables(model: keras.Model) -> dict[str, bytes]:
     return {n.spec.name: n.variable.numpy().tobytes() for n in variables.find(model)}
 
 
+def uri(place) -> str:
+    """Of a folder, or as it is if it has a scheme."""
+    return place if "://" in str(place) else f"file://{place}"
+
+
 def resumable(folder, held, **more) -> Resumable:
     """With a store of its own, and no save that isn't asked for."""
-    return Resumable(
-        held, **{"store": f"file://{folder}", "run": "run", "save_every": "1h", **more}
-    )
+    return Resumable(held, **{"store": uri(folder), "run": "run", "save_every": "1h", **more})
 
 
 def fitted(training: Training, model: keras.Model, callbacks: list[Any], **changed: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 from typing import Any
 
@@ -26,6 +27,8 @@ def make_client(patience: Patience) -> Any:
         botocore.exceptions.BotoCoreError: the configuration can't be used.
     """
     session = botocore.session.Session()
+    if region := os.environ.get("AWS_REGION"):  # as in all other SDKs; botocore has another name
+        session.set_config_variable("region", region)
     style = session.get_scoped_config().get("s3", {}).get("addressing_style")
     config = Config(
         retries={"total_max_attempts": 1},
