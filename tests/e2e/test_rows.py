@@ -90,10 +90,14 @@ def assert_same(alone, killed):
 SELDOM = {
     "callbacks-schedule",
     "class_weight",
+    "ema",
     "finite",
     "gradient_accumulation",
     "infinite",
     "initial_epoch",
+    "interleaved",
+    "jit_compile",
+    "lookups",
     "numpy",
     "pandas",
     "pydataset-threads",
@@ -101,10 +105,14 @@ SELDOM = {
     "run_eagerly",
     "sample_weight",
     "shuffle-off",
+    "steps_per_execution",
     "tensors",
+    "train_step",
+    "unbuilt",
     "unknown_length",
     "validation_batch_size",
     "validation_freq",
+    "validation_split",
 }
 """Left to the long rehearsals: other rows have all that is difficult in them."""
 

@@ -14,7 +14,7 @@ from tests.checkpoint.samples import RUN, VERSIONS, head_of, resume, take_over
 from tests.s3.samples import assert_goes_on, assert_is_small, client_at, small, store_of
 
 MANY = [
-    pytest.param(2_000, id="2,000"),
+    pytest.param(500, id="500"),
     pytest.param(10_000, id="10,000", marks=pytest.mark.soak),
 ]
 
