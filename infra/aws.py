@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -48,8 +49,10 @@ def client(service: str) -> Any:
         read_timeout=30,
         user_agent_extra=f"keepfit/{version('keepfit')}",
     )
+    # boto3 knows AWS_DEFAULT_REGION only; every other SDK, and AWS Batch, knows this name.
+    region = os.environ.get("AWS_REGION") or None
     with explained(f"{service} can't be used"):
-        return boto3.session.Session().client(service, config=config)
+        return boto3.session.Session(region_name=region).client(service, config=config)
 
 
 @contextmanager
