@@ -1,0 +1,92 @@
+"""Submits a job again that AWS Batch has given up, if its run has progressed since.
+
+AWS Batch gives a job ten attempts. A rule of EventBridge calls `handler` when it has given up a
+job that was interrupted. That one job is interrupted ten times is normal in a long training; that
+its run gets no further meanwhile is not, and would cost money for ever.
+
+Events may come twice. Two jobs of one run do no harm: the store fences the older one off.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+import boto3
+
+SINCE = "KEEPFIT_RESUBMITTED_AT"
+_MANIFEST = re.compile(r"/checkpoints/(\d+)-\d+-\d+\.json$")
+_OVER = {"KEEPFIT_FRESH", SINCE}
+
+log = logging.getLogger("keepfit")
+log.setLevel(logging.INFO)
+
+
+def handler(event: dict[str, Any], context: object) -> str | None:
+    """The id of the new job; None if there is none. Either way it logs one line."""
+    del context
+    batch = boto3.client("batch")
+    (job,) = batch.describe_jobs(jobs=[event["detail"]["jobId"]])["jobs"]
+    name = f"job {job['jobName']} ({job['jobId']})"
+    variables = {v["name"]: v.get("value", "") for v in job["container"].get("environment", ())}
+    reason = _not_ours(job, variables)
+    if reason:
+        log.info("%s is not submitted again: %s", name, reason)
+        return None
+    run, since = variables["KEEPFIT_RUN"], int(variables.get(SINCE, "0"))
+    step = newest_step(variables["KEEPFIT_STORE"], run)
+    if step <= since:
+        log.error(
+            "%s is not submitted again: run %s got no further than batch %d in its last attempts; "
+            "see their logs",
+            *(name, run, step),
+        )
+        return None
+    submitted: str = batch.submit_job(**_again(job, variables, step))["jobId"]
+    log.info("%s is submitted again as %s: run %s is at batch %d", name, submitted, run, step)
+    return submitted
+
+
+def newest_step(store: str, run: str) -> int:
+    """Batches trained at the newest checkpoint; 0 without one."""
+    bucket, _, prefix = store.removeprefix("s3://").strip("/").partition("/")
+    within = "/".join(part for part in (prefix.strip("/"), run, "checkpoints/") if part)
+    pages = boto3.client("s3").get_paginator("list_objects_v2")
+    keys = (
+        found["Key"]
+        for page in pages.paginate(Bucket=bucket, Prefix=within)
+        for found in page.get("Contents", ())
+    )
+    return max((int(match[1]) for match in map(_MANIFEST.search, keys) if match), default=0)
+
+
+def _not_ours(job: dict[str, Any], variables: dict[str, str]) -> str | None:
+    if job.get("isTerminated") or job.get("isCancelled"):
+        return "somebody ended it"
+    exit_code = job["container"].get("exitCode")
+    if exit_code != 75 and not job.get("statusReason", "").startswith("Host EC2"):
+        return f"it was not interrupted (exit code {exit_code}, {job.get('statusReason')})"
+    if "KEEPFIT_RUN" not in variables:
+        return "it names no run in KEEPFIT_RUN"
+    if not variables.get("KEEPFIT_STORE", "").startswith("s3://"):
+        return "its KEEPFIT_STORE is not in S3"
+    return None
+
+
+def _again(job: dict[str, Any], variables: dict[str, str], step: int) -> dict[str, Any]:
+    """What SubmitJob needs for the same job; AWS Batch sets the variables AWS_BATCH_… itself."""
+    kept = {k: v for k, v in variables.items() if k not in _OVER and not k.startswith("AWS_BATCH")}
+    container = job["container"]
+    overrides = {
+        "command": container.get("command"),
+        "environment": [{"name": k, "value": v} for k, v in {**kept, SINCE: str(step)}.items()],
+        "resourceRequirements": container.get("resourceRequirements"),
+    }
+    return {
+        "jobName": job["jobName"],
+        "jobQueue": job["jobQueue"],
+        "jobDefinition": job["jobDefinition"],
+        "containerOverrides": {k: v for k, v in overrides.items() if v},
+        "tags": {k: v for k, v in job.get("tags", {}).items() if not k.startswith("aws:")},
+    }
