@@ -21,6 +21,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
     ProfileNotFound,
 )
+from botocore.parsers import ResponseParserError
 
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
@@ -78,6 +79,9 @@ def explained(what: str) -> Iterator[None]:
         ) from error
     except (ConnectionError, HTTPClientError, CredentialRetrievalError) as error:
         raise AwsUnreachable(f"{what}: AWS was not reached: {_one_line(error)}") from error
+    except ResponseParserError as error:
+        # Its text holds all of the answer, often a proxy's page.
+        raise AwsUnreachable(f"{what}: what answered is not AWS, or it failed badly") from error
     except BotoCoreError as error:
         raise AwsError(f"{what}: {_one_line(error)}") from error
 

@@ -12,7 +12,7 @@ import typer
 from callbacks import events
 from callbacks.errors import ConfigurationError
 from job import first, logging
-from job.commands import stores
+from job.commands import infra, stores
 from job.config import Notices, OnNotice
 
 log = structlog.get_logger("keepfit")
@@ -111,6 +111,7 @@ def run(
 
 
 stores.register(app)
+infra.register(app)
 
 
 def _usage_error(message: str) -> NoReturn:

@@ -1,0 +1,237 @@
+"""Change sets: what an execution would change, known before it is done."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from botocore.exceptions import ClientError, WaiterError
+
+from infra.aws import AwsError, explained
+from infra.stacks import template
+from infra.stacks.stack import (
+    HALF_MADE,
+    Event,
+    Stack,
+    StackFailed,
+    Tell,
+    delete,
+    describe,
+    follow,
+    in_words,
+    newest_event,
+)
+
+_NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One resource. `replacement`: "True", "False", "Conditional", or "" where it has no sense."""
+
+    action: str
+    resource: str
+    type: str
+    replacement: str
+
+
+def ready(cloudformation: Any, name: str, tell: Tell) -> Stack | None:
+    """The stack that is there to be updated; what a failed creation has left is deleted.
+
+    Raises:
+        AwsError: it is being changed, or can't be.
+    """
+    found = describe(cloudformation, name)
+    if found is None:
+        return None
+    if found.status in HALF_MADE:
+        delete(cloudformation, found, tell)
+        return None
+    if found.busy:
+        raise AwsError(
+            f"stack {name} is being changed ({found.status}): wait until that is over, "
+            f"`keepfit infra status` shows it"
+        )
+    if found.status == "UPDATE_ROLLBACK_FAILED":
+        raise AwsError(
+            f"stack {name} is {found.status} ({found.reason or 'no reason given'}): "
+            f"`aws cloudformation continue-update-rollback --stack-name {name}` leads out of that"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Deployer:
+    """Brings stacks to what their templates say.
+
+    Attributes:
+        tell: told each event.
+        agree: shown the changes of a stack, None where there are none; raises to give up.
+    """
+
+    cloudformation: Any
+    tell: Tell
+    agree: Callable[[str, tuple[Change, ...] | None], None]
+
+    def bring(
+        self, kind: template.Kind, name: str, before: Stack | None, given: Mapping[str, str]
+    ) -> Stack:
+        """The stack `name`, made or changed; a parameter that is not given stays as it was.
+
+        Raises:
+            AwsError: it can't be.
+        """
+        body = template.body(kind)
+        with ChangeSet(self.cloudformation, name, before, body, given) as change_set:
+            if before is not None and change_set.empty:
+                self.agree(name, None)
+                return before
+            self.agree(name, change_set.changes)
+            return change_set.execute(self.tell)
+
+
+class ChangeSet:
+    """A change set of one stack, from its creation until it is executed or given up.
+
+    Attributes:
+        changes: what it would do to resources.
+        empty: nothing would change, not even an output.
+    """
+
+    def __init__(
+        self,
+        cloudformation: Any,
+        name: str,
+        stack: Stack | None,
+        body: str,
+        given: Mapping[str, str],
+    ) -> None:
+        """Of the stack `name`, which is `stack` if it exists; a parameter not given stays."""
+        self._cloudformation = cloudformation
+        self._name = name
+        self._before = stack
+        self._body = body
+        self._given = given
+        self._undo = ExitStack()
+        self._ids: tuple[str, str] | None = None
+        self.changes: tuple[Change, ...] = ()
+        self.empty = False
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            undo.callback(self._discard)
+            self._create()
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._undo.close()
+
+    def execute(self, tell: Tell) -> Stack:
+        """Make the changes, and wait for their end.
+
+        Raises:
+            StackFailed: they could not be made; the stack is as it was before, or gone.
+        """
+        assert self._ids is not None
+        change_set, stack = self._ids
+        since = newest_event(self._cloudformation, stack)
+        with explained(f"stack {self._name}"):
+            # Without this, the bucket of a creation that fails would stay, as its policy says.
+            self._cloudformation.execute_change_set(
+                ChangeSetName=change_set, StackName=stack, RetainExceptOnCreate=True
+            )
+        self._undo.pop_all()
+        after, causes = follow(self._cloudformation, stack, since, tell)
+        if after is not None and after.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+            return after
+        if after is None:
+            raise StackFailed(f"stack {self._name} was deleted while it was being changed")
+        why = in_words(causes, after)
+        if self._before is None:
+            delete(self._cloudformation, after, tell)
+            left = "nothing is left of it"
+        else:
+            left = f"it is {after.status}"
+        raise StackFailed(
+            f"stack {self._name} was not made as asked: {why}; {left}; when the cause is mended, "
+            f"run `keepfit infra up` again"
+        )
+
+    def _create(self) -> None:
+        name = f"keepfit-{uuid.uuid4().hex[:12]}"
+        with explained(f"stack {self._name}"):
+            try:
+                made = self._cloudformation.create_change_set(
+                    StackName=self._name,
+                    ChangeSetName=name,
+                    ChangeSetType="UPDATE" if self._before else "CREATE",
+                    TemplateBody=self._body,
+                    Parameters=self._parameters(),
+                    Capabilities=["CAPABILITY_IAM"],
+                )
+                self._ids = made["Id"], made["StackId"]
+                self._cloudformation.get_waiter("change_set_create_complete").wait(
+                    ChangeSetName=made["Id"], WaiterConfig={"Delay": 2, "MaxAttempts": 150}
+                )
+            except (ClientError, WaiterError) as error:
+                self.empty = any(said in _reason(error) for said in _NO_CHANGE)
+                if self.empty:
+                    return
+                if isinstance(error, WaiterError):
+                    raise AwsError(f"stack {self._name}: {_reason(error)}") from error
+                raise
+            pages = self._cloudformation.get_paginator("describe_change_set")
+            self.changes = tuple(
+                _change(change["ResourceChange"])
+                for page in pages.paginate(ChangeSetName=made["Id"])
+                for change in page["Changes"]
+            )
+
+    def _parameters(self) -> list[dict[str, Any]]:
+        names = template.parameters(self._body)
+        kept = set(self._before.parameters) & names - self._given.keys() if self._before else ()
+        return [
+            *({"ParameterKey": key, "ParameterValue": self._given[key]} for key in self._given),
+            *({"ParameterKey": key, "UsePreviousValue": True} for key in sorted(kept)),
+        ]
+
+    def _discard(self) -> None:
+        """A first change set has made a stack without resources; both go."""
+        if self._ids is not None:
+            with explained(f"change set of stack {self._name}"):
+                self._cloudformation.delete_change_set(
+                    ChangeSetName=self._ids[0], StackName=self._ids[1]
+                )
+        if self._before is not None:
+            return
+        found = describe(self._cloudformation, self._name)
+        if found is not None and found.status == "REVIEW_IN_PROGRESS":
+            delete(self._cloudformation, found, _say_nothing)
+
+
+def _say_nothing(event: Event) -> None:
+    """Nobody has seen that stack."""
+
+
+def _reason(error: ClientError | WaiterError) -> str:
+    said = error.last_response.get("StatusReason") if isinstance(error, WaiterError) else None
+    return " ".join(str(said or error).split())
+
+
+def _change(change: Mapping[str, Any]) -> Change:
+    return Change(
+        change["Action"],
+        change["LogicalResourceId"],
+        change["ResourceType"],
+        change.get("Replacement", ""),
+    )

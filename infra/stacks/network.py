@@ -1,0 +1,68 @@
+"""Where the machines are to be: a VPC, and subnets of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infra.aws import AwsError, explained
+
+
+@dataclass(frozen=True)
+class Network:
+    """A VPC and subnets of it, by id."""
+
+    vpc: str
+    subnets: tuple[str, ...]
+
+
+def resolve(ec2: Any, vpc: str | None, subnets: Sequence[str]) -> Network:
+    """What is not given is found: the default VPC, or a subnet's; and all subnets of a VPC.
+
+    Raises:
+        AwsError: there is no such network, or it can't be asked for.
+    """
+    if subnets:
+        return _of_subnets(ec2, vpc, subnets)
+    if vpc is not None:
+        found = _subnets(ec2, Filters=[{"Name": "vpc-id", "Values": [vpc]}])
+        if not found:
+            raise AwsError(f"there is no VPC {vpc} with subnets in this region; check --vpc")
+        return Network(vpc, tuple(sorted(found)))
+    default = _default_vpc(ec2)
+    within = {"Name": "vpc-id", "Values": [default]}
+    # Others that were added to it may have no way out, and a machine there is never heard of.
+    by_default = {"Name": "default-for-az", "Values": ["true"]}
+    found = _subnets(ec2, Filters=[within, by_default])
+    if not found:
+        raise AwsError(f"the default VPC {default} has no default subnets; name some by --subnets")
+    return Network(default, tuple(sorted(found)))
+
+
+def _default_vpc(ec2: Any) -> str:
+    with explained("the default VPC can't be found"):
+        found = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
+    if not found:
+        raise AwsError(
+            "this account has no default VPC in this region: name one by --vpc, or make one with "
+            "`aws ec2 create-default-vpc`"
+        )
+    return str(found[0]["VpcId"])
+
+
+def _of_subnets(ec2: Any, vpc: str | None, subnets: Sequence[str]) -> Network:
+    found = _subnets(ec2, SubnetIds=list(subnets))
+    vpcs = sorted(set(found.values()))
+    if len(vpcs) != 1:
+        raise AwsError(f"the subnets {', '.join(subnets)} are not of one VPC: {', '.join(vpcs)}")
+    if vpc not in (None, vpcs[0]):
+        raise AwsError(f"the subnets {', '.join(subnets)} are of VPC {vpcs[0]}, not of {vpc}")
+    return Network(vpcs[0], tuple(subnets))
+
+
+def _subnets(ec2: Any, **wanted: Any) -> dict[str, str]:
+    """The VPC of each."""
+    with explained("the subnets can't be found"):
+        pages = ec2.get_paginator("describe_subnets").paginate(**wanted)
+        return {s["SubnetId"]: s["VpcId"] for page in pages for s in page["Subnets"]}

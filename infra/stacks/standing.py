@@ -1,0 +1,87 @@
+"""How a deployment stands: its stacks, its queue, and the machines behind the queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from infra.aws import explained
+from infra.deployment import stacks
+from infra.stacks.stack import describe
+
+UNFINISHED = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stack, the queue or a compute environment.
+
+    Attributes:
+        status: as AWS says it; for what can be disabled, that is said too.
+        reason: why it is so, where AWS says so.
+    """
+
+    name: str
+    kind: str
+    status: str
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """All of a deployment."""
+
+    parts: tuple[Part, ...]
+    outputs: dict[str, str]
+
+
+def look(cloudformation: Any, batch: Any, name: str) -> Standing | None:
+    """The deployment of that name; None if it has no stack.
+
+    Raises:
+        AwsError: it can't be asked for.
+    """
+    found = [describe(cloudformation, stack) for stack in stacks(name)]
+    there = [stack for stack in found if stack is not None]
+    if not there:
+        return None
+    outputs = {key: value for stack in there for key, value in stack.outputs.items()}
+    parts = [Part(stack.name, "stack", stack.status, stack.reason) for stack in there]
+    if "Queue" in outputs:
+        parts += _batch(batch, outputs["Queue"])
+    return Standing(tuple(parts), outputs)
+
+
+def unfinished(batch: Any, queue: str) -> list[str]:
+    """The ids of jobs that are not over."""
+    with explained(f"job queue {queue}"):
+        pages = batch.get_paginator("list_jobs")
+        return [
+            job["jobId"]
+            for status in UNFINISHED
+            for page in pages.paginate(jobQueue=queue, jobStatus=status)
+            for job in page["jobSummaryList"]
+        ]
+
+
+def _batch(batch: Any, queue: str) -> list[Part]:
+    with explained(f"job queue {queue}"):
+        queues = batch.describe_job_queues(jobQueues=[queue])["jobQueues"]
+    names = [order["computeEnvironment"] for q in queues for order in q["computeEnvironmentOrder"]]
+    with explained("the compute environments"):
+        environments = (
+            batch.describe_compute_environments(computeEnvironments=names)["computeEnvironments"]
+            if names
+            else []
+        )
+    return [
+        *(_part(q, q["jobQueueName"], "job queue") for q in queues),
+        *(_part(e, e["computeEnvironmentName"], "compute environment") for e in environments),
+    ]
+
+
+def _part(found: dict[str, Any], name: str, kind: str) -> Part:
+    status = f"{found['state']}, {found.get('status', 'VALID')}"
+    # AWS Batch also gives reasons for what is well.
+    well = status == "ENABLED, VALID"
+    return Part(name, kind, status, None if well else found.get("statusReason"))

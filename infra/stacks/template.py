@@ -1,0 +1,29 @@
+"""The templates, as they are sent."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from textwrap import indent
+from typing import Literal
+
+Kind = Literal["storage", "compute"]
+
+_FUNCTION = re.compile(r"^( +)# infra/functions/(\w+\.py)\n", re.MULTILINE)
+
+
+def body(kind: Kind) -> str:
+    """The template, with the source of each function in the place where it is named."""
+    folder = files("infra")
+
+    def source(match: re.Match[str]) -> str:
+        return indent((folder / "functions" / match[2]).read_text("utf-8"), match[1])
+
+    return _FUNCTION.sub(source, (folder / "templates" / f"{kind}.yaml").read_text("utf-8"))
+
+
+def parameters(template: str) -> frozenset[str]:
+    """The names of its parameters."""
+    section = template.partition("\nParameters:\n")[2]
+    section = re.split(r"^\w", section, maxsplit=1, flags=re.MULTILINE)[0]
+    return frozenset(re.findall(r"^  (\w+):", section, re.MULTILINE))

@@ -1,0 +1,68 @@
+"""What is asked of a deployment, and the parameters of the stacks that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from infra.stacks import network
+
+GPU_TYPES = "g6e,g6,g5,g4dn"
+CPU_TYPES = "c7i,c6i,c7a,c6a,m7i,m6i,m7a,m6a,r7i,r6i"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """None, or nothing: as it was, or for a new deployment what is usual."""
+
+    prefix: str | None = None
+    vpc: str | None = None
+    subnets: tuple[str, ...] = ()
+    route_tables: tuple[str, ...] | None = None
+    instance_types: str | None = None
+    gpu: bool | None = None
+    max_vcpus: int | None = None
+    on_demand_vcpus: int | None = None
+    image: str | None = None
+
+
+def of_storage(wishes: Wishes) -> dict[str, str]:
+    """The parameters to give; others stay as they were."""
+    return {} if wishes.prefix is None else {"Prefix": wishes.prefix}
+
+
+def of_network(wishes: Wishes, before: Mapping[str, str], ec2: Any) -> dict[str, str]:
+    """The parameters of the compute stack that say where; `before` are those that it has.
+
+    Raises:
+        AwsError: there is no such network.
+    """
+    if wishes.vpc is None and not wishes.subnets and "Vpc" in before:
+        return {}
+    found = network.resolve(ec2, wishes.vpc, wishes.subnets)
+    return {"Vpc": found.vpc, "Subnets": ",".join(found.subnets)}
+
+
+def of_compute(
+    wishes: Wishes, before: Mapping[str, str], storage: Mapping[str, str]
+) -> dict[str, str]:
+    """All its other parameters that are to be given; `storage` are that stack's outputs."""
+    types = wishes.instance_types
+    if wishes.gpu is not None and types is None:
+        types = GPU_TYPES if wishes.gpu else CPU_TYPES
+    image = wishes.image
+    if image is None and "Image" not in before:
+        image = f"{storage['Repository']}:latest"
+    asked = {
+        "RouteTables": None if wishes.route_tables is None else ",".join(wishes.route_tables),
+        "InstanceTypes": types,
+        "Gpu": None if wishes.gpu is None else str(wishes.gpu).lower(),
+        "MaxVcpus": wishes.max_vcpus,
+        "OnDemandVcpus": wishes.on_demand_vcpus,
+        "Image": image,
+    }
+    return {
+        **{name: storage[name] for name in ("Bucket", "Prefix", "JobRole")},
+        **{name: str(value) for name, value in asked.items() if value is not None},
+    }

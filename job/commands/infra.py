@@ -1,0 +1,254 @@
+"""`keepfit infra up`, `status` and `down`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import structlog
+import typer
+
+from callbacks import events
+from callbacks.errors import EXIT_MISFIT, EXIT_PREEMPTED
+
+if TYPE_CHECKING:
+    from infra.stacks.changes import Change
+    from infra.stacks.stack import Event
+    from infra.stacks.standing import Standing
+
+log = structlog.get_logger("keepfit")
+
+USAGE_ERROR = 2
+DECLINED = 1
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,47}")
+
+infra = typer.Typer(
+    name="infra", no_args_is_help=True, help="Where runs are kept and machines come from, on AWS."
+)
+
+Name = Annotated[str, typer.Option("--name", help="The deployment's name.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")]
+
+
+@infra.command()
+def up(
+    name: Name = "keepfit",
+    prefix: Annotated[
+        str | None, typer.Option(help="The store's prefix in the bucket. [default: runs]")
+    ] = None,
+    vpc: Annotated[str | None, typer.Option(help="[default: the account's default VPC]")] = None,
+    subnets: Annotated[
+        str | None, typer.Option(help="Ids, with commas between. [default: all of the VPC]")
+    ] = None,
+    route_tables: Annotated[
+        str | None,
+        typer.Option(help="Those that are to get an S3 gateway endpoint. [default: none]"),
+    ] = None,
+    instance_types: Annotated[
+        str | None, typer.Option(help="Families or types, with commas between.")
+    ] = None,
+    gpu: Annotated[
+        bool | None, typer.Option("--gpu/--no-gpu", help="Machines with NVIDIA's drivers.")
+    ] = None,
+    max_vcpus: Annotated[
+        int | None, typer.Option(min=1, help="Of all Spot instances. [default: 64]")
+    ] = None,
+    on_demand_vcpus: Annotated[
+        int | None, typer.Option(min=0, help="Behind Spot, at the full price. [default: 0]")
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(help="The jobs' image. [default: the repository's :latest]")
+    ] = None,
+    yes: Yes = False,
+) -> None:
+    """Make a deployment, or change it: what is not given stays as it is.
+
+    The changes are shown before they are made.
+    """
+    from infra import aws
+    from infra.deployment import stacks
+    from infra.stacks import changes, wishes
+
+    _check(name, yes=yes)
+    asked = wishes.Wishes(
+        prefix, vpc, _listed(subnets) or (), _listed(route_tables), instance_types, gpu, max_vcpus,
+        on_demand_vcpus, image,
+    )  # fmt: skip
+    with _reporting():
+        cloudformation, ec2 = aws.client("cloudformation"), aws.client("ec2")
+        storage, compute = stacks(name)
+        # Whatever can be refused is refused before the first thing is made.
+        computing = changes.ready(cloudformation, compute, _tell)
+        storing = changes.ready(cloudformation, storage, _tell)
+        before = computing.parameters if computing else {}
+        where = wishes.of_network(asked, before, ec2)
+        deployment = changes.Deployer(cloudformation, _tell, lambda stack, c: _agree(stack, c, yes))
+        stored = deployment.bring("storage", storage, storing, wishes.of_storage(asked))
+        given = where | wishes.of_compute(asked, before, stored.outputs)
+        computed = deployment.bring("compute", compute, computing, given)
+    _show_outputs(stored.outputs | computed.outputs)
+
+
+@infra.command()
+def status(name: Name = "keepfit", json: AsJson = False) -> None:
+    """Show a deployment's stacks, its job queue and the machines behind it."""
+    from job.commands import tables
+
+    _check(name, yes=True)
+    with _reporting():
+        standing = _look(name)
+    if json:
+        tables.show(tables.as_json({"name": name, **vars(standing)}))
+        return
+    _show_parts(standing)
+    _show_outputs(standing.outputs)
+
+
+@infra.command()
+def down(
+    name: Name = "keepfit",
+    delete_data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BUCKET",
+            help="Delete all runs and images too: the bucket's exact name, asked for once more.",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if that ends jobs, at once and unsaved.")
+    ] = False,
+    yes: Yes = False,
+) -> None:
+    """Delete a deployment; the bucket with the runs and the repository with the images stay."""
+    from infra import aws
+    from infra.stacks import removal
+
+    _check(name, yes=yes)
+    with _reporting():
+        standing = _look(name)
+        removal.refuse(standing, delete_data, aws.client("batch"), force=force)
+    if not yes:
+        _show_parts(standing)
+        _confirm_removal(standing, delete_data)
+    with _reporting():
+        removal.remove(name, standing.outputs, _tell, data=delete_data is not None)
+    kept = "" if delete_data else ", ".join(removal.kept(standing))
+    log.info(events.INFRA_DELETED, name=name, **({"kept": kept} if kept else {}))
+
+
+def register(app: typer.Typer) -> None:
+    """Make them commands of `app`."""
+    app.add_typer(infra)
+
+
+def _check(name: str, *, yes: bool) -> None:
+    if not _NAME.fullmatch(name):
+        _fail(
+            f"a deployment's name is a letter and at most 47 letters, digits and hyphens. "
+            f"Received: --name={name!r}",
+            USAGE_ERROR,
+        )
+    if not yes and not sys.stdin.isatty():
+        _fail("there is no terminal to ask at: --yes does it without a question", USAGE_ERROR)
+
+
+def _look(name: str) -> Standing:
+    from infra import aws
+    from infra.stacks import standing
+
+    found = standing.look(aws.client("cloudformation"), aws.client("batch"), name)
+    if found is None:
+        raise aws.AwsError(
+            f"there is no deployment {name!r} in this region: make it with `keepfit infra up`, "
+            f"or name another deployment or region"
+        )
+    return found
+
+
+def _agree(stack: str, found: tuple[Change, ...] | None, yes: bool) -> None:
+    """Show the changes of a stack, and ask; None where there are none."""
+    from job.commands import tables
+
+    if found is None:
+        tables.show(f"{stack}: nothing changes")
+        return
+    tables.show(
+        f"{stack}:" if found else f"{stack}: no resource changes, but a parameter or output"
+    )
+    rows = [(c.action, c.resource, c.type, c.replacement) for c in found]
+    _show_rows(("action", "resource", "type", "replacement"), rows)
+    if not yes and not typer.confirm(f"Make these changes to {stack}?", err=True):
+        _declined()
+
+
+def _confirm_removal(standing: Standing, bucket: str | None) -> None:
+    if bucket is None:
+        if not typer.confirm("Delete these stacks?", err=True):
+            _declined()
+        return
+    typed = typer.prompt(
+        f"Delete these stacks, all runs in {bucket} and all images in "
+        f"{standing.outputs.get('Repository')}? To do so, type the bucket's name",
+        err=True,
+    )
+    if typed != bucket:
+        _declined()
+
+
+def _declined() -> NoReturn:
+    log.warning(events.DECLINED, reason="nothing more is changed")
+    raise typer.Exit(DECLINED)
+
+
+def _tell(event: Event) -> None:
+    from job.commands import tables
+
+    reason = f"  {event.reason}" if event.reason else ""
+    tables.show(f"{event.status:<28}{event.resource:<24}{event.type}{reason}")
+
+
+def _show_parts(standing: Standing) -> None:
+    rows = [(part.name, part.kind, part.status, part.reason or "") for part in standing.parts]
+    _show_rows(("name", "", "status", "reason"), rows)
+
+
+def _show_outputs(outputs: dict[str, str]) -> None:
+    _show_rows(("output", "value"), sorted(outputs.items()))
+
+
+def _show_rows(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    from rich.table import Table
+
+    from job.commands import tables
+
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    tables.show(table)
+
+
+def _listed(value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(part for part in re.split(r"[,\s]+", value) if part)
+
+
+@contextmanager
+def _reporting() -> Iterator[None]:
+    """One line and an exit code for whatever AWS refuses."""
+    from infra.aws import AwsError, AwsUnreachable
+
+    try:
+        yield
+    except AwsUnreachable as error:
+        _fail(str(error), EXIT_PREEMPTED)
+    except AwsError as error:
+        _fail(str(error), EXIT_MISFIT)
+
+
+def _fail(reason: str, code: int) -> NoReturn:
+    log.error(events.MISFIT, reason=reason)
+    raise typer.Exit(code)
