@@ -1,0 +1,159 @@
+"""moto's server as a process of its own: what LocalStack does not have, AWS Batch above all.
+
+`with moto() as address:` gives its address. As a program it is the server, with some of what
+moto's CloudFormation gets wrong put right:
+- what a change set has made has no outputs;
+- UsePreviousValue of a list gives a list where a parameter is a string;
+- the default of a list is a string, and AWS::NoValue is an item of a list like others;
+- a repository without a name gets one that it may not have;
+- AWS Batch needs a role where it would use its service-linked one;
+- an event of a change set's execution does not name the failed resource, as it rolls nothing back.
+  Nothing is done about that here: what fails is tested on LocalStack.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tenacity import Retrying, stop_after_delay, wait_fixed
+
+from tests.e2e.process import ROOT
+
+LIMIT = 30
+
+
+@contextmanager
+def moto() -> Iterator[str]:
+    """The address of a server with nothing in it but what a new account has."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    environment = {**os.environ, "MOTO_PORT": str(port)}
+    command = [sys.executable, "-m", "tests.servers.moto"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as server:
+        try:
+            for attempt in Retrying(stop=stop_after_delay(LIMIT), wait=wait_fixed(0.05)):
+                with attempt:
+                    _set_up(address)
+            yield address
+        finally:
+            server.kill()
+
+
+def _set_up(address: str) -> None:
+    """Jobs are over as soon as they are submitted: nothing is run in a container."""
+    asked = json.dumps({"batch": {"use_docker": False}, "lambda": {"use_docker": False}}).encode()
+    with urllib.request.urlopen(f"{address}/moto-api/config", asked, timeout=LIMIT):
+        pass
+
+
+def serve() -> None:
+    """Run moto's server until the process is killed."""
+    from moto.server import main
+
+    give_outputs_to_change_sets()
+    take_previous_values()
+    split_defaults()
+    leave_out_no_value()
+    name_repositories_in_lower_case()
+    let_batch_have_its_own_role()
+    main([])
+
+
+def give_outputs_to_change_sets() -> None:
+    from moto.cloudformation.models import ChangeSet
+
+    apply = ChangeSet.apply
+
+    def apply_with_outputs(self: ChangeSet) -> None:
+        apply(self)
+        self.stack.template = self.template
+        self.stack._parse_template()
+        self.stack.output_map = self.stack._create_output_map()
+        self.stack.parameters = self.stack.stack_parameters
+        self.stack.resource_map.input_parameters = self.stack.stack_parameters
+
+    ChangeSet.apply = apply_with_outputs
+
+
+def take_previous_values() -> None:
+    from moto.cloudformation.models import Stack
+
+    def given(self: Stack) -> dict[str, str]:
+        resolved = self.resource_map.resolved_parameters
+        return {k: ",".join(v) if isinstance(v, list) else str(v) for k, v in resolved.items()}
+
+    def described(self: Stack) -> list[dict[str, str]]:
+        return [{"ParameterKey": k, "ParameterValue": v} for k, v in given(self).items()]
+
+    Stack.stack_parameters = property(given)
+    Stack.parameter_list = property(described)
+
+
+def split_defaults() -> None:
+    from moto.cloudformation.parsing import ResourceMap
+
+    load = ResourceMap.load_parameters
+
+    def load_and_split(self: ResourceMap) -> None:
+        load(self)
+        for name, slot in self._template.get("Parameters", {}).items():
+            value = self.resolved_parameters[name]
+            if "List" in slot["Type"] and isinstance(value, str):
+                self.resolved_parameters[name] = value.split(",")
+        self._parsed_resources.update(self.resolved_parameters)
+
+    ResourceMap.load_parameters = load_and_split
+
+
+def leave_out_no_value() -> None:
+    from moto.cloudformation import parsing
+
+    clean = parsing.clean_json
+
+    def clean_without(resource: Any, resources_map: Any) -> Any:
+        found = clean(resource, resources_map)
+        return [item for item in found if item is not None] if isinstance(found, list) else found
+
+    parsing.clean_json = clean_without
+
+
+def name_repositories_in_lower_case() -> None:
+    from moto.ecr.models import Repository
+
+    create = Repository.create_from_cloudformation_json
+
+    def create_in_lower_case(name: str, *args: Any, **kwargs: Any) -> Repository:
+        return create(name.lower(), *args, **kwargs)
+
+    Repository.create_from_cloudformation_json = staticmethod(create_in_lower_case)
+
+
+def let_batch_have_its_own_role() -> None:
+    from moto.batch.models import ComputeEnvironment
+    from moto.iam.models import iam_backends
+
+    create = ComputeEnvironment.create_from_cloudformation_json
+
+    def create_with_role(
+        name: str, json: dict[str, Any], account_id: str, region_name: str, **kwargs: Any
+    ) -> ComputeEnvironment:
+        iam = iam_backends[account_id]["aws"]
+        own = [role for role in iam.get_roles() if role.name == "AWSServiceRoleForbatch"]
+        role = own[0] if own else iam.create_service_linked_role("batch.amazonaws.com", "", "")
+        properties = {"ServiceRole": role.arn, **json["Properties"]}
+        return create(name, {**json, "Properties": properties}, account_id, region_name, **kwargs)
+
+    ComputeEnvironment.create_from_cloudformation_json = staticmethod(create_with_role)
+
+
+if __name__ == "__main__":
+    serve()
