@@ -49,8 +49,9 @@ class Event:
     @property
     def is_cause(self) -> bool:
         """Whether it tells why a stack failed; what is cancelled for another's sake does not."""
-        known = self.reason and "cancelled" not in self.reason
-        return self.status.endswith("_FAILED") and bool(known)
+        if self.reason is None or "cancelled" in self.reason:
+            return False
+        return self.status.endswith("_FAILED") and self.type != "AWS::CloudFormation::Stack"
 
 
 class StackFailed(AwsError):

@@ -14,44 +14,44 @@ moto's CloudFormation gets wrong put right:
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tenacity import Retrying, stop_after_delay, wait_fixed
-
-from tests.e2e.process import ROOT
-
-LIMIT = 30
+from tests.servers.processes import LIMIT, free_port, running
 
 
 @contextmanager
 def moto() -> Iterator[str]:
     """The address of a server with nothing in it but what a new account has."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
-    environment = {**os.environ, "MOTO_PORT": str(port)}
     command = [sys.executable, "-m", "tests.servers.moto"]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as server:
-        try:
-            for attempt in Retrying(stop=stop_after_delay(LIMIT), wait=wait_fixed(0.05)):
-                with attempt:
-                    _set_up(address)
-            yield address
-        finally:
-            server.kill()
+    with running(command, {"MOTO_PORT": str(port)}, f"{address}/moto-api/data.json"):
+        empty(address)
+        yield address
 
 
-def _set_up(address: str) -> None:
-    """Jobs are over as soon as they are submitted: nothing is run in a container."""
-    asked = json.dumps({"batch": {"use_docker": False}, "lambda": {"use_docker": False}}).encode()
-    with urllib.request.urlopen(f"{address}/moto-api/config", asked, timeout=LIMIT):
+def empty(address: str) -> None:
+    """Leave nothing in it; and jobs are over as soon as they are submitted, without a container."""
+    _post(f"{address}/moto-api/reset", b"")
+    _configure(address, use_docker=False)
+
+
+def run_in_containers(address: str) -> None:
+    """Jobs take their time, as they wait for a Docker that need not be there."""
+    _configure(address, use_docker=True)
+
+
+def _configure(address: str, *, use_docker: bool) -> None:
+    asked = {"batch": {"use_docker": use_docker}}
+    _post(f"{address}/moto-api/config", json.dumps(asked).encode())
+
+
+def _post(address: str, body: bytes) -> None:
+    with urllib.request.urlopen(address, body, timeout=LIMIT):
         pass
 
 
