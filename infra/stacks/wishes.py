@@ -8,6 +8,7 @@ from typing import Any
 
 from infra.stacks import network
 
+# Types of one kind do not start with the other's images; these follow where --gpu changes.
 GPU_TYPES = "g6e,g6,g5,g4dn"
 CPU_TYPES = "c7i,c6i,c7a,c6a,m7i,m6i,m7a,m6a,r7i,r6i"
 
@@ -49,7 +50,8 @@ def of_compute(
 ) -> dict[str, str]:
     """All its other parameters that are to be given; `storage` are that stack's outputs."""
     types = wishes.instance_types
-    if wishes.gpu is not None and types is None:
+    gpu = None if wishes.gpu is None else str(wishes.gpu).lower()
+    if types is None and gpu not in (None, before.get("Gpu", "false")):
         types = GPU_TYPES if wishes.gpu else CPU_TYPES
     image = wishes.image
     if image is None and "Image" not in before:
@@ -57,7 +59,7 @@ def of_compute(
     asked = {
         "RouteTables": None if wishes.route_tables is None else ",".join(wishes.route_tables),
         "InstanceTypes": types,
-        "Gpu": None if wishes.gpu is None else str(wishes.gpu).lower(),
+        "Gpu": gpu,
         "MaxVcpus": wishes.max_vcpus,
         "OnDemandVcpus": wishes.on_demand_vcpus,
         "Image": image,

@@ -78,6 +78,18 @@ def test_what_is_not_given_stays(aws):
     assert parameters(aws) == {**first, "MaxVcpus": "16", "OnDemandVcpus": "4"}
 
 
+def test_machines_fit_the_image():
+    """--gpu and --no-gpu bring their usual types along; types that were named stay."""
+    usual = wishes.Wishes(gpu=True)
+    outputs = {"Bucket": "b", "Prefix": "p", "JobRole": "r", "Repository": "i"}
+    assert wishes.of_compute(usual, {}, outputs)["InstanceTypes"] == wishes.GPU_TYPES
+    before = {"Gpu": "true", "InstanceTypes": "g5.xlarge", "Image": "mine"}
+    assert "InstanceTypes" not in wishes.of_compute(usual, before, outputs)
+    back = wishes.of_compute(wishes.Wishes(gpu=False), before, outputs)
+    assert (back["Gpu"], back["InstanceTypes"]) == ("false", wishes.CPU_TYPES)
+    assert "Image" not in back
+
+
 def test_a_network_of_ones_own(aws):
     """--vpc takes all of its subnets, --subnets tells the VPC; what does not fit is refused."""
     ec2 = aws("ec2")

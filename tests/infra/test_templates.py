@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from cfnlint.decode.cfn_yaml import load
 
+from infra.stacks import template
+from infra.stacks.wishes import CPU_TYPES
 from tests.e2e.process import ROOT
 
 TEMPLATES = sorted((ROOT / "infra/templates").glob("*.yaml"))
@@ -194,3 +196,36 @@ def test_nothing_comes_in(compute):
 def test_logs_end(compute):
     """They are kept for so many days, not for ever."""
     assert properties(compute, "Logs")["RetentionInDays"] == {"Ref": "LogDays"}
+
+
+def test_what_can_never_start_does_not_wait_for_ever(compute):
+    """A job that fits no machine is cancelled; one that waits for capacity is not."""
+    actions = properties(compute, "Queue")["JobStateTimeLimitActions"]
+    assert {action["Action"] for action in actions} == {"CANCEL"}
+    assert all(action["Reason"].startswith("MISCONFIGURATION:") for action in actions)
+
+
+def test_a_change_of_machines_leaves_jobs_time(compute):
+    """They are not ended at once; and what names an older job definition still finds it."""
+    for name in ("Spot", "OnDemand"):
+        policy = properties(compute, name)["UpdatePolicy"]
+        assert str(policy["TerminateJobsOnUpdate"]).lower() == "false"
+        # With a role of one's own, AWS Batch could not change an environment in place.
+        assert "ServiceRole" not in properties(compute, name)
+    retention = properties(compute, "Job")["ResourceRetentionPolicy"]
+    assert str(retention["SkipDeregisterOnUpdate"]).lower() == "true"
+
+
+def test_a_way_to_s3_is_an_option(compute):
+    """A second gateway endpoint for the same route table would be refused."""
+    assert compute["S3"]["Condition"] == "HasRouteTables"
+    assert properties(compute, "S3")["VpcEndpointType"] == "Gateway"
+
+
+@pytest.mark.parametrize("kind", ["storage", "compute"])
+def test_parameters_are_found(kind):
+    """What is asked of a stack is asked by the names that its template has."""
+    loaded = load(str(ROOT / f"infra/templates/{kind}.yaml"))["Parameters"]
+    assert template.parameters(template.body(kind)) == set(loaded)
+    if kind == "compute":
+        assert loaded["InstanceTypes"]["Default"] == CPU_TYPES

@@ -15,8 +15,8 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from tests.e2e.process import ROOT
 
-LIMIT = 60
-"""Seconds within which a server answers."""
+LIMIT = 240
+"""Seconds within which a server answers, though it may have to be installed first."""
 
 
 def free_port() -> int:
