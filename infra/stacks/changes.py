@@ -156,16 +156,20 @@ class ChangeSet:
             return after
         if after is None:
             raise StackFailed(f"stack {self._name} was deleted while it was being changed")
-        why = in_words(causes, after)
-        if self._before is None:
-            delete(self._cloudformation, after, tell)
-            left = "nothing is left of it"
-        else:
-            left = f"it is {after.status}"
         raise StackFailed(
-            f"stack {self._name} was not made as asked: {why}; {left}; when the cause is mended, "
-            f"run `keepfit infra up` again"
+            f"stack {self._name} was not made as asked: {in_words(causes, after)}; "
+            f"{self._clean_up(after, tell)}; when the cause is mended, run `keepfit infra up` again"
         )
+
+    def _clean_up(self, failed: Stack, tell: Tell) -> str:
+        """What becomes of a stack that failed. AWS takes a change back, but leaves a creation."""
+        if self._before is not None:
+            return f"it is {failed.status}"
+        try:
+            delete(self._cloudformation, failed, tell)
+        except AwsError as error:
+            return f"what is left of it could not be deleted ({error})"
+        return "nothing is left of it"
 
     def _create(self) -> None:
         name = f"keepfit-{uuid.uuid4().hex[:12]}"

@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 from tenacity import Retrying, retry_if_result, wait_fixed
 
-from infra.aws import AwsError, code_of, explained
+from infra.aws import AwsError, AwsUnreachable, code_of, explained
 
 BETWEEN_LOOKS = 2.0
 """Seconds; CloudFormation allows few requests."""
@@ -102,6 +102,9 @@ def follow(
 
     Returns:
         The stack, and those events that say why it failed.
+
+    Raises:
+        AwsUnreachable: it is not known how it ended.
     """
     causes: list[Event] = []
 
@@ -116,7 +119,12 @@ def follow(
         return found
 
     waiting = retry_if_result(lambda found: found is not None and found.busy)
-    return Retrying(retry=waiting, wait=wait_fixed(BETWEEN_LOOKS))(look), causes
+    try:
+        return Retrying(retry=waiting, wait=wait_fixed(BETWEEN_LOOKS))(look), causes
+    except AwsUnreachable as error:
+        raise AwsUnreachable(
+            f"{error}; CloudFormation goes on without us, `keepfit infra status` shows how it ends"
+        ) from error
 
 
 def delete(cloudformation: Any, stack: Stack, tell: Tell) -> None:

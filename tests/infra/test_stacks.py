@@ -26,7 +26,7 @@ Resources:
       Bucket: {bucket}
       PolicyDocument: {{Version: "2012-10-17", Statement: []}}
 """
-GROUP = "Resources: {Group: {Type: AWS::IAM::Group}}"
+GROUP = "Resources:\n  Group: {Type: AWS::IAM::Group}"
 
 
 @pytest.fixture
@@ -112,6 +112,20 @@ def test_a_creation_that_fails(cloudformation, name):
     assert "keepfit infra up" in line
     assert any(event.is_cause and event.resource == "Policy" for event in told)
     assert describe(cloudformation, name) is None
+
+
+def test_a_change_that_fails(cloudformation, name):
+    """The same line; the stack stays."""
+    with ChangeSet(cloudformation, name, None, GROUP, {}) as change_set:
+        made = change_set.execute(nothing)
+    more = GROUP + failing(name).partition("Resources:")[2]
+    with (
+        ChangeSet(cloudformation, name, made, more, {}) as change_set,
+        pytest.raises(StackFailed, match="bucket does not exist; it is UPDATE_"),
+    ):
+        change_set.execute(nothing)
+    left = describe(cloudformation, name)
+    assert left.id == made.id
 
 
 @pytest.mark.parametrize("leave", [left_under_review, left_failed])
