@@ -120,7 +120,7 @@ def down(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Even if that ends jobs, at once and unsaved.")
+        bool, typer.Option("--force", help="Even while jobs are not over; it ends them.")
     ] = False,
     yes: Yes = False,
 ) -> None:
@@ -177,11 +177,10 @@ def _agree(stack: str, found: tuple[Change, ...] | None, yes: bool) -> None:
     if found is None:
         tables.show(f"{stack}: nothing changes")
         return
-    tables.show(
-        f"{stack}:" if found else f"{stack}: no resource changes, but a parameter or output"
-    )
-    rows = [(c.action, c.resource, c.type, c.replacement) for c in found]
-    _show_rows(("action", "resource", "type", "replacement"), rows)
+    tables.show(f"{stack}:" if found else f"{stack}: no resource changes, but an output does")
+    if found:
+        rows = [(c.action, c.resource, c.type, c.replacement) for c in found]
+        _show_rows(("action", "resource", "type", "replacement"), rows)
     if not yes and not typer.confirm(f"Make these changes to {stack}?", err=True):
         _declined()
 
