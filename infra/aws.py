@@ -50,7 +50,7 @@ def client(service: str) -> Any:
         read_timeout=30,
         user_agent_extra=f"keepfit/{version('keepfit')}",
     )
-    # boto3 knows AWS_DEFAULT_REGION only; every other SDK, and AWS Batch, knows this name.
+    # boto3 knows AWS_DEFAULT_REGION only; every other SDK knows this name.
     region = os.environ.get("AWS_REGION") or None
     with explained(f"{service} can't be used"):
         return boto3.session.Session(region_name=region).client(service, config=config)

@@ -131,6 +131,8 @@ def test_a_run_that_progressed(aws, deployed, given_up, saved, said, run):
     assert variables["AWS_BATCH_JOB_ID"] == job
     assert variables | {"AWS_BATCH_JOB_ID": ""} == {
         "AWS_BATCH_JOB_ID": "",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_REGION": "us-east-1",
         "KEEPFIT_STORE": deployed.store,
         "KEEPFIT_GRACE": "100s",
         "KEEPFIT_RUN": run,

@@ -177,6 +177,13 @@ def test_the_grace_is_what_the_machine_gives(compute):
     assert int(variables["KEEPFIT_GRACE"].removesuffix("s")) < stop <= 120
 
 
+def test_a_job_knows_its_region(compute):
+    """Under the name that boto3 knows, and under the one that all others do."""
+    job = properties(compute, "Job")["ContainerProperties"]
+    variables = {entry["Name"]: entry["Value"] for entry in job["Environment"]}
+    assert variables["AWS_DEFAULT_REGION"] == variables["AWS_REGION"] == {"Ref": "AWS::Region"}
+
+
 def test_a_job_has_no_more_rights_than_it_needs(compute):
     """No root, no privileges, a root file system that it can't write."""
     job = properties(compute, "Job")["ContainerProperties"]
