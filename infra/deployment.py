@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from infra.aws import AwsError, code_of, explained
+from infra.aws import AwsError
+from infra.stacks.stack import describe
 
 DEFAULT = "keepfit"
 """The name of a deployment, unless told otherwise."""
@@ -44,14 +43,8 @@ def outputs(cloudformation: Any, stack: str) -> dict[str, str] | None:
     Raises:
         AwsError: it can't be asked for.
     """
-    with explained(f"stack {stack}"):
-        try:
-            (found,) = cloudformation.describe_stacks(StackName=stack)["Stacks"]
-        except ClientError as error:
-            if code_of(error) == "ValidationError" and "does not exist" in str(error):
-                return None
-            raise
-    return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", ())}
+    found = describe(cloudformation, stack)
+    return None if found is None else found.outputs
 
 
 def find(cloudformation: Any, name: str = DEFAULT) -> Deployment:
