@@ -1,4 +1,4 @@
-"""Where the machines are to be: a VPC, and subnets of it."""
+"""Where the machines are to be, and which there are: a VPC, subnets of it, instance families."""
 
 from __future__ import annotations
 
@@ -38,6 +38,28 @@ def resolve(ec2: Any, vpc: str | None, subnets: Sequence[str]) -> Network:
     if not found:
         raise AwsError(f"the default VPC {default} has no default subnets; name some by --subnets")
     return Network(default, tuple(sorted(found)))
+
+
+def offered(ec2: Any, families: Sequence[str]) -> tuple[str, ...]:
+    """Those that this region has: AWS Batch refuses all of a list for one that it has not.
+
+    Raises:
+        AwsError: it has none of them, or can't be asked.
+    """
+    with explained("the region's instance types can't be listed"):
+        pages = ec2.get_paginator("describe_instance_type_offerings").paginate()
+        there = {
+            offering["InstanceType"].partition(".")[0]
+            for page in pages
+            for offering in page["InstanceTypeOfferings"]
+        }
+    found = tuple(family for family in families if family in there)
+    if not found:
+        raise AwsError(
+            f"this region has none of the usual instance families ({', '.join(families)}): "
+            f"name some by --instance-types"
+        )
+    return found
 
 
 def _default_vpc(ec2: Any) -> str:

@@ -33,38 +33,47 @@ def of_storage(wishes: Wishes) -> dict[str, str]:
     return {} if wishes.prefix is None else {"Prefix": wishes.prefix}
 
 
-def of_network(wishes: Wishes, before: Mapping[str, str], ec2: Any) -> dict[str, str]:
-    """The parameters of the compute stack that say where; `before` are those that it has.
+def of_region(wishes: Wishes, before: Mapping[str, str], ec2: Any) -> dict[str, str]:
+    """Those parameters of the compute stack that depend on what the region has.
+
+    Args:
+        before: the parameters that it has, if it exists.
 
     Raises:
-        AwsError: there is no such network.
+        AwsError: there is no such network, or no such machine.
     """
-    if wishes.vpc is None and not wishes.subnets and "Vpc" in before:
-        return {}
-    found = network.resolve(ec2, wishes.vpc, wishes.subnets)
-    return {"Vpc": found.vpc, "Subnets": ",".join(found.subnets)}
+    given: dict[str, str] = {}
+    if wishes.vpc is not None or wishes.subnets or "Vpc" not in before:
+        found = network.resolve(ec2, wishes.vpc, wishes.subnets)
+        given |= {"Vpc": found.vpc, "Subnets": ",".join(found.subnets)}
+    gpu = before.get("Gpu", "false") if wishes.gpu is None else _text(wishes.gpu)
+    if wishes.instance_types is not None:
+        given["InstanceTypes"] = wishes.instance_types
+    elif "InstanceTypes" not in before or gpu != before.get("Gpu"):
+        usual = GPU_TYPES if gpu == "true" else CPU_TYPES
+        given["InstanceTypes"] = ",".join(network.offered(ec2, usual.split(",")))
+    return given
 
 
 def of_compute(
     wishes: Wishes, before: Mapping[str, str], storage: Mapping[str, str]
 ) -> dict[str, str]:
     """All its other parameters that are to be given; `storage` are that stack's outputs."""
-    types = wishes.instance_types
-    gpu = None if wishes.gpu is None else str(wishes.gpu).lower()
-    if types is None and gpu not in (None, before.get("Gpu", "false")):
-        types = GPU_TYPES if wishes.gpu else CPU_TYPES
     image = wishes.image
     if image is None and "Image" not in before:
         image = f"{storage['Repository']}:latest"
     asked = {
         "RouteTables": None if wishes.route_tables is None else ",".join(wishes.route_tables),
-        "InstanceTypes": types,
-        "Gpu": gpu,
+        "Gpu": wishes.gpu,
         "MaxVcpus": wishes.max_vcpus,
         "OnDemandVcpus": wishes.on_demand_vcpus,
         "Image": image,
     }
     return {
         **{name: storage[name] for name in ("Bucket", "Prefix", "JobRole")},
-        **{name: str(value) for name, value in asked.items() if value is not None},
+        **{name: _text(value) for name, value in asked.items() if value is not None},
     }
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -86,10 +86,10 @@ def up(
         computing = changes.ready(cloudformation, compute, _tell)
         storing = changes.ready(cloudformation, storage, _tell)
         before = computing.parameters if computing else {}
-        where = wishes.of_network(asked, before, ec2)
+        there = wishes.of_region(asked, before, ec2)
         deployment = changes.Deployer(cloudformation, _tell, lambda stack, c: _agree(stack, c, yes))
         stored = deployment.bring("storage", storage, storing, wishes.of_storage(asked))
-        given = where | wishes.of_compute(asked, before, stored.outputs)
+        given = there | wishes.of_compute(asked, before, stored.outputs)
         computed = deployment.bring("compute", compute, computing, given)
     _show_outputs(stored.outputs | computed.outputs)
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from infra import deployment
-from infra.stacks import wishes
+from infra.aws import AwsError
+from infra.stacks import network, wishes
 from tests.infra.conftest import keepfit, refused
 from tests.servers.moto import run_in_containers
 from tests.servers.processes import free_port
@@ -78,16 +79,23 @@ def test_what_is_not_given_stays(aws):
     assert parameters(aws) == {**first, "MaxVcpus": "16", "OnDemandVcpus": "4"}
 
 
-def test_machines_fit_the_image():
+def test_machines_fit_the_image(aws):
     """--gpu and --no-gpu bring their usual types along; types that were named stay."""
-    usual = wishes.Wishes(gpu=True)
-    outputs = {"Bucket": "b", "Prefix": "p", "JobRole": "r", "Repository": "i"}
-    assert wishes.of_compute(usual, {}, outputs)["InstanceTypes"] == wishes.GPU_TYPES
-    before = {"Gpu": "true", "InstanceTypes": "g5.xlarge", "Image": "mine"}
-    assert "InstanceTypes" not in wishes.of_compute(usual, before, outputs)
-    back = wishes.of_compute(wishes.Wishes(gpu=False), before, outputs)
-    assert (back["Gpu"], back["InstanceTypes"]) == ("false", wishes.CPU_TYPES)
-    assert "Image" not in back
+    before = {"Gpu": "true", "InstanceTypes": "g5.xlarge", "Vpc": "vpc-1"}
+    asked = {
+        given: wishes.of_region(wishes.Wishes(gpu=given), before, aws("ec2"))
+        for given in (None, True, False)
+    }
+    assert (asked[None], asked[True]) == ({}, {})
+    assert asked[False] == {"InstanceTypes": wishes.CPU_TYPES}
+
+
+def test_a_region_with_fewer_machines(aws):
+    """Of the usual families, those that it has; AWS Batch would refuse the others, and all."""
+    ec2 = aws("ec2")
+    assert network.offered(ec2, ["c6i", "c99x", "g5"]) == ("c6i", "g5")
+    with pytest.raises(AwsError, match=r"c99x.*--instance-types"):
+        network.offered(ec2, ["c99x"])
 
 
 def test_a_network_of_ones_own(aws):
