@@ -81,7 +81,11 @@ class Run:
         }
         try:
             store = open_store(settings.store, deadline)
-            aside = set_aside(store, settings.run, datetime.now(UTC)) if settings.fresh else None
+            aside = (
+                set_aside(store, settings.run, datetime.now(UTC))
+                if settings.begins_afresh
+                else None
+            )
             if aside:
                 log.info(events.STARTED_AFRESH, run=settings.run, moved_to=aside.name)
             attempt = claim(

@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     keep: int = Field(default=3, ge=1)
     fresh: bool = False
     exact: bool = False
+    job_attempt: int = Field(default=1, validation_alias="AWS_BATCH_JOB_ATTEMPT", exclude=True)
+
+    @property
+    def begins_afresh(self) -> bool:
+        """AWS Batch makes every attempt of a job with the same settings; only the first begins."""
+        return self.fresh and self.job_attempt == 1
 
     @classmethod
     def resolve(cls, **given: Any) -> Settings:

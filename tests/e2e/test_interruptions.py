@@ -213,3 +213,7 @@ def test_finished_run_is_recognised(tmp_path):
     aside = tmp_path / "runs" / fresh.one("started_afresh")["moved_to"]
     assert document(aside / "HEAD.json")["checkpoints"]
     assert result(tmp_path) == first
+    retried = small(
+        tmp_path, "tfdata", "--epochs", "2", KEEPFIT_FRESH="1", AWS_BATCH_JOB_ATTEMPT="2"
+    )
+    assert retried.one("already_finished"), "a retry of the job must not begin once more"
