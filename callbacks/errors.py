@@ -13,6 +13,7 @@ from typing import Final
 EXIT_UNSAVED: Final = 74
 EXIT_PREEMPTED: Final = 75
 EXIT_FENCED: Final = 76
+EXIT_CANCELLED: Final = 77
 EXIT_MISFIT: Final = 78
 
 
@@ -48,6 +49,13 @@ class Fenced(Leave):
 
     def __init__(self) -> None:
         super().__init__(EXIT_FENCED)
+
+
+class Cancelled(Leave):
+    """Somebody has ended the job that this attempt is of."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_CANCELLED)
 
 
 class Misfit(Leave):

@@ -23,11 +23,12 @@ from callbacks.checkpoint.schedule import Moment, Schedule
 from callbacks.checkpoint.snapshot import Position, Snapshot
 from callbacks.checkpoint.writer import Writer
 from callbacks.departure import warn_if_slow
-from callbacks.errors import Fenced, Leave, Misfit, Unreachable
+from callbacks.errors import Fenced, Misfit
 from callbacks.settings import Settings
 from callbacks.state.logs import make_durable
 from callbacks.storage import open_store
-from callbacks.storage.base import Damaged, NotFound, StorageError, Store, Transient
+from callbacks.storage.base import Damaged, NotFound, StorageError, Store
+from callbacks.unusable import leave_for
 
 log = structlog.get_logger("keepfit")
 
@@ -99,7 +100,7 @@ class Run:
             log.error(events.MISFIT, reason=str(error))
             raise Misfit from error
         except StorageError as error:
-            raise _no_use(error) from error
+            raise leave_for(error) from error
         log.info(events.CLAIMED, run=settings.run, store=store.uri, attempt=attempt.number)
         return cls(store, attempt, schedule.parse(settings.save_every))
 
@@ -252,7 +253,7 @@ class Run:
             self._fenced_by = str(error)
             self.check()
         except StorageError as error:
-            raise _no_use(error) from error
+            raise leave_for(error) from error
 
     def _mark(self, position: Position) -> None:
         self._since = (self._clock(), position)
@@ -300,12 +301,3 @@ class Run:
             self._attempt.sweep()
         except StorageError as error:
             log.warning(events.PRUNE_FAILED, reason=str(error))
-
-
-def _no_use(error: StorageError) -> Leave:
-    """Log why the store is of no use; the exception is the caller's to raise."""
-    if isinstance(error, Transient):
-        log.error(events.UNREACHABLE, reason=str(error), fix="run it again: it may answer later")
-        return Unreachable()
-    log.error(events.MISFIT, reason=str(error), fix="mend the store, or name another one")
-    return Misfit()

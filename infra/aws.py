@@ -29,6 +29,9 @@ _UNKNOWN_KEY = frozenset(
     {"InvalidClientTokenId", "UnrecognizedClientException", "AuthFailure", "InvalidAccessKeyId"}
 )
 
+_ONLY_IN = {"pricing": "us-east-1"}
+"""Services that are not in every region, and where they are."""
+
 
 class AwsError(Exception):
     """AWS can't do what was asked: one line that names the thing, the cause and the way out."""
@@ -38,8 +41,11 @@ class AwsUnreachable(AwsError):
     """It did not answer, or had too much to do; asking again may help."""
 
 
-def client(service: str) -> Any:
+def client(service: str, region: str | None = None) -> Any:
     """A client of boto3; region, profile and credentials as every AWS tool finds them.
+
+    Args:
+        region: in place of the one that is set.
 
     Raises:
         AwsError: the configuration can't be used.
@@ -51,7 +57,7 @@ def client(service: str) -> Any:
         user_agent_extra=f"keepfit/{version('keepfit')}",
     )
     # boto3 knows AWS_DEFAULT_REGION only; every other SDK knows this name.
-    region = os.environ.get("AWS_REGION") or None
+    region = region or _ONLY_IN.get(service) or os.environ.get("AWS_REGION") or None
     with explained(f"{service} can't be used"):
         return boto3.session.Session(region_name=region).client(service, config=config)
 

@@ -10,9 +10,9 @@ import structlog
 import typer
 
 from callbacks import events
-from callbacks.errors import ConfigurationError
+from callbacks.errors import EXIT_PREEMPTED, ConfigurationError, Leave
 from job import first, logging
-from job.commands import infra, stores
+from job.commands import infra, jobs, stores
 from job.config import Notices, OnNotice
 
 log = structlog.get_logger("keepfit")
@@ -38,6 +38,10 @@ def _keepfit() -> None:
 def run(
     script: Annotated[Path, typer.Argument(help="A Keras script that uses Resumable.")],
     args: Annotated[list[str] | None, typer.Argument(help="Its own arguments.")] = None,
+    code: Annotated[
+        str | None,
+        typer.Option(help="SCRIPT lies in what `keepfit submit` has put into the store."),
+    ] = None,
     store: Annotated[
         str | None, typer.Option(help="Where checkpoints are kept. [default: file://./runs]")
     ] = None,
@@ -76,11 +80,11 @@ def run(
     """Run SCRIPT as `python SCRIPT ARGS` would, resumable after any interruption.
 
     Exit codes: 0 trained to the end; 74 the final state could not be saved; 75 preempted, run it
-    again to go on; 76 a newer attempt owns the run; 78 the configuration or a checkpoint does not
-    fit; otherwise the script's own.
+    again to go on; 76 a newer attempt owns the run; 77 its job was cancelled; 78 the configuration
+    or a checkpoint does not fit; otherwise the script's own.
     """
-    if not script.is_file():
-        _usage_error(f"there is no script {str(script)!r}")
+    if code is None:
+        _check(script)
     given = {
         "STORE": store,
         "RUN": run_name,
@@ -96,15 +100,23 @@ def run(
     os.environ.update({f"KEEPFIT_{k}": str(v) for k, v in given.items() if v not in (None, "")})
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     from callbacks.settings import Settings
-    from job import runner
+    from job import batch, runner
 
     try:
-        Settings.resolve()
+        settings = Settings.resolve()
         notices = Notices.resolve()
     except ConfigurationError as error:
         _usage_error(str(error))
     first.take_place()
     first.warn_of_shell()
+    try:
+        folder = batch.prepare(settings.store, code, os.environ)
+    except Leave as leave:
+        again = leave.code == EXIT_PREEMPTED
+        raise typer.Exit(notices.preempted_exit_code if again else leave.code) from None
+    if folder:
+        os.chdir(folder)
+        _check(script)
     if deterministic:
         runner.set_deterministic()
     raise typer.Exit(runner.run_script(script, args or [], notices))
@@ -112,6 +124,12 @@ def run(
 
 stores.register(app)
 infra.register(app)
+jobs.register(app)
+
+
+def _check(script: Path) -> None:
+    if not script.is_file():
+        _usage_error(f"there is no script {str(script)!r}")
 
 
 def _usage_error(message: str) -> NoReturn:

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from callbacks.checkpoint import schedule
 from callbacks.errors import (
+    EXIT_CANCELLED,
     EXIT_FENCED,
     EXIT_MISFIT,
     EXIT_PREEMPTED,
@@ -18,7 +19,7 @@ from callbacks.errors import (
 )
 from callbacks.settings import resolved
 
-TAKEN = (EXIT_UNSAVED, EXIT_FENCED, EXIT_MISFIT)
+TAKEN = (EXIT_UNSAVED, EXIT_FENCED, EXIT_CANCELLED, EXIT_MISFIT)
 
 
 class OnNotice(StrEnum):

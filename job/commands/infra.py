@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import structlog
 import typer
 
 from callbacks import events
-from callbacks.errors import EXIT_MISFIT, EXIT_PREEMPTED
+from job.commands.reporting import USAGE_ERROR, fail, of_aws
 
 if TYPE_CHECKING:
     from infra.stacks.changes import Change
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("keepfit")
 
-USAGE_ERROR = 2
 DECLINED = 1
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,47}")
@@ -79,7 +77,7 @@ def up(
         prefix, vpc, _listed(subnets) or (), _listed(route_tables), instance_types, gpu, max_vcpus,
         on_demand_vcpus, image,
     )  # fmt: skip
-    with _reporting():
+    with of_aws():
         cloudformation, ec2 = aws.client("cloudformation"), aws.client("ec2")
         storage, compute = stacks(name)
         # Whatever can be refused is refused before the first thing is made.
@@ -100,7 +98,7 @@ def status(name: Name = "keepfit", json: AsJson = False) -> None:
     from job.commands import tables
 
     _check(name, yes=True)
-    with _reporting():
+    with of_aws():
         standing = _look(name)
     if json:
         tables.show(tables.as_json({"name": name, **vars(standing)}))
@@ -129,13 +127,13 @@ def down(
     from infra.stacks import removal
 
     _check(name, yes=yes)
-    with _reporting():
+    with of_aws():
         standing = _look(name)
         removal.refuse(standing, delete_data, aws.client("batch"), force=force)
     if not yes:
         _show_parts(standing)
         _confirm_removal(standing, delete_data)
-    with _reporting():
+    with of_aws():
         removal.remove(name, standing.outputs, _tell, data=delete_data is not None)
     kept = "" if delete_data else ", ".join(removal.kept(standing))
     log.info(events.INFRA_DELETED, name=name, **({"kept": kept} if kept else {}))
@@ -148,13 +146,13 @@ def register(app: typer.Typer) -> None:
 
 def _check(name: str, *, yes: bool) -> None:
     if not _NAME.fullmatch(name):
-        _fail(
+        fail(
             f"a deployment's name is a letter and at most 47 letters, digits and hyphens. "
             f"Received: --name={name!r}",
             USAGE_ERROR,
         )
     if not yes and not sys.stdin.isatty():
-        _fail("there is no terminal to ask at: --yes does it without a question", USAGE_ERROR)
+        fail("there is no terminal to ask at: --yes does it without a question", USAGE_ERROR)
 
 
 def _look(name: str) -> Standing:
@@ -233,21 +231,3 @@ def _show_rows(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
 
 def _listed(value: str | None) -> tuple[str, ...] | None:
     return None if value is None else tuple(part for part in re.split(r"[,\s]+", value) if part)
-
-
-@contextmanager
-def _reporting() -> Iterator[None]:
-    """One line and an exit code for whatever AWS refuses."""
-    from infra.aws import AwsError, AwsUnreachable
-
-    try:
-        yield
-    except AwsUnreachable as error:
-        _fail(str(error), EXIT_PREEMPTED)
-    except AwsError as error:
-        _fail(str(error), EXIT_MISFIT)
-
-
-def _fail(reason: str, code: int) -> NoReturn:
-    log.error(events.MISFIT, reason=reason)
-    raise typer.Exit(code)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import structlog
 import typer
 
 from callbacks import events
-from callbacks.errors import EXIT_MISFIT, EXIT_PREEMPTED, ConfigurationError
+from callbacks.errors import EXIT_MISFIT
+from job.commands.reporting import fail, of_store
 
 log = structlog.get_logger("keepfit")
 
-USAGE_ERROR = 2
 NOT_SOUND = 1
 
 StoreOption = Annotated[
@@ -34,7 +32,7 @@ def ls(
     from callbacks.checkpoint import inspection
     from job.commands import tables
 
-    with _reporting():
+    with of_store():
         opened = _open(store)
         found = list(inspection.summaries(opened))
     tables.show(tables.as_json(found) if json else tables.of_runs(found, datetime.now(UTC)))
@@ -45,7 +43,7 @@ def show(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
     from callbacks.checkpoint import inspection
     from job.commands import tables
 
-    with _reporting():
+    with of_store():
         opened = _open(store)
         summary = inspection.summary(opened, run)
         found = inspection.in_force(opened, run)
@@ -63,7 +61,7 @@ def verify(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
     from callbacks.checkpoint import inspection
     from job.commands import tables
 
-    with _reporting():
+    with of_store():
         found = inspection.verify(_open(store), run)
     tables.show(tables.as_json(found) if json else tables.of_findings(found))
     if any(finding.problem for finding in found):
@@ -79,17 +77,17 @@ def export(
 ) -> None:
     """Write a run's newest model to a file."""
     if not to.name.endswith((".keras", ".weights.h5", ".safetensors")):
-        _fail(f"a model is exported to .keras, .weights.h5 or .safetensors. Received: --to={to}")
+        fail(f"a model is exported to .keras, .weights.h5 or .safetensors. Received: --to={to}")
     if not to.parent.is_dir():
-        _fail(f"there is no folder {str(to.parent)!r}")
+        fail(f"there is no folder {str(to.parent)!r}")
     from job.commands import exporting
 
-    with _reporting():
+    with of_store():
         checkpoint = exporting.newest(_open(store), run)
         try:
             optimizer = exporting.export(checkpoint, to)
         except exporting.NotExportable as error:
-            _fail(f"{to}: {error}", EXIT_MISFIT)
+            fail(f"{to}: {error}", EXIT_MISFIT)
     at = checkpoint.manifest.position
     log.info(events.EXPORTED, file=str(to), epoch=at.epoch + 1, step=at.step, optimizer=optimizer)
 
@@ -105,7 +103,7 @@ def prune(
     from callbacks.checkpoint import inspection
     from job.commands import tables
 
-    with _reporting():
+    with of_store():
         opened = _open(store)
         names = [run] if run else [found.run for found in inspection.summaries(opened)]
         keys = [key for name in names for key in inspection.leftovers(opened, name)]
@@ -117,7 +115,7 @@ def prune(
         return
     if not yes:
         typer.confirm(f"Delete these {len(keys)} objects?", abort=True, err=True)
-    with _reporting():
+    with of_store():
         for key in keys:
             opened.delete(key)
     log.info(events.PRUNED, objects=len(keys))
@@ -134,26 +132,3 @@ def _open(store: str | None) -> Any:
     from callbacks.storage import open_store
 
     return open_store(Settings.resolve(store=store).store)
-
-
-@contextmanager
-def _reporting() -> Iterator[None]:
-    """One line and an exit code for whatever can go wrong with a store."""
-    from callbacks.checkpoint.inspection import NoSuchRun, SetAside
-    from callbacks.checkpoint.reader import NoneLeft
-    from callbacks.storage.base import StorageError, Transient
-    from job.commands.exporting import NothingSaved
-
-    try:
-        yield
-    except (NoSuchRun, SetAside, ConfigurationError, NothingSaved) as error:
-        _fail(str(error))
-    except Transient as error:
-        _fail(str(error), EXIT_PREEMPTED)
-    except (StorageError, NoneLeft, OSError) as error:
-        _fail(str(error), EXIT_MISFIT)
-
-
-def _fail(reason: str, code: int = USAGE_ERROR) -> NoReturn:
-    log.error(events.MISFIT, reason=reason)
-    raise typer.Exit(code)

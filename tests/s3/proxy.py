@@ -105,6 +105,11 @@ class Proxy:
             self._plan = plan or (lambda number, request: None)
             self.requests = []
 
+    def wait_for_requests(self, number):
+        """Until so many have arrived since `arm`."""
+        with self._lock:
+            assert self._lock.wait_for(lambda: len(self.requests) >= number, 60)
+
     def wait_until_all_left(self):
         """Until nothing is under way of what killed clients have asked for."""
         with self._lock:
@@ -118,6 +123,7 @@ class Proxy:
         """Record the request; the fault that it meets, if any."""
         with self._lock:
             self.requests.append(request)
+            self._lock.notify_all()
             return self._plan(len(self.requests) - 1, request)
 
     def _accept(self):

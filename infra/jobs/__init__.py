@@ -1,0 +1,1 @@
+"""Jobs on AWS Batch: what is submitted, found again, followed and ended."""

@@ -1,0 +1,145 @@
+"""A run's jobs, as AWS Batch knows them. It forgets those that were over a week ago."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from infra.aws import AwsError, explained
+
+OVER = frozenset({"SUCCEEDED", "FAILED"})
+MOST_DESCRIBED = 100
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One container of a job.
+
+    Attributes:
+        machine: the ARN of its ECS container instance, if it had one.
+        stream: its log stream, if it has written anything.
+        code: its exit code; None while it runs, and if its machine was lost.
+    """
+
+    number: int
+    began: datetime | None
+    ended: datetime | None
+    code: int | None
+    reason: str
+    machine: str | None
+    stream: str | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, and its attempts in order."""
+
+    id: str
+    name: str
+    run: str
+    status: str
+    reason: str
+    created: datetime
+    vcpus: float
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def over(self) -> bool:
+        return self.status in OVER
+
+
+def job_name(run: str) -> str:
+    """The name of a run's jobs: AWS Batch knows no dots, plus signs and equals signs."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", run)
+
+
+def jobs_of(batch: Any, queue: str, run: str) -> list[Job]:
+    """All jobs of the run that AWS Batch still knows, the newest first.
+
+    Raises:
+        AwsError: it can't be asked for.
+    """
+    with explained(f"the jobs of run {run!r}"):
+        pages = batch.get_paginator("list_jobs").paginate(
+            jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [job_name(run)]}]
+        )
+        ids = [found["jobId"] for page in pages for found in page["jobSummaryList"]]
+        jobs = [job for job in _described(batch, ids) if job.run == run]
+    return sorted(jobs, key=lambda job: job.created, reverse=True)
+
+
+def newest(batch: Any, queue: str, run: str) -> Job:
+    """The run's newest job.
+
+    Raises:
+        AwsError: there is none, or it can't be asked for.
+    """
+    found = jobs_of(batch, queue, run)
+    if not found:
+        raise AwsError(
+            f"AWS Batch knows no job of run {run!r} (it forgets those that were over a week ago); "
+            f"`keepfit ls` lists the runs of a store"
+        )
+    return found[0]
+
+
+def job_of(batch: Any, job_id: str) -> Job:
+    """The job of that id, as it is now."""
+    with explained(f"job {job_id}"):
+        (found,) = _described(batch, [job_id])
+    return found
+
+
+def _described(batch: Any, ids: list[str]) -> Iterator[Job]:
+    for start in range(0, len(ids), MOST_DESCRIBED):
+        answer = batch.describe_jobs(jobs=ids[start : start + MOST_DESCRIBED])
+        yield from map(_job, answer["jobs"])
+
+
+def _job(found: dict[str, Any]) -> Job:
+    container = found.get("container", {})
+    variables = {v["name"]: v.get("value", "") for v in container.get("environment", ())}
+    needs = {n["type"]: n["value"] for n in container.get("resourceRequirements", ())}
+    past = [_attempt(number, a) for number, a in enumerate(found.get("attempts", ()), 1)]
+    if found["status"] == "RUNNING":
+        past.append(
+            Attempt(
+                number=len(past) + 1,
+                began=_time(found.get("startedAt")),
+                ended=None,
+                code=None,
+                reason="",
+                machine=container.get("containerInstanceArn"),
+                stream=container.get("logStreamName"),
+            )
+        )
+    return Job(
+        id=found["jobId"],
+        name=found["jobName"],
+        run=variables.get("KEEPFIT_RUN", ""),
+        status=found["status"],
+        reason=found.get("statusReason", ""),
+        created=_time(found.get("createdAt")) or datetime.fromtimestamp(0, UTC),
+        vcpus=float(needs.get("VCPU", container.get("vcpus", 0)) or 0),
+        attempts=tuple(past),
+    )
+
+
+def _attempt(number: int, found: dict[str, Any]) -> Attempt:
+    container = found.get("container", {})
+    return Attempt(
+        number=number,
+        began=_time(found.get("startedAt")),
+        ended=_time(found.get("stoppedAt")),
+        code=container.get("exitCode"),
+        reason=container.get("reason") or found.get("statusReason") or "",
+        machine=container.get("containerInstanceArn"),
+        stream=container.get("logStreamName"),
+    )
+
+
+def _time(milliseconds: int | None) -> datetime | None:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None

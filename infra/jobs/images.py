@@ -1,0 +1,49 @@
+"""Whether an image can be pulled, as far as that can be known before a machine tries."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from infra.aws import AwsError, code_of, explained
+
+_OF_ECR = re.compile(
+    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/"
+    r"(?P<repository>[^:@]+)(:(?P<tag>[^@]+))?(@(?P<digest>sha256:[0-9a-f]+))?"
+)
+_MISSING = frozenset({"ImageNotFoundException", "RepositoryNotFoundException"})
+_NOT_ALLOWED = frozenset({"AccessDeniedException", "AccessDenied"})
+
+
+def region_of(image: str) -> str | None:
+    """The region of an image in ECR; None for one in another registry, which can't be asked."""
+    match = _OF_ECR.fullmatch(image)
+    return match["region"] if match else None
+
+
+def check(ecr: Any, image: str) -> None:
+    """Ask for an image in ECR; who is not allowed to ask learns it when a machine pulls it.
+
+    Raises:
+        AwsError: there is no such image.
+    """
+    match = _OF_ECR.fullmatch(image)
+    if match is None:
+        return
+    wanted = {"imageDigest": match["digest"]} if match["digest"] else {}
+    wanted = wanted or {"imageTag": match["tag"] or "latest"}
+    with explained(f"image {image}"):
+        try:
+            ecr.describe_images(
+                registryId=match["account"], repositoryName=match["repository"], imageIds=[wanted]
+            )
+        except ClientError as error:
+            if code_of(error) in _MISSING:
+                raise AwsError(
+                    f"there is no image {image}: build it with scripts/image, then tag and push "
+                    f"it, or name another one with --image"
+                ) from error
+            if code_of(error) not in _NOT_ALLOWED:
+                raise

@@ -1,0 +1,39 @@
+"""What a job has written to CloudWatch Logs, attempt by attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from infra.aws import code_of, explained
+
+
+class Stream:
+    """One attempt's log, read on where it was left."""
+
+    def __init__(self, logs: Any, group: str, name: str) -> None:
+        self._logs = logs
+        self._where = {"logGroupName": group, "logStreamName": name}
+        self._token: str | None = None
+
+    def new_lines(self) -> Iterator[str]:
+        """What has come since the last call.
+
+        Raises:
+            AwsError: it can't be read. A stream that nothing was written to yet has no lines.
+        """
+        while True:
+            more = {"nextToken": self._token} if self._token else {}
+            with explained(f"log {self._where['logStreamName']}"):
+                try:
+                    page = self._logs.get_log_events(**self._where, startFromHead=True, **more)
+                except ClientError as error:
+                    if code_of(error) == "ResourceNotFoundException":
+                        return
+                    raise
+            yield from (event["message"] for event in page["events"])
+            if page["nextForwardToken"] == self._token:
+                return
+            self._token = page["nextForwardToken"]

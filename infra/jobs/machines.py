@@ -1,0 +1,90 @@
+"""What machine an attempt ran on, and what it cost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import fmean
+from typing import Any
+
+from infra.aws import AwsError, explained
+from infra.jobs.finding import Attempt
+
+
+@dataclass(frozen=True)
+class Machine:
+    """An EC2 instance."""
+
+    type: str
+    zone: str
+
+
+def machine_of(ecs: Any, arn: str) -> Machine | None:
+    """The instance behind an ECS container instance; None once it is gone, as ECS forgets it.
+
+    Raises:
+        AwsError: it can't be asked for.
+    """
+    _, _, name = arn.partition("container-instance/")
+    cluster, found_cluster, _ = name.partition("/")
+    if not found_cluster:  # of before 2018, when the cluster was no part of it
+        return None
+    with explained("the instance type"):
+        found = ecs.describe_container_instances(cluster=cluster, containerInstances=[arn])
+    for instance in found["containerInstances"]:
+        said = {a["name"]: a.get("value", "") for a in instance.get("attributes", ())}
+        if "ecs.instance-type" in said:
+            return Machine(said["ecs.instance-type"], said.get("ecs.availability-zone", ""))
+    return None
+
+
+def spot_price(ec2: Any, machine: Machine, attempt: Attempt, now: datetime) -> float:
+    """Dollars an hour, the mean over the attempt's time.
+
+    Raises:
+        AwsError: it can't be asked for, or there is none.
+    """
+    began = attempt.began or now
+    with explained("the Spot price"):
+        found = ec2.describe_spot_price_history(
+            InstanceTypes=[machine.type],
+            ProductDescriptions=["Linux/UNIX"],
+            StartTime=began,
+            EndTime=attempt.ended or now,
+            **({"AvailabilityZone": machine.zone} if machine.zone else {}),
+        )["SpotPriceHistory"]
+    if not found:
+        raise AwsError(f"EC2 tells no Spot price of {machine.type}")
+    return fmean(float(price["SpotPrice"]) for price in found)
+
+
+def on_demand_price(pricing: Any, machine: Machine, region: str) -> float:
+    """Dollars an hour, by the price list.
+
+    Raises:
+        AwsError: it can't be asked for, or there is none.
+    """
+    wanted = {
+        "instanceType": machine.type,
+        "regionCode": region,
+        "operatingSystem": "Linux",
+        "preInstalledSw": "NA",
+        "tenancy": "Shared",
+        "capacitystatus": "Used",
+    }
+    filters = [{"Type": "TERM_MATCH", "Field": k, "Value": v} for k, v in wanted.items()]
+    with explained("the on-demand price"):
+        found = pricing.get_products(ServiceCode="AmazonEC2", Filters=filters)["PriceList"]
+    for product in map(json.loads, found):
+        for term in product["terms"].get("OnDemand", {}).values():
+            for dimension in term["priceDimensions"].values():
+                return float(dimension["pricePerUnit"]["USD"])
+    raise AwsError(f"the price list has no {machine.type} in {region}")
+
+
+def hours(attempt: Attempt, now: datetime | None = None) -> float:
+    """How long it has run."""
+    if attempt.began is None:
+        return 0.0
+    return ((attempt.ended or now or datetime.now(UTC)) - attempt.began).total_seconds() / 3600

@@ -1,0 +1,127 @@
+"""A submission: what a job is to run, and on what."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from infra.aws import AwsError, explained
+from infra.jobs.finding import job_name
+
+_KEPT = (
+    "type",
+    "parameters",
+    "retryStrategy",
+    "containerProperties",
+    "timeout",
+    "platformCapabilities",
+    "propagateTags",
+    "schedulingPriority",
+)
+"""Of a job definition as it is described, what one is registered with."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for; what is None is as the job definition has it.
+
+    Attributes:
+        command: of the container, behind its entry point.
+        environment: variables beyond the definition's, KEEPFIT_RUN among them.
+        memory: MiB.
+    """
+
+    run: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    image: str | None = None
+    vcpus: int | None = None
+    memory: int | None = None
+    gpus: int | None = None
+
+
+def check_queue(batch: Any, queue: str) -> None:
+    """Raises AwsError if the queue takes no jobs."""
+    with explained(f"job queue {queue}"):
+        found = batch.describe_job_queues(jobQueues=[queue])["jobQueues"]
+    if not found:
+        raise AwsError(f"there is no job queue {queue!r}; `keepfit infra status` names yours")
+    (described,) = found
+    if described["state"] != "ENABLED":
+        raise AwsError(
+            f"job queue {queue} is disabled: enable it (aws batch update-job-queue --state ENABLED "
+            f"--job-queue {queue}), or name another one with --queue"
+        )
+    if described.get("status", "VALID") != "VALID":
+        raise AwsError(
+            f"job queue {queue} is {described['status']}: {described.get('statusReason', '')}; "
+            f"see `keepfit infra status`"
+        )
+
+
+def described(batch: Any, definition: str) -> dict[str, Any]:
+    """The job definition of that ARN or name and revision. Raises AwsError if there is none."""
+    with explained(f"job definition {definition}"):
+        found = batch.describe_job_definitions(jobDefinitions=[definition])["jobDefinitions"]
+    if not found:
+        raise AwsError(f"there is no job definition {definition!r}; `keepfit infra up` makes one")
+    return dict(found[0])
+
+
+def with_image(batch: Any, base: Mapping[str, Any], image: str) -> tuple[str, bool]:
+    """A job definition like `base` with another image: its ARN, and whether it is new.
+
+    Its name begins with the base's, which is what the function that submits jobs again may use.
+    """
+    kept = {name: base[name] for name in _KEPT if base.get(name)}
+    kept["containerProperties"] = {**kept["containerProperties"], "image": image}
+    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+    name = f"{base['jobDefinitionName']}-{digest}"
+    with explained(f"job definition {name}"):
+        there = batch.describe_job_definitions(jobDefinitionName=name, status="ACTIVE")
+        if there["jobDefinitions"]:
+            return str(there["jobDefinitions"][0]["jobDefinitionArn"]), False
+        made = batch.register_job_definition(jobDefinitionName=name, **kept)
+    return str(made["jobDefinitionArn"]), True
+
+
+def submit(batch: Any, queue: str, base: Mapping[str, Any], order: Order) -> str:
+    """Submit the job. Returns its id.
+
+    Raises:
+        AwsError: AWS Batch refuses it; nothing is left behind.
+    """
+    definition, made = str(base["jobDefinitionArn"]), False
+    if order.image and order.image != base["containerProperties"]["image"]:
+        definition, made = with_image(batch, base, order.image)
+    try:
+        with explained(f"run {order.run!r} was not submitted"):
+            answer = batch.submit_job(
+                jobName=job_name(order.run),
+                jobQueue=queue,
+                jobDefinition=definition,
+                containerOverrides=overrides(order, base),
+                tags={"keepfit:run": order.run},
+            )
+    except AwsError:
+        if made:
+            with explained(f"job definition {definition} is left behind"):
+                batch.deregister_job_definition(jobDefinition=definition)
+        raise
+    return str(answer["jobId"])
+
+
+def overrides(order: Order, base: Mapping[str, Any]) -> dict[str, Any]:
+    """The container overrides of SubmitJob; resources that are not named stay the definition's."""
+    usual = base["containerProperties"].get("resourceRequirements", ())
+    needs = {need["type"]: need["value"] for need in usual}
+    asked = {"VCPU": order.vcpus, "MEMORY": order.memory, "GPU": order.gpus}
+    needs |= {kind: str(value) for kind, value in asked.items() if value}
+    return {
+        "command": list(order.command),
+        "environment": [{"name": k, "value": v} for k, v in sorted(order.environment.items())],
+        "resourceRequirements": [{"type": k, "value": v} for k, v in sorted(needs.items())],
+    }

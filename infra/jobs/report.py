@@ -1,0 +1,64 @@
+"""How a job stands: its attempts, its machines, and what they have cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from infra.aws import AwsError
+from infra.jobs import machines
+from infra.jobs.finding import Attempt, Job
+from infra.jobs.machines import Machine
+
+Client = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of a job, for people and programs.
+
+    Attributes:
+        ran_on: the machine of each attempt by its number, where it is still known.
+        spot, on_demand: dollars for whole machines while the attempts ran on them; None if unknown.
+        gaps: why something of it is not known, a clause for each.
+    """
+
+    job: Job
+    ran_on: dict[int, Machine]
+    spot: float | None
+    on_demand: float | None
+    gaps: tuple[str, ...]
+
+
+def report(job: Job, client: Client, region: str, now: datetime) -> Report:
+    """Ask for all that can be known; what can't be is a gap, not an error."""
+    gaps: list[str] = []
+    ran_on = _machines(job, client, gaps)
+    known = [a for a in job.attempts if a.number in ran_on]
+    if missing := len([a for a in job.attempts if a.began]) - len(known):
+        gaps.append(f"the machines of {missing} attempts are gone, and their cost with them")
+
+    def dollars(price: Callable[[Attempt, Machine], float]) -> float | None:
+        try:
+            costs = [price(a, ran_on[a.number]) * machines.hours(a, now) for a in known]
+        except AwsError as error:
+            gaps.append(str(error))
+            return None
+        return sum(costs) if costs else None
+
+    spot = dollars(lambda a, m: machines.spot_price(client("ec2"), m, a, now))
+    on_demand = dollars(lambda _, m: machines.on_demand_price(client("pricing"), m, region))
+    return Report(job, ran_on, spot, on_demand, tuple(gaps))
+
+
+def _machines(job: Job, client: Client, gaps: list[str]) -> dict[int, Machine]:
+    found: dict[int, Machine] = {}
+    try:
+        for attempt in job.attempts:
+            if attempt.machine and (machine := machines.machine_of(client("ecs"), attempt.machine)):
+                found[attempt.number] = machine
+    except AwsError as error:
+        gaps.append(str(error))
+    return found

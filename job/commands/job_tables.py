@@ -1,0 +1,80 @@
+"""What `keepfit status` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from rich.table import Table
+
+from callbacks.checkpoint.inspection import Summary
+from infra.jobs.finding import Attempt
+from infra.jobs.report import Report
+
+
+def for_people(found: Report, saved: Summary | None, now: datetime) -> Iterator[Table]:
+    """The job, and a line for each of its attempts."""
+    job = found.job
+    facts = _table("run", job.run)
+    facts.add_row("job", job.id)
+    facts.add_row("state", f"{job.status}  {job.reason}".strip())
+    facts.add_row("checkpoint", _checkpoint(saved))
+    facts.add_row("cost so far", _cost(found))
+    for gap in found.gaps:
+        facts.add_row("", gap)
+    yield facts
+    attempts = _table("attempt", "machine", "began", "for", "exit code", "reason")
+    for attempt in job.attempts:
+        machine = found.ran_on.get(attempt.number)
+        attempts.add_row(
+            str(attempt.number),
+            f"{machine.type} {machine.zone}" if machine else "",
+            f"{attempt.began:%Y-%m-%d %H:%M:%S}" if attempt.began else "",
+            _duration(attempt, now),
+            "" if attempt.code is None else str(attempt.code),
+            attempt.reason or ("running" if attempt.ended is None else ""),
+        )
+    if job.attempts:
+        yield attempts
+
+
+def for_programs(found: Report, saved: Summary | None) -> dict[str, Any]:
+    """The same."""
+    return {
+        **asdict(found.job),
+        "machines": {number: asdict(machine) for number, machine in found.ran_on.items()},
+        "cost": {"spot": found.spot, "on_demand": found.on_demand, "unknown": found.gaps},
+        "checkpoint": asdict(saved) if saved else None,
+    }
+
+
+def _table(*columns: str) -> Table:
+    return Table(*columns, box=None, pad_edge=False)
+
+
+def where(saved: Summary | None) -> str:
+    """The newest checkpoint, in words."""
+    if saved is None or saved.step is None:
+        return "none"
+    return f"epoch {saved.epoch}, batch {saved.batch} (step {saved.step})"
+
+
+def _checkpoint(saved: Summary | None) -> str:
+    if saved is None or saved.saved is None:
+        return where(saved)
+    return f"{where(saved)}, saved {saved.saved:%Y-%m-%d %H:%M:%S} UTC; {saved.state}"
+
+
+def _cost(found: Report) -> str:
+    if found.spot is None:
+        return "unknown"
+    compared = f", on demand ${found.on_demand:.2f}" if found.on_demand is not None else ""
+    return f"${found.spot:.2f} for the machines{compared}"
+
+
+def _duration(attempt: Attempt, now: datetime) -> str:
+    if attempt.began is None:
+        return ""
+    return str((attempt.ended or now) - attempt.began).partition(".")[0]

@@ -1,0 +1,145 @@
+"""A folder as an archive: what goes with it, what not, and what can't."""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.jobs.bundle import NotBundled, pack, unpack
+from infra.jobs.ignoring import NoPattern, left_out, patterns, walk
+
+RULES = [
+    ("*/temp*", "somedir/temporary.txt", True),
+    ("*/temp*", "somedir/temp", True),
+    ("*/temp*", "somedir/temp/deep/file", True),
+    ("*/*/temp*", "somedir/subdir/temporary.txt", True),
+    ("*/*/temp*", "somedir/temporary.txt", False),
+    ("temp?", "tempa", True),
+    ("temp?", "temp", False),
+    ("temp?", "deep/tempa", False),
+    ("**/*.go", "main.go", True),
+    ("**/*.go", "a/b/c/main.go", True),
+    ("*.md\n!README.md", "README.md", False),
+    ("*.md\n!README.md", "OTHER.md", True),
+    ("*.md\n!README*.md\nREADME-secret.md", "README-secret.md", True),
+    ("*.md\nREADME-secret.md\n!README*.md", "README-secret.md", False),
+    ("/foo/bar", "foo/bar", True),
+    ("foo/bar/", "foo/bar", True),
+    ("./foo//x/../bar", "foo/bar/file", True),
+    ("# note", "# note", False),
+    ("[a-c]x", "bx", True),
+    ("[^a-c]x", "bx", False),
+    ("a\\*b", "a*b", True),
+    ("a\\*b", "axb", False),
+    ("a.b", "axb", False),
+    (".", "anything", False),
+    ("*", "anything/below", True),
+    ("**/data\n!data_small.txt", "data/x", True),
+    ("docs/**\n!docs/a.md", "docs/deep/b.md", True),
+]
+
+
+@pytest.mark.parametrize(("lines", "name", "out"), RULES)
+def test_rules_of_docker(lines, name, out):
+    """Those of its documentation, and where others have been mistaken."""
+    assert left_out(name, patterns(lines.splitlines())) is out
+
+
+names = st.text("ab.*?[]!#/\\ -", max_size=8)
+
+
+@given(lines=st.lists(names, max_size=4), files=st.sets(names, max_size=6))
+def test_any_file_is_read(tmp_path_factory, lines, files):
+    """No line is an error, and what is walked is what is not left out."""
+    folder = tmp_path_factory.mktemp("walked")
+    made = set()
+    for name in files:
+        path = folder / name.strip("/ ").replace("//", "/")
+        if re.search(r"(^|/)\.{0,2}(/|$)", str(path.relative_to(folder))) or path.exists():
+            continue
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        except (FileExistsError, NotADirectoryError):
+            continue
+        made.add(str(path.relative_to(folder)))
+    made = {name for name in made if (folder / name).is_file()}
+    try:
+        of = patterns(lines)
+    except NoPattern:
+        return
+    assert set(walk(folder, of)) == {name for name in made if not left_out(name, of)}
+
+
+def held(bundle):
+    with tarfile.open(fileobj=BytesIO(bundle.content)) as archive:
+        return archive.getnames()
+
+
+def test_what_goes_with_a_script(script):
+    """Its folder without what .dockerignore names, caches, and the repository itself."""
+    for name in ("__pycache__/x.pyc", "deep/__pycache__/x.pyc", ".git/config", "runs/train/HEAD"):
+        (script.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        (script.parent / name).touch()
+    assert held(pack(script.parent)) == [".dockerignore", "helper.py", "train.py"]
+
+
+def test_the_same_content_has_the_same_name(script, tmp_path):
+    """Whenever it was written, wherever it lies, whoever owns it."""
+    first = pack(script.parent)
+    os.utime(script, (1, 1))
+    script.parent.rename(tmp_path / "elsewhere")
+    assert pack(tmp_path / "elsewhere") == first
+    (tmp_path / "elsewhere/helper.py").write_text("NAME = 'other'\n")
+    assert pack(tmp_path / "elsewhere").digest != first.digest
+
+
+def test_unpacked_as_it_was(script, tmp_path):
+    """Content, links within the folder, and what may be executed."""
+    script.chmod(0o755)
+    (script.parent / "link.py").symlink_to("helper.py")
+    unpack(pack(script.parent).content, tmp_path / "there")
+    assert (tmp_path / "there/train.py").read_bytes() == script.read_bytes()
+    assert os.access(tmp_path / "there/train.py", os.X_OK)
+    assert not os.access(tmp_path / "there/helper.py", os.X_OK)
+    assert Path(tmp_path / "there/link.py").readlink() == Path("helper.py")
+
+
+def test_five_gigabytes(script):
+    """It is refused before any of it is read; the line names what is large, and the way out."""
+    with (script.parent / "weights.bin").open("wb") as sparse:
+        sparse.truncate(5 << 30)
+    with pytest.raises(NotBundled) as refusal:
+        pack(script.parent)
+    assert "weights.bin: 5120 MiB" in str(refusal.value)
+    assert ".dockerignore" in str(refusal.value)
+    assert "--max-size" in str(refusal.value)
+
+
+def test_a_line_that_can_not_be_read(script):
+    """It is named."""
+    (script.parent / ".dockerignore").write_text("[z-a]\n")
+    with pytest.raises(NotBundled, match=r"dockerignore: '\[z-a\]' is no pattern"):
+        pack(script.parent)
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../outside"])
+def test_link_out_of_the_folder(script, target):
+    """The job could not follow it."""
+    (script.parent / "link").symlink_to(target)
+    with pytest.raises(NotBundled, match=r"link leads to .*dockerignore"):
+        pack(script.parent)
+
+
+def test_what_is_no_file(script):
+    """A pipe would never end."""
+    os.mkfifo(script.parent / "pipe")
+    with pytest.raises(NotBundled, match=r"pipe is no file"):
+        pack(script.parent)
