@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from callbacks.storage.base import AlreadyExists, Damaged, NotFound, StorageError, Store
-from infra.jobs.bundle import Bundle, unpack
+from infra.jobs.bundle import Bundle, NotBundled, unpack
 
 
 def key_of(digest: str) -> str:
@@ -45,5 +45,8 @@ def bring(store: Store, digest: str) -> Path:
             f"{store.uri}/{key_of(digest)} is damaged; delete it and submit the job again"
         )
     folder = Path(tempfile.mkdtemp(prefix="keepfit-code-"))
-    unpack(content, folder)
+    try:
+        unpack(content, folder)
+    except NotBundled as error:
+        raise Damaged(f"{store.uri}/{key_of(digest)}: {error}") from error
     return folder

@@ -57,9 +57,25 @@ def pack(folder: Path, limit: int = LIMIT) -> Bundle:
 
 
 def unpack(content: bytes, folder: Path) -> None:
-    """Write the archive's files to `folder`, which is new: nothing outside of it."""
+    """Write the archive's files and links to `folder`, which is there, and nothing outside of it.
+
+    Not by `extractall`: its filters are missing in Python 3.11.2, which Debian 12 has.
+
+    Raises:
+        NotBundled: something in it leads out of the folder; no archive of `pack` has that.
+    """
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
-        archive.extractall(folder, filter="data")
+        for entry in archive:
+            path = folder / entry.name
+            leads_to = path.parent / entry.linkname if entry.issym() else path
+            if not all(p.resolve().is_relative_to(folder.resolve()) for p in (path, leads_to)):
+                raise NotBundled(f"{entry.name} leads out of the folder")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if entry.issym():
+                path.symlink_to(entry.linkname)
+            elif file := archive.extractfile(entry):
+                path.write_bytes(file.read())
+                path.chmod(entry.mode)
 
 
 def _within(folder: Path, limit: int) -> Iterator[str]:

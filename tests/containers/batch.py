@@ -5,7 +5,6 @@ Emulators keep the rules, and start one attempt.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -81,14 +80,14 @@ class Job:
     definition: Mapping
     overrides: Mapping
     environment: Mapping[str, str]
+    id: str
     endings: list[Ending] = field(default_factory=list)
 
     def attempts(self) -> Iterator[Attempt]:
         """Start attempts until one succeeds, or the rules or the limit end it."""
         strategy = self.definition["retryStrategy"]
-        job_id = str(uuid.uuid4())
         for number in range(1, strategy["attempts"] + 1):
-            batch = {"AWS_BATCH_JOB_ID": job_id, "AWS_BATCH_JOB_ATTEMPT": str(number)}
+            batch = {"AWS_BATCH_JOB_ID": self.id, "AWS_BATCH_JOB_ATTEMPT": str(number)}
             with self._container(batch) as running:
                 attempt = Attempt(running)
                 yield attempt
@@ -106,15 +105,10 @@ class Job:
             f"--tmpfs={mount['containerPath']}:{','.join(mount['mountOptions'])},size={mount['size']}m"
             for mount in of["linuxParameters"]["tmpfs"]
         ]
+        read_only = ["--read-only"] if of["readonlyRootFilesystem"] else []
         return container(
             *self.overrides.get("command", of["command"]),
-            options=[
-                "--workdir=/tmp",
-                "--read-only",
-                "--cap-drop=ALL",
-                f"--user={of['user']}",
-                *tmpfs,
-            ],
+            options=["--cap-drop=ALL", f"--user={of['user']}", *read_only, *tmpfs],
             of=of["image"],
             **(environment | self.environment | batch),
         )

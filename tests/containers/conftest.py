@@ -1,37 +1,40 @@
-"""A job that was submitted, for the local runner."""
+"""A job that was submitted as a user does, for the local runner."""
 
 from __future__ import annotations
 
+import os
+
+import boto3
 import pytest
-from cfnlint.decode.cfn_yaml import load
 
 from tests.containers.batch import Job
 from tests.containers.engine import image, store_environment
-from tests.e2e.process import ROOT
+from tests.e2e.process import MNIST
+from tests.jobs.conftest import aws, deployed, keepfit, log_as_before, moto_server
+
+__all__ = ["aws", "deployed", "log_as_before", "moto_server"]
 
 
 @pytest.fixture
-def submitted(bucket):
-    """Submits the MNIST job under a name, with these arguments."""
-    resources = load(str(ROOT / "infra/templates/compute.yaml"))["Resources"]
-    properties = resources["Job"]["Properties"]
-
-    def lower(value):
-        if isinstance(value, dict):
-            return {k[0].lower() + k[1:]: lower(v) for k, v in value.items()}
-        return [lower(v) for v in value] if isinstance(value, list) else value
+def submitted(bucket, request, monkeypatch):
+    """Submits the MNIST job under a name, with these arguments; its store is at the S3 server."""
+    s3 = os.environ["AWS_ENDPOINT_URL_S3"]
+    found = request.getfixturevalue("deployed")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3)
 
     def submit(run, *args):
-        definition = lower(properties)
-        definition["containerProperties"]["image"] = image()
-        definition["containerProperties"]["environment"].pop(0)
-        command = ["run", "--deterministic", "--save-every", "2s", "/opt/venv/mnist.py", *args]
-        environment = [
-            {"name": "KEEPFIT_RUN", "value": run},
-            {"name": "KEEPFIT_STORE", "value": f"{bucket}/runs"},
-        ]
-        return Job(
-            definition, {"command": command, "environment": environment}, store_environment()
+        keepfit(
+            *("submit", "--run", run, "--image", image(), "--store", f"{bucket}/runs", "--fresh"),
+            *("--deterministic", "--save-every", "2s", MNIST, *args),
         )
+        batch = boto3.client("batch")
+        listed = batch.list_jobs(
+            jobQueue=found.queue, filters=[{"name": "JOB_NAME", "values": [run]}]
+        )
+        (job,) = batch.describe_jobs(jobs=[listed["jobSummaryList"][0]["jobId"]])["jobs"]
+        (definition,) = batch.describe_job_definitions(jobDefinitions=[job["jobDefinition"]])[
+            "jobDefinitions"
+        ]
+        return Job(definition, job["container"], store_environment(), job["jobId"])
 
     return submit

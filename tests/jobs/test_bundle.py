@@ -105,11 +105,39 @@ def test_unpacked_as_it_was(script, tmp_path):
     """Content, links within the folder, and what may be executed."""
     script.chmod(0o755)
     (script.parent / "link.py").symlink_to("helper.py")
+    (tmp_path / "there").mkdir()
     unpack(pack(script.parent).content, tmp_path / "there")
     assert (tmp_path / "there/train.py").read_bytes() == script.read_bytes()
     assert os.access(tmp_path / "there/train.py", os.X_OK)
     assert not os.access(tmp_path / "there/helper.py", os.X_OK)
     assert Path(tmp_path / "there/link.py").readlink() == Path("helper.py")
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [("../outside", None)],
+        [("/tmp/outside", None)],
+        [("link", "..")],
+        [("link", "/tmp")],
+        [("a/link", "../..")],
+    ],
+    ids=str,
+)
+def test_an_archive_of_somebody_else(entries, tmp_path):
+    """Nothing is written outside of the folder."""
+    content = BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for name, target in entries:
+            entry = tarfile.TarInfo(name)
+            if target:
+                entry.type, entry.linkname = tarfile.SYMTYPE, target
+            archive.addfile(entry, BytesIO())
+    (tmp_path / "there").mkdir()
+    with pytest.raises(NotBundled, match="leads out of the folder"):
+        unpack(content.getvalue(), tmp_path / "there")
+    assert list(tmp_path.iterdir()) == [tmp_path / "there"]
+    assert list((tmp_path / "there").iterdir()) == []
 
 
 def test_five_gigabytes(script):
