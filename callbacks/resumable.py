@@ -35,8 +35,9 @@ class Resumable(keras.callbacks.Callback):
         callbacks: the callbacks of the training, in the order in which they are to be called.
         store: where checkpoints are kept, a URI. Default: KEEPFIT_STORE, or `file://./runs`.
         run: the run's name. Default: KEEPFIT_RUN, or the script's name.
-        save_every: "30s", "5min", "200 batches" or "1 epoch". Default: KEEPFIT_SAVE_EVERY, or
-            "1min", with the first save after 10 seconds.
+        save_every: "auto", "30s", "5min", "200 batches" or "1 epoch". Default: KEEPFIT_SAVE_EVERY,
+            or "auto": as often as what was measured of saves and of interruptions makes it best.
+            By the clock, the first save comes after 10 seconds.
         exact: refuse to train what can't be exact over an interruption. Default: KEEPFIT_EXACT, or
             False, which says it in the log.
         keep: how many checkpoints stay, for when the newest is damaged.

@@ -1,4 +1,4 @@
-"""A run as this process works on it: the claim, the writer's thread, and when to save."""
+"""A run as this process works on it: the claim, and the writer's thread."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from callbacks.checkpoint.claim import claim, set_aside
 from callbacks.checkpoint.logs import bring_back
 from callbacks.checkpoint.reader import Checkpoint, NoneLeft, newest_usable
 from callbacks.checkpoint.retention import KeepNewest
-from callbacks.checkpoint.schedule import Moment, Schedule
+from callbacks.checkpoint.schedule import Schedule
 from callbacks.checkpoint.snapshot import Position, Snapshot
 from callbacks.checkpoint.writer import Writer
 from callbacks.departure import warn_if_slow
 from callbacks.errors import Fenced, Misfit
+from callbacks.pacing import Pacing
 from callbacks.settings import Settings
 from callbacks.state.logs import make_durable
 from callbacks.storage import open_store
@@ -48,15 +49,14 @@ class Run:
     ) -> None:
         self._store = store
         self._attempt = attempt
-        self._schedule = when
         self._clock = clock
+        self._pacing = Pacing(when, attempt.head.past, lambda: attempt.age, clock)
         self._writer = Writer(self._write)
         self._fits = 0
         self._saves = 0
-        self._offers = 0
         self._fenced_by: str | None = None
         self._failed: str | None = None
-        self._since = (clock(), Position())
+        self._last = False
         self._committed = 0
         self._took = 0.0
         self._writing_since: float | None = None
@@ -136,7 +136,8 @@ class Run:
         if checkpoint:
             self._attempt.resume_from(checkpoint.key, checkpoint.manifest)
             self.step = self.reached = self._committed = checkpoint.manifest.position.step
-        self._mark(checkpoint.manifest.position if checkpoint else Position(step=self.step))
+        begins_at = checkpoint.manifest.position if checkpoint else Position(step=self.step)
+        self._pacing.goes_on_from(begins_at)
         return fit, checkpoint
 
     def origin(self, fit: int, values: Mapping[str, int]) -> Mapping[str, int]:
@@ -192,30 +193,22 @@ class Run:
 
     def due(self, epoch: int, step: int, *, asked: bool = False) -> bool:
         """Whether the schedule or somebody asks for a save, and the writer is free."""
-        then, position = self._since
-        moment = Moment(
-            seconds=self._clock() - then,
-            batches=step - position.step,
-            epochs=epoch - position.epoch,
-            first=self._offers == 0,
-        )
-        return (asked or self._schedule.due(moment)) and not self._writer.busy
+        busy, durable = self._writer.busy, self._took if self._saves else None
+        return self._pacing.due(epoch, step, asked=asked, busy=busy, durable=durable)
 
     def offer(self, snapshot: Snapshot) -> None:
         """Have it written while training goes on."""
-        if self._writer.offer(snapshot):
-            self._offers += 1
-            self._mark(snapshot.position)
+        self._offer(snapshot, last=False)
 
     def save(self, snapshot: Snapshot) -> bool:
-        """Write it now. Returns whether it is safe.
+        """Write it now, as the last one of a fit. Returns whether it is safe.
 
         Raises:
             Fenced: a newer attempt owns the run.
         """
         self._writer.wait()
         self._failed = None
-        self.offer(snapshot)
+        self._offer(snapshot, last=True)
         self._writer.wait()
         self.check()
         return self._failed is None
@@ -255,8 +248,12 @@ class Run:
         except StorageError as error:
             raise leave_for(error) from error
 
-    def _mark(self, position: Position) -> None:
-        self._since = (self._clock(), position)
+    def _offer(self, snapshot: Snapshot, *, last: bool) -> None:
+        if self._writer.busy:
+            return
+        self._last = last
+        if self._writer.offer(snapshot):
+            self._pacing.offered(snapshot.position, stalls=not last)
 
     def _write(self, snapshot: Snapshot) -> None:
         """On the writer's thread."""
@@ -272,7 +269,7 @@ class Run:
                 wait()
             for path in (*snapshot.logs, *snapshot.files):
                 make_durable(path)
-            manifest = self._attempt.commit(snapshot)
+            manifest = self._attempt.commit(snapshot, last=self._last)
         except Superseded as error:
             self._fenced_by = str(error)
             return

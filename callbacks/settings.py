@@ -56,7 +56,7 @@ class Settings(BaseSettings):
 
     store: str = "file://./runs"
     run: str = Field(default_factory=script_name)
-    save_every: str = "1min"
+    save_every: str = "auto"
     keep: int = Field(default=3, ge=1)
     fresh: bool = False
     exact: bool = False

@@ -49,7 +49,7 @@ def run(
         str | None, typer.Option("--run", help="The run's name. [default: the script's]")
     ] = None,
     save_every: Annotated[
-        str | None, typer.Option(help='"30s", "5min", "200 batches", "1 epoch". [default: 1min]')
+        str | None, typer.Option(help='"auto", "30s", "200 batches", "1 epoch". [default: auto]')
     ] = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same bits in every run; costs some speed.")

@@ -11,7 +11,7 @@ VARIABLES = ["STORE", "RUN", "SAVE_EVERY", "KEEP", "FRESH", "EXACT"]
 DEFAULTS = {
     "store": "file://./runs",
     "run": "train",
-    "save_every": "1min",
+    "save_every": "auto",
     "keep": 3,
     "fresh": False,
     "exact": False,

@@ -6,7 +6,8 @@ older attempt that is still alive fails its next swap and can commit nothing mor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -54,6 +55,7 @@ class Attempt:
         version: Version,
         retention: Retention,
         versions: Mapping[str, str],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._head = head
@@ -68,6 +70,8 @@ class Attempt:
         self._trusted: dict[str, StoredShard] = {}
         self._sequence = 0
         self._logs = Logs(store, head.run, head.attempt)
+        self._clock = clock
+        self._began = clock()
 
     @property
     def number(self) -> int:
@@ -76,6 +80,11 @@ class Attempt:
     @property
     def head(self) -> Head:
         return self._head
+
+    @property
+    def age(self) -> float:
+        """Seconds since the claim."""
+        return self._clock() - self._began
 
     def resume_from(self, key: str, manifest: Manifest) -> None:
         """Go on from this verified checkpoint: what is newer in HEAD has turned out unusable.
@@ -113,8 +122,11 @@ class Attempt:
             return False
         return True
 
-    def commit(self, snapshot: Snapshot) -> Manifest:
+    def commit(self, snapshot: Snapshot, *, last: bool = False) -> Manifest:
         """Make `snapshot` the newest checkpoint: shards, manifest, then HEAD in one atomic step.
+
+        Args:
+            last: the attempt ends with it, as far as is known, and loses nothing by that.
 
         Raises:
             Superseded: a newer attempt owns the run; nothing of it was touched.
@@ -150,7 +162,7 @@ class Attempt:
             logs=self._logs.send(snapshot.logs, snapshot.files, sequence),
         )
         self._store.put(key, [manifest.to_bytes()])
-        self._put_in_force(key, manifest)
+        self._put_in_force(key, manifest, last=last)
         self._logs.confirm(manifest)
         try:
             self._logs.show(manifest)
@@ -195,7 +207,7 @@ class Attempt:
             log.debug(events.SHARD_THERE, shard=key)
         return StoredShard(key=key, digest=shard.digest, size=shard.size)
 
-    def _put_in_force(self, key: str, manifest: Manifest) -> None:
+    def _put_in_force(self, key: str, manifest: Manifest, *, last: bool) -> None:
         if self._unclear:
             self._settle()
         position = manifest.position
@@ -205,7 +217,8 @@ class Attempt:
         known = self._kept | {key: manifest}
         # Until the outcome of the swap is known, neither the old nor the new may be deleted.
         self._kept = known
-        self._swap(checkpoints=kept, finished=finished)
+        past = self._head.past.after_save(self.age, last=last)
+        self._swap(checkpoints=kept, finished=finished, past=past)
         self._kept = {k: known[k] for k in self._head.manifests() if k in known}
         dropped = known.keys() - self._kept.keys()
         objects = (key for k in dropped for key in known[k].objects())

@@ -12,7 +12,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from callbacks import events
 from callbacks.checkpoint.attempt import Attempt
-from callbacks.checkpoint.manifest import Head, attempt_of, head_key
+from callbacks.checkpoint.manifest import Head, Past, attempt_of, head_key
 from callbacks.checkpoint.reader import NoneLeft, read_head, read_manifests
 from callbacks.checkpoint.retention import Retention
 from callbacks.storage.base import Conflict, Store
@@ -54,6 +54,7 @@ def claim(
         checkpoints=old.checkpoints if old else (),
         finished=old.finished if old else {},
         origin=old.origin if old else {},
+        past=old.past.of_next() if old else Past(),
     )
     version = store.swap(head_key(run), head.to_bytes(), expected=found.version)
     return Attempt(store, head, version, retention, versions)

@@ -135,6 +135,35 @@ class Manifest(Document):
         return (*(shard.key for shard in self.shards), *parts)
 
 
+class Past(BaseModel):
+    """How long the run's attempts have lived, each by its own clock, so that none is compared.
+
+    An attempt is counted once it has saved: one that fails before is no interrupted training.
+
+    Attributes:
+        ends: attempts before this one that have ended without a last save.
+        seconds: what the attempts before this one had lived at their last checkpoints, summed.
+        lived: what this one has, at its last checkpoint; 0 before the first.
+        parted: that checkpoint was meant to be its last one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ends: NonNegativeInt = 0
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    lived: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    parted: bool = False
+
+    def of_next(self) -> Past:
+        """What the attempt after this one knows."""
+        ended = self.lived > 0 and not self.parted
+        return Past(ends=self.ends + ended, seconds=self.seconds + self.lived)
+
+    def after_save(self, lived: float, *, last: bool) -> Past:
+        """With another checkpoint, after so many seconds of this attempt."""
+        return Past(ends=self.ends, seconds=self.seconds, lived=round(lived, 3), parted=last)
+
+
 class Head(Document):
     """The one mutable object of a run.
 
@@ -145,6 +174,7 @@ class Head(Document):
         checkpoints: keys of the manifests in force, the newest first.
         finished: the final checkpoint of each `fit` that is over, by its index.
         origin: what was so before a fit first began, by name: the sizes of append-only files.
+        past: how long attempts have lived.
     """
 
     run: Name
@@ -154,6 +184,7 @@ class Head(Document):
     checkpoints: tuple[Name, ...] = ()
     finished: dict[NonNegativeInt, Name] = {}
     origin: dict[str, NonNegativeInt] = {}
+    past: Past = Past()
 
     def manifests(self) -> tuple[str, ...]:
         """Every key in force, the newest first, none twice."""

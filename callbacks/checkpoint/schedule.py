@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from callbacks.checkpoint.interval import FIRST_SAVE, Measured, seconds_between
 from callbacks.errors import ConfigurationError
-
-FIRST_SAVE = 10.0
-"""Seconds until the first save: 15 percent of real spot instances live less than 5 minutes."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +18,14 @@ class Moment:
     Attributes:
         seconds, batches, epochs: passed since then.
         first: nothing has been saved yet.
+        known: what was measured, of this attempt and those before it.
     """
 
     seconds: float
     batches: int
     epochs: int
     first: bool
+    known: Measured = field(default_factory=Measured)
 
 
 class Schedule(Protocol):
@@ -35,13 +35,29 @@ class Schedule(Protocol):
 
 
 @dataclass(frozen=True)
+class Auto:
+    """By the clock, at an interval that follows from what was measured (interval.py)."""
+
+    def due(self, moment: Moment) -> bool:
+        return moment.seconds >= self.wait(moment.known, first=moment.first)
+
+    def wait(self, known: Measured, *, first: bool) -> float:
+        """Seconds from the last save, or from the start, to the next one."""
+        return FIRST_SAVE if first else seconds_between(known)
+
+
+@dataclass(frozen=True)
 class EverySeconds:
     """By the clock; the first save comes early."""
 
     seconds: float
 
     def due(self, moment: Moment) -> bool:
-        return moment.seconds >= (min(FIRST_SAVE, self.seconds) if moment.first else self.seconds)
+        return moment.seconds >= self.wait(moment.known, first=moment.first)
+
+    def wait(self, _: Measured, *, first: bool) -> float:
+        """Seconds from the last save, or from the start, to the next one."""
+        return min(FIRST_SAVE, self.seconds) if first else self.seconds
 
 
 @dataclass(frozen=True)
@@ -76,11 +92,13 @@ def seconds(text: str) -> float | None:
 
 
 def parse(text: str) -> Schedule:
-    """The schedule that `text` describes: "30s", "5min", "2h", "200 batches", "1 epoch".
+    """The schedule that `text` describes: "auto", "30s", "5min", "2h", "200 batches", "1 epoch".
 
     Raises:
         ConfigurationError: it describes none.
     """
+    if text.strip() == "auto":
+        return Auto()
     match = _FORM.fullmatch(text)
     number, unit = (float(match[1]), match[2]) if match else (0.0, "")
     whole = number.is_integer()
@@ -92,6 +110,6 @@ def parse(text: str) -> Schedule:
         if unit.removesuffix("s") == "epoch" and whole:
             return EveryEpochs(int(number))
     raise ConfigurationError(
-        'save_every takes a time ("30s", "5min"), "200 batches" or "1 epoch". '
+        'save_every takes "auto", a time ("30s", "5min"), "200 batches" or "1 epoch". '
         f"Received: save_every={text!r}"
     )

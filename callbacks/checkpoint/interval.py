@@ -1,0 +1,131 @@
+"""How far apart saves are with `save_every="auto"`: a pure rule over what was measured.
+
+Two saves that are close together cost training time, two that are far apart leave more to be
+repeated. Young's formula, and Daly's more exact one, balance the two from the cost of a save and
+the mean time between failures.
+
+What a save costs is what the training loses by it: the stall of its own thread, and how much slower
+it is while the snapshot is written. The time until a save is durable is no cost, but no save begins
+before the last one is durable.
+
+What counts as a failure is an attempt that ends without a last save. One that was warned and has
+saved loses the same, whatever the interval. Failures are taken to come at a rate whose prior is a
+Gamma distribution worth one failure in four hours; so after `ends` failures in `lived` seconds its
+mean is (1 + ends) / (4 h + lived).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+FIRST_SAVE = 10.0
+"""Seconds until the first save: 17 percent of real spot instances live less than 5 minutes."""
+
+PRIOR = 4 * 3600.0
+"""Seconds in which one failure is expected before anything is known."""
+
+SHORTEST, LONGEST = 10.0, 900.0
+"""Seconds between two saves: closer ones would only add requests, and memory traffic."""
+
+OVERHEAD = 0.02
+"""The share of the training that saves may cost.
+
+For a save that costs more than 18 s, this and LONGEST contradict each other; LONGEST holds, which
+is then the nearer to what the formula says for real spot instances.
+"""
+
+UNMEASURED = 60.0
+"""Seconds between two tries while none has succeeded."""
+
+GROWN_UP, YOUNGEST, FALL = 3600.0, 180.0, 0.6
+"""Of real spot instances, the risk falls with their age: about as age^-0.6, which is how the
+interval gets to what the run's own rate says. Up to three minutes of age it stays the same."""
+
+NOTABLE = 1.25
+"""By which factor an interval differs from another so that people want to know."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known when the next save is planned.
+
+    Attributes:
+        cost: seconds of training that a save costs.
+        durable: seconds from its beginning until it is safe; None if none has succeeded.
+        ends: attempts of the run before this one that have ended without a last save.
+        lived: seconds that the run's attempts have lived, this one included.
+        age: seconds that this one has lived.
+    """
+
+    cost: float = 0.0
+    durable: float | None = None
+    ends: int = 0
+    lived: float = 0.0
+    age: float = 0.0
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Seconds from the beginning of one save to the next one's, and why."""
+
+    seconds: float
+    reason: str
+
+    def differs_from(self, other: Interval | None) -> bool:
+        """Whether it is worth a line in the log after `other`."""
+        if other is None:
+            return True
+        low, high = sorted((self.seconds, other.seconds))
+        return high > low * NOTABLE
+
+
+def daly(cost: float, between: float) -> float:
+    """The best interval for saves of this cost, with so many seconds between failures on average.
+
+    From the beginning of a save to the beginning of the next; Daly counts from its end.
+    """
+    if cost >= 2 * between:
+        return between + cost
+    ratio = cost / (2 * between)
+    return math.sqrt(2 * cost * between) * (1 + math.sqrt(ratio) / 3 + ratio / 9)
+
+
+def between_failures(known: Measured) -> float:
+    """Seconds to the next failure that are expected of a machine that has grown up."""
+    return (PRIOR + known.lived) / (1 + known.ends)
+
+
+def seconds_between(known: Measured) -> float:
+    """How far apart saves are to be."""
+    if known.durable is None:
+        return UNMEASURED
+    best = _best(known)
+    return max(known.durable, min(LONGEST, max(SHORTEST, known.cost / OVERHEAD, best)))
+
+
+def chosen(known: Measured) -> Interval:
+    """The same, in words as well."""
+    seconds = seconds_between(known)
+    if known.durable is None:
+        return Interval(seconds, "no save has succeeded yet")
+    limits = {
+        known.durable: "; no save begins before the last one is durable",
+        LONGEST: "; never further apart than 15 min",
+        SHORTEST: "; never closer than 10 s",
+        known.cost / OVERHEAD: "; never more than 2 percent of the training",
+        _best(known): "",
+    }
+    young = ", and more often in the first hour of a machine" if known.age < GROWN_UP else ""
+    return Interval(
+        seconds,
+        f"a save costs {known.cost:.3g} s of training and is durable after {known.durable:.3g} s; "
+        f"an end without a last save is expected once in {between_failures(known) / 3600:.1f} h"
+        f"{young} ({known.ends} so far in {known.lived / 3600:.1f} h of this run)"
+        f"{limits[seconds]}",
+    )
+
+
+def _best(known: Measured) -> float:
+    youth = min(1.0, max(YOUNGEST, known.age) / GROWN_UP)
+    return daly(known.cost, between_failures(known) * youth**FALL)
