@@ -12,7 +12,7 @@ import typer
 from callbacks import events
 from callbacks.errors import EXIT_PREEMPTED, ConfigurationError, Leave
 from job import first, logging
-from job.commands import infra, jobs, stores
+from job.commands import infra, jobs, planning, stores
 from job.config import Notices, OnNotice
 
 log = structlog.get_logger("keepfit")
@@ -123,6 +123,7 @@ def run(
 
 
 stores.register(app)
+planning.register(app)
 infra.register(app)
 jobs.register(app)
 

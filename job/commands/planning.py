@@ -1,0 +1,89 @@
+"""`keepfit plan`: what intervals between saves are worth, before a run has cost anything."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from callbacks.errors import ConfigurationError
+from job.commands.reporting import fail
+
+STALL = 0.05
+"""The share of a save's time that training loses, where it is not said.
+
+So it is about where saves are written by cores that training leaves idle, as beside a GPU.
+"""
+
+
+def plan(
+    save_cost: Annotated[
+        str, typer.Option(help='Until a save is durable: "4s", as `checkpoint_saved` in a log.')
+    ],
+    restart: Annotated[str, typer.Option(help="From a machine's start until it trains.")] = "30s",
+    stall: Annotated[
+        str | None,
+        typer.Option(
+            help="What a save costs training, as `save_interval` in a log. "
+            "[default: 5 percent of --save-cost]"
+        ),
+    ] = None,
+    lives: Annotated[
+        Path | None,
+        typer.Option(help="A CSV file with a column life_seconds. [default: 322 Spot instances]"),
+    ] = None,
+    no_notices: Annotated[
+        bool, typer.Option("--no-notices", help="Machines disappear without a warning.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")] = False,
+) -> None:
+    """Show how much of machines' time is useful with save_every="auto" and with fixed intervals."""
+    from job.commands import tables
+    from job.planning import plan as planning
+    from job.planning.lives import RECORDED, read
+    from job.planning.replay import Conditions
+
+    try:
+        save = _time("save-cost", save_cost)
+        under = Conditions(
+            save=save,
+            stall=save * STALL if stall is None else _time("stall", stall),
+            restart=_time("restart", restart),
+            notices=not no_notices,
+        )
+        if under.stall > save:
+            raise ConfigurationError(
+                "a save can't cost training more time than it takes. "
+                f"Received: --stall={stall} --save-cost={save_cost}"
+            )
+        found = planning.made(read(lives or RECORDED), under)
+    except ConfigurationError as error:
+        fail(str(error))
+    if json:
+        tables.show(tables.as_json(planning.for_programs(found)))
+        return
+    tables.show(planning.heading(found))
+    tables.show(planning.drawn(found))
+    tables.show(planning.verdict(found))
+
+
+def register(app: typer.Typer) -> None:
+    """Make it a command of `app`."""
+    app.command()(plan)
+
+
+def _time(name: str, text: str) -> float:
+    """Seconds; 0 is one too.
+
+    Raises:
+        ConfigurationError: it is no time.
+    """
+    from callbacks.checkpoint import schedule
+
+    zero = text.strip() in ("0", "0s")
+    seconds = 0.0 if zero else schedule.seconds(text)
+    if seconds is None or not math.isfinite(seconds):
+        raise ConfigurationError(f'{name} is a time: "4s", "250ms", "2min". Received: {text!r}')
+    return seconds

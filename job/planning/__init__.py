@@ -1,0 +1,1 @@
+"""What an interval between saves is worth, on machines that live as long as recorded ones did."""

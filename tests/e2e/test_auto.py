@@ -1,0 +1,52 @@
+"""save_every="auto", the default, in real processes."""
+
+from __future__ import annotations
+
+import signal
+from datetime import datetime, timedelta
+
+from tests.e2e.process import SMALL, document, started
+
+ENDLESS = ("--deterministic", SMALL, "infinite", "--epochs", "1000000", "--patience", "1000000")
+
+
+def past(folder):
+    """What the store remembers of the attempts."""
+    return document(folder / "runs/small/HEAD.json")["past"]
+
+
+def at(event):
+    return datetime.fromisoformat(event["timestamp"])
+
+
+def test_the_interval_follows_from_what_was_measured(tmp_path):
+    """The first save comes after 10 s; then the log says the interval and why.
+
+    The next attempt counts one that was killed and what it lived through; a warned one has lost
+    nothing, and is remembered so.
+    """
+    with started(tmp_path, *ENDLESS) as attempt:
+        began = attempt.until_event("attempt_started")
+        saved = attempt.until_event("checkpoint_saved")
+        interval = attempt.until_event("save_interval")
+        attempt.send(signal.SIGKILL)
+        attempt.wait()
+    assert at(saved) - at(began) >= timedelta(seconds=10)
+    assert interval["seconds"] >= 10
+    assert f"is durable after {saved['seconds']:.3g} s" in interval["reason"]
+    assert "is expected once in 4.0 h" in interval["reason"]
+    assert "(0 so far" in interval["reason"]
+    first = past(tmp_path)
+    assert first["lived"] >= 10
+    assert (first["ends"], first["parted"]) == (0, False)
+
+    with started(tmp_path, *ENDLESS) as attempt:
+        attempt.until_event("resumed")
+        again = attempt.until_event("save_interval")
+        attempt.send(signal.SIGTERM)
+        ended = attempt.wait()
+    assert ended.code == 75, ended.err
+    assert "is expected once in 2.0 h" in again["reason"]
+    assert "(1 so far" in again["reason"]
+    second = past(tmp_path)
+    assert (second["ends"], second["seconds"], second["parted"]) == (1, first["lived"], True)
