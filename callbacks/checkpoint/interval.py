@@ -119,11 +119,20 @@ def chosen(known: Measured) -> Interval:
     young = ", and more often in the first hour of a machine" if known.age < GROWN_UP else ""
     return Interval(
         seconds,
-        f"a save costs {known.cost:.3g} s of training and is durable after {known.durable:.3g} s; "
-        f"an end without a last save is expected once in {between_failures(known) / 3600:.1f} h"
-        f"{young} ({known.ends} so far in {known.lived / 3600:.1f} h of this run)"
+        f"a save costs {spelled(known.cost)} of training and is durable after "
+        f"{spelled(known.durable)}; an end without a last save is expected once in "
+        f"{spelled(between_failures(known))}{young} ({known.ends} so far in "
+        f"{spelled(known.lived)} of this run)"
         f"{limits[seconds]}",
     )
+
+
+def spelled(seconds: float) -> str:
+    """A time as people write it: "5 min", "1.5 h", "250 ms"."""
+    for size, unit in ((3600.0, "h"), (60.0, "min"), (1.0, "s")):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1000:.3g} ms"
 
 
 def _best(known: Measured) -> float:

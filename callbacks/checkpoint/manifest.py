@@ -24,6 +24,9 @@ from callbacks.checkpoint.snapshot import Json, Position
 
 _OPENING, _MIDDLE, _CLOSING = b'{"sha256":"', b'","document":', b"}"
 
+MOST_ENDS, MOST_SECONDS = 10**9, 1e12
+"""What is counted of a run's attempts; more in a bucket is no truth, and must not overflow."""
+
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
@@ -149,15 +152,18 @@ class Past(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ends: NonNegativeInt = 0
-    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    lived: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    ends: Annotated[int, Field(ge=0, le=MOST_ENDS)] = 0
+    seconds: Annotated[float, Field(ge=0, le=MOST_SECONDS)] = 0.0
+    lived: Annotated[float, Field(ge=0, le=MOST_SECONDS)] = 0.0
     parted: bool = False
 
     def of_next(self) -> Past:
         """What the attempt after this one knows."""
         ended = self.lived > 0 and not self.parted
-        return Past(ends=self.ends + ended, seconds=self.seconds + self.lived)
+        return Past(
+            ends=min(self.ends + ended, MOST_ENDS),
+            seconds=min(self.seconds + self.lived, MOST_SECONDS),
+        )
 
     def after_save(self, lived: float, *, last: bool) -> Past:
         """With another checkpoint, after so many seconds of this attempt."""

@@ -10,7 +10,7 @@ from typing import Any
 from rich.bar import Bar
 from rich.table import Table
 
-from callbacks.checkpoint.interval import FIRST_SAVE, GROWN_UP, Measured, seconds_between
+from callbacks.checkpoint.interval import FIRST_SAVE, GROWN_UP, Measured, seconds_between, spelled
 from callbacks.checkpoint.schedule import Auto, EverySeconds
 from job.planning.replay import Conditions, useful_share
 
@@ -115,11 +115,3 @@ def verdict(plan: Plan) -> str:
         f"interruptions move that. The best fixed interval, known only\nafterwards, is "
         f"{spelled(plan.best)}: auto is {compared}."
     )
-
-
-def spelled(seconds: float) -> str:
-    """A time as people write it: "5 min", "1.5 h", "250 ms"."""
-    for size, unit in ((3600.0, "h"), (60.0, "min"), (1.0, "s")):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1000:.3g} ms"

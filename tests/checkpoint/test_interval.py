@@ -22,7 +22,7 @@ from callbacks.checkpoint.interval import (
     daly,
     seconds_between,
 )
-from callbacks.checkpoint.manifest import Past
+from callbacks.checkpoint.manifest import MOST_ENDS, MOST_SECONDS, Past
 from callbacks.checkpoint.schedule import Auto, EverySeconds, Moment, parse
 from callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import RUN, head_of, resume, snapshot, take_over
@@ -179,6 +179,15 @@ def test_an_attempt_without_a_save_says_nothing(tmp_path):
     for _ in range(10):
         take_over(store)
     assert head_of(store, RUN).past == Past()
+
+
+def test_past_does_not_overflow():
+    """What somebody has put into a bucket stays a number that can be reckoned with."""
+    most = Past(ends=MOST_ENDS, seconds=MOST_SECONDS, lived=MOST_SECONDS)
+    assert most.of_next() == Past(ends=MOST_ENDS, seconds=MOST_SECONDS)
+    for wrong in ({"ends": 10**400}, {"seconds": math.inf}, {"lived": math.nan}, {"lived": -1}):
+        with pytest.raises(ValueError, match="Input should be"):
+            Past(**wrong)
 
 
 @given(

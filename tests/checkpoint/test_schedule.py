@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from callbacks.checkpoint.schedule import (
     FIRST_SAVE,
+    Auto,
     EveryBatches,
     EveryEpochs,
     EverySeconds,
@@ -18,6 +19,8 @@ from callbacks.errors import ConfigurationError
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("auto", Auto()),
+        (" auto ", Auto()),
         ("30s", EverySeconds(30)),
         ("30 s", EverySeconds(30)),
         ("  30s  ", EverySeconds(30)),
@@ -45,7 +48,7 @@ def test_parse(text, expected):
     [
         *("", " ", "5", "s", "five s", "-5s", "+5s", "0s", "0.0s", "0 batches", "0 epochs"),
         *("1.5 epochs", "0.5 batches", "5m", "5 minutes", "5 S", "1e3s", "5s 5s", "5,5s", ".5s"),
-        *("5.s", "s5", "nan s", "1 epoches", "1 batchs", "inf s", "1 epoch\nx"),
+        *("5.s", "s5", "nan s", "1 epoches", "1 batchs", "inf s", "Auto", "auto 5s", "1 epoch\nx"),
         *("9" * 400 + "s", "9" * 400 + " batches"),
     ],
     ids=lambda text: repr(text)[:20],

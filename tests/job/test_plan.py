@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from callbacks.checkpoint.interval import spelled
 from callbacks.checkpoint.schedule import Auto, EverySeconds
 from job.cli import app
 from job.planning.lives import RECORDED, read
-from job.planning.plan import FIXED, spelled
+from job.planning.plan import FIXED
 from job.planning.replay import Conditions, useful_share
 
 LIVES = read(RECORDED)
