@@ -14,6 +14,16 @@ OVER = frozenset({"SUCCEEDED", "FAILED"})
 MOST_DESCRIBED = 100
 
 
+class NoJob(AwsError):
+    """AWS Batch knows no job of the run."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(
+            f"AWS Batch knows no job of run {run!r} (it forgets those that were over a week ago); "
+            f"`keepfit ls` lists the runs of a store"
+        )
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One container of a job.
@@ -75,14 +85,12 @@ def newest(batch: Any, queue: str, run: str) -> Job:
     """The run's newest job.
 
     Raises:
-        AwsError: there is none, or it can't be asked for.
+        NoJob: there is none.
+        AwsError: it can't be asked for.
     """
     found = jobs_of(batch, queue, run)
     if not found:
-        raise AwsError(
-            f"AWS Batch knows no job of run {run!r} (it forgets those that were over a week ago); "
-            f"`keepfit ls` lists the runs of a store"
-        )
+        raise NoJob(run)
     return found[0]
 
 

@@ -14,21 +14,44 @@ from infra.jobs.finding import Attempt
 from infra.jobs.report import Report
 
 
-def for_people(found: Report, saved: Summary | None, now: datetime) -> Iterator[Table]:
-    """The job, and a line for each of its attempts."""
-    job = found.job
-    facts = _table("run", job.run)
-    facts.add_row("job", job.id)
-    facts.add_row("state", f"{job.status}  {job.reason}".strip())
+def for_people(
+    run: str, found: Report | None, saved: Summary | None, now: datetime
+) -> Iterator[Table]:
+    """The job, and a line for each of its attempts; None: AWS Batch has forgotten it."""
+    facts = _table("run", run)
+    if found:
+        facts.add_row("job", found.job.id)
+        facts.add_row("state", f"{found.job.status}  {found.job.reason}".strip())
+    else:
+        facts.add_row("state", "AWS Batch knows no job of it any more")
     facts.add_row("checkpoint", _checkpoint(saved))
-    facts.add_row("cost so far", _cost(found))
-    for gap in found.gaps:
-        facts.add_row("", gap)
+    if found:
+        facts.add_row("cost so far", _cost(found))
+        for gap in found.gaps:
+            facts.add_row("", gap)
     yield facts
-    attempts = _table("attempt", "machine", "began", "for", "exit code", "reason")
-    for attempt in job.attempts:
+    if found and found.job.attempts:
+        yield _attempts(found, now)
+
+
+def for_programs(run: str, found: Report | None, saved: Summary | None) -> dict[str, Any]:
+    """The same."""
+    checkpoint = asdict(saved) if saved else None
+    if found is None:
+        return {"run": run, "checkpoint": checkpoint}
+    return {
+        **asdict(found.job),
+        "machines": {number: asdict(machine) for number, machine in found.ran_on.items()},
+        "cost": {"spot": found.spot, "on_demand": found.on_demand, "unknown": found.gaps},
+        "checkpoint": checkpoint,
+    }
+
+
+def _attempts(found: Report, now: datetime) -> Table:
+    table = _table("attempt", "machine", "began", "for", "exit code", "reason")
+    for attempt in found.job.attempts:
         machine = found.ran_on.get(attempt.number)
-        attempts.add_row(
+        table.add_row(
             str(attempt.number),
             f"{machine.type} {machine.zone}" if machine else "",
             f"{attempt.began:%Y-%m-%d %H:%M:%S}" if attempt.began else "",
@@ -36,22 +59,7 @@ def for_people(found: Report, saved: Summary | None, now: datetime) -> Iterator[
             "" if attempt.code is None else str(attempt.code),
             attempt.reason or ("running" if attempt.ended is None else ""),
         )
-    if job.attempts:
-        yield attempts
-
-
-def for_programs(found: Report, saved: Summary | None) -> dict[str, Any]:
-    """The same."""
-    return {
-        **asdict(found.job),
-        "machines": {number: asdict(machine) for number, machine in found.ran_on.items()},
-        "cost": {"spot": found.spot, "on_demand": found.on_demand, "unknown": found.gaps},
-        "checkpoint": asdict(saved) if saved else None,
-    }
-
-
-def _table(*columns: str) -> Table:
-    return Table(*columns, box=None, pad_edge=False)
+    return table
 
 
 def where(saved: Summary | None) -> str:
@@ -59,6 +67,10 @@ def where(saved: Summary | None) -> str:
     if saved is None or saved.step is None:
         return "none"
     return f"epoch {saved.epoch}, batch {saved.batch} (step {saved.step})"
+
+
+def _table(*columns: str) -> Table:
+    return Table(*columns, box=None, pad_edge=False)
 
 
 def _checkpoint(saved: Summary | None) -> str:

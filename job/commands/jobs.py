@@ -121,20 +121,24 @@ def status(
 ) -> None:
     """Show a run's job: its state, its attempts, its newest checkpoint, and what it has cost."""
     from infra import aws
+    from infra.jobs.finding import NoJob, jobs_of
     from infra.jobs.report import report
     from job.commands import job_tables, tables
 
     with of_aws():
         deployment = _deployment(name)
         batch = aws.client("batch")
-        job = _newest(batch, queue or deployment.queue, run)
-        now = datetime.now(UTC)
-        found = report(job, aws.client, batch.meta.region_name, now)
+        jobs = jobs_of(batch, queue or deployment.queue, run)
     saved = _summary(store or deployment.store, run)
+    now = datetime.now(UTC)
+    with of_aws():
+        if not jobs and saved is None:
+            raise NoJob(run)
+        found = report(jobs[0], aws.client, batch.meta.region_name, now) if jobs else None
     if json:
-        tables.show(tables.as_json(job_tables.for_programs(found, saved)))
+        tables.show(tables.as_json(job_tables.for_programs(run, found, saved)))
         return
-    for part in job_tables.for_people(found, saved, now):
+    for part in job_tables.for_people(run, found, saved, now):
         tables.show(part)
 
 

@@ -61,6 +61,14 @@ def test_the_newest_job_of_the_run_counts(deployed, aws, script):
     assert json.loads(keepfit("status", "a.b", "--json").stdout)["id"] == first.id
 
 
+def test_status_of_a_run_whose_job_is_forgotten(deployed, trained):
+    """The store still knows how far it got."""
+    shown = keepfit("status", "run").stdout
+    assert "AWS Batch knows no job of it any more" in shown
+    assert "step 3" in shown
+    assert json.loads(keepfit("status", "run", "--json").stdout)["checkpoint"]["step"] == 3
+
+
 @pytest.mark.parametrize("command", ["status", "logs", "cancel"])
 def test_no_such_run(deployed, command):
     """The line says where to look."""
