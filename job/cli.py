@@ -24,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # in "rich", [default: …] would be taken for markup and left out
     help="Keeps Keras' model.fit running on machines that disappear.",
 )
 

@@ -128,11 +128,11 @@ def chosen(known: Measured) -> Interval:
 
 
 def spelled(seconds: float) -> str:
-    """A time as people write it: "5 min", "1.5 h", "250 ms"."""
-    for size, unit in ((3600.0, "h"), (60.0, "min"), (1.0, "s")):
-        if seconds >= size:
+    """A time as people write it: "1 h", "97 min", "85 s", "250 ms"."""
+    for size, unit in ((3600.0, "h"), (60.0, "min")):
+        if seconds == size or seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1000:.3g} ms"
+    return f"{seconds:.3g} s" if seconds >= 1 or not seconds else f"{seconds * 1000:.3g} ms"
 
 
 def _best(known: Measured) -> float:

@@ -181,6 +181,16 @@ def refused(args, message):
     assert not ended.stdout
 
 
+@pytest.mark.parametrize(
+    ("command", "default"),
+    [("run", "[default: auto]"), ("plan", "[default: 30s]"), ("plan", "[default: 322 Spot")],
+)
+def test_help_names_defaults(command, default):
+    """What holds where a flag is not given is written beside it."""
+    ended = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+    assert default in ended.stdout
+
+
 def test_plan_answers_at_once():
     """It needs neither TensorFlow nor a store."""
     code = (
