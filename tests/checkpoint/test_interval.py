@@ -40,7 +40,7 @@ KNOWN = st.builds(
 
 @given(known=KNOWN)
 def test_bounds(known):
-    """Ten seconds to 15 minutes, at most 2 percent, and never before the last one is durable."""
+    """Half a minute to 15 minutes, at most 2 percent, and never before the last one is durable."""
     seconds = seconds_between(known)
     if known.durable is None:
         assert seconds == UNMEASURED

@@ -123,7 +123,7 @@ def test_plan_for_programs():
     assert 0.98 < other["auto"]["share"] < warned["auto"]["share"] < 1
     assert [each["interval"] for each in warned["fixed"]] == list(FIXED)
     assert warned["best_fixed"] > other["best_fixed"]
-    assert 10 <= warned["auto"]["interval"] < warned["auto"]["interval_after_an_hour"] <= 900
+    assert 30 <= warned["auto"]["interval"] < warned["auto"]["interval_after_an_hour"] <= 900
 
 
 def test_plan_of_ones_own_machines(tmp_path):
