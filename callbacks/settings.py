@@ -18,9 +18,14 @@ from callbacks.storage import check_uri
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,127}")
 
 
+def name_of(script: str) -> str:
+    """What a run is called after its script: its stem, without what names can't have."""
+    return re.sub(r"[^A-Za-z0-9._=+-]", "-", Path(script).stem).lstrip("._=+-") or "run"
+
+
 def script_name() -> str:
-    """The default name of a run: the script's, without its folder and ending."""
-    return re.sub(r"[^A-Za-z0-9._=+-]", "-", Path(sys.argv[0]).stem).lstrip("._=+-") or "run"
+    """The default name of a run."""
+    return name_of(sys.argv[0])
 
 
 T = TypeVar("T", bound=BaseSettings)

@@ -12,7 +12,7 @@ import typer
 from callbacks import events
 from callbacks.errors import EXIT_PREEMPTED, ConfigurationError, Leave
 from job import first, logging
-from job.commands import infra, jobs, planning, stores
+from job.commands import following, infra, planning, stores, submitting
 from job.config import Notices, OnNotice
 
 log = structlog.get_logger("keepfit")
@@ -126,7 +126,8 @@ def run(
 stores.register(app)
 planning.register(app)
 infra.register(app)
-jobs.register(app)
+submitting.register(app)
+following.register(app)
 
 
 def _check(script: Path) -> None:
