@@ -10,7 +10,7 @@ import structlog
 import typer
 
 from callbacks import events
-from callbacks.errors import EXIT_PREEMPTED, ConfigurationError, Leave
+from callbacks.errors import ConfigurationError
 from job import first, logging
 from job.commands import following, infra, planning, stores, submitting
 from job.config import Notices, OnNotice
@@ -84,8 +84,8 @@ def run(
     again to go on; 76 a newer attempt owns the run; 77 its job was cancelled; 78 the configuration
     or a checkpoint does not fit; otherwise the script's own.
     """
-    if code is None:
-        _check(script)
+    if code is None and not script.is_file():
+        _usage_error(f"there is no script {str(script)!r}")
     given = {
         "STORE": store,
         "RUN": run_name,
@@ -110,17 +110,18 @@ def run(
         _usage_error(str(error))
     first.take_place()
     first.warn_of_shell()
-    try:
-        folder = batch.prepare(settings.store, code, os.environ)
-    except Leave as leave:
-        again = leave.code == EXIT_PREEMPTED
-        raise typer.Exit(notices.preempted_exit_code if again else leave.code) from None
-    if folder:
-        os.chdir(folder)
-        _check(script)
-    if deterministic:
-        runner.set_deterministic()
-    raise typer.Exit(runner.run_script(script, args or [], notices))
+    job = batch.Job(
+        os.environ.get(batch.ID),
+        settings.store,
+        settings.run if "KEEPFIT_RUN" in os.environ else script.stem,
+    )
+
+    def prepare() -> None:
+        batch.prepare(job, code, script)
+        if deterministic:
+            runner.set_deterministic()
+
+    raise typer.Exit(runner.run_script(script, args or [], notices, prepare))
 
 
 stores.register(app)
@@ -128,11 +129,6 @@ planning.register(app)
 infra.register(app)
 submitting.register(app)
 following.register(app)
-
-
-def _check(script: Path) -> None:
-    if not script.is_file():
-        _usage_error(f"there is no script {str(script)!r}")
 
 
 def _usage_error(message: str) -> NoReturn:

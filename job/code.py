@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
+import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -22,16 +25,23 @@ def send(store: Store, bundle: Bundle) -> None:
     Raises:
         StorageError: it can't be written.
     """
+    key = key_of(bundle.digest)
+    if any(entry.key == key for entry in store.list(key)):
+        return
     with suppress(AlreadyExists):
-        store.put(key_of(bundle.digest), [bundle.content], digest=bundle.digest)
+        store.put(key, [bundle.content], digest=bundle.digest)
 
 
-def bring(store: Store, digest: str) -> Path:
-    """Unpack it on this machine. Returns the folder, which is its own.
+def bring(store: Store, digest: str, run: str) -> Path:
+    """Unpack it on this machine. Returns the folder.
+
+    It is the same on every machine, whatever the code: scripts name files by where they lie
+    themselves, and files of an earlier attempt come back under the names that they had.
 
     Raises:
         Damaged: it is not what was sent.
         StorageError: it can't be read.
+        OSError: it can't be written.
     """
     try:
         content, _ = store.load(key_of(digest))
@@ -44,9 +54,20 @@ def bring(store: Store, digest: str) -> Path:
         raise Damaged(
             f"{store.uri}/{key_of(digest)} is damaged; delete it and submit the job again"
         )
-    folder = Path(tempfile.mkdtemp(prefix="keepfit-code-"))
+    folder = _emptied(Path(tempfile.gettempdir()) / f"keepfit-{run}")
     try:
         unpack(content, folder)
     except NotBundled as error:
         raise Damaged(f"{store.uri}/{key_of(digest)}: {error}") from error
+    return folder
+
+
+def _emptied(folder: Path) -> Path:
+    """A folder of this user's alone. Its name can be guessed, so somebody may have been first."""
+    with suppress(FileNotFoundError):
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise PermissionError(f"{folder} is there already, and is no folder of this user's")
+        shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
     return folder

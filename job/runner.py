@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
 
@@ -29,10 +29,22 @@ from job.notices.watcher import watched
 log = structlog.get_logger("keepfit")
 
 
-def run_script(script: Path, args: Sequence[str], settings: Notices) -> int:
+def nothing() -> None:
+    """The script is there already, and needs no preparation."""
+
+
+def run_script(
+    script: Path,
+    args: Sequence[str],
+    settings: Notices,
+    prepare: Callable[[], None] = nothing,
+) -> int:
     """Run `script` with `args` and return the exit code of the process.
 
     Whatever the script raises is reported as Python would, without a frame of ours.
+
+    Args:
+        prepare: called first. It may take its time: signals end it as they end a script.
     """
     with (
         session.opened() as current,
@@ -41,7 +53,7 @@ def run_script(script: Path, args: Sequence[str], settings: Notices) -> int:
         counted_down(current),
     ):
         try:
-            code, preempted = _outcome(script, args, current)
+            code, preempted = _outcome(script, args, current, prepare)
             if preempted:
                 staying.until_gone(current)
         except Preempted:  # a signal came when the script had ended
@@ -72,9 +84,12 @@ def set_deterministic() -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def _outcome(script: Path, args: Sequence[str], current: session.Session) -> tuple[int, bool]:
+def _outcome(
+    script: Path, args: Sequence[str], current: session.Session, prepare: Callable[[], None]
+) -> tuple[int, bool]:
     """The exit code, and whether it is for us to say: the script may use the same number."""
     try:
+        prepare()
         _execute(script, args)
     except Preempted as leave:
         source = current.notice.source if current.notice else None

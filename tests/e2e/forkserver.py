@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import warnings
 
 with warnings.catch_warnings():
@@ -66,6 +67,7 @@ def become(asked: dict, streams: list[int]) -> None:
     os.chdir(asked["folder"])
     os.environ.clear()
     os.environ.update(asked["env"])
+    tempfile.tempdir = None  # some import has asked, and TMPDIR is another now
     sys.argv = ["keepfit", *asked["args"]]
 
 

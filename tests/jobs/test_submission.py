@@ -63,7 +63,7 @@ def test_what_the_job_gets(deployed, aws, script):
     wanted = {"KEEPFIT_RUN": "first.run", "KEEPFIT_STORE": deployed.store, "RATE": "0.1"}
     assert variables(job).items() >= (wanted | {"KEEPFIT_SAVE_EVERY": "5min"}).items()
     assert job["tags"]["keepfit:run"] == "first.run"
-    folder = bring(open_store(deployed.store), code)
+    folder = bring(open_store(deployed.store), code, "first.run")
     assert sorted(path.name for path in folder.iterdir()) == [
         ".dockerignore",
         "helper.py",
