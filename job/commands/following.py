@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +22,7 @@ log = structlog.get_logger("keepfit")
 
 INTERRUPTED = 130
 BETWEEN_LOOKS = 4.0
-"""Seconds, and up to a quarter more: AWS Batch allows few requests."""
+"""Seconds; AWS Batch allows few requests."""
 
 Run = Annotated[str, typer.Argument(help="The run's name.")]
 
@@ -146,22 +147,19 @@ def _lines(batch: Any, job: Job, group: str, *, follow: bool, only: int | None) 
 
 def _looks(batch: Any, job: Job, *, follow: bool) -> Iterator[Job]:
     """The job as it is now; with `follow`, again and again, and once after it is over."""
-    from tenacity import Retrying, retry_if_result, wait_fixed, wait_random
-
     from infra.jobs.finding import job_of
 
     if not follow:
         yield job
         return
     was_over = False
-    wait = wait_fixed(BETWEEN_LOOKS) + wait_random(0, BETWEEN_LOOKS / 4)
-    for look in Retrying(retry=retry_if_result(lambda last: not last), wait=wait):
-        with look:
-            found = job_of(batch, job.id)
-            yield found
-        if (outcome := look.retry_state.outcome) is None or not outcome.failed:
-            look.retry_state.set_result(was_over)
+    while True:
+        found = job_of(batch, job.id)
+        yield found
+        if was_over:
+            return
         was_over = found.over
+        time.sleep(BETWEEN_LOOKS)
 
 
 def _when_over(batch: Any, job: Job) -> Job:

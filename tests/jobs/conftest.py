@@ -31,8 +31,9 @@ def refused(*args, code):
 
 
 @pytest.fixture
-def deployed(aws):
-    """With an image in its repository."""
+def deployed(aws, monkeypatch):
+    """With an image in its repository; whoever follows a job looks often."""
+    monkeypatch.setattr("job.commands.following.BETWEEN_LOOKS", 0.2)
     keepfit("infra", "up", "--yes")
     found = deployment.find(boto3.client("cloudformation"))
     push(aws, found.repository.partition("/")[2], "latest")
