@@ -8,6 +8,7 @@ import io
 import os
 import stat
 import tarfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,12 @@ from infra.jobs import ignoring
 
 LEFT_OUT = ("**/.git", "**/__pycache__", "**/.venv", "**/.ipynb_checkpoints", "runs")
 """Before .dockerignore is read, which may name them again with a `!`."""
+
+OVERHEAD = 512
+"""Bytes that each file takes beside its content."""
+
+LOOKING_ON = 0.5
+"""Seconds to find out what else is large, once it is too much."""
 
 LIMIT = 100 << 20
 """Bytes of all files. Code is small; what is larger is data, which belongs into S3 or the image."""
@@ -41,13 +48,21 @@ class Bundle:
     files: int
 
 
-def pack(folder: Path, limit: int = LIMIT) -> Bundle:
+def pack(folder: Path, limit: int = LIMIT, *, script: str | None = None) -> Bundle:
     """Archive the files of `folder` that .dockerignore does not leave out.
+
+    Args:
+        script: a file that has to be among them.
 
     Raises:
         NotBundled: they are too large, or one is no file, or leads out of the folder.
     """
     names = list(_within(folder, limit))
+    if script is not None and script not in names:
+        raise NotBundled(
+            f"{folder / '.dockerignore'} leaves out {script} itself; take it back in with a line "
+            f"!{script}, and whatever it needs"
+        )
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name in names:
@@ -80,37 +95,61 @@ def unpack(content: bytes, folder: Path) -> None:
 
 def _within(folder: Path, limit: int) -> Iterator[str]:
     """The names of all files and links. It stops as soon as there is too much: nothing is read."""
-    ignored = folder / ".dockerignore"
-    lines = ignored.read_text().splitlines() if ignored.is_file() else []
-    try:
-        patterns = ignoring.patterns([*LEFT_OUT, *lines])
-    except ignoring.NoPattern as error:
-        raise NotBundled(f"{ignored}: {error}") from error
     sizes: Counter[str] = Counter()
-    for name in ignoring.walk(folder, patterns):
+    walked = ignoring.walk(folder, _patterns(folder))
+    for name in walked:
         found = (folder / name).lstat()
         if stat.S_ISLNK(found.st_mode):
             _check_link(folder, name)
         elif not stat.S_ISREG(found.st_mode):
-            raise NotBundled(f"{folder / name} is no file; name it in {ignored}")
-        sizes[name.partition("/")[0]] += found.st_size
+            raise NotBundled(f"{folder / name} is no file; name it in {folder / '.dockerignore'}")
+        sizes[_part(name)] += found.st_size + OVERHEAD
         if sizes.total() > limit:
-            raise NotBundled(
-                f"{folder} holds more than {limit >> 20} MiB (so far "
-                f"{', '.join(f'{n}: {size >> 20} MiB' for n, size in sizes.most_common(3))}); "
-                f"name what the job does not need in {ignored}, have data read from S3, or raise "
-                f"--max-size"
-            )
+            raise _too_large(folder, limit, sizes, walked)
         yield name
 
 
+def _patterns(folder: Path) -> list[ignoring.Pattern]:
+    ignored = folder / ".dockerignore"
+    text = ignored.read_bytes().decode("utf-8-sig", "surrogateescape") if ignored.is_file() else ""
+    try:
+        return ignoring.patterns([*LEFT_OUT, *text.split("\n")])
+    except ignoring.NoPattern as error:
+        raise NotBundled(f"{ignored}: {error}") from error
+
+
+def _part(name: str) -> str:
+    """What people would name in .dockerignore: a file at the top, or a folder below it."""
+    return "/".join(name.split("/")[:-1][:2]) or name
+
+
+def _too_large(folder: Path, limit: int, sizes: Counter[str], others: Iterator[str]) -> NotBundled:
+    """Look on for a moment, so that all that is large is named at once."""
+    until = time.monotonic() + LOOKING_ON
+    for name in others:
+        sizes[_part(name)] += (folder / name).lstat().st_size + OVERHEAD
+        if time.monotonic() > until:
+            break
+    large = ", ".join(f"{part}: {size >> 20} MiB" for part, size in sizes.most_common(3))
+    return NotBundled(
+        f"{folder} holds more than {limit >> 20} MiB ({large}); name what the job does not need in "
+        f"{folder / '.dockerignore'}, have data read from S3, or raise --max-size"
+    )
+
+
 def _check_link(folder: Path, name: str) -> None:
+    """It may be followed on another machine, where the folder has another name."""
     target = (folder / name).readlink()
-    if target.is_absolute() or not (folder / name).resolve().is_relative_to(folder.resolve()):
+    stays = not os.path.normpath(Path(name).parent / target).startswith("..")
+    if not stays or target.is_absolute() or not _within_itself(folder, name):
         raise NotBundled(
             f"{folder / name} leads to {target}, out of the folder, where the job can't follow; "
             f"copy it, or name it in {folder / '.dockerignore'}"
         )
+
+
+def _within_itself(folder: Path, name: str) -> bool:
+    return (folder / name).resolve().is_relative_to(folder.resolve())
 
 
 def _add(archive: tarfile.TarFile, folder: Path, name: str) -> None:

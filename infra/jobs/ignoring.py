@@ -14,6 +14,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+_MEANS_MORE = re.compile(r"[\[&|~]")
+"""Within a class of characters, to Python but not to Docker."""
+
 
 class NoPattern(ValueError):
     """A line that can't be read: a range of characters from high to low."""
@@ -100,18 +103,18 @@ def _regex(pattern: str) -> str:
     """As Docker compiles it; `[…]` is a class of characters, a backslash escapes."""
     found = ""
     tokens = re.compile(r"\*\*/|\*\*|\*|\?|\\.|\[\^?[^\]]+\]|.", re.DOTALL)
-    for token in tokens.findall(pattern):
-        match token:
-            case "**/":
-                found += "(?:.*/)?"
-            case "**":
+    for match in tokens.finditer(pattern):
+        match token := match[0]:
+            case "**" if match.end() == len(pattern):
                 found += ".*"
+            case "**" | "**/":
+                found += "(?:.*/)?"
             case "*":
                 found += "[^/]*"
             case "?":
                 found += "[^/]"
             case _ if token.startswith("[") and len(token) > 1:
-                found += token
+                found += "[" + _MEANS_MORE.sub(r"\\\g<0>", token[1:])
             case _:
                 found += re.escape(token[-1])
     return found

@@ -73,13 +73,14 @@ def submit(
             images.check(aws.client("ecr", region), wanted)
     where = store or deployment.store
     _check_free(batch, queue, run, where, goes_on=resume or fresh)
-    bundle = _packed(script, max_size)
+    real = script.resolve()  # as Python finds what it imports
+    bundle = _packed(real, max_size)
     with of_store():
         code.send(open_store(where), bundle)
     flags = ["--deterministic"] if deterministic else []
     asked = order.Order(
         run=run,
-        command=["run", *flags, "--code", bundle.digest, script.name, *(args or [])],
+        command=["run", *flags, "--code", bundle.digest, real.name, *(args or [])],
         environment=environment | {"KEEPFIT_RUN": run, "KEEPFIT_STORE": where},
         image=image,
         vcpus=vcpus,
@@ -130,7 +131,7 @@ def _packed(script: Path, max_size: int) -> Any:
 
     with of_store():
         try:
-            return pack(script.resolve().parent, max_size << 20)
+            return pack(script.parent, max_size << 20, script=script.name)
         except NotBundled as error:
             fail(str(error))
 

@@ -30,6 +30,12 @@ def refused(*args, code):
     return line
 
 
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path, monkeypatch):
+    """Where this process unpacks code."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+
 @pytest.fixture
 def deployed(aws, monkeypatch):
     """With an image in its repository; whoever follows a job looks often."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tarfile
+import time
 from io import BytesIO
 from pathlib import Path
 
@@ -36,6 +37,8 @@ RULES = [
     ("# note", "# note", False),
     ("[a-c]x", "bx", True),
     ("[^a-c]x", "bx", False),
+    ("[[x]y", "[y", True),
+    ("[a||b]y", "|y", True),
     ("a\\*b", "a*b", True),
     ("a\\*b", "axb", False),
     ("a.b", "axb", False),
@@ -43,6 +46,10 @@ RULES = [
     ("*", "anything/below", True),
     ("**/data\n!data_small.txt", "data/x", True),
     ("docs/**\n!docs/a.md", "docs/deep/b.md", True),
+    ("a**b", "ab", True),
+    ("a**b", "a/deep/b", True),
+    ("a**b", "axb", False),
+    ("a**", "axb/c", True),
 ]
 
 
@@ -158,7 +165,47 @@ def test_a_line_that_can_not_be_read(script):
         pack(script.parent)
 
 
-@pytest.mark.parametrize("target", ["/etc/passwd", "../outside"])
+def test_what_is_large_is_named_at_once(script):
+    """However much it is: nobody goes through it folder by folder, nor waits."""
+    for part, size in (("alpha/deep/er", 1), ("beta", 3), ("gamma/raw", 2)):
+        (script.parent / part).mkdir(parents=True)
+        for n in range(3):
+            with (script.parent / part / f"{n}.bin").open("wb") as sparse:
+                sparse.truncate(size << 30)
+    began = time.monotonic()
+    with pytest.raises(NotBundled) as refusal:
+        pack(script.parent)
+    assert "(beta: 9216 MiB, gamma/raw: 6144 MiB, alpha/deep: 3072 MiB)" in str(refusal.value)
+    assert time.monotonic() - began < 5
+
+
+def test_many_files_are_large_too(script):
+    """Each takes room in the archive, however short it is."""
+    (script.parent / "tiny").mkdir()
+    for n in range(2100):
+        (script.parent / f"tiny/{n}").touch()
+    with pytest.raises(NotBundled, match="tiny: 1 MiB"):
+        pack(script.parent, 1 << 20)
+
+
+@pytest.mark.parametrize("lines", ["*", "*.py\n", "# all\n**"])
+def test_a_script_that_is_left_out(script, lines):
+    """It is said before a machine finds out."""
+    (script.parent / ".dockerignore").write_text(lines)
+    with pytest.raises(NotBundled, match=r"leaves out train\.py itself; .*!train\.py"):
+        pack(script.parent, script="train.py")
+    (script.parent / ".dockerignore").write_text(f"{lines}\n!train.py")
+    assert held(pack(script.parent, script="train.py"))[-1] == "train.py"
+
+
+@pytest.mark.parametrize("text", [b"\xef\xbb\xbfdata\r\n", b"caf\xe9\ndata"])
+def test_an_ignore_file_from_elsewhere(script, text):
+    """With a byte order mark and Windows' line ends; with what is no UTF-8."""
+    (script.parent / ".dockerignore").write_bytes(text)
+    assert held(pack(script.parent)) == [".dockerignore", "helper.py", "train.py"]
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../outside", "../project/helper.py"])
 def test_link_out_of_the_folder(script, target):
     """The job could not follow it."""
     (script.parent / "link").symlink_to(target)

@@ -73,9 +73,8 @@ def test_files_beside_the_script_come_back(machine, script):
     assert second.out == "['epoch', '0', '1', '2', '3', '4']\n"
 
 
-def test_a_machine_that_has_an_older_code(tmp_path, script, monkeypatch):
+def test_a_machine_that_has_an_older_code(tmp_path, script):
     """A container that is started again: nothing of the old code is left beside the new."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     store = f"file://{tmp_path}/store"
     before = bring(open_store(store), sent(store, script.parent), "mine")
     (script.parent / "helper.py").unlink()

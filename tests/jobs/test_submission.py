@@ -180,6 +180,16 @@ def test_a_queue_that_is_disabled(deployed, aws, script):
     assert nothing_was_made(aws, deployed)
 
 
+def test_a_script_by_another_name(deployed, aws, script, tmp_path):
+    """A link to it: as with `python`, what it imports lies beside the file itself."""
+    (tmp_path / "link.py").symlink_to(script)
+    keepfit("submit", tmp_path / "link.py")
+    (job,) = submitted(aws, deployed.queue)
+    assert variables(job)["KEEPFIT_RUN"] == "link"
+    assert job["container"]["command"][-1] == "train.py"
+    assert (bring(open_store(deployed.store), code_of(job), "link") / "train.py").is_file()
+
+
 def test_no_script(deployed, tmp_path):
     """Before AWS is asked for anything."""
     assert "there is no script" in refused("submit", tmp_path / "none.py", code=2)
