@@ -21,6 +21,11 @@ def mark(store: Store, job: str) -> None:
         store.put(_key(job), [b"by keepfit cancel\n"])
 
 
+def unmark(store: Store, job: str) -> None:
+    """It was not ended after all."""
+    store.delete(_key(job))
+
+
 def marked(store: Store, job: str) -> bool:
     """Whether somebody has ended it."""
     try:

@@ -12,7 +12,7 @@ import typer
 from callbacks import events
 from callbacks.errors import ConfigurationError
 from job import first, logging
-from job.commands import following, infra, planning, stores, submitting
+from job.commands import infra, jobs, planning, stores
 from job.config import Notices, OnNotice
 
 log = structlog.get_logger("keepfit")
@@ -127,8 +127,7 @@ def run(
 stores.register(app)
 planning.register(app)
 infra.register(app)
-submitting.register(app)
-following.register(app)
+jobs.register(app)
 
 
 def _usage_error(message: str) -> NoReturn:

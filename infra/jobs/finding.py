@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from infra.aws import AwsError, explained
 
 OVER = frozenset({"SUCCEEDED", "FAILED"})
+WAITING = frozenset({"SUBMITTED", "PENDING", "RUNNABLE"})
 MOST_DESCRIBED = 100
 
 
@@ -29,12 +30,14 @@ class Attempt:
     """One container of a job.
 
     Attributes:
+        job: the id of the job.
         machine: the ARN of its ECS container instance, if it had one.
         stream: its log stream, if it has written anything.
         code: its exit code; None while it runs, and if its machine was lost.
     """
 
     number: int
+    job: str
     began: datetime | None
     ended: datetime | None
     code: int | None
@@ -45,7 +48,12 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Job:
-    """A job, and its attempts in order."""
+    """A job, and its attempts in order.
+
+    Attributes:
+        queue: the ARN of its queue.
+        store: where its run is; empty if it does not say.
+    """
 
     id: str
     name: str
@@ -53,12 +61,18 @@ class Job:
     status: str
     reason: str
     created: datetime
-    vcpus: float
+    queue: str
+    store: str
     attempts: tuple[Attempt, ...]
 
     @property
     def over(self) -> bool:
         return self.status in OVER
+
+    @property
+    def waits(self) -> bool:
+        """For a machine: for its first attempt, or for another one."""
+        return self.status in WAITING
 
 
 def job_name(run: str) -> str:
@@ -82,7 +96,7 @@ def jobs_of(batch: Any, queue: str, run: str) -> list[Job]:
 
 
 def newest(batch: Any, queue: str, run: str) -> Job:
-    """The run's newest job.
+    """The run's newest job, with the attempts of those before it, counted on from job to job.
 
     Raises:
         NoJob: there is none.
@@ -91,7 +105,9 @@ def newest(batch: Any, queue: str, run: str) -> Job:
     found = jobs_of(batch, queue, run)
     if not found:
         raise NoJob(run)
-    return found[0]
+    attempts = [attempt for job in reversed(found) for attempt in job.attempts]
+    counted = (replace(attempt, number=n) for n, attempt in enumerate(attempts, 1))
+    return replace(found[0], attempts=tuple(counted))
 
 
 def job_of(batch: Any, job_id: str) -> Job:
@@ -110,12 +126,13 @@ def _described(batch: Any, ids: list[str]) -> Iterator[Job]:
 def _job(found: dict[str, Any]) -> Job:
     container = found.get("container", {})
     variables = {v["name"]: v.get("value", "") for v in container.get("environment", ())}
-    needs = {n["type"]: n["value"] for n in container.get("resourceRequirements", ())}
-    past = [_attempt(number, a) for number, a in enumerate(found.get("attempts", ()), 1)]
-    if found["status"] == "RUNNING":
-        past.append(
+    job = found["jobId"]
+    attempts = [_attempt(n, job, a) for n, a in enumerate(found.get("attempts", ()), 1)]
+    if found["status"] == "RUNNING" and all(a.ended for a in attempts):
+        attempts.append(
             Attempt(
-                number=len(past) + 1,
+                number=len(attempts) + 1,
+                job=job,
                 began=_time(found.get("startedAt")),
                 ended=None,
                 code=None,
@@ -125,21 +142,23 @@ def _job(found: dict[str, Any]) -> Job:
             )
         )
     return Job(
-        id=found["jobId"],
+        id=job,
         name=found["jobName"],
         run=variables.get("KEEPFIT_RUN", ""),
         status=found["status"],
         reason=found.get("statusReason", ""),
         created=_time(found.get("createdAt")) or datetime.fromtimestamp(0, UTC),
-        vcpus=float(needs.get("VCPU", container.get("vcpus", 0)) or 0),
-        attempts=tuple(past),
+        queue=found["jobQueue"],
+        store=variables.get("KEEPFIT_STORE", ""),
+        attempts=tuple(attempts),
     )
 
 
-def _attempt(number: int, found: dict[str, Any]) -> Attempt:
+def _attempt(number: int, job: str, found: dict[str, Any]) -> Attempt:
     container = found.get("container", {})
     return Attempt(
         number=number,
+        job=job,
         began=_time(found.get("startedAt")),
         ended=_time(found.get("stoppedAt")),
         code=container.get("exitCode"),

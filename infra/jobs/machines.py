@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from statistics import fmean
 from typing import Any
 
 from infra.aws import AwsError, explained
@@ -26,9 +25,8 @@ def machine_of(ecs: Any, arn: str) -> Machine | None:
     Raises:
         AwsError: it can't be asked for.
     """
-    _, _, name = arn.partition("container-instance/")
-    cluster, found_cluster, _ = name.partition("/")
-    if not found_cluster:  # of before 2018, when the cluster was no part of it
+    cluster = cluster_of(arn)
+    if not cluster:
         return None
     with explained("the instance type"):
         found = ecs.describe_container_instances(cluster=cluster, containerInstances=[arn])
@@ -39,24 +37,58 @@ def machine_of(ecs: Any, arn: str) -> Machine | None:
     return None
 
 
+def cluster_of(arn: str) -> str:
+    """The ECS cluster of a container instance."""
+    cluster, found, _ = arn.partition("container-instance/")[2].partition("/")
+    return cluster if found else ""  # of before 2018, when it was no part of the ARN
+
+
+def on_demand_clusters(batch: Any, queue: str) -> frozenset[str]:
+    """Those of a queue's compute environments that have no Spot machines.
+
+    Raises:
+        AwsError: they can't be asked for.
+    """
+    with explained("whether machines are Spot machines"):
+        queues = batch.describe_job_queues(jobQueues=[queue])["jobQueues"]
+        names = [e["computeEnvironment"] for q in queues for e in q["computeEnvironmentOrder"]]
+        found = batch.describe_compute_environments(computeEnvironments=names)
+    return frozenset(
+        environment["ecsClusterArn"].rpartition("/")[2]
+        for environment in found["computeEnvironments"]
+        if environment.get("computeResources", {}).get("type") == "EC2"
+    )
+
+
 def spot_price(ec2: Any, machine: Machine, attempt: Attempt, now: datetime) -> float:
     """Dollars an hour, the mean over the attempt's time.
 
     Raises:
         AwsError: it can't be asked for, or there is none.
     """
-    began = attempt.began or now
+    began, ended = attempt.began or now, attempt.ended or now
     with explained("the Spot price"):
         found = ec2.describe_spot_price_history(
             InstanceTypes=[machine.type],
             ProductDescriptions=["Linux/UNIX"],
             StartTime=began,
-            EndTime=attempt.ended or now,
+            EndTime=ended,
             **({"AvailabilityZone": machine.zone} if machine.zone else {}),
         )["SpotPriceHistory"]
     if not found:
         raise AwsError(f"EC2 tells no Spot price of {machine.type}")
-    return fmean(float(price["SpotPrice"]) for price in found)
+    return _mean(sorted((p["Timestamp"], float(p["SpotPrice"])) for p in found), began, ended)
+
+
+def _mean(changes: list[tuple[datetime, float]], began: datetime, ended: datetime) -> float:
+    """Of a price from one time to another. It is told when it has changed."""
+    times = [max(began, time) for time, _ in changes[1:]] + [ended]
+    start, dollars = began, 0.0
+    for (_, price), until in zip(changes, times, strict=True):
+        dollars += price * (until - start).total_seconds()
+        start = until
+    seconds = (ended - began).total_seconds()
+    return dollars / seconds if seconds > 0 else changes[-1][1]
 
 
 def on_demand_price(pricing: Any, machine: Machine, region: str) -> float:

@@ -24,6 +24,9 @@ _KEPT = (
 """Of a job definition as it is described, what one is registered with."""
 
 
+_KINDS = {"VCPU": "vcpus", "MEMORY": "memory", "GPU": "gpus"}
+
+
 @dataclass(frozen=True)
 class Order:
     """What is asked for; what is None is as the job definition has it.
@@ -31,35 +34,14 @@ class Order:
     Attributes:
         command: of the container, behind its entry point.
         environment: variables beyond the definition's, KEEPFIT_RUN among them.
-        memory: MiB.
+        needs: `vcpus`, `memory` in MiB, `gpus`.
     """
 
     run: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     image: str | None = None
-    vcpus: int | None = None
-    memory: int | None = None
-    gpus: int | None = None
-
-
-def check_queue(batch: Any, queue: str) -> None:
-    """Raises AwsError if the queue takes no jobs."""
-    with explained(f"job queue {queue}"):
-        found = batch.describe_job_queues(jobQueues=[queue])["jobQueues"]
-    if not found:
-        raise AwsError(f"there is no job queue {queue!r}; `keepfit infra status` names yours")
-    (described,) = found
-    if described["state"] != "ENABLED":
-        raise AwsError(
-            f"job queue {queue} is disabled: enable it (aws batch update-job-queue --state ENABLED "
-            f"--job-queue {queue}), or name another one with --queue"
-        )
-    if described.get("status", "VALID") != "VALID":
-        raise AwsError(
-            f"job queue {queue} is {described['status']}: {described.get('statusReason', '')}; "
-            f"see `keepfit infra status`"
-        )
+    needs: Mapping[str, int | None] = field(default_factory=dict)
 
 
 def described(batch: Any, definition: str) -> dict[str, Any]:
@@ -115,13 +97,18 @@ def submit(batch: Any, queue: str, base: Mapping[str, Any], order: Order) -> str
 
 
 def overrides(order: Order, base: Mapping[str, Any]) -> dict[str, Any]:
-    """The container overrides of SubmitJob; resources that are not named stay the definition's."""
-    usual = base["containerProperties"].get("resourceRequirements", ())
-    needs = {need["type"]: need["value"] for need in usual}
-    asked = {"VCPU": order.vcpus, "MEMORY": order.memory, "GPU": order.gpus}
-    needs |= {kind: str(value) for kind, value in asked.items() if value}
+    """The container overrides of SubmitJob."""
     return {
         "command": list(order.command),
         "environment": [{"name": k, "value": v} for k, v in sorted(order.environment.items())],
-        "resourceRequirements": [{"type": k, "value": v} for k, v in sorted(needs.items())],
+        "resourceRequirements": resources(order.needs, base),
     }
+
+
+def resources(needs: Mapping[str, int | None], base: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What is asked for; what is not named stays the definition's."""
+    usual = base["containerProperties"].get("resourceRequirements", ())
+    found = {need["type"]: need["value"] for need in usual}
+    asked = {kind: needs.get(name) for kind, name in _KINDS.items()}
+    found |= {kind: str(value) for kind, value in asked.items() if value}
+    return [{"type": k, "value": v} for k, v in sorted(found.items())]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from infra.aws import AwsError
@@ -21,19 +22,21 @@ class Report:
 
     Attributes:
         ran_on: the machine of each attempt by its number, where it is still known.
-        spot, on_demand: dollars for whole machines while the attempts ran on them; None if unknown.
+        so_far: dollars for whole machines while the attempts ran on them; None if unknown.
+        on_demand: what they would have been on demand.
         gaps: why something of it is not known, a clause for each.
     """
 
     job: Job
     ran_on: dict[int, Machine]
-    spot: float | None
+    so_far: float | None
     on_demand: float | None
     gaps: tuple[str, ...]
 
 
 def report(job: Job, client: Client, region: str, now: datetime) -> Report:
     """Ask for all that can be known; what can't be is a gap, not an error."""
+    client = cache(client)
     gaps: list[str] = []
     ran_on = _machines(job, client, gaps)
     known = [a for a in job.attempts if a.number in ran_on]
@@ -48,9 +51,22 @@ def report(job: Job, client: Client, region: str, now: datetime) -> Report:
             return None
         return sum(costs) if costs else None
 
-    spot = dollars(lambda a, m: machines.spot_price(client("ec2"), m, a, now))
-    on_demand = dollars(lambda _, m: machines.on_demand_price(client("pricing"), m, region))
-    return Report(job, ran_on, spot, on_demand, tuple(gaps))
+    @cache
+    def full(machine: Machine) -> float:
+        return machines.on_demand_price(client("pricing"), machine, region)
+
+    @cache
+    def clusters() -> frozenset[str]:
+        return machines.on_demand_clusters(client("batch"), job.queue)
+
+    def paid(attempt: Attempt, machine: Machine) -> float:
+        if machines.cluster_of(attempt.machine or "") in clusters():
+            return full(machine)
+        return machines.spot_price(client("ec2"), machine, attempt, now)
+
+    so_far = dollars(paid)
+    on_demand = dollars(lambda _, machine: full(machine))
+    return Report(job, ran_on, so_far, on_demand, tuple(dict.fromkeys(gaps)))
 
 
 def _machines(job: Job, client: Client, gaps: list[str]) -> dict[int, Machine]:

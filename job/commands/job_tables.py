@@ -42,7 +42,7 @@ def for_programs(run: str, found: Report | None, saved: Summary | None) -> dict[
     return {
         **asdict(found.job),
         "machines": {number: asdict(machine) for number, machine in found.ran_on.items()},
-        "cost": {"spot": found.spot, "on_demand": found.on_demand, "unknown": found.gaps},
+        "cost": {"so_far": found.so_far, "on_demand": found.on_demand, "unknown": found.gaps},
         "checkpoint": checkpoint,
     }
 
@@ -62,15 +62,15 @@ def _attempts(found: Report, now: datetime) -> Table:
     return table
 
 
+def _table(*columns: str) -> Table:
+    return Table(*columns, box=None, pad_edge=False)
+
+
 def where(saved: Summary | None) -> str:
     """The newest checkpoint, in words."""
     if saved is None or saved.step is None:
         return "none"
     return f"epoch {saved.epoch}, batch {saved.batch} (step {saved.step})"
-
-
-def _table(*columns: str) -> Table:
-    return Table(*columns, box=None, pad_edge=False)
 
 
 def _checkpoint(saved: Summary | None) -> str:
@@ -80,10 +80,10 @@ def _checkpoint(saved: Summary | None) -> str:
 
 
 def _cost(found: Report) -> str:
-    if found.spot is None:
+    if found.so_far is None:
         return "unknown"
     compared = f", on demand ${found.on_demand:.2f}" if found.on_demand is not None else ""
-    return f"${found.spot:.2f} for the machines{compared}"
+    return f"${found.so_far:.2f} for the machines{compared}"
 
 
 def _duration(attempt: Attempt, now: datetime) -> str:

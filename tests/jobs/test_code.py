@@ -12,6 +12,7 @@ from infra.jobs.bundle import pack
 from job.code import bring, send
 from tests.e2e import process
 from tests.s3.proxy import Proxy, at, stalled_after
+from tests.s3.samples import client_at, store_of
 
 TRAINING = """
 import os, signal, sys
@@ -71,6 +72,15 @@ def test_files_beside_the_script_come_back(machine, script):
     second = machine(sent(machine.store, script.parent), "train.py")
     assert second.code == 0, second.err
     assert second.out == "['epoch', '0', '1', '2', '3', '4']\n"
+
+
+def test_code_is_sent_once(bucket, tmp_path, script):
+    """Not even to be told that it is there already."""
+    with Proxy() as proxy:
+        store = store_of(client_at(proxy.url), f"{bucket}/{tmp_path.name}")
+        for _ in range(2):
+            send(store, pack(script.parent))
+        assert [r.method for r in proxy.requests].count("PUT") == 1
 
 
 def test_a_machine_that_has_an_older_code(tmp_path, script):

@@ -18,9 +18,10 @@ from infra.jobs import machines
 from infra.jobs.finding import Attempt, Job, job_name, jobs_of
 from infra.jobs.machines import Machine
 from infra.jobs.report import report
+from job.cancelled import marked
 from tests.checkpoint.samples import take_over
 from tests.jobs.conftest import keepfit, refused, waiting
-from tests.s3.proxy import Proxy
+from tests.s3.proxy import Answer, Proxy
 from tests.s3.samples import small
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -47,7 +48,7 @@ def test_status_of_a_job(deployed, trained, aws, moto_server):
     found = json.loads(keepfit("status", "run", "--json").stdout)
     assert found["id"] == job
     assert found["checkpoint"]["step"] == 3
-    assert found["cost"]["spot"] is None
+    assert found["cost"]["so_far"] is None
 
 
 def test_the_newest_job_of_the_run_counts(deployed, aws, script):
@@ -77,17 +78,28 @@ def test_no_such_run(deployed, command):
     assert "keepfit ls" in line
 
 
-def an_attempt(number, minutes, machine="arn:aws:ecs:r:1:container-instance/cluster/id", **more):
-    began = NOW - timedelta(minutes=minutes + 10)
-    ended = began + timedelta(minutes=minutes)
+def an_attempt(number, minutes, cluster="of-spot", **more):
+    began = NOW - timedelta(minutes=minutes)
+    ended = NOW
+    machine = f"arn:aws:ecs:r:1:container-instance/{cluster}/id"
     return Attempt(**{
-        "number": number, "began": began, "ended": ended, "code": 75, "reason": "",
+        "number": number, "job": "id", "began": began, "ended": ended, "code": 75, "reason": "",
         "machine": machine, "stream": None, **more,
     })  # fmt: skip
 
 
 def a_job(*attempts):
-    return Job("id", "run", "run", "RUNNING", "", NOW, 2.0, attempts)
+    return Job("id", "run", "run", "RUNNING", "", NOW, "queue", "", attempts)
+
+
+def price(dollars, minutes):
+    """Of Spot, since so long ago."""
+    return {"SpotPrice": dollars, "Timestamp": NOW - timedelta(minutes=minutes)}
+
+
+def environment(kind, cluster):
+    arn = f"arn:aws:ecs:r:1:cluster/{cluster}"
+    return {"ecsClusterArn": arn, "computeResources": {"type": kind}}
 
 
 class Clients:
@@ -98,6 +110,10 @@ class Clients:
             "describe_container_instances": {"containerInstances": list(instances)},
             "describe_spot_price_history": {"SpotPriceHistory": list(spot)},
             "get_products": {"PriceList": list(products)},
+            "describe_job_queues": {"jobQueues": [{"computeEnvironmentOrder": []}]},
+            "describe_compute_environments": {
+                "computeEnvironments": [environment("SPOT", "of-spot"), environment("EC2", "other")]
+            },
         }
 
     def __call__(self, service):
@@ -120,22 +136,30 @@ PRODUCT = json.dumps(
 
 
 def test_cost_of_the_attempts():
-    """Hours of each times the mean Spot price, beside the price list's."""
-    client = Clients([INSTANCE], [{"SpotPrice": "0.05"}, {"SpotPrice": "0.07"}], [PRODUCT])
+    """Hours of each times the Spot price of that time, beside the price list's."""
+    client = Clients([INSTANCE], [price("0.07", 15), price("0.05", 9000)], [PRODUCT])
     found = report(a_job(an_attempt(1, 30), an_attempt(2, 90)), client, "us-east-1", NOW)
     assert found.ran_on == {
         1: Machine("c7i.xlarge", "us-east-1a"),
         2: Machine("c7i.xlarge", "us-east-1a"),
     }
-    assert found.spot == pytest.approx(0.12)
+    assert found.so_far == pytest.approx(0.25 * (0.05 + 0.07) + 1.25 * 0.05 + 0.25 * 0.07)
     assert found.on_demand == pytest.approx(0.40)
     assert found.gaps == ()
+
+
+def test_cost_of_machines_on_demand():
+    """What stands behind Spot costs what it costs, and not Spot's price."""
+    client = Clients([INSTANCE], [price("0.05", 9000)], [PRODUCT])
+    job = a_job(an_attempt(1, 60), an_attempt(2, 60, cluster="other"))
+    found = report(job, client, "us-east-1", NOW)
+    assert (found.so_far, found.on_demand) == (pytest.approx(0.25), pytest.approx(0.40))
 
 
 def test_what_is_not_known_is_said():
     """Machines that are gone, and prices that nobody tells."""
     gone = report(a_job(an_attempt(1, 30)), Clients(), "us-east-1", NOW)
-    assert (gone.spot, gone.on_demand) == (None, None)
+    assert (gone.so_far, gone.on_demand) == (None, None)
     assert gone.gaps == ("the machines of 1 attempts are gone, and their cost with them",)
     priceless = report(a_job(an_attempt(1, 30)), Clients([INSTANCE]), "us-east-1", NOW)
     assert priceless.gaps == (
@@ -144,8 +168,9 @@ def test_what_is_not_known_is_said():
     )
 
 
-def test_services_know_the_calls(aws):
+def test_services_know_the_calls(aws, deployed):
     """moto has no such price, but would refuse parameters that do not exist."""
+    assert machines.on_demand_clusters(aws("batch"), deployed.queue) == frozenset()
     with pytest.raises(AwsError, match=r"no Spot price of m5\.none"):
         machines.spot_price(aws("ec2"), Machine("m5.none", "us-east-1a"), an_attempt(1, 30), NOW)
 
@@ -155,9 +180,13 @@ def logged(deployed, aws, script, monkeypatch):
     """A job with a log stream; gives what writes to it."""
     keepfit("submit", "--run", "run", script)
     (job,) = jobs_of(aws("batch"), deployed.queue, "run")
-    group = aws("batch").describe_jobs(jobs=[job.id])["jobs"][0]["container"]
+    return log_of(aws, deployed, job)
+
+
+def log_of(aws, deployed, job):
+    """What writes to the log of the job's only attempt."""
     logs = aws("logs")
-    stream = group.get("logStreamName") or "job/default/0"
+    stream = job.attempts[0].stream
     logs.create_log_stream(logGroupName=deployed.logs, logStreamName=stream)
 
     def write(*lines):
@@ -193,6 +222,21 @@ def test_logs_followed_to_the_end(logged):
     assert keepfit("logs", "run", "-f").stdout.splitlines() == ["=== attempt 1 ===", "only line"]
 
 
+def test_all_attempts_of_a_run(deployed, aws, script):
+    """Those of each of its jobs, counted on: a run may need more than one."""
+    for _ in range(2):
+        keepfit("submit", "--run", "run", "--fresh", script)
+    second, first = jobs_of(aws("batch"), deployed.queue, "run")
+    for job in (first, second):
+        log_of(aws, deployed, job)(f"of {job.id}")
+    expected = ["=== attempt 1 ===", f"of {first.id}", "=== attempt 2 ===", f"of {second.id}"]
+    assert keepfit("logs", "run").stdout.splitlines() == expected
+    assert keepfit("logs", "run", "--attempt", "2").stdout.splitlines() == [f"of {second.id}"]
+    found = json.loads(keepfit("status", "run", "--json").stdout)
+    assert [(a["number"], a["job"]) for a in found["attempts"]] == [(1, first.id), (2, second.id)]
+    assert "has had 2 attempts" in refused("logs", "run", "--attempt", "3", code=2)
+
+
 def test_following_is_ended_by_ctrl_c(deployed, aws, moto_server, monkeypatch):
     """130, as a shell would say, and no stack trace."""
     waiting(aws, deployed, moto_server, "run")
@@ -213,8 +257,8 @@ def test_following_is_ended_by_ctrl_c(deployed, aws, moto_server, monkeypatch):
 def test_cancelled(deployed, trained, aws, moto_server):
     """The job ends, another attempt of it would end at once, and the checkpoint is kept."""
     job = waiting(aws, deployed, moto_server, "run")
-    said = json.loads(keepfit("cancel", "run").stderr)
-    assert said["event"] == "cancelled"
+    asked, said = map(json.loads, keepfit("cancel", "run").stderr.splitlines())
+    assert (asked["event"], said["event"]) == ("cancelling", "cancelled")
     assert said["kept"] == "epoch 1, batch 0 (step 3)"
     (found,) = jobs_of(aws("batch"), deployed.queue, "run")
     assert found.over
@@ -225,6 +269,48 @@ def test_cancelled(deployed, trained, aws, moto_server):
     assert "keepfit submit --resume" in line["fix"]
     assert attempt_of("another", deployed).returncode == 0
     assert "is over already" in refused("cancel", "run", code=2)
+
+
+def of_operation(name, fault):
+    """The fault meets the first request for that operation of AWS Batch."""
+    met = []
+
+    def plan(_, request):
+        if request.path.endswith(name) and not met:
+            met.append(request)
+            return fault
+        return None
+
+    return plan
+
+
+def answered(status, body):
+    """In place of what was asked."""
+    said = [("Content-Type", "application/json"), ("x-amzn-ErrorType", "AccessDeniedException")]
+    return lambda exchange: exchange.send(Answer(status, "Said", said, body).to_bytes())
+
+
+def test_cancelled_while_it_waits_for_another_machine(deployed, aws, moto_server, monkeypatch):
+    """AWS Batch may make an attempt after SIGTERM: nobody waits until there is a machine for it."""
+    waiting(aws, deployed, moto_server, "run")
+    with Proxy(moto_server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        proxy.arm(of_operation("/terminatejob", answered(200, b"{}")))
+        keepfit("cancel", "run")
+        asked = [request for request in proxy.requests if request.path.endswith("/terminatejob")]
+    assert len(asked) >= 2
+
+
+def test_who_may_not_cancel(deployed, aws, moto_server, monkeypatch):
+    """One line; and the job, which goes on, is not held up at its next attempt."""
+    job = waiting(aws, deployed, moto_server, "run")
+    with Proxy(moto_server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        proxy.arm(of_operation("/terminatejob", answered(403, b'{"message": "no"}')))
+        assert f"job {job} was not ended: TerminateJob is not allowed" in refused(
+            "cancel", "run", code=78
+        )
+        assert not marked(open_store(deployed.store), job)
 
 
 def attempt_of(job, deployed):

@@ -16,6 +16,7 @@ from infra.jobs import order
 from job.code import bring, key_of
 from tests.checkpoint.samples import take_over
 from tests.jobs.conftest import keepfit, push, refused, waiting
+from tests.s3.proxy import Proxy, says
 from tests.s3.samples import small
 
 
@@ -48,7 +49,7 @@ def code_of(job):
 def test_what_the_job_gets(deployed, aws, script):
     """Its code by content, its run and store by name, and the machine that was asked for."""
     printed = keepfit(
-        *("submit", "--run", "first.run", "--vcpus", "4", "--memory", "8GiB", "--gpus", "1"),
+        *("submit", "--run", "first.run", "--vcpus", "4", "--memory", "8GiB"),
         *("--save-every", "5min", "--deterministic", "--env", "RATE=0.1"),
         *(script, "--epochs", "3"),
     ).stdout
@@ -91,7 +92,7 @@ def test_the_definition_counts_where_nothing_is_said(deployed, aws, script):
 def test_resources(deployed, aws, asked, expected):
     """What is not asked for is the definition's. (moto keeps no resources of a job.)"""
     base = order.described(aws("batch"), deployed.job)
-    found = order.overrides(order.Order("run", ["run"], **asked), base)["resourceRequirements"]
+    found = order.overrides(order.Order("run", ["run"], needs=asked), base)["resourceRequirements"]
     assert {need["type"]: need["value"] for need in found} == expected
 
 
@@ -118,7 +119,7 @@ def nothing_was_made(aws, deployed):
     assert submitted(aws, deployed.queue) == []
     assert list(open_store(deployed.store).list(".code/")) == []
     definitions = aws("batch").describe_job_definitions(status="ACTIVE")["jobDefinitions"]
-    return [d["jobDefinitionArn"] for d in definitions] == [deployed.job]
+    assert [d["jobDefinitionArn"] for d in definitions] == [deployed.job]
 
 
 def test_a_run_that_exists(deployed, aws, script):
@@ -129,7 +130,7 @@ def test_a_run_that_exists(deployed, aws, script):
     assert "has a run 'run' already (resumable)" in line
     assert "--resume" in line
     assert "--fresh" in line
-    assert nothing_was_made(aws, deployed)
+    nothing_was_made(aws, deployed)
     keepfit("submit", "--run", "run", "--resume", script)
     keepfit("submit", "--run", "run", "--fresh", script)
     first, second = submitted(aws, deployed.queue)
@@ -146,29 +147,39 @@ def test_a_run_that_is_at_work(deployed, aws, script, moto_server):
     assert len(submitted(aws, deployed.queue)) == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (["--image", "{repository}:nowhere"], 78, ["there is no image", ":nowhere", "push"]),
-        (["--queue", "nowhere"], 78, ["there is no job queue 'nowhere'", "infra status"]),
-        (["--name", "nowhere"], 78, ["there is no stack 'nowhere-storage'", "infra up"]),
-        (["--memory", "lots"], 2, ["8GiB", "--memory='lots'"]),
-        (["--env", "RATE"], 2, ["NAME=VALUE"]),
-        (["--run", "no/name"], 2, ["a run's name"]),
-        (["--save-every", "sometimes"], 2, ["save_every"]),
-        (["--max-size", "1"], 2, ["data: 2 MiB", ".dockerignore", "--max-size"]),
-        (["--store", "s3://nowhere-at-all/runs"], 78, ["no bucket 'nowhere-at-all'"]),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
-)
-def test_bad_input(deployed, aws, script, arguments, code, words):
+BAD_INPUT = [
+    (["--image", "{repository}:nowhere"], 78, ["there is no image", ":nowhere", "push"]),
+    (["--queue", "nowhere"], 78, ["there is no job queue 'nowhere'", "infra status"]),
+    (["--name", "nowhere"], 78, ["there is no stack 'nowhere-storage'", "infra up"]),
+    (["--gpus", "1"], 78, ["no machine of c6a, c6i,", "1 GPUs", "--gpu"]),
+    (["--memory", "9000GiB"], 78, ["9216000 MiB", "the largest has"]),
+    (["--vcpus", "65"], 78, ["machines together may have 64", "--max-vcpus"]),
+    (["--store", "file:///runs"], 2, ["s3://BUCKET/PREFIX", "file:///runs"]),
+    (["--resume"], 2, ["has no run 'train' to go on with", "keepfit ls"]),
+    (["--env", "AWS_BATCH_X=secret"], 2, ["--env='AWS_BATCH_X'"]),
+    (["--memory", "lots"], 2, ["8GiB", "--memory='lots'"]),
+    (["--env", "RATE"], 2, ["NAME=VALUE"]),
+    (["--run", "no/name"], 2, ["a run's name"]),
+    (["--save-every", "sometimes"], 2, ["save_every"]),
+    (["--store", "s3://nowhere-at-all/runs"], 78, ["no bucket 'nowhere-at-all'"]),
+]
+
+
+def test_bad_input(deployed, aws, script):
     """One line that names it, and nothing is left half-made."""
-    if "--max-size" in arguments:
-        (script.parent / ".dockerignore").unlink()
-    arguments = [part.format(repository=deployed.repository) for part in arguments]
-    line = refused("submit", *arguments, script, code=code)
-    assert all(word in line for word in words), line
-    assert nothing_was_made(aws, deployed)
+    for given, code, words in BAD_INPUT:
+        arguments = [part.format(repository=deployed.repository) for part in given]
+        line = refused("submit", *arguments, script, code=code)
+        assert all(word in line for word in words), line
+        nothing_was_made(aws, deployed)
+
+
+def test_a_folder_that_is_too_large(deployed, aws, script):
+    """The line names what is large, and where it can be left out."""
+    (script.parent / ".dockerignore").unlink()
+    line = refused("submit", "--max-size", "1", script, code=2)
+    assert all(word in line for word in ("data: 2 MiB", ".dockerignore", "--max-size")), line
+    nothing_was_made(aws, deployed)
 
 
 def test_a_queue_that_is_disabled(deployed, aws, script):
@@ -177,7 +188,7 @@ def test_a_queue_that_is_disabled(deployed, aws, script):
     line = refused("submit", script, code=78)
     assert "is disabled" in line
     assert "update-job-queue --state ENABLED" in line
-    assert nothing_was_made(aws, deployed)
+    nothing_was_made(aws, deployed)
 
 
 def test_a_script_by_another_name(deployed, aws, script, tmp_path):
@@ -188,6 +199,32 @@ def test_a_script_by_another_name(deployed, aws, script, tmp_path):
     assert variables(job)["KEEPFIT_RUN"] == "link"
     assert job["container"]["command"][-1] == "train.py"
     assert (bring(open_store(deployed.store), code_of(job), "link") / "train.py").is_file()
+
+
+def test_a_queue_without_machines(deployed, aws, script):
+    """The line names what is behind it, and how that is."""
+    (spot,) = aws("batch").describe_compute_environments()["computeEnvironments"]
+    name = spot["computeEnvironmentName"]
+    aws("batch").update_compute_environment(computeEnvironment=name, state="DISABLED")
+    line = refused("submit", script, code=78)
+    assert f"has no machines: compute environment {name} is DISABLED" in line
+    nothing_was_made(aws, deployed)
+
+
+def test_machines_that_nobody_may_ask_for(deployed, moto_server, script, monkeypatch):
+    """What is not known refuses nothing."""
+    denied = says(403, "UnauthorizedOperation")
+    with Proxy(moto_server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        proxy.arm(lambda _, r: denied if b"DescribeInstanceTypes" in r.body else None)
+        keepfit("submit", "--gpus", "1", script)
+
+
+def test_the_way_on(deployed, aws, script):
+    """What is printed can be typed as it is."""
+    printed = keepfit("submit", "--queue", deployed.queue, script).stdout
+    assert f"  keepfit status train --queue {deployed.queue}\n" in printed
+    keepfit("status", "train", "--queue", deployed.queue)
 
 
 def test_no_script(deployed, tmp_path):

@@ -1,0 +1,127 @@
+"""Whether a queue can run a job, as far as that can be known before the job waits there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infra.aws import AwsError, AwsUnreachable, explained
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a job, or of a machine. Memory is in MiB."""
+
+    vcpus: float = 0
+    memory: int = 0
+    gpus: int = 0
+
+    def fits(self, machine: Size) -> bool:
+        """Whether a machine of that size can run a job of this one.
+
+        Its system and its agent keep some of the memory.
+        """
+        return (
+            self.vcpus <= machine.vcpus
+            and self.memory < machine.memory
+            and self.gpus <= machine.gpus
+        )
+
+    def __str__(self) -> str:
+        return f"{self.vcpus:g} vCPUs, {self.memory} MiB and {self.gpus} GPUs"
+
+
+def size_of(requirements: Sequence[Mapping[str, str]]) -> Size:
+    """As `resourceRequirements` give it."""
+    needs = {need["type"]: float(need["value"]) for need in requirements}
+    return Size(needs.get("VCPU", 0), int(needs.get("MEMORY", 0)), int(needs.get("GPU", 0)))
+
+
+def environments(batch: Any, queue: str) -> list[dict[str, Any]]:
+    """The compute environments behind a queue.
+
+    Raises:
+        AwsError: the queue takes no jobs, or has no machines for them.
+    """
+    with explained(f"job queue {queue}"):
+        found = batch.describe_job_queues(jobQueues=[queue])["jobQueues"]
+    if not found:
+        raise AwsError(f"there is no job queue {queue!r}; `keepfit infra status` names yours")
+    (described,) = found
+    if described["state"] != "ENABLED":
+        raise AwsError(
+            f"job queue {queue} is disabled: enable it (aws batch update-job-queue --state ENABLED "
+            f"--job-queue {queue}), or name another one with --queue"
+        )
+    if described.get("status", "VALID") != "VALID":
+        raise AwsError(
+            f"job queue {queue} is {described['status']}: {described.get('statusReason', '')}; "
+            f"see `keepfit infra status`"
+        )
+    names = [entry["computeEnvironment"] for entry in described["computeEnvironmentOrder"]]
+    with explained(f"the compute environments of job queue {queue}"):
+        answer = batch.describe_compute_environments(computeEnvironments=names)
+    found = answer["computeEnvironments"]
+    usable = [one for one in found if (one["state"], one.get("status")) == ("ENABLED", "VALID")]
+    if not usable:
+        states = (f"{e['computeEnvironmentName']} is {_state(e)}" for e in found)
+        raise AwsError(
+            f"job queue {queue} has no machines: compute environment {', '.join(states)}; "
+            f"see `keepfit infra status`"
+        )
+    return usable
+
+
+def check_size(ec2: Any, behind: Sequence[Mapping[str, Any]], job: Size) -> None:
+    """Raises AwsError if no machine of these environments is large enough.
+
+    Where that can't be known (types that AWS Batch chooses, a question that is not allowed), the
+    job is taken to fit: a queue of `keepfit infra up` ends it if it does not.
+    """
+    resources = [environment.get("computeResources", {}) for environment in behind]
+    if not all(one.get("instanceTypes") for one in resources):
+        return
+    most = max(int(one["maxvCpus"]) for one in resources)
+    if job.vcpus > most:
+        raise AwsError(
+            f"a job of {job.vcpus:g} vCPUs never starts, as all machines together may have {most}: "
+            f"ask for less, or raise that with `keepfit infra up --max-vcpus`"
+        )
+    types = sorted({name for one in resources for name in one["instanceTypes"]})
+    if any("." not in name and not any(map(str.isdigit, name)) for name in types):  # "optimal"
+        return
+    try:
+        sizes = list(_sizes(ec2, types))
+    except AwsUnreachable:
+        raise
+    except AwsError:
+        return
+    if sizes and not any(map(job.fits, sizes)):
+        largest = max(sizes, key=lambda size: (size.gpus, size.vcpus, size.memory))
+        raise AwsError(
+            f"no machine of {', '.join(types)} can run a job of {job} (the largest has {largest}): "
+            f"ask for less, or have others with `keepfit infra up --instance-types` or --gpu"
+        )
+
+
+def _sizes(ec2: Any, types: Sequence[str]) -> Iterator[Size]:
+    names = [name if "." in name else f"{name}.*" for name in types]
+    with explained("the sizes of machines"):
+        pages = ec2.get_paginator("describe_instance_types").paginate(
+            Filters=[{"Name": "instance-type", "Values": names}]
+        )
+        for page in pages:
+            for found in page["InstanceTypes"]:
+                gpus = found.get("GpuInfo", {}).get("Gpus", ())
+                yield Size(
+                    vcpus=found["VCpuInfo"]["DefaultVCpus"],
+                    memory=found["MemoryInfo"]["SizeInMiB"],
+                    gpus=sum(gpu.get("Count", 0) for gpu in gpus),
+                )
+
+
+def _state(environment: Mapping[str, Any]) -> str:
+    states = f"{environment['state']}, {environment.get('status', '')}"
+    reason = environment.get("statusReason")
+    return f"{states}: {reason}" if reason else states

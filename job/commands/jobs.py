@@ -1,0 +1,239 @@
+"""`keepfit submit`, `status`, `logs` and `cancel`: a run on AWS Batch."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import structlog
+import typer
+
+from callbacks import events
+from job.commands.reporting import fail, of_aws, of_store
+
+if TYPE_CHECKING:
+    from callbacks.storage.base import Store
+    from infra.deployment import Deployment
+    from infra.jobs.finding import Job
+
+log = structlog.get_logger("keepfit")
+
+INTERRUPTED = 130
+
+Run = Annotated[str, typer.Argument(help="The run's name.")]
+Name = Annotated[str, typer.Option("--name", help="The deployment's name.")]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="Where runs are. [default: the deployment's bucket]")
+]
+QueueOption = Annotated[
+    str | None, typer.Option("--queue", help="A job queue. [default: the deployment's]")
+]
+
+
+def submit(
+    script: Annotated[Path, typer.Argument(help="A Keras script; its folder goes with it.")],
+    args: Annotated[list[str] | None, typer.Argument(help="Its own arguments.")] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", help="The run's name. [default: the script's]")
+    ] = None,
+    image: Annotated[str | None, typer.Option(help="[default: the deployment's]")] = None,
+    vcpus: Annotated[int | None, typer.Option(min=1)] = None,
+    memory: Annotated[str | None, typer.Option(help="Such as 8GiB.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1)] = None,
+    save_every: Annotated[str | None, typer.Option(help="As for `keepfit run`.")] = None,
+    deterministic: Annotated[bool, typer.Option("--deterministic")] = False,
+    exact: Annotated[bool, typer.Option("--exact")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that the store has already.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin such a run again; it is moved aside.")
+    ] = False,
+    env: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="For the script; repeatable.")
+    ] = None,
+    max_size: Annotated[int, typer.Option(min=1, help="Of the folder, in MiB.")] = 100,
+    queue: QueueOption = None,
+    store: StoreOption = None,
+    name: Name = "keepfit",
+) -> None:
+    """Run SCRIPT on AWS Spot instances, over any number of interruptions.
+
+    Prints the run's name, and how to follow it.
+    """
+    from callbacks.settings import Settings, name_of
+    from callbacks.storage import open_store
+    from infra import aws
+    from infra.jobs import images, order, queues
+    from job import code
+    from job.commands import submitting
+
+    if not script.is_file():
+        fail(f"there is no script {str(script)!r}")
+    environment = submitting.variables(env or [])
+    environment |= submitting.chosen(save_every, exact=exact, fresh=fresh)
+    needs = {"vcpus": vcpus, "memory": submitting.mebibytes(memory), "gpus": gpus}
+    with of_store():
+        run = Settings.resolve(run=run or name_of(str(script)), save_every=save_every).run
+    with of_aws():
+        deployment = _deployment(name)
+        to, where = queue or deployment.queue, store or deployment.store
+        submitting.check_store(where)
+        batch = aws.client("batch")
+        behind = queues.environments(batch, to)
+        base = order.described(batch, deployment.job)
+        if any(needs.values()):
+            size = queues.size_of(order.resources(needs, base))
+            queues.check_size(aws.client("ec2"), behind, size)
+        wanted = image or base["containerProperties"]["image"]
+        if region := images.region_of(wanted):
+            images.check(aws.client("ecr", region), wanted)
+    submitting.check_free(batch, to, run, where, resume=resume, fresh=fresh)
+    real = script.resolve()  # as Python finds what it imports
+    bundle = submitting.packed(real, max_size)
+    with of_store():
+        code.send(open_store(where), bundle)
+    flags = ["--deterministic"] if deterministic else []
+    asked = order.Order(
+        run=run,
+        command=["run", *flags, "--code", bundle.digest, real.name, *(args or [])],
+        environment=environment | {"KEEPFIT_RUN": run, "KEEPFIT_STORE": where},
+        image=image,
+        needs=needs,
+    )
+    with of_aws():
+        job = order.submit(batch, to, base, asked)
+    log.info(events.SUBMITTED, run=run, job=job, files=bundle.files, store=where)
+    typer.echo(submitting.way_on(run, name, queue))
+
+
+def status(
+    run: Run,
+    queue: QueueOption = None,
+    store: StoreOption = None,
+    name: Name = "keepfit",
+    json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Show a run's jobs: their state, attempts, newest checkpoint, and cost."""
+    from infra import aws
+    from infra.jobs.finding import NoJob
+    from infra.jobs.report import report
+    from job.commands import following, job_tables, tables
+
+    with of_aws():
+        deployment = _deployment(name)
+        batch = aws.client("batch")
+        try:
+            job = _newest(batch, queue or deployment.queue, run)
+        except NoJob:
+            job = None
+    saved = following.summary(store or (job and job.store) or deployment.store, run)
+    now = datetime.now(UTC)
+    with of_aws():
+        if job is None and saved is None:
+            raise NoJob(run)
+        found = report(job, aws.client, batch.meta.region_name, now) if job else None
+    if json:
+        tables.show(tables.as_json(job_tables.for_programs(run, found, saved)))
+        return
+    for part in job_tables.for_people(run, found, saved, now):
+        tables.show(part)
+
+
+def logs(
+    run: Run,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job is over.")] = False,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Only this one.")] = None,
+    queue: QueueOption = None,
+    name: Name = "keepfit",
+) -> None:
+    """Print what the attempts of a run have written, in order."""
+    from infra import aws
+    from job.commands import following
+
+    try:
+        with of_aws():
+            deployment = _deployment(name)
+            batch = aws.client("batch")
+            job = _newest(batch, queue or deployment.queue, run)
+            if attempt and not follow and attempt > len(job.attempts):
+                fail(f"run {run!r} has had {len(job.attempts)} attempts")
+            group = deployment.logs
+            for line in following.lines(batch, job, group, follow=follow, only=attempt):
+                typer.echo(line)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def cancel(
+    run: Run,
+    queue: QueueOption = None,
+    store: StoreOption = None,
+    name: Name = "keepfit",
+) -> None:
+    """End a run's job. It saves first; `keepfit submit --resume` goes on from there."""
+    from callbacks.storage import open_store
+    from infra import aws
+    from job import cancelled
+    from job.commands import following, job_tables
+
+    with of_aws():
+        deployment = _deployment(name)
+        batch = aws.client("batch")
+        job = _newest(batch, queue or deployment.queue, run)
+    if job.over:
+        fail(f"the job of run {run!r} is over already: {job.status}")
+    where = store or job.store or deployment.store
+    with of_store():
+        opened = open_store(where)
+        cancelled.mark(opened, job.id)
+    try:
+        with of_aws():
+            _ask_to_end(batch, job, opened)
+            ended = following.until_over(batch, job)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    saved = following.summary(where, run)
+    log.info(
+        events.CANCELLED,
+        run=run,
+        job=job.id,
+        status=ended.status,
+        kept=job_tables.where(saved),
+    )
+
+
+def _ask_to_end(batch: Any, job: Job, store: Store) -> None:
+    from infra.aws import AwsError
+    from job.cancelled import unmark
+    from job.commands import following
+
+    try:
+        following.terminate(batch, job)
+    except AwsError:
+        with of_store():
+            unmark(store, job.id)  # or its next attempt would end, though nobody could end this one
+        raise
+    log.info(events.CANCELLING, run=job.run, job=job.id, status=job.status)
+
+
+def register(app: typer.Typer) -> None:
+    """Make them commands of `app`."""
+    options = {"allow_interspersed_args": False, "ignore_unknown_options": False}
+    app.command(context_settings=options)(submit)
+    for command in (status, logs, cancel):
+        app.command()(command)
+
+
+def _deployment(name: str) -> Deployment:
+    from infra import aws
+    from infra.deployment import find
+
+    return find(aws.client("cloudformation"), name)
+
+
+def _newest(batch: Any, queue: str, run: str) -> Job:
+    from infra.jobs.finding import newest
+
+    return newest(batch, queue, run)
