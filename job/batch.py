@@ -70,6 +70,7 @@ def _end_if_cancelled(store: Store, job: str) -> None:
 def _go_to(store: Store, code: str, run: str, script: Path) -> None:
     from job.code import bring
 
+    os.environ["KEEPFIT_STORE"] = store.uri  # which may have been relative to where we are
     try:
         os.chdir(bring(store, code, run))
     except OSError as error:

@@ -8,6 +8,8 @@ from typing import Any
 
 from infra.aws import AwsError, AwsUnreachable, explained
 
+_CHOSEN_BY_BATCH = ("optimal", "default_")
+
 
 @dataclass(frozen=True)
 class Size:
@@ -89,7 +91,7 @@ def check_size(ec2: Any, behind: Sequence[Mapping[str, Any]], job: Size) -> None
             f"ask for less, or raise that with `keepfit infra up --max-vcpus`"
         )
     types = sorted({name for one in resources for name in one["instanceTypes"]})
-    if any("." not in name and not any(map(str.isdigit, name)) for name in types):  # "optimal"
+    if any(name.startswith(_CHOSEN_BY_BATCH) for name in types):
         return
     try:
         sizes = list(_sizes(ec2, types))

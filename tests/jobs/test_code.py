@@ -43,14 +43,14 @@ def sent(store, folder):
 
 @pytest.fixture
 def machine(tmp_path):
-    """Makes an attempt on a machine that has nothing of any other."""
+    """Makes an attempt on a machine that has nothing of any other but the store."""
     store = f"file://{tmp_path}/store"
     temporary = tmp_path / "tmp"
 
     def attempt(code, *args, **env):
         temporary.mkdir()
         try:
-            options = ("--store", store, "--run", "mine", "--code", code)
+            options = ("--store", "file://./store", "--run", "mine", "--code", code)
             return process.run(tmp_path, *options, *args, TMPDIR=str(temporary), **env)
         finally:
             temporary.rename(temporary.with_name(f"gone-{len(list(tmp_path.iterdir()))}"))
@@ -71,6 +71,7 @@ def test_files_beside_the_script_come_back(machine, script):
     (script.parent / "helper.py").write_text("NAME = 'changed'\n")
     second = machine(sent(machine.store, script.parent), "train.py")
     assert second.code == 0, second.err
+    assert second.one("resumed")["epoch"] >= 3
     assert second.out == "['epoch', '0', '1', '2', '3', '4']\n"
 
 
