@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from docker.utils.build import PatternMatcher
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +58,19 @@ RULES = [
 def test_rules_of_docker(lines, name, out):
     """Those of its documentation, and where others have been mistaken."""
     assert left_out(name, patterns(lines.splitlines())) is out
+
+
+parts = st.lists(st.sampled_from(["a", "b", "ab", "*", "a*", "*b", "?", "a?", ".a"]), min_size=1)
+lines_of = st.builds("{}{}".format, st.sampled_from(["", "!", "/"]), parts.map("/".join))
+
+
+@given(
+    lines=st.lists(lines_of, min_size=1, max_size=3),
+    name=st.lists(st.sampled_from(["a", "b", "ab", "abb", ".a", "c"]), min_size=1).map("/".join),
+)
+def test_as_docker_for_python_reads_them(lines, name):
+    """But for `**`, of which that one sees no folder that is deeper than the pattern."""
+    assert left_out(name, patterns(lines)) == PatternMatcher(lines).matches(name)
 
 
 names = st.text("ab.*?[]!#/\\ -", max_size=8)
