@@ -10,7 +10,7 @@ import stat
 import tarfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,8 +119,21 @@ def _patterns(folder: Path) -> list[ignoring.Pattern]:
 
 
 def _part(name: str) -> str:
-    """What people would name in .dockerignore: a file at the top, or a folder below it."""
+    """A file at the top, or the folder that the file lies in, and at most two levels of that."""
     return "/".join(name.split("/")[:-1][:2]) or name
+
+
+def _largest(sizes: Mapping[str, int]) -> list[tuple[str, int]]:
+    """What people would name in .dockerignore: folders at the top, or what fills one of them."""
+    tops: dict[str, Counter[str]] = {}
+    for part, size in sizes.items():
+        tops.setdefault(part.partition("/")[0], Counter())[part] += size
+    found: Counter[str] = Counter()
+    for top, parts in tops.items():
+        (part, size), *_ = parts.most_common(1)
+        fills = size > parts.total() / 2
+        found[part if fills else top] = size if fills else parts.total()
+    return found.most_common(3)
 
 
 def _too_large(folder: Path, limit: int, sizes: Counter[str], others: Iterator[str]) -> NotBundled:
@@ -130,7 +143,7 @@ def _too_large(folder: Path, limit: int, sizes: Counter[str], others: Iterator[s
         sizes[_part(name)] += (folder / name).lstat().st_size + OVERHEAD
         if time.monotonic() > until:
             break
-    large = ", ".join(f"{part}: {size >> 20} MiB" for part, size in sizes.most_common(3))
+    large = ", ".join(f"{part}: {size >> 20} MiB" for part, size in _largest(sizes))
     return NotBundled(
         f"{folder} holds more than {limit >> 20} MiB ({large}); name what the job does not need in "
         f"{folder / '.dockerignore'}, have data read from S3, or raise --max-size"

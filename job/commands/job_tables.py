@@ -80,6 +80,8 @@ def _checkpoint(saved: Summary | None) -> str:
 
 
 def _cost(found: Report) -> str:
+    if not found.job.attempts:
+        return "nothing yet"
     if found.so_far is None:
         return "unknown"
     compared = f", on demand ${found.on_demand:.2f}" if found.on_demand is not None else ""

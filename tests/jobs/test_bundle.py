@@ -181,7 +181,9 @@ def test_a_line_that_can_not_be_read(script):
 
 def test_what_is_large_is_named_at_once(script):
     """However much it is: nobody goes through it folder by folder, nor waits."""
-    for part, size in (("alpha/deep/er", 1), ("beta", 3), ("gamma/raw", 2)):
+    parts = [("alpha/deep/er", 1), ("beta", 3), ("gamma/raw", 2), ("gamma/small/er", 1)]
+    parts += [(f"many/{n}", 1) for n in range(5)]
+    for part, size in parts:
         (script.parent / part).mkdir(parents=True)
         for n in range(3):
             with (script.parent / part / f"{n}.bin").open("wb") as sparse:
@@ -189,7 +191,7 @@ def test_what_is_large_is_named_at_once(script):
     began = time.monotonic()
     with pytest.raises(NotBundled) as refusal:
         pack(script.parent)
-    assert "(beta: 9216 MiB, gamma/raw: 6144 MiB, alpha/deep: 3072 MiB)" in str(refusal.value)
+    assert "(many: 15360 MiB, beta: 9216 MiB, gamma/raw: 6144 MiB)" in str(refusal.value)
     assert time.monotonic() - began < 5
 
 

@@ -46,6 +46,7 @@ def test_status_of_a_job(deployed, trained, aws, moto_server):
     assert job in shown
     assert "PENDING" in shown or "SUBMITTED" in shown
     assert "step 3" in shown
+    assert "nothing yet" in shown
     found = json.loads(keepfit("status", "run", "--json").stdout)
     assert found["id"] == job
     assert found["checkpoint"]["step"] == 3
