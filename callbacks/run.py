@@ -56,7 +56,6 @@ class Run:
         self._saves = 0
         self._fenced_by: str | None = None
         self._failed: str | None = None
-        self._last = False
         self._committed = 0
         self._took = 0.0
         self._writing_since: float | None = None
@@ -249,27 +248,24 @@ class Run:
             raise leave_for(error) from error
 
     def _offer(self, snapshot: Snapshot, *, last: bool) -> None:
-        if self._writer.busy:
-            return
-        self._last = last
-        if self._writer.offer(snapshot):
+        if self._writer.offer(snapshot, last=last):
             self._pacing.offered(snapshot.position, stalls=not last)
 
-    def _write(self, snapshot: Snapshot) -> None:
+    def _write(self, snapshot: Snapshot, last: bool) -> None:
         """On the writer's thread."""
         started = self._writing_since = self._clock()
         try:
-            self._commit(snapshot, started)
+            self._commit(snapshot, started, last=last)
         finally:
             self._writing_since = None
 
-    def _commit(self, snapshot: Snapshot, started: float) -> None:
+    def _commit(self, snapshot: Snapshot, started: float, *, last: bool) -> None:
         try:
             for wait in snapshot.settle:
                 wait()
             for path in (*snapshot.logs, *snapshot.files):
                 make_durable(path)
-            manifest = self._attempt.commit(snapshot, last=self._last)
+            manifest = self._attempt.commit(snapshot, last=last)
         except Superseded as error:
             self._fenced_by = str(error)
             return

@@ -37,16 +37,6 @@ def stacks(name: str) -> tuple[str, str]:
     return f"{name}-storage", f"{name}-compute"
 
 
-def outputs(cloudformation: Any, stack: str) -> dict[str, str] | None:
-    """The outputs of a stack by name; None if there is no such stack.
-
-    Raises:
-        AwsError: it can't be asked for.
-    """
-    found = describe(cloudformation, stack)
-    return None if found is None else found.outputs
-
-
 def find(cloudformation: Any, name: str = DEFAULT) -> Deployment:
     """The deployment of that name.
 
@@ -55,13 +45,13 @@ def find(cloudformation: Any, name: str = DEFAULT) -> Deployment:
     """
     together: dict[str, str] = {}
     for stack in stacks(name):
-        found = outputs(cloudformation, stack)
+        found = describe(cloudformation, stack)
         if found is None:
             raise AwsError(
                 f"there is no stack {stack!r} in this region: make it with `keepfit infra up`, "
                 f"or name another deployment or region"
             )
-        together |= found
+        together |= found.outputs
     named = {
         "".join(part.title() for part in f.name.split("_")): f.name for f in fields(Deployment)
     }

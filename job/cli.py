@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
-import structlog
 import typer
 
-from callbacks import events
 from callbacks.errors import ConfigurationError
 from job import first, logging
 from job.commands import infra, jobs, planning, stores
+from job.commands.options import Deterministic, Exact, RunName, SaveEvery
+from job.commands.reporting import fail
 from job.config import Notices, OnNotice
-
-log = structlog.get_logger("keepfit")
-
-USAGE_ERROR = 2
 
 app = typer.Typer(
     name="keepfit",
@@ -46,21 +42,13 @@ def run(
     store: Annotated[
         str | None, typer.Option(help="Where checkpoints are kept. [default: file://./runs]")
     ] = None,
-    run_name: Annotated[
-        str | None, typer.Option("--run", help="The run's name. [default: the script's]")
-    ] = None,
-    save_every: Annotated[
-        str | None, typer.Option(help='"auto", "30s", "200 batches", "1 epoch". [default: auto]')
-    ] = None,
-    deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="The same bits in every run; costs some speed.")
-    ] = False,
+    run_name: RunName = None,
+    save_every: SaveEvery = None,
+    deterministic: Deterministic = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin again; the old run is moved aside, not deleted.")
     ] = False,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Refuse what an interruption could change.")
-    ] = False,
+    exact: Exact = False,
     on_notice: Annotated[
         OnNotice | None,
         typer.Option(help="What the time until a known end is used for. [default: train-on]"),
@@ -85,7 +73,7 @@ def run(
     or a checkpoint does not fit; otherwise the script's own.
     """
     if code is None and not script.is_file():
-        _usage_error(f"there is no script {str(script)!r}")
+        fail(f"there is no script {str(script)!r}")
     given = {
         "STORE": store,
         "RUN": run_name,
@@ -100,20 +88,20 @@ def run(
     }
     os.environ.update({f"KEEPFIT_{k}": str(v) for k, v in given.items() if v not in (None, "")})
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    from callbacks.settings import Settings
+    from callbacks.settings import Settings, name_of
     from job import batch, runner
 
     try:
         settings = Settings.resolve()
         notices = Notices.resolve()
     except ConfigurationError as error:
-        _usage_error(str(error))
+        fail(str(error))
     first.take_place()
     first.warn_of_shell()
     job = batch.Job(
         os.environ.get(batch.ID),
         settings.store,
-        settings.run if "KEEPFIT_RUN" in os.environ else script.stem,
+        settings.run if "KEEPFIT_RUN" in os.environ else name_of(str(script)),
     )
 
     def prepare() -> None:
@@ -128,11 +116,6 @@ stores.register(app)
 planning.register(app)
 infra.register(app)
 jobs.register(app)
-
-
-def _usage_error(message: str) -> NoReturn:
-    log.error(events.MISFIT, reason=message)
-    raise typer.Exit(USAGE_ERROR)
 
 
 def main() -> None:

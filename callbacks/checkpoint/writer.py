@@ -20,9 +20,12 @@ class Writer:
     Memory is bounded by one snapshot: an offer that comes while another is being written is
     declined, and the caller offers a newer one at a later batch. `write` handles its own errors;
     one that escapes it is a bug, and reaches the caller at the next call.
+
+    Args:
+        write: is given a snapshot, and whether it is the last one of its fit.
     """
 
-    def __init__(self, write: Callable[[Snapshot], None]) -> None:
+    def __init__(self, write: Callable[[Snapshot, bool], None]) -> None:
         self._write = write
         self._pool = ThreadPoolExecutor(1, "keepfit-writer", _yield_to_training)
         self._last: Future[None] | None = None
@@ -31,12 +34,12 @@ class Writer:
     def busy(self) -> bool:
         return self._last is not None and not self._last.done()
 
-    def offer(self, snapshot: Snapshot) -> bool:
+    def offer(self, snapshot: Snapshot, *, last: bool = False) -> bool:
         """Start to write it, unless another is being written. Returns whether it was taken."""
         if self.busy:
             return False
         self.wait()
-        self._last = self._pool.submit(self._write, snapshot)
+        self._last = self._pool.submit(self._write, snapshot, last)
         return True
 
     def wait(self) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from infra.aws import AwsError, explained
+from infra.jobs import queues
 from infra.jobs.finding import Attempt
 
 
@@ -50,12 +51,10 @@ def on_demand_clusters(batch: Any, queue: str) -> frozenset[str]:
         AwsError: they can't be asked for.
     """
     with explained("whether machines are Spot machines"):
-        queues = batch.describe_job_queues(jobQueues=[queue])["jobQueues"]
-        names = [e["computeEnvironment"] for q in queues for e in q["computeEnvironmentOrder"]]
-        found = batch.describe_compute_environments(computeEnvironments=names)
+        _, found = queues.described(batch, queue)
     return frozenset(
         environment["ecsClusterArn"].rpartition("/")[2]
-        for environment in found["computeEnvironments"]
+        for environment in found
         if environment.get("computeResources", {}).get("type") == "EC2"
     )
 
@@ -115,8 +114,8 @@ def on_demand_price(pricing: Any, machine: Machine, region: str) -> float:
     raise AwsError(f"the price list has no {machine.type} in {region}")
 
 
-def hours(attempt: Attempt, now: datetime | None = None) -> float:
+def hours(attempt: Attempt, now: datetime) -> float:
     """How long it has run."""
     if attempt.began is None:
         return 0.0
-    return ((attempt.ended or now or datetime.now(UTC)) - attempt.began).total_seconds() / 3600
+    return ((attempt.ended or now) - attempt.began).total_seconds() / 3600

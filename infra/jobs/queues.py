@@ -40,6 +40,19 @@ def size_of(requirements: Sequence[Mapping[str, str]]) -> Size:
     return Size(needs.get("VCPU", 0), int(needs.get("MEMORY", 0)), int(needs.get("GPU", 0)))
 
 
+def described(batch: Any, queue: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The queue, if there is one of that name, and the compute environments behind it.
+
+    Within `explained`: errors are boto3's.
+    """
+    found = batch.describe_job_queues(jobQueues=[queue])["jobQueues"]
+    names = [entry["computeEnvironment"] for q in found for entry in q["computeEnvironmentOrder"]]
+    if not names:  # which would ask for all that there are
+        return found, []
+    answer = batch.describe_compute_environments(computeEnvironments=names)
+    return found, answer["computeEnvironments"]
+
+
 def environments(batch: Any, queue: str) -> list[dict[str, Any]]:
     """The compute environments behind a queue.
 
@@ -47,24 +60,20 @@ def environments(batch: Any, queue: str) -> list[dict[str, Any]]:
         AwsError: the queue takes no jobs, or has no machines for them.
     """
     with explained(f"job queue {queue}"):
-        found = batch.describe_job_queues(jobQueues=[queue])["jobQueues"]
-    if not found:
+        there, found = described(batch, queue)
+    if not there:
         raise AwsError(f"there is no job queue {queue!r}; `keepfit infra status` names yours")
-    (described,) = found
-    if described["state"] != "ENABLED":
+    (own,) = there
+    if own["state"] != "ENABLED":
         raise AwsError(
             f"job queue {queue} is disabled: enable it (aws batch update-job-queue --state ENABLED "
             f"--job-queue {queue}), or name another one with --queue"
         )
-    if described.get("status", "VALID") != "VALID":
+    if own.get("status", "VALID") != "VALID":
         raise AwsError(
-            f"job queue {queue} is {described['status']}: {described.get('statusReason', '')}; "
+            f"job queue {queue} is {own['status']}: {own.get('statusReason', '')}; "
             f"see `keepfit infra status`"
         )
-    names = [entry["computeEnvironment"] for entry in described["computeEnvironmentOrder"]]
-    with explained(f"the compute environments of job queue {queue}"):
-        answer = batch.describe_compute_environments(computeEnvironments=names)
-    found = answer["computeEnvironments"]
     usable = [one for one in found if (one["state"], one.get("status")) == ("ENABLED", "VALID")]
     if not usable:
         states = (f"{e['computeEnvironmentName']} is {_state(e)}" for e in found)

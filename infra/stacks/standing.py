@@ -7,6 +7,7 @@ from typing import Any
 
 from infra.aws import explained
 from infra.deployment import stacks
+from infra.jobs import queues
 from infra.stacks.stack import describe
 
 UNFINISHED = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
@@ -66,16 +67,9 @@ def unfinished(batch: Any, queue: str) -> list[str]:
 
 def _batch(batch: Any, queue: str) -> list[Part]:
     with explained(f"job queue {queue}"):
-        queues = batch.describe_job_queues(jobQueues=[queue])["jobQueues"]
-    names = [order["computeEnvironment"] for q in queues for order in q["computeEnvironmentOrder"]]
-    with explained("the compute environments"):
-        environments = (
-            batch.describe_compute_environments(computeEnvironments=names)["computeEnvironments"]
-            if names
-            else []
-        )
+        found, environments = queues.described(batch, queue)
     return [
-        *(_part(q, q["jobQueueName"], "job queue") for q in queues),
+        *(_part(q, q["jobQueueName"], "job queue") for q in found),
         *(_part(e, e["computeEnvironmentName"], "compute environment") for e in environments),
     ]
 

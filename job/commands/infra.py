@@ -11,6 +11,7 @@ import structlog
 import typer
 
 from callbacks import events
+from job.commands.options import AsJson, Deployment
 from job.commands.reporting import USAGE_ERROR, fail, of_aws
 
 if TYPE_CHECKING:
@@ -28,14 +29,12 @@ infra = typer.Typer(
     name="infra", no_args_is_help=True, help="Where runs are kept and machines come from, on AWS."
 )
 
-Name = Annotated[str, typer.Option("--name", help="The deployment's name.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")]
 
 
 @infra.command()
 def up(
-    name: Name = "keepfit",
+    name: Deployment = "keepfit",
     prefix: Annotated[
         str | None, typer.Option(help="The store's prefix in the bucket. [default: runs]")
     ] = None,
@@ -93,7 +92,7 @@ def up(
 
 
 @infra.command()
-def status(name: Name = "keepfit", json: AsJson = False) -> None:
+def status(name: Deployment = "keepfit", json: AsJson = False) -> None:
     """Show a deployment's stacks, its job queue and the machines behind it."""
     from job.commands import tables
 
@@ -109,7 +108,7 @@ def status(name: Name = "keepfit", json: AsJson = False) -> None:
 
 @infra.command()
 def down(
-    name: Name = "keepfit",
+    name: Deployment = "keepfit",
     delete_data: Annotated[
         str | None,
         typer.Option(
@@ -219,11 +218,9 @@ def _show_outputs(outputs: dict[str, str]) -> None:
 
 
 def _show_rows(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.table import Table
-
     from job.commands import tables
 
-    table = Table(*columns, box=None, pad_edge=False)
+    table = tables.of_text(*columns)
     for row in rows:
         table.add_row(*row)
     tables.show(table)

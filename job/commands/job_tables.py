@@ -12,13 +12,14 @@ from rich.table import Table
 from callbacks.checkpoint.inspection import Summary
 from infra.jobs.finding import Attempt
 from infra.jobs.report import Report
+from job.commands.tables import of_text
 
 
 def for_people(
     run: str, found: Report | None, saved: Summary | None, now: datetime
 ) -> Iterator[Table]:
     """The job, and a line for each of its attempts; None: AWS Batch has forgotten it."""
-    facts = _table("run", run)
+    facts = of_text("run", run)
     if found:
         facts.add_row("job", found.job.id)
         facts.add_row("state", f"{found.job.status}  {found.job.reason}".strip())
@@ -48,7 +49,7 @@ def for_programs(run: str, found: Report | None, saved: Summary | None) -> dict[
 
 
 def _attempts(found: Report, now: datetime) -> Table:
-    table = _table("attempt", "machine", "began", "for", "exit code", "reason")
+    table = of_text("attempt", "machine", "began", "for", "exit code", "reason")
     for attempt in found.job.attempts:
         machine = found.ran_on.get(attempt.number)
         table.add_row(
@@ -60,10 +61,6 @@ def _attempts(found: Report, now: datetime) -> Table:
             attempt.reason or ("running" if attempt.ended is None else ""),
         )
     return table
-
-
-def _table(*columns: str) -> Table:
-    return Table(*columns, box=None, pad_edge=False)
 
 
 def where(saved: Summary | None) -> str:

@@ -10,6 +10,8 @@ import structlog
 import typer
 
 from callbacks import events
+from job.commands import options
+from job.commands.options import AsJson, Deterministic, Exact, Run, RunName, SaveEvery
 from job.commands.reporting import fail, of_aws, of_store
 
 if TYPE_CHECKING:
@@ -21,8 +23,6 @@ log = structlog.get_logger("keepfit")
 
 INTERRUPTED = 130
 
-Run = Annotated[str, typer.Argument(help="The run's name.")]
-Name = Annotated[str, typer.Option("--name", help="The deployment's name.")]
 StoreOption = Annotated[
     str | None, typer.Option("--store", help="Where runs are. [default: the deployment's bucket]")
 ]
@@ -34,16 +34,14 @@ QueueOption = Annotated[
 def submit(
     script: Annotated[Path, typer.Argument(help="A Keras script; its folder goes with it.")],
     args: Annotated[list[str] | None, typer.Argument(help="Its own arguments.")] = None,
-    run: Annotated[
-        str | None, typer.Option("--run", help="The run's name. [default: the script's]")
-    ] = None,
+    run: RunName = None,
     image: Annotated[str | None, typer.Option(help="[default: the deployment's]")] = None,
     vcpus: Annotated[int | None, typer.Option(min=1)] = None,
     memory: Annotated[str | None, typer.Option(help="Such as 8GiB.")] = None,
     gpus: Annotated[int | None, typer.Option(min=1)] = None,
-    save_every: Annotated[str | None, typer.Option(help="As for `keepfit run`.")] = None,
-    deterministic: Annotated[bool, typer.Option("--deterministic")] = False,
-    exact: Annotated[bool, typer.Option("--exact")] = False,
+    save_every: SaveEvery = None,
+    deterministic: Deterministic = False,
+    exact: Exact = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that the store has already.")
     ] = False,
@@ -56,7 +54,7 @@ def submit(
     max_size: Annotated[int, typer.Option(min=1, help="Of the folder, in MiB.")] = 100,
     queue: QueueOption = None,
     store: StoreOption = None,
-    name: Name = "keepfit",
+    name: options.Deployment = "keepfit",
 ) -> None:
     """Run SCRIPT on AWS Spot instances, over any number of interruptions.
 
@@ -112,8 +110,8 @@ def status(
     run: Run,
     queue: QueueOption = None,
     store: StoreOption = None,
-    name: Name = "keepfit",
-    json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    name: options.Deployment = "keepfit",
+    json: AsJson = False,
 ) -> None:
     """Show a run's jobs: their state, attempts, newest checkpoint, and cost."""
     from infra import aws
@@ -146,7 +144,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job is over.")] = False,
     attempt: Annotated[int | None, typer.Option(min=1, help="Only this one.")] = None,
     queue: QueueOption = None,
-    name: Name = "keepfit",
+    name: options.Deployment = "keepfit",
 ) -> None:
     """Print what the attempts of a run have written, in order."""
     from infra import aws
@@ -170,7 +168,7 @@ def cancel(
     run: Run,
     queue: QueueOption = None,
     store: StoreOption = None,
-    name: Name = "keepfit",
+    name: options.Deployment = "keepfit",
 ) -> None:
     """End a run's job. It saves first; `keepfit submit --resume` goes on from there."""
     from callbacks.storage import open_store
@@ -220,8 +218,8 @@ def _ask_to_end(batch: Any, job: Job, store: Store) -> None:
 
 def register(app: typer.Typer) -> None:
     """Make them commands of `app`."""
-    options = {"allow_interspersed_args": False, "ignore_unknown_options": False}
-    app.command(context_settings=options)(submit)
+    settings = {"allow_interspersed_args": False, "ignore_unknown_options": False}
+    app.command(context_settings=settings)(submit)
     for command in (status, logs, cancel):
         app.command()(command)
 

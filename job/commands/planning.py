@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from callbacks.errors import ConfigurationError
+from job.commands.options import AsJson
 from job.commands.reporting import fail
 
 STALL = 0.1
@@ -38,7 +39,7 @@ def plan(
     no_notices: Annotated[
         bool, typer.Option("--no-notices", help="Machines disappear without a warning.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Show how much of machines' time is useful with save_every="auto" and with fixed intervals."""
     from job.commands import tables

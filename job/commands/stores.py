@@ -11,6 +11,7 @@ import typer
 
 from callbacks import events
 from callbacks.errors import EXIT_MISFIT
+from job.commands.options import AsJson, Run
 from job.commands.reporting import fail, of_store
 
 log = structlog.get_logger("keepfit")
@@ -20,8 +21,6 @@ NOT_SOUND = 1
 StoreOption = Annotated[
     str | None, typer.Option("--store", help="Where the runs are. [default: KEEPFIT_STORE]")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")]
-Run = Annotated[str, typer.Argument(help="The run's name.")]
 
 
 def ls(

@@ -106,6 +106,11 @@ def of_findings(found: Iterable[Finding]) -> Table:
     return table
 
 
+def of_text(*columns: str) -> Table:
+    """An empty one, for words rather than numbers."""
+    return Table(*columns, box=None, pad_edge=False)
+
+
 def show(content: Table | str) -> None:
     """On standard output, as wide as it needs to be where no terminal sets a width."""
     console = Console(soft_wrap=True) if isinstance(content, str) else Console()

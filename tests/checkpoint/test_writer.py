@@ -18,7 +18,7 @@ class Slow:
         self.written, self.threads = [], set()
         self.begun, self.go_on = threading.Event(), threading.Event()
 
-    def __call__(self, snapshot):
+    def __call__(self, snapshot, last):
         self.threads.add(threading.current_thread())
         self.begun.set()
         assert self.go_on.wait(PATIENCE)
@@ -85,7 +85,7 @@ def test_escaping_error_reaches_the_caller(call):
     """An error that the write does not handle is raised at the next call, once."""
     failed = threading.Event()
 
-    def write(snapshot):
+    def write(snapshot, last):
         if snapshot is SNAPSHOTS[0]:
             failed.set()
             raise ZeroDivisionError("a bug")

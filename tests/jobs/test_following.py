@@ -112,7 +112,9 @@ class Clients:
             "describe_container_instances": {"containerInstances": list(instances)},
             "describe_spot_price_history": {"SpotPriceHistory": list(spot)},
             "get_products": {"PriceList": list(products)},
-            "describe_job_queues": {"jobQueues": [{"computeEnvironmentOrder": []}]},
+            "describe_job_queues": {
+                "jobQueues": [{"computeEnvironmentOrder": [{"computeEnvironment": "both"}]}]
+            },
             "describe_compute_environments": {
                 "computeEnvironments": [environment("SPOT", "of-spot"), environment("EC2", "other")]
             },

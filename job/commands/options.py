@@ -1,0 +1,21 @@
+"""Arguments and options that several commands take, and mean the same by."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Run = Annotated[str, typer.Argument(help="The run's name.")]
+RunName = Annotated[
+    str | None, typer.Option("--run", help="The run's name. [default: the script's]")
+]
+SaveEvery = Annotated[
+    str | None, typer.Option(help='"auto", "30s", "200 batches", "1 epoch". [default: auto]')
+]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="The same bits in every run; costs some speed.")
+]
+Exact = Annotated[bool, typer.Option("--exact", help="Refuse what an interruption could change.")]
+Deployment = Annotated[str, typer.Option("--name", help="The deployment's name.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")]
