@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from stopwatch import Call, watched
-
 import callbacks.run
 from callbacks import state
 from callbacks.checkpoint import shards
 from callbacks.storage.files import Files
 from callbacks.training import data, randomness, recorder, variables
+from stopwatch import Call, watched
 
 Owner = tuple[Any, str]
 Calls = Mapping[str, Sequence[Call]]

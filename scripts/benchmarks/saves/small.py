@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import models
-import parts
-from stopwatch import Stopwatch, collect_events
 
+import models
 from callbacks import Resumable
 from callbacks.training.data_position import IteratorState
+from saves import pieces
+from stopwatch import Stopwatch, collect_events
 
 Figures = dict[str, Any]
 NEVER = "1000000000 batches"
@@ -70,18 +70,18 @@ def many(variables: int) -> Figures:
     collect_events()
     model, data = models.many(variables)
     steps = SAVES_AN_EPOCH * APART + APART // 2
-    with tempfile.TemporaryDirectory() as store, parts.timed() as calls:
+    with tempfile.TemporaryDirectory() as store, pieces.timed() as calls:
         timed = Stopwatch(
             Resumable(store=f"file://{store}", run="bench", save_every=f"{APART} batches")
         )
         model.fit(data, epochs=EPOCHS, steps_per_epoch=steps, verbose=0, callbacks=[timed])
-    saving = [b for b in timed.batches if parts.during(calls[parts.OFFER], b.span)]
+    saving = [b for b in timed.batches if pieces.during(calls[pieces.OFFER], b.span)]
     return {
         "stalls": [batch.hooks for batch in saving],
         "first_batch": timed.batches[0].hooks,
         "new_epoch": [timed.batches[i * steps].hooks for i in range(1, EPOCHS)],
-        "durable": [call.ended - call.began for call in calls[parts.WRITE]],
-        "cpu": [call.cpu for call in calls[parts.WRITE]],
+        "durable": [call.ended - call.began for call in calls[pieces.WRITE]],
+        "cpu": [call.cpu for call in calls[pieces.WRITE]],
     }
 
 

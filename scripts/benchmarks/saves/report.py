@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -26,20 +22,6 @@ def tables(found: Figures) -> Iterator[Table]:
     yield _writer(found["keepfit"])
     yield _many(found["many"])
     yield _shuffled(found["shuffled"])
-
-
-def machine() -> str:
-    """What it was measured on and with."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    info = Path("/proc/cpuinfo")
-    models = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-    names = ("keepfit", "keras", "tensorflow", "tensorflow-cpu", "numpy")
-    return (
-        f"{os.cpu_count()} cores ({models[0].split(': ')[1] if models else platform.machine()}), "
-        f"{memory:.0f} GiB of memory, load {os.getloadavg()[1]:.1f}; "
-        f"Python {platform.python_version()}, "
-        + ", ".join(f"{name} {found}" for name in names if (found := _version(name)))
-    )
 
 
 def _goals(found: Figures) -> Table:
@@ -174,10 +156,3 @@ def _between(hooks: Mapping[str, Sequence[float]], kind: str, base: str) -> floa
 
 def _peak(runs: Sequence[Figures]) -> float:
     return float(statistics.median(run["peak_mib"] for run in runs))
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except ModuleNotFoundError:
-        return None

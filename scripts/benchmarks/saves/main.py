@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import report
-import typer
 from rich.console import Console
 
-HERE = Path(__file__).parent
+import processes
+from machine import machine
+from saves import report
+
 VARIABLES = (10, 100, 1000, 3000)
 SHUFFLED_ROWS = (0, 256, 1000, 10_000)
 
 
-def main(quick: bool = False, keep: Path | None = None) -> None:
+def saves(quick: bool = False, keep: Path | None = None) -> None:
     """Measure what checkpoints cost; none of it passes or fails.
 
     Args:
@@ -26,13 +25,13 @@ def main(quick: bool = False, keep: Path | None = None) -> None:
         keep: a file for the raw figures, as JSON.
     """
     console = Console(width=max(Console().width, 110))
-    rounds, saves = (1, 2) if quick else (3, 5)
+    rounds, number = (1, 2) if quick else (3, 5)
     found: dict[str, Any] = defaultdict(list)
     with console.status("measuring") as status:
         for turn in range(rounds):
             for kind in ("none", "keepfit", "keras"):
                 status.update(f"training 288 MiB, round {turn + 1} of {rounds}: {kind}")
-                found[kind].append(measure(kind, saves))
+                found[kind].append(measure(kind, number))
         status.update("hooks of a tiny model")
         found["hooks"] = measure("hooks", 500, 5 if quick else 15)
         for number in VARIABLES[: 2 if quick else None]:
@@ -43,19 +42,11 @@ def main(quick: bool = False, keep: Path | None = None) -> None:
             found["shuffled"].append((rows, measure("shuffled", rows)))
     for table in report.tables(found):
         console.print(table)
-    console.print(report.machine(), soft_wrap=True)
+    console.print(machine(), soft_wrap=True)
     if keep:
         keep.write_text(json.dumps(found))
 
 
 def measure(name: str, *numbers: int) -> Any:
-    """One measurement in a new process, whose memory nothing else has touched."""
-    command = [sys.executable, str(HERE / "child.py"), name, *map(str, numbers)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{done.stderr}\nscripts/bench: {name} failed")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-if __name__ == "__main__":
-    typer.run(main)
+    """One measurement in a new process."""
+    return processes.measure("saves.child", name, *map(str, numbers))

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 import uuid
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+import processes
 
 BATCHES = 20
 """Before the notice, to time them; the first are left out, which build the model."""
@@ -36,7 +38,7 @@ class Round:
         return self.committed - self.batch - self.save
 
 
-def main(store: str = typer.Argument(""), rounds: int = 5) -> None:
+def notice(store: Annotated[str, typer.Argument()] = "", rounds: int = 5) -> None:
     """Measure it, each time in a process of its own.
 
     Args:
@@ -68,11 +70,7 @@ def table(found: list[Round]) -> Table:
 
 def measure(uri: str, seed: int) -> Round:
     """One round in a new process."""
-    command = [sys.executable, __file__, "child", uri, str(seed)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{done.stderr}\nscripts/bench/notice failed")
-    return Round(**json.loads(done.stdout.splitlines()[-1]))
+    return Round(**processes.measure("notice", uri, str(seed)))
 
 
 def child(uri: str, seed: int) -> Round:
@@ -80,11 +78,10 @@ def child(uri: str, seed: int) -> Round:
     import threading
 
     import models
-    from stopwatch import Logs, Stopwatch, collect_events, now
-
     from callbacks import Resumable, events, session
     from callbacks.errors import Preempted
     from callbacks.session import Notice
+    from stopwatch import Logs, Stopwatch, collect_events, now
 
     given: list[float] = []
 
@@ -101,7 +98,7 @@ def child(uri: str, seed: int) -> Round:
         here.give_notice(Notice("spot", time.monotonic() + 120))
 
     log = collect_events()
-    model, batches = models.large()
+    model, batches = models.dense()
     with session.opened() as here:
         timed = Timed(Resumable(store=uri, run=f"run{seed}", save_every="1h"))
         try:
@@ -115,7 +112,4 @@ def child(uri: str, seed: int) -> Round:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["child"]:
-        print(json.dumps(asdict(child(sys.argv[2], int(sys.argv[3])))))
-    else:
-        typer.run(main)
+    print(json.dumps(asdict(child(sys.argv[1], int(sys.argv[2])))))

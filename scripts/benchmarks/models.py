@@ -1,4 +1,4 @@
-"""The models that are trained: one of 288 MiB with Adam, a tiny one, and one of many variables."""
+"""The models that are trained: of any size with Adam, a tiny one, and one of many variables."""
 
 from __future__ import annotations
 
@@ -8,28 +8,23 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-WIDTH = 2048
-LAYERS = 6
-STATE_MIB = 3 * 4 * LAYERS * WIDTH**2 / 2**20
-"""Weights and Adam's two slots, in float32; biases would add 0.1 percent and are left out."""
+from states import MAIN, State
 
 Training = tuple[keras.Model, tf.data.Dataset]
 
 
-def large(batch_size: int = 64) -> Training:
-    """An autoencoder whose every variable changes with every batch, as in any real training."""
-    model = keras.Sequential(
-        [
-            keras.Input((WIDTH,)),
-            *(
-                keras.layers.Dense(WIDTH, activation="relu", use_bias=False)
-                for _ in range(LAYERS - 1)
-            ),
-            keras.layers.Dense(WIDTH, use_bias=False),
-        ]
-    )
+def dense(state: State = MAIN, batch_size: int = 64) -> Training:
+    """An autoencoder; every variable that is trained changes with every batch, as everywhere."""
+    layers = [
+        keras.layers.Dense(state.width, activation="relu", use_bias=False)
+        for _ in range(state.layers - 1)
+    ]
+    layers.append(keras.layers.Dense(state.width, use_bias=False))
+    for layer in layers[: state.frozen]:
+        layer.trainable = False
+    model = keras.Sequential([keras.Input((state.width,)), *layers])
     model.compile(optimizer=keras.optimizers.Adam(1e-4), loss="mse")
-    rows = np.random.default_rng(0).normal(size=(1024, WIDTH)).astype("float32")
+    rows = np.random.default_rng(0).normal(size=(1024, state.width)).astype("float32")
     data = tf.data.Dataset.from_tensor_slices(rows).shuffle(256).repeat()
     return model, data.map(lambda row: (row, row)).batch(batch_size).prefetch(2)
 

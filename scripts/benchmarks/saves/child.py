@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: `child.py NAME NUMBER…` prints it as JSON."""
+"""One measurement in a process: `python -m saves.child NAME NUMBER…` prints it as JSON."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
-import small
-import stalls
+
+from saves import small, stalls
 
 MEASUREMENTS: Mapping[str, Callable[..., Any]] = {
     "none": stalls.none,

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import models
-import parts
-from stopwatch import Stopwatch, collect_events, watched
 
+import models
 from callbacks import Resumable, events
+from saves import pieces
+from states import MAIN
+from stopwatch import Stopwatch, collect_events, watched
 
 EVERY = 24
 AFTER = 16
@@ -38,33 +39,33 @@ def keras_own(saves: int) -> Figures:
     kind = keras.callbacks.BackupAndRestore
     with tempfile.TemporaryDirectory() as folder, watched(kind, "_save_model") as calls:
         timed = _trained(kind(f"{folder}/backup", save_freq=EVERY), saves)
-    at = [i for i, b in enumerate(timed.batches) if parts.during(calls, b.span)]
+    at = [i for i, b in enumerate(timed.batches) if pieces.during(calls, b.span)]
     return _figures(timed, at)
 
 
 def keepfit(saves: int) -> Figures:
     """Resumable, into a directory, with its parts timed as well."""
     log = collect_events()
-    with tempfile.TemporaryDirectory() as store, parts.timed() as calls:
+    with tempfile.TemporaryDirectory() as store, pieces.timed() as calls:
         kept = Resumable(store=f"file://{store}", run="bench", save_every=f"{EVERY} batches")
         timed = _trained(kept, saves)
-    at = [i for i, b in enumerate(timed.batches) if parts.during(calls[parts.OFFER], b.span)]
+    at = [i for i, b in enumerate(timed.batches) if pieces.during(calls[pieces.OFFER], b.span)]
     hooks = [(b.ended - b.hooks, b.ended) for b in (timed.batches[i] for i in at)]
     saved = [event["time"] for event in log if event["event"] == events.SAVED]
-    writes = [(call.began, call.ended) for call in calls[parts.WRITE]][: len(at)]
+    writes = [(call.began, call.ended) for call in calls[pieces.WRITE]][: len(at)]
     return {
         **_figures(timed, at),
         "written": len(saved) - 1,
         "durable": [time - began for time, (began, _) in zip(saved, hooks, strict=False)],
-        "hook_parts": {n: parts.seconds(calls[n], hooks) for n in parts.TRAINING_THREAD},
-        "write_parts": {n: parts.seconds(calls[n], writes) for n in parts.WRITER_THREAD},
-        "write_cpu": {n: parts.cpu_seconds(calls[n], writes) for n in parts.WRITER_THREAD},
+        "hook_parts": {n: pieces.seconds(calls[n], hooks) for n in pieces.TRAINING_THREAD},
+        "write_parts": {n: pieces.seconds(calls[n], writes) for n in pieces.WRITER_THREAD},
+        "write_cpu": {n: pieces.cpu_seconds(calls[n], writes) for n in pieces.WRITER_THREAD},
     }
 
 
 def _trained(callback: keras.callbacks.Callback, saves: int) -> Stopwatch:
     """Every save is followed by as many batches, so the last of them is not a save."""
-    model, batches = models.large()
+    model, batches = models.dense()
     timed = Stopwatch(callback)
     steps = (saves + 1) * EVERY - 1
     model.fit(batches, steps_per_epoch=steps, verbose=0, callbacks=[timed])
@@ -78,7 +79,7 @@ def _figures(timed: Stopwatch, at: Sequence[int]) -> Figures:
     usual = statistics.mean(calm)
     otherwise = statistics.median(b.hooks for i, b in enumerate(batches) if i not in at)
     return {
-        "state_mib": models.STATE_MIB,
+        "state_mib": MAIN.mib,
         "every": EVERY,
         "hooks": otherwise,
         "stalls": [batches[i].hooks - otherwise for i in at],

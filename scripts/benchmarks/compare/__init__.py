@@ -1,0 +1,1 @@
+"""keepfit beside what its users would pick instead, on the questions that decide."""

@@ -1,0 +1,154 @@
+"""Runs all measurements, each in a process of its own, and all methods in turn."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import processes
+from compare.server import Server
+from states import MAIN, State
+
+STATES = (
+    State("12 MiB", 418),
+    MAIN,
+    State("1 GiB", 3862),
+    State("288 MiB, 90 % frozen", 2508, layers=10, frozen=9),
+)
+LARGER = (State("2 GiB", 5461), State("4 GiB", 7723))
+VARIABLES = (10, 100, 1000, 5000)
+METHODS = (
+    "keepfit",
+    "BackupAndRestore",
+    "ModelCheckpoint .keras",
+    "ModelCheckpoint .weights.h5",
+    "OrbaxCheckpoint",
+    "CheckpointManager",
+    "CheckpointManager, async",
+)
+"""Of compare/methods.py, which imports TensorFlow."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured.
+
+    Attributes:
+        rounds: of all methods in turn, each in new processes.
+        quiet, busy: saves of each kind in one process.
+        calm, window: seconds of training before a save, and between two.
+        kills: how often the job of the last question is killed.
+    """
+
+    methods: Sequence[str]
+    states: Sequence[State]
+    larger: Sequence[State]
+    variables: Sequence[int]
+    rounds: int
+    quiet: int
+    busy: int
+    calm: float
+    window: float
+    kills: int
+
+
+FULL = Extent(
+    methods=METHODS,
+    states=STATES,
+    larger=LARGER,
+    variables=VARIABLES,
+    rounds=2,
+    quiet=2,
+    busy=2,
+    calm=4.0,
+    window=10.0,
+    kills=20,
+)
+QUICK = Extent(
+    methods=METHODS,
+    states=(MAIN,),
+    larger=(),
+    variables=(),
+    rounds=1,
+    quiet=2,
+    busy=0,
+    calm=0.0,
+    window=0.0,
+    kills=0,
+)
+
+
+def measure(extent: Extent, server: Server, say: Say) -> dict[str, Any]:
+    """All figures as they were measured; figures.py makes ratios of them."""
+    found: dict[str, Any] = {"saving": [], "recovery": [], "scale": [], "exactness": []}
+    for state in extent.states:
+        for turn in range(extent.rounds):
+            for method in extent.methods:
+                say(f"{state.name}, round {turn + 1} of {extent.rounds}: {method}")
+                of = {"method": method, "state": state.name, "round": turn}
+                saved = _saving(extent, server, method, state)
+                found["saving"].append({**of, **saved})
+                back = _recovery(extent, server, method, state, turn)
+                found["recovery"].append({**of, **back})
+                server.clear()
+    for state in extent.larger:
+        say(f"{state.name}: keepfit")
+        more = child("scale", state=asdict(state), url=f"{server.url}/scale", variables=0)
+        found["scale"].append({"state": state.name, "mib": state.mib, **more})
+        server.clear()
+    for number in extent.variables:
+        say(f"{number} variables: keepfit")
+        more = child("scale", state=None, url=f"{server.url}/scale", variables=number)
+        found["scale"].append({"variables": number, **more})
+        server.clear()
+    for method in extent.methods if extent.kills else ():
+        say(f"killed {extent.kills} times: {method}")
+        ended = child("exactness", method=method, kills=extent.kills)
+        found["exactness"].append({"method": method, **ended})
+    return found
+
+
+def _saving(extent: Extent, server: Server, method: str, state: State) -> dict[str, Any]:
+    return child(
+        "saving",
+        method=method,
+        state=asdict(state),
+        url=f"{server.url}/run",
+        quiet=extent.quiet,
+        busy=extent.busy,
+        seconds=[extent.calm, extent.window],
+        server=server.pid,
+    )
+
+
+def _recovery(
+    extent: Extent, server: Server, method: str, state: State, turn: int
+) -> dict[str, Any]:
+    last = "busy" if extent.busy else "quiet"
+    saves = extent.busy or extent.quiet + 1
+    ways = ("boto3", "s5cmd")
+    return {
+        "way": ways[turn % len(ways)],
+        **child(
+            "recovery",
+            method=method,
+            state=asdict(state),
+            url=f"{server.url}/run/{last}",
+            way=ways[turn % len(ways)],
+            saves=saves,
+            began=time.monotonic(),
+        ),
+    }
+
+
+def child(what: str, **arguments: Any) -> dict[str, Any]:
+    """One measurement in a new process."""
+    found: dict[str, Any] = processes.measure(
+        "compare.child", json.dumps({"what": what, **arguments})
+    )
+    return found

@@ -1,0 +1,73 @@
+"""scripts/bench: what keepfit costs, beside what its users would pick instead."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import notice
+from compare import figures, picture, run, table
+from compare.server import serving
+from machine import machine
+from saves import main as saves
+
+ROOT = Path(__file__).parents[2]
+RESULTS, PICTURE = ROOT / "bench/results.json", ROOT / "docs/bench.png"
+PEERS = ("tensorflow", "orbax-checkpoint", "boto3", "s5cmd")
+
+app = typer.Typer(add_completion=False)
+app.command()(saves.saves)
+app.command()(notice.notice)
+
+
+@app.callback(invoke_without_command=True)
+def compare(
+    context: typer.Context,
+    quick: Annotated[bool, typer.Option(help="The main figures in under three minutes.")] = False,
+    bucket: Annotated[
+        str | None,
+        typer.Option(help="s3://BUCKET[/PREFIX] on what AWS_ENDPOINT_URL_S3 names."),
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Show these once more, and measure nothing.")
+    ] = None,
+) -> None:
+    """Measure keepfit and its peers in turn; print tables, write bench/results.json and a picture.
+
+    `saves` shows where a save's time goes, `notice` how soon after a notice a checkpoint is safe.
+    """
+    if context.invoked_subcommand:
+        return
+    console = Console(width=max(Console().width, 160))
+    if results:
+        found = json.loads(results.read_text())
+    else:
+        found = _measured(run.QUICK if quick else run.FULL, bucket, console)
+    for each in table.tables(found):
+        console.print(each)
+        console.print()
+    console.print(found["machine"], soft_wrap=True)
+    if quick:
+        return
+    if not results:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    picture.draw(found, found["machine"], PICTURE)
+
+
+def _measured(extent: run.Extent, bucket: str | None, console: Console) -> figures.Found:
+    began = time.monotonic()
+    with console.status("starting an S3 server") as status, serving(bucket) as server:
+        found = run.measure(extent, server, status.update)
+    minutes = (time.monotonic() - began) / 60
+    on = f"{machine(*PEERS)}; {server.name} on the same machine; measured in {minutes:.0f} min"
+    return {"machine": on, **found}
+
+
+if __name__ == "__main__":
+    app(prog_name="scripts/bench")
