@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from callbacks import events
 from callbacks.checkpoint import schedule
+from callbacks.checkpoint.ahead import Ahead
 from callbacks.checkpoint.attempt import Attempt, Superseded
 from callbacks.checkpoint.claim import claim, set_aside
 from callbacks.checkpoint.logs import bring_back
@@ -45,9 +46,11 @@ class Run:
         store: Store,
         attempt: Attempt,
         when: Schedule,
+        ahead: Ahead | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
+        self._ahead = ahead
         self._attempt = attempt
         self._clock = clock
         self._pacing = Pacing(when, attempt.head.past, lambda: attempt.age, clock)
@@ -64,11 +67,14 @@ class Run:
         self.unsaved = False
 
     @classmethod
-    def claim(cls, settings: Settings, deadline: Callable[[], float | None]) -> Run:
+    def claim(
+        cls, settings: Settings, deadline: Callable[[], float | None], ahead: Ahead | None = None
+    ) -> Run:
         """Take over the run that `settings` name, or begin it.
 
         Args:
             deadline: when this process is gone, as time.monotonic() counts, if that is known.
+            ahead: what reads this run already.
 
         Raises:
             Misfit: the store can't be used, or nothing in it can be resumed; the log says why.
@@ -80,7 +86,7 @@ class Run:
             "tensorflow": tf.__version__,
         }
         try:
-            store = open_store(settings.store, deadline)
+            store = (ahead and ahead.store()) or open_store(settings.store, deadline)
             aside = (
                 set_aside(store, settings.run, datetime.now(UTC))
                 if settings.begins_afresh
@@ -101,7 +107,7 @@ class Run:
         except StorageError as error:
             raise leave_for(error) from error
         log.info(events.CLAIMED, run=settings.run, store=store.uri, attempt=attempt.number)
-        return cls(store, attempt, schedule.parse(settings.save_every))
+        return cls(store, attempt, schedule.parse(settings.save_every), ahead)
 
     @property
     def saving(self) -> float:
@@ -125,9 +131,10 @@ class Run:
         fit, self._fits = self._fits, self._fits + 1
         head = self._attempt.head
         keys = (head.finished[fit],) if fit in head.finished else head.checkpoints
+        known = self._ahead.take() if self._ahead else {}
         with self._using_store():
             try:
-                checkpoint = newest_usable(self._store, head.run, keys, fit=fit)
+                checkpoint = newest_usable(self._store, head.run, keys, fit=fit, known=known)
             except NoneLeft as error:
                 self._attempt.check()
                 log.error(events.MISFIT, reason=str(error))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from callbacks.settings import Settings
 
 if TYPE_CHECKING:
+    from callbacks.checkpoint.ahead import Ahead
     from callbacks.run import Run
 
 BEFORE_LOSS = 2.0
@@ -62,6 +63,7 @@ class Session:
 
     def __init__(self) -> None:
         self._runs: dict[tuple[str, str], Run] = {}
+        self._ahead: Ahead | None = None
         self._notices: list[Notice] = []
         self._save_asked = False
         self._training = 0
@@ -132,13 +134,22 @@ class Session:
         """Whether the final state of some run could not be saved."""
         return any(run.unsaved for run in self._runs.values())
 
+    def read_ahead(self, settings: Settings) -> None:
+        """Begin to read what the run that `settings` name will go on from, if it does."""
+        from callbacks.checkpoint.ahead import Ahead
+
+        if not settings.begins_afresh:
+            self._ahead = Ahead(settings.store, settings.run, self.deadline)
+
     def run(self, settings: Settings) -> Run:
         """The run that `settings` name, claimed for this process at first use."""
         from callbacks.run import Run  # brings TensorFlow, which the runner can do without
 
         key = (settings.store, settings.run)
         if key not in self._runs:
-            self._runs[key] = Run.claim(settings, self.deadline)
+            ahead = self._ahead
+            mine = ahead if ahead and (ahead.uri, ahead.run) == key else None
+            self._runs[key] = Run.claim(settings, self.deadline, mine)
         return self._runs[key]
 
     def enter_training(self) -> None:
@@ -151,6 +162,8 @@ class Session:
         """Finish what is being saved."""
         for run in self._runs.values():
             run.close()
+        if self._ahead:
+            self._ahead.close()
 
 
 def _within_fit() -> bool:

@@ -88,6 +88,7 @@ def run(
     }
     os.environ.update({f"KEEPFIT_{k}": str(v) for k, v in given.items() if v not in (None, "")})
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    from callbacks import session
     from callbacks.settings import Settings, name_of
     from job import batch, runner
 
@@ -98,13 +99,12 @@ def run(
         fail(str(error))
     first.take_place()
     first.warn_of_shell()
-    job = batch.Job(
-        os.environ.get(batch.ID),
-        settings.store,
-        settings.run if "KEEPFIT_RUN" in os.environ else name_of(str(script)),
-    )
+    if "KEEPFIT_RUN" not in os.environ:
+        settings = settings.model_copy(update={"run": name_of(str(script))})
+    job = batch.Job(os.environ.get(batch.ID), settings.store, settings.run)
 
     def prepare() -> None:
+        session.current().read_ahead(settings)
         batch.prepare(job, code, script)
         if deterministic:
             runner.set_deterministic()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
+from types import MappingProxyType
 from typing import Any
 
 import ml_dtypes
@@ -38,6 +39,9 @@ READS = 2
 _DTYPES: Mapping[str, np.dtype[Any]] = {
     stored: np.dtype(getattr(ml_dtypes, name, name)) for name, stored in NUMPY_DTYPES.items()
 }
+
+
+NOTHING: Mapping[StoredShard, Array] = MappingProxyType({})
 
 
 class NoneLeft(Exception):
@@ -115,16 +119,40 @@ def read_manifests(
     return found
 
 
-def read_checkpoint(store: Store, run: str, key: str) -> Checkpoint:
+def read_shards(
+    store: Store, shards: Sequence[StoredShard], known: Mapping[StoredShard, Array] = NOTHING
+) -> list[Array]:
+    """Their bytes, several read at once, every digest checked.
+
+    Args:
+        known: what has been read and checked before.
+
+    Raises:
+        NotFound: one is missing.
+        Damaged: one is not what was written.
+    """
+
+    def read(shard: StoredShard) -> Array:
+        return known[shard] if shard in known else _read_shard(store, shard)
+
+    with ThreadPoolExecutor(PARALLEL_READS, "keepfit-reader") as pool:
+        return list(pool.map(read, shards))
+
+
+def read_checkpoint(
+    store: Store, run: str, key: str, known: Mapping[StoredShard, Array] = NOTHING
+) -> Checkpoint:
     """The checkpoint whose manifest is at `key`, every digest checked.
+
+    Args:
+        known: shards that have been read and checked before.
 
     Raises:
         NotFound: the manifest or a shard is missing.
         Damaged: one of them is not what was written.
     """
     manifest = read_manifest(store, run, key)
-    with ThreadPoolExecutor(PARALLEL_READS, "keepfit-reader") as pool:
-        shards = list(pool.map(lambda shard: _read_shard(store, shard), manifest.shards))
+    shards = read_shards(store, manifest.shards, known)
     arrays = {t.name: _array(store, key, t, shards) for t in manifest.tensors}
     try:
         state = decode(manifest.state, arrays.__getitem__)
@@ -133,10 +161,20 @@ def read_checkpoint(store: Store, run: str, key: str) -> Checkpoint:
     return Checkpoint(key, manifest, arrays, state)
 
 
-def newest_usable(store: Store, run: str, keys: Iterable[str], *, fit: int) -> Checkpoint | None:
+def newest_usable(
+    store: Store,
+    run: str,
+    keys: Iterable[str],
+    *,
+    fit: int,
+    known: Mapping[StoredShard, Array] = NOTHING,
+) -> Checkpoint | None:
     """The first of `keys` that verifies and belongs to `fit`; None if that fit has none.
 
     Each that does not verify is named in the log.
+
+    Args:
+        known: shards that have been read and checked before.
 
     Raises:
         NoneLeft: there were some, and none verifies.
@@ -147,7 +185,7 @@ def newest_usable(store: Store, run: str, keys: Iterable[str], *, fit: int) -> C
         try:
             of_fit = read_manifest(store, run, key).position.fit
             if of_fit == fit:
-                return read_checkpoint(store, run, key)
+                return read_checkpoint(store, run, key, known)
             if of_fit < fit:
                 break
         except (NotFound, Damaged) as error:

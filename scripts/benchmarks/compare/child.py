@@ -98,6 +98,12 @@ def recovery(
         url: of the saves, of which the last is gone on from.
         began: when the process was started.
     """
+    if method == "keepfit":  # as `keepfit run` does before it runs a script
+        from callbacks import session
+        from callbacks.settings import Settings
+
+        session.current().read_ahead(Settings.resolve(store=url, run="bench"))
+
     import keras
 
     import models
