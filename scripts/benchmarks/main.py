@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -45,28 +45,38 @@ def compare(
         return
     console = Console(width=max(Console().width, 160))
     if results:
-        found = json.loads(results.read_text())
-    else:
-        found = _measured(run.QUICK if quick else run.FULL, bucket, console)
+        _show(json.loads(results.read_text()), console)
+        return
+    found = run.nothing()
+    try:
+        _measure(run.QUICK if quick else run.FULL, bucket, console, found)
+    finally:  # a full measurement takes an hour, and what it has found is worth something
+        if not quick:
+            RESULTS.parent.mkdir(exist_ok=True)
+            RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    _show(found, console)
+    if not quick:
+        picture.draw(found, PICTURE)
+
+
+def _measure(
+    extent: run.Extent, bucket: str | None, console: Console, found: dict[str, Any]
+) -> None:
+    began = time.monotonic()
+    with console.status("starting an S3 server") as status, serving(bucket) as server:
+        say = status.update if console.is_terminal else console.print
+        run.measure(extent, server, say, found)
+    minutes = (time.monotonic() - began) / 60
+    found["machine"] = (
+        f"{machine(*PEERS)}; {server.name} on the same machine; measured in {minutes:.0f} min"
+    )
+
+
+def _show(found: figures.Found, console: Console) -> None:
     for each in table.tables(found):
         console.print(each)
         console.print()
     console.print(found["machine"], soft_wrap=True)
-    if quick:
-        return
-    if not results:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-    picture.draw(found, found["machine"], PICTURE)
-
-
-def _measured(extent: run.Extent, bucket: str | None, console: Console) -> figures.Found:
-    began = time.monotonic()
-    with console.status("starting an S3 server") as status, serving(bucket) as server:
-        found = run.measure(extent, server, status.update)
-    minutes = (time.monotonic() - began) / 60
-    on = f"{machine(*PEERS)}; {server.name} on the same machine; measured in {minutes:.0f} min"
-    return {"machine": on, **found}
 
 
 if __name__ == "__main__":

@@ -28,13 +28,15 @@ def saving(
     quiet: int,
     busy: int,
     seconds: list[float],
+    ways: list[str],
     server: int | None,
 ) -> dict[str, Any]:
     """Saves with nothing beside them, and saves of a training that goes on.
 
     Args:
-        quiet, busy: how many; each way to S3 in turn. One quiet one more comes first, uncounted.
+        quiet, busy: how many. One quiet one more comes first, uncounted.
         seconds: of training before each save of the second kind, and after it.
+        ways: to S3, for a peer's saves in turn.
         server: the S3 server's process, if it runs here.
     """
     import keras
@@ -52,14 +54,14 @@ def saving(
         "cores": os.cpu_count(),
         "batch": pace(training),
     }
-    ways = tuple(kind() for kind in WAYS)
+    to_s3 = tuple(WAYS[way]() for way in ways)
     plans = {"quiet": Plan(quiet + 1, 2)}
     if busy:
         calm, window = (max(2, round(s / found["batch"])) for s in seconds)
         plans["busy"] = Plan(busy, calm, window)
     for name, plan in plans.items():
         with tempfile.TemporaryDirectory() as folder:
-            place = Place(Path(folder), f"{url}/{name}", ways)
+            place = Place(Path(folder), f"{url}/{name}", to_s3)
             kept = METHODS[method]()
             watch = Watch(plan, *kept.watched(place), server)
             with suppress(Enough):
@@ -115,7 +117,7 @@ def recovery(
     if method == "OrbaxCheckpoint":
         import orbax.checkpoint  # noqa: F401
     imported = time.monotonic()
-    chosen = tuple(kind() for kind in WAYS if kind.name == way)
+    from_s3 = () if method == "keepfit" else (WAYS[way](),)
 
     def done(_: int) -> None:
         ended = time.monotonic()
@@ -127,7 +129,7 @@ def recovery(
         return models.dense(State(**state))
 
     with tempfile.TemporaryDirectory() as folder:
-        METHODS[method]().resume(make, Place(Path(folder), url, chosen), saves, done)
+        METHODS[method]().resume(make, Place(Path(folder), url, from_s3), saves, done)
     raise AssertionError("no batch was trained")
 
 

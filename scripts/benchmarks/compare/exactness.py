@@ -34,7 +34,7 @@ def killed(method: str, kills: int) -> dict[str, Any]:
     """The job with kills, beside the same without.
 
     Returns:
-        batches: of the job.
+        kills, batches: of the job.
         trained: by all attempts of the job that was killed.
         same_model, same_history: as without kills; None where it has no history.
     """
@@ -43,6 +43,7 @@ def killed(method: str, kills: int) -> dict[str, Any]:
     plain, interrupted = _job(method, [None]), _job(method, [*at, None])
     history = plain["history"]
     return {
+        "kills": kills,
         "batches": total,
         "trained": interrupted["trained"],
         "same_model": plain["digest"] == interrupted["digest"],

@@ -30,7 +30,7 @@ SHOWN = (
 )
 
 
-def draw(found: Found, machine: str, path: Path) -> None:
+def draw(found: Found, path: Path) -> None:
     """Write the picture, a PNG, to `path`."""
     given = answers(found)
     panels: list[Any] = [
@@ -50,7 +50,7 @@ def draw(found: Found, machine: str, path: Path) -> None:
         axis.set_axis_off()
     handles = [plt.Rectangle((0, 0), 1, 1, color=colours[name]) for name in methods]
     figure.legend(handles, methods, loc="upper center", ncols=4, frameon=False, fontsize=11)
-    figure.text(0.5, 0.005, machine, ha="center", fontsize=8, color=INK, wrap=True)
+    figure.text(0.5, 0.005, found["machine"], ha="center", fontsize=8, color=INK, wrap=True)
     figure.tight_layout(rect=(0, 0.03, 1, 0.94))
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=80)
@@ -84,19 +84,17 @@ def _bars(
 
 
 def _repeated(axis: Any, found: Sequence[Found], colours: dict[str, str]) -> None:
-    names = [one["method"] for one in found]
     again = [one["trained"] - one["batches"] for one in found]
-    bars = axis.barh(names, again, color=[colours[name] for name in names])
-    says = {True: "same model", False: "another model", None: ""}
+    bars = axis.barh(range(len(found)), again, color=[colours[one["method"]] for one in found])
+    says = {True: "the same model", False: "another model"}
     axis.bar_label(
-        bars, [f" {n}, {says[o['same_model']]}" for n, o in zip(again, found, strict=True)]
+        bars, [f" {n}, {says[one['same_model']]}" for n, one in zip(again, found, strict=True)]
     )
-    axis.set_xlim(0, max(again) * 1.5 + 1)
+    axis.set_xlim(0, max(again) * 1.6 + 1)
     axis.invert_yaxis()
-    axis.tick_params(axis="y", labelsize=8)
-    _titled(
-        axis, "7 Batches trained again after 20 kills", "", "0 but what was not saved; same model"
-    )
+    axis.set_yticks([])
+    title = f"7 Batches trained again, of {found[0]['batches']}, after {found[0]['kills']} kills"
+    _titled(axis, title, "", "what was not saved, and the same model")
 
 
 def _scale(axis: Any, found: Found) -> None:

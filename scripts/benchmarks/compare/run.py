@@ -31,6 +31,9 @@ METHODS = (
 )
 """Of compare/methods.py, which imports TensorFlow."""
 
+WAYS = ("boto3", "s5cmd")
+"""Of compare/uploads.py."""
+
 Say = Callable[[str], None]
 
 
@@ -40,7 +43,7 @@ class Extent:
 
     Attributes:
         rounds: of all methods in turn, each in new processes.
-        quiet, busy: saves of each kind in one process.
+        quiet, busy: saves of each kind in one process, by each way to S3 in turn.
         calm, window: seconds of training before a save, and between two.
         kills: how often the job of the last question is killed.
     """
@@ -64,7 +67,7 @@ FULL = Extent(
     variables=VARIABLES,
     rounds=2,
     quiet=2,
-    busy=2,
+    busy=1,
     calm=4.0,
     window=10.0,
     kills=20,
@@ -83,17 +86,22 @@ QUICK = Extent(
 )
 
 
-def measure(extent: Extent, server: Server, say: Say) -> dict[str, Any]:
-    """All figures as they were measured; figures.py makes ratios of them."""
-    found: dict[str, Any] = {"saving": [], "recovery": [], "scale": [], "exactness": []}
+def nothing() -> dict[str, Any]:
+    """Before anything is measured."""
+    return {"saving": [], "recovery": [], "scale": [], "exactness": []}
+
+
+def measure(extent: Extent, server: Server, say: Say, found: dict[str, Any]) -> None:
+    """Add all figures as they are measured; figures.py makes ratios of them."""
     for state in extent.states:
         for turn in range(extent.rounds):
             for method in extent.methods:
                 say(f"{state.name}, round {turn + 1} of {extent.rounds}: {method}")
                 of = {"method": method, "state": state.name, "round": turn}
-                saved = _saving(extent, server, method, state)
+                ways = WAYS if turn % 2 == 0 else WAYS[::-1]
+                saved = _saving(extent, server, method, state, ways)
                 found["saving"].append({**of, **saved})
-                back = _recovery(extent, server, method, state, turn)
+                back = _recovery(extent, server, method, state, ways[0])
                 found["recovery"].append({**of, **back})
                 server.clear()
     for state in extent.larger:
@@ -110,10 +118,11 @@ def measure(extent: Extent, server: Server, say: Say) -> dict[str, Any]:
         say(f"killed {extent.kills} times: {method}")
         ended = child("exactness", method=method, kills=extent.kills)
         found["exactness"].append({"method": method, **ended})
-    return found
 
 
-def _saving(extent: Extent, server: Server, method: str, state: State) -> dict[str, Any]:
+def _saving(
+    extent: Extent, server: Server, method: str, state: State, ways: Sequence[str]
+) -> dict[str, Any]:
     return child(
         "saving",
         method=method,
@@ -122,28 +131,24 @@ def _saving(extent: Extent, server: Server, method: str, state: State) -> dict[s
         quiet=extent.quiet,
         busy=extent.busy,
         seconds=[extent.calm, extent.window],
+        ways=ways,
         server=server.pid,
     )
 
 
 def _recovery(
-    extent: Extent, server: Server, method: str, state: State, turn: int
+    extent: Extent, server: Server, method: str, state: State, way: str
 ) -> dict[str, Any]:
-    last = "busy" if extent.busy else "quiet"
-    saves = extent.busy or extent.quiet + 1
-    ways = ("boto3", "s5cmd")
-    return {
-        "way": ways[turn % len(ways)],
-        **child(
-            "recovery",
-            method=method,
-            state=asdict(state),
-            url=f"{server.url}/run/{last}",
-            way=ways[turn % len(ways)],
-            saves=saves,
-            began=time.monotonic(),
-        ),
-    }
+    found = child(
+        "recovery",
+        method=method,
+        state=asdict(state),
+        url=f"{server.url}/run/{'busy' if extent.busy else 'quiet'}",
+        way=way,
+        saves=extent.busy or extent.quiet + 1,
+        began=time.monotonic(),
+    )
+    return {"way": way, **found}
 
 
 def child(what: str, **arguments: Any) -> dict[str, Any]:

@@ -90,13 +90,13 @@ def _costs(found: Found) -> Table | None:
 
 
 def _exactness(found: Sequence[Found]) -> Table:
-    table = _table("7 Killed at the same random batches, a save every 10 batches")
-    _columns(table, "method", "batches of the job", "trained again", "same model", "same history")
+    job = f"{found[0]['batches']} batches, killed at the same {found[0]['kills']} random ones"
+    table = _table(f"7 {job}; a save every 10")
+    _columns(table, "method", "trained again", "same model", "same history")
     says = {True: "yes", False: "no", None: "–"}
     for one in found:
         table.add_row(
             one["method"],
-            str(one["batches"]),
             str(one["trained"] - one["batches"]),
             says[one["same_model"]],
             says[one["same_history"]],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -64,7 +65,7 @@ class S5cmd:
         subprocess.run([program, *server, "--log", "error", *args], check=True)
 
 
-WAYS: tuple[type[Boto3] | type[S5cmd], ...] = (Boto3, S5cmd)
+WAYS: Mapping[str, Callable[[], Way]] = {"boto3": Boto3, "s5cmd": S5cmd}
 
 
 def parts(url: str) -> tuple[str, str]:
