@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 from rich.console import Console
 
 import notice
-from compare import figures, picture, run, table
+from compare import picture, run, table
 from compare.server import serving
 from machine import machine
 from saves import main as saves
@@ -33,9 +32,9 @@ def compare(
         str | None,
         typer.Option(help="s3://BUCKET[/PREFIX] on what AWS_ENDPOINT_URL_S3 names."),
     ] = None,
-    results: Annotated[
-        Path | None, typer.Option(help="Show these once more, and measure nothing.")
-    ] = None,
+    go_on: Annotated[
+        bool, typer.Option("--go-on", help="Measure only what bench/results.json lacks.")
+    ] = False,
 ) -> None:
     """Measure keepfit and its peers in turn; print tables, write bench/results.json and a picture.
 
@@ -44,17 +43,17 @@ def compare(
     if context.invoked_subcommand:
         return
     console = Console(width=max(Console().width, 160))
-    if results:
-        _show(json.loads(results.read_text()), console)
-        return
-    found = run.nothing()
+    found = json.loads(RESULTS.read_text()) if go_on else run.nothing()
     try:
         _measure(run.QUICK if quick else run.FULL, bucket, console, found)
     finally:  # a full measurement takes an hour, and what it has found is worth something
         if not quick:
             RESULTS.parent.mkdir(exist_ok=True)
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-    _show(found, console)
+    for each in table.tables(found):
+        console.print(each)
+        console.print()
+    console.print(found["machine"], soft_wrap=True)
     if not quick:
         picture.draw(found, PICTURE)
 
@@ -62,21 +61,10 @@ def compare(
 def _measure(
     extent: run.Extent, bucket: str | None, console: Console, found: dict[str, Any]
 ) -> None:
-    began = time.monotonic()
     with console.status("starting an S3 server") as status, serving(bucket) as server:
         say = status.update if console.is_terminal else console.print
         run.measure(extent, server, say, found)
-    minutes = (time.monotonic() - began) / 60
-    found["machine"] = (
-        f"{machine(*PEERS)}; {server.name} on the same machine; measured in {minutes:.0f} min"
-    )
-
-
-def _show(found: figures.Found, console: Console) -> None:
-    for each in table.tables(found):
-        console.print(each)
-        console.print()
-    console.print(found["machine"], soft_wrap=True)
+    found["machine"] = f"{machine(*PEERS)}; {server.name} on the same machine"
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ def saving(
     import keras
 
     import models
-    from compare.methods import METHODS, Place
+    from compare.method import Place
+    from compare.methods import METHODS
     from compare.uploads import WAYS
     from compare.watch import Enough, Plan, Watch
 
@@ -109,7 +110,8 @@ def recovery(
     import keras
 
     import models
-    from compare.methods import METHODS, Place
+    from compare.method import Place
+    from compare.methods import METHODS
     from compare.uploads import WAYS
 
     if method == "keepfit":
@@ -138,7 +140,8 @@ def scale(state: dict[str, Any] | None, variables: int, url: str) -> dict[str, A
     import keras
 
     import models
-    from compare.methods import Keepfit, Place
+    from compare.method import Place
+    from compare.ours import Keepfit
     from compare.watch import Enough, Plan, Watch
 
     keras.utils.set_random_seed(0)

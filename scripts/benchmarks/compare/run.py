@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -92,32 +92,41 @@ def nothing() -> dict[str, Any]:
 
 
 def measure(extent: Extent, server: Server, say: Say, found: dict[str, Any]) -> None:
-    """Add all figures as they are measured; figures.py makes ratios of them."""
+    """Add all figures that are not there yet; figures.py makes ratios of them."""
     for state in extent.states:
         for turn in range(extent.rounds):
             for method in extent.methods:
-                say(f"{state.name}, round {turn + 1} of {extent.rounds}: {method}")
                 of = {"method": method, "state": state.name, "round": turn}
+                if _has(found["recovery"], of):
+                    continue
+                say(f"{state.name}, round {turn + 1} of {extent.rounds}: {method}")
                 ways = WAYS if turn % 2 == 0 else WAYS[::-1]
                 saved = _saving(extent, server, method, state, ways)
-                found["saving"].append({**of, **saved})
                 back = _recovery(extent, server, method, state, ways[0])
+                found["saving"].append({**of, **saved})
                 found["recovery"].append({**of, **back})
                 server.clear()
-    for state in extent.larger:
-        say(f"{state.name}: keepfit")
-        more = child("scale", state=asdict(state), url=f"{server.url}/scale", variables=0)
-        found["scale"].append({"state": state.name, "mib": state.mib, **more})
-        server.clear()
-    for number in extent.variables:
-        say(f"{number} variables: keepfit")
-        more = child("scale", state=None, url=f"{server.url}/scale", variables=number)
-        found["scale"].append({"variables": number, **more})
-        server.clear()
+    _measure_scale(extent, server, say, found["scale"])
     for method in extent.methods if extent.kills else ():
-        say(f"killed {extent.kills} times: {method}")
-        ended = child("exactness", method=method, kills=extent.kills)
-        found["exactness"].append({"method": method, **ended})
+        if not _has(found["exactness"], {"method": method}):
+            say(f"killed {extent.kills} times: {method}")
+            ended = child("exactness", method=method, kills=extent.kills)
+            found["exactness"].append({"method": method, **ended})
+
+
+def _measure_scale(extent: Extent, server: Server, say: Say, found: list[dict[str, Any]]) -> None:
+    sizes = [({"state": state.name, "mib": state.mib}, asdict(state), 0) for state in extent.larger]
+    numbers = [({"variables": number}, None, number) for number in extent.variables]
+    for of, state, number in (*sizes, *numbers):
+        if not _has(found, of):
+            say(f"{of.get('state') or f'{number} variables'}: keepfit")
+            more = child("scale", state=state, url=f"{server.url}/scale", variables=number)
+            found.append({**of, **more})
+            server.clear()
+
+
+def _has(found: Sequence[Mapping[str, Any]], of: Mapping[str, Any]) -> bool:
+    return any(one.items() >= of.items() for one in found)
 
 
 def _saving(

@@ -102,6 +102,9 @@ class Watch:
     def batch_ends(self, save: Callable[[], Any], otherwise: Callable[[], Any] = int) -> None:
         """Call `save` if a checkpoint is due, else `otherwise`, what the method does at any batch.
 
+        Args:
+            save: may return False: it could not, and is called again at the next batch.
+
         Raises:
             Enough: all checkpoints have been made.
         """
@@ -112,7 +115,7 @@ class Watch:
         self._batches += 1
         if self._pending:
             self._in_window(otherwise)
-        elif self._batches == self.plan.calm:
+        elif self._batches >= self.plan.calm:
             self._end_of_calm(save)
         else:
             before = now()
@@ -121,15 +124,22 @@ class Watch:
 
     def _end_of_calm(self, save: Callable[[], Any]) -> None:
         training = now() - self._since - self._hooks
-        self.calm.append(Calm(training / self._batches, peak()))
+        calm = Calm(training / self._batches, peak())
         if len(self.saved) == self.plan.saves:
+            self.calm.append(calm)
             raise Enough
         reset_peak()
-        cpu, sent, self._server_before = cpu_seconds(), bytes_sent(), cpu_of(self._server)
-        self._asked = now()
-        save()
+        cpu, sent, server = cpu_seconds(), bytes_sent(), cpu_of(self._server)
+        asked = now()
+        taken = save()
+        stall = now() - asked
+        if taken is False:
+            self._hooks += stall
+            return
         number = len(self.saved)
-        self.saved.append(Saved(self._way(number), stall=now() - self._asked))
+        self.calm.append(calm)
+        self.saved.append(Saved(self._way(number), stall=stall))
+        self._asked, self._server_before = asked, server
         self._pending = self._durable(number)
         self._batches = 0
         if self.plan.window is None:
