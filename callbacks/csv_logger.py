@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from callbacks.remote import Uploads, bring, is_remote, working_copy
+from keepfit.callbacks.uploads import UploadQueue, download, is_remote, working_copy
 
 
 class CSVLogger(keras.callbacks.CSVLogger):
@@ -29,17 +29,17 @@ class CSVLogger(keras.callbacks.CSVLogger):
     def __init__(self, filename: Any, separator: str = ",", append: bool = False) -> None:
         super().__init__(filename, separator=separator, append=append)
         self.url = self.filename if is_remote(self.filename) else None
-        self._uploads: Uploads | None = None
+        self._uploads: UploadQueue | None = None
         if self.url:
             self.filename = working_copy(self.url)
             Path(self.filename).parent.mkdir(parents=True, exist_ok=True)
-            if append and not bring(self.url, self.filename):
+            if append and not download(self.url, self.filename):
                 Path(self.filename).unlink(missing_ok=True)
 
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
         if self.url:
-            self._uploads = Uploads.open()
+            self._uploads = UploadQueue.open()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         super().on_epoch_end(epoch, logs)

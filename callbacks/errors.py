@@ -14,16 +14,16 @@ EXIT_UNSAVED: Final = 74
 EXIT_PREEMPTED: Final = 75
 EXIT_FENCED: Final = 76
 EXIT_CANCELLED: Final = 77
-EXIT_MISFIT: Final = 78
+EXIT_REFUSED: Final = 78
 
 
-class Leave(SystemExit):
+class AttemptEnded(SystemExit):
     """The attempt ends here, on purpose."""
 
     code: int
 
 
-class Preempted(Leave):
+class Preempted(AttemptEnded):
     """The machine is about to go, or a person asked; what could be saved is saved.
 
     Attributes:
@@ -37,32 +37,32 @@ class Preempted(Leave):
         self.saved = saved
 
 
-class Unreachable(Leave):
+class StoreUnreachable(AttemptEnded):
     """The store did not answer when the run was to be taken up; a later attempt may be luckier."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_PREEMPTED)
 
 
-class Fenced(Leave):
+class Fenced(AttemptEnded):
     """A newer attempt owns the run."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_FENCED)
 
 
-class Cancelled(Leave):
+class Cancelled(AttemptEnded):
     """Somebody has ended the job that this attempt is of."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_CANCELLED)
 
 
-class Misfit(Leave):
+class Refused(AttemptEnded):
     """The configuration, the store or the checkpoint does not fit; a retry would not help."""
 
     def __init__(self) -> None:
-        super().__init__(EXIT_MISFIT)
+        super().__init__(EXIT_REFUSED)
 
 
 class ConfigurationError(ValueError):

@@ -6,16 +6,16 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import keras
 import structlog
 
-from callbacks import events
-from callbacks.remote import Uploads, is_remote, working_copy
+from keepfit.callbacks import events
+from keepfit.callbacks.adapters.model_checkpoint import RedirectedModelCheckpoint
+from keepfit.callbacks.uploads import UploadQueue, is_remote, working_copy
 
 log = structlog.get_logger("keepfit")
 
 
-class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
+class ModelCheckpoint(RedirectedModelCheckpoint):
     """Saves the model or its weights now and then, as Keras' callback of this name does.
 
     Args:
@@ -30,19 +30,19 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
     def __init__(self, filepath: Any, *args: Any, **arguments: Any) -> None:
         super().__init__(filepath, *args, **arguments)
         self._remote = is_remote(self.filepath)
-        self._uploads: Uploads | None = None
+        self._uploads: UploadQueue | None = None
         if self._remote:
             working_copy(self.filepath)  # refuses what is no address
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Wait until the models that have been saved are in S3, or given up."""
         if self._uploads:
-            self._uploads.settle()
+            self._uploads.flush()
 
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
         if self._remote:
-            self._uploads = Uploads.open()
+            self._uploads = UploadQueue.open()
 
     def on_train_end(self, logs: Any = None) -> None:
         super().on_train_end(logs)
@@ -50,20 +50,15 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             self._uploads.close()
             self._uploads = None
 
-    def _save_model(self, epoch: int, batch: int | None, logs: Any) -> None:
+    def local_path(self, path: str) -> str:
         if not self._remote:
-            super()._save_model(epoch, batch, logs)
-            return
-        url = self._get_file_path(epoch, batch, logs)
-        if not self._should_save_model(epoch, batch, logs, url):
-            return
-        copy = Path(working_copy(url))
-        path = copy.with_name(f"{uuid.uuid4().hex}-{copy.name}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save = self.model.save_weights if self.save_weights_only else self.model.save
-        save(str(path), overwrite=True)
+            return path
+        copy = Path(working_copy(path))
+        return str(copy.with_name(f"{uuid.uuid4().hex}-{copy.name}"))
+
+    def saved(self, local_path: str, path: str, epoch: int) -> None:
         if self._uploads is None:  # called by hand, outside of fit
-            self._uploads = Uploads.open()
-        self._uploads.hand_over(str(path), url)
+            self._uploads = UploadQueue.open()
+        self._uploads.hand_over(local_path, path)
         if self.verbose > 0:
-            log.info(events.SENDING, file=url, epoch=epoch + 1)
+            log.info(events.FILE_SENDING, file=path, epoch=epoch + 1)

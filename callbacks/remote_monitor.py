@@ -22,19 +22,19 @@ from tenacity import (
     stop_when_event_set,
 )
 
-from callbacks import events
-from callbacks.backoff import Backoff
-from callbacks.storage.base import StorageError
+from keepfit.callbacks import events
+from keepfit.callbacks.backoff import Backoff
+from keepfit.callbacks.storage.base import StorageError
 
 log = structlog.get_logger("keepfit")
 
-ANSWER_WITHIN = 10.0
+ANSWER_TIMEOUT = 10.0
 """Seconds after which a server that does not answer counts as dead for this try."""
 
-PATIENCE = 60.0
+RETRY_SECONDS = 60.0
 """Seconds for one report, all its tries together."""
 
-AT_THE_END = 10.0
+CLOSE_TIMEOUT = 10.0
 """Seconds that the end of training waits for reports that are still on their way."""
 
 Report = dict[str, Any]
@@ -54,14 +54,14 @@ class RemoteMonitor(keras.callbacks.RemoteMonitor):
 
     def __init__(self, *args: Any, **arguments: Any) -> None:
         super().__init__(*args, **arguments)
-        self._first_time: Callable[[int], bool] | None = None
+        self._record_once: Callable[[int], bool] | None = None
         self._reports: queue.SimpleQueue[Report | None] | None = None
         self._sender: threading.Thread | None = None
         self._over = threading.Event()
 
-    def report_once(self, first_time: Callable[[int], bool]) -> None:
-        """Ask `first_time` before an epoch is reported; it may raise StorageError."""
-        self._first_time = first_time
+    def report_once(self, record_once: Callable[[int], bool]) -> None:
+        """Ask `record_once` before an epoch is reported; it may raise StorageError."""
+        self._record_once = record_once
 
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
@@ -87,7 +87,7 @@ class RemoteMonitor(keras.callbacks.RemoteMonitor):
         self._reports = self._sender = None
         if reports and sender:
             reports.put(None)
-            sender.join(AT_THE_END)
+            sender.join(CLOSE_TIMEOUT)
             if sender.is_alive():
                 self._over.set()
                 self._give_up(f"{reports.qsize()} reports and the one under way were not answered")
@@ -95,8 +95,8 @@ class RemoteMonitor(keras.callbacks.RemoteMonitor):
     def _work(self, reports: queue.SimpleQueue[Report | None], over: threading.Event) -> None:
         while (report := reports.get()) and not over.is_set():
             try:
-                if self._first_time is None or self._first_time(report["epoch"]):
-                    _trying(over)(_in_time, partial(self._post, report))
+                if self._record_once is None or self._record_once(report["epoch"]):
+                    _retrying(over)(_call_with_timeout, partial(self._post, report))
             except (StorageError, requests.RequestException, TypeError, ValueError) as error:
                 if not over.is_set():  # then it has been said
                     self._give_up(f"epoch {report['epoch'] + 1} was not reported: {error}")
@@ -119,7 +119,7 @@ class RemoteMonitor(keras.callbacks.RemoteMonitor):
         )
 
 
-def _in_time(post: Callable[[], None]) -> None:
+def _call_with_timeout(post: Callable[[], None]) -> None:
     """Call it, but wait no longer than is decent: what hangs is left to a thread of its own.
 
     Raises:
@@ -137,25 +137,25 @@ def _in_time(post: Callable[[], None]) -> None:
 
     threading.Thread(target=work, name="keepfit-post", daemon=True).start()
     try:
-        error = outcome.get(timeout=ANSWER_WITHIN)
+        error = outcome.get(timeout=ANSWER_TIMEOUT)
     except queue.Empty:
-        raise requests.Timeout(f"no answer within {ANSWER_WITHIN:.0f} s") from None
+        raise requests.Timeout(f"no answer within {ANSWER_TIMEOUT:.0f} s") from None
     if error:
         raise error
 
 
-def _may_get_better(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     if isinstance(error, requests.HTTPError):
         status = error.response.status_code
         return status >= 500 or status in (408, 429)
     return isinstance(error, requests.ConnectionError | requests.Timeout)
 
 
-def _trying(over: threading.Event) -> Retrying:
+def _retrying(over: threading.Event) -> Retrying:
     """For one report, until it is given up or training is over."""
     return Retrying(
-        retry=retry_if_exception(_may_get_better),
-        stop=stop_any(stop_after_delay(PATIENCE), stop_when_event_set(over)),
+        retry=retry_if_exception(_is_transient),
+        stop=stop_any(stop_after_delay(RETRY_SECONDS), stop_when_event_set(over)),
         sleep=sleep_using_event(over),
         wait=Backoff(0.5, 8.0),
         reraise=True,

@@ -8,11 +8,13 @@ from typing import Any
 import keras
 import structlog
 
-from callbacks import events, session, state
-from callbacks.doubts import Doubts
-from callbacks.settings import Settings
-from callbacks.training import internals
-from callbacks.training.fit import Fit
+from keepfit.callbacks import events, session
+from keepfit.callbacks.adapters import held_callbacks
+from keepfit.callbacks.environment import check_model
+from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.settings import Settings
+from keepfit.callbacks.training import internals
+from keepfit.callbacks.training.fit import Fit
 
 log = structlog.get_logger("keepfit")
 
@@ -64,17 +66,21 @@ class Resumable(keras.callbacks.Callback):
         self.settings = Settings.resolve(
             store=store, run=run, save_every=save_every, exact=exact, keep=keep
         )
-        self._doubts = Doubts(exact=self.settings.exact)
-        self._held = state.hold(self.callbacks, self._doubts)
+        self._guard = ExactnessGuard(exact=self.settings.exact)
+        self._held = held_callbacks.hold_callbacks(self.callbacks, self._guard)
         self._fit: Fit | None = None
         self._introduced: Any = None
+
+    def set_model(self, model: Any) -> None:
+        check_model(model)
+        super().set_model(model)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         for callback in filter(_is_redundant, internals.callbacks_of_fit()):
             _report_redundant()
             _silence(callback)
         here = session.current()
-        self._fit = Fit(self.model, self._held, here, here.run(self.settings), self._doubts)
+        self._fit = Fit(self.model, self._held, here, here.run(self.settings), self._guard)
         self._fit.begin(self.params["epochs"], lambda: self._begin(self.callbacks, logs))
         if self._fit.over:
             self._begin(self._lambdas(), logs)
@@ -183,7 +189,7 @@ def _is_redundant(callback: keras.callbacks.Callback) -> bool:
 
 def _report_redundant() -> None:
     log.warning(
-        events.REDUNDANT,
+        events.CALLBACK_REDUNDANT,
         callback="BackupAndRestore",
         reason="Resumable saves and restores all that it does, so it is left out",
         fix="remove it from the script",

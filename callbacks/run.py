@@ -12,25 +12,25 @@ import keras
 import structlog
 import tensorflow as tf
 
-from callbacks import events
-from callbacks.checkpoint import schedule
-from callbacks.checkpoint.ahead import Ahead
-from callbacks.checkpoint.attempt import Attempt, Superseded
-from callbacks.checkpoint.claim import claim, set_aside
-from callbacks.checkpoint.logs import bring_back
-from callbacks.checkpoint.reader import Checkpoint, NoneLeft, newest_usable
-from callbacks.checkpoint.retention import KeepNewest
-from callbacks.checkpoint.schedule import Schedule
-from callbacks.checkpoint.snapshot import Position, Snapshot
-from callbacks.checkpoint.writer import Writer
-from callbacks.departure import warn_if_slow
-from callbacks.errors import Fenced, Misfit
-from callbacks.pacing import Pacing
-from callbacks.settings import Settings
-from callbacks.state.logs import make_durable
-from callbacks.storage import open_store
-from callbacks.storage.base import Damaged, NotFound, StorageError, Store
-from callbacks.unusable import leave_for
+from keepfit.callbacks import events
+from keepfit.callbacks.adapters.csv_logger import fsync_file
+from keepfit.callbacks.checkpoint import save_policy
+from keepfit.callbacks.checkpoint.attempt import Attempt, Superseded
+from keepfit.callbacks.checkpoint.claim import claim_run, move_aside
+from keepfit.callbacks.checkpoint.files import restore_file
+from keepfit.callbacks.checkpoint.prefetch import CheckpointPrefetcher
+from keepfit.callbacks.checkpoint.reader import Checkpoint, NoUsableCheckpoint, read_newest_usable
+from keepfit.callbacks.checkpoint.retention import KeepNewest
+from keepfit.callbacks.checkpoint.save_policy import SavePolicy
+from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
+from keepfit.callbacks.checkpoint.writer import SnapshotWriter
+from keepfit.callbacks.errors import Fenced, Refused
+from keepfit.callbacks.preemption_policy import warn_if_save_slow
+from keepfit.callbacks.save_scheduler import SaveScheduler
+from keepfit.callbacks.settings import Settings
+from keepfit.callbacks.storage import open_store
+from keepfit.callbacks.storage.base import Damaged, NotFound, StorageError, Store
+from keepfit.callbacks.store_errors import exit_for_store_error
 
 log = structlog.get_logger("keepfit")
 
@@ -45,16 +45,16 @@ class Run:
         self,
         store: Store,
         attempt: Attempt,
-        when: Schedule,
-        ahead: Ahead | None = None,
+        when: SavePolicy,
+        prefetcher: CheckpointPrefetcher | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._ahead = ahead
+        self._prefetcher = prefetcher
         self._attempt = attempt
         self._clock = clock
-        self._pacing = Pacing(when, attempt.head.past, lambda: attempt.age, clock)
-        self._writer = Writer(self._write)
+        self._scheduler = SaveScheduler(when, attempt.head.history, lambda: attempt.age, clock)
+        self._writer = SnapshotWriter(self._write)
         self._fits = 0
         self._saves = 0
         self._fenced_by: str | None = None
@@ -62,19 +62,22 @@ class Run:
         self._committed = 0
         self._took = 0.0
         self._writing_since: float | None = None
-        self.reached = 0
+        self.reached_step = 0
         self.step = 0
         self.unsaved = False
 
     @classmethod
     def claim(
-        cls, settings: Settings, deadline: Callable[[], float | None], ahead: Ahead | None = None
+        cls,
+        settings: Settings,
+        deadline: Callable[[], float | None],
+        prefetcher: CheckpointPrefetcher | None = None,
     ) -> Run:
         """Take over the run that `settings` name, or begin it.
 
         Args:
             deadline: when this process is gone, as time.monotonic() counts, if that is known.
-            ahead: what reads this run already.
+            prefetcher: what reads this run already.
 
         Raises:
             Misfit: the store can't be used, or nothing in it can be resumed; the log says why.
@@ -86,39 +89,39 @@ class Run:
             "tensorflow": tf.__version__,
         }
         try:
-            store = (ahead and ahead.store()) or open_store(settings.store, deadline)
+            store = (prefetcher and prefetcher.store()) or open_store(settings.store, deadline)
             aside = (
-                set_aside(store, settings.run, datetime.now(UTC))
-                if settings.begins_afresh
+                move_aside(store, settings.run, datetime.now(UTC))
+                if settings.starts_fresh
                 else None
             )
             if aside:
                 log.info(events.STARTED_AFRESH, run=settings.run, moved_to=aside.name)
-            attempt = claim(
+            attempt = claim_run(
                 store,
                 settings.run,
                 retention=KeepNewest(settings.keep),
                 versions=versions,
                 after=aside.attempt if aside else 0,
             )
-        except NoneLeft as error:
-            log.error(events.MISFIT, reason=str(error))
-            raise Misfit from error
+        except NoUsableCheckpoint as error:
+            log.error(events.REFUSED, reason=str(error))
+            raise Refused from error
         except StorageError as error:
-            raise leave_for(error) from error
+            raise exit_for_store_error(error) from error
         log.info(events.CLAIMED, run=settings.run, store=store.uri, attempt=attempt.number)
-        return cls(store, attempt, schedule.parse(settings.save_every), ahead)
+        return cls(store, attempt, save_policy.parse_save_policy(settings.save_every), prefetcher)
 
     @property
-    def saving(self) -> float:
+    def save_seconds(self) -> float:
         """Seconds that a save takes, as far as is known: the last one, or the one under way."""
         since = self._writing_since
         return max(self._took, 0.0 if since is None else self._clock() - since)
 
     @property
-    def at_stake(self) -> int:
+    def uncommitted_steps(self) -> int:
         """Batches that have been trained and are in no checkpoint."""
-        return max(0, self.reached - self._committed)
+        return max(0, self.reached_step - self._committed)
 
     def begin_fit(self) -> tuple[int, Checkpoint | None]:
         """The index of the `fit` that begins, and what it goes on from.
@@ -131,22 +134,22 @@ class Run:
         fit, self._fits = self._fits, self._fits + 1
         head = self._attempt.head
         keys = (head.finished[fit],) if fit in head.finished else head.checkpoints
-        known = self._ahead.take() if self._ahead else {}
+        known = self._prefetcher.take() if self._prefetcher else {}
         with self._using_store():
             try:
-                checkpoint = newest_usable(self._store, head.run, keys, fit=fit, known=known)
-            except NoneLeft as error:
+                checkpoint = read_newest_usable(self._store, head.run, keys, fit=fit, known=known)
+            except NoUsableCheckpoint as error:
                 self._attempt.check()
-                log.error(events.MISFIT, reason=str(error))
-                raise Misfit from error
+                log.error(events.REFUSED, reason=str(error))
+                raise Refused from error
         if checkpoint:
             self._attempt.resume_from(checkpoint.key, checkpoint.manifest)
-            self.step = self.reached = self._committed = checkpoint.manifest.position.step
+            self.step = self.reached_step = self._committed = checkpoint.manifest.position.step
         begins_at = checkpoint.manifest.position if checkpoint else Position(step=self.step)
-        self._pacing.goes_on_from(begins_at)
+        self._scheduler.goes_on_from(begins_at)
         return fit, checkpoint
 
-    def origin(self, fit: int, values: Mapping[str, int]) -> Mapping[str, int]:
+    def baseline(self, fit: int, values: Mapping[str, int]) -> Mapping[str, int]:
         """What was so when this fit first began, in any attempt.
 
         Args:
@@ -155,14 +158,14 @@ class Run:
         Raises:
             Fenced, Misfit, Unreachable: as begin_fit.
         """
-        recorded = self._attempt.head.origin
+        recorded = self._attempt.head.baseline
         new = {f"{fit}:{name}": value for name, value in values.items()}
         if new.keys() - recorded.keys():
             with self._using_store():
-                self._attempt.record_origin({**new, **recorded})
+                self._attempt.record_baseline({**new, **recorded})
         return {name: recorded.get(f"{fit}:{name}", value) for name, value in values.items()}
 
-    def bring_back_files(self, checkpoint: Checkpoint, may_write: Callable[[str], bool]) -> None:
+    def restore_files(self, checkpoint: Checkpoint, may_write: Callable[[str], bool]) -> None:
         """Give the callbacks' files what they held at the checkpoint, if this machine lacks it.
 
         Args:
@@ -173,38 +176,38 @@ class Run:
             Unreachable: the store does not answer now.
             Misfit: it refuses to.
         """
-        for stored in checkpoint.manifest.logs:
+        for stored in checkpoint.manifest.files:
             if not may_write(stored.path):
                 continue
             with self._using_store():
                 try:
-                    if bring_back(self._store, stored):
-                        log.info(events.FILE_BROUGHT_BACK, file=stored.path, bytes=stored.size)
+                    if restore_file(self._store, stored):
+                        log.info(events.FILE_RESTORED, file=stored.path, bytes=stored.size)
                 except (NotFound, Damaged, OSError) as error:
                     self._attempt.check()
                     log.error(events.FILE_LOST, file=stored.path, reason=str(error))
 
-    def begin_logs(self, sizes: Mapping[str, int]) -> None:
+    def begin_files(self, sizes: Mapping[str, int]) -> None:
         """A `fit` that is not resumed has opened its append-only files, which are so long now."""
         self._writer.wait()
-        self._attempt.begin_logs(sizes)
+        self._attempt.begin_files(sizes)
 
-    def first_time(self, name: str) -> bool:
+    def record_once(self, name: str) -> bool:
         """Whether nothing of this name has been asked for in the run. Any thread may call it.
 
         Raises:
             StorageError: it can't be found out.
         """
-        return self._attempt.first_time(name)
+        return self._attempt.record_once(name)
 
     def due(self, epoch: int, step: int, *, asked: bool = False) -> bool:
         """Whether the schedule or somebody asks for a save, and the writer is free."""
         busy, durable = self._writer.busy, self._took if self._saves else None
-        return self._pacing.due(epoch, step, asked=asked, busy=busy, durable=durable)
+        return self._scheduler.due(epoch, step, asked=asked, busy=busy, durable=durable)
 
-    def offer(self, snapshot: Snapshot) -> None:
+    def submit(self, snapshot: Snapshot) -> None:
         """Have it written while training goes on."""
-        self._offer(snapshot, last=False)
+        self._submit(snapshot, last=False)
 
     def save(self, snapshot: Snapshot) -> bool:
         """Write it now, as the last one of a fit. Returns whether it is safe.
@@ -214,7 +217,7 @@ class Run:
         """
         self._writer.wait()
         self._failed = None
-        self._offer(snapshot, last=True)
+        self._submit(snapshot, last=True)
         self._writer.wait()
         self.check()
         return self._failed is None
@@ -252,11 +255,11 @@ class Run:
             self._fenced_by = str(error)
             self.check()
         except StorageError as error:
-            raise leave_for(error) from error
+            raise exit_for_store_error(error) from error
 
-    def _offer(self, snapshot: Snapshot, *, last: bool) -> None:
-        if self._writer.offer(snapshot, last=last):
-            self._pacing.offered(snapshot.position, stalls=not last)
+    def _submit(self, snapshot: Snapshot, *, last: bool) -> None:
+        if self._writer.submit(snapshot, last=last):
+            self._scheduler.offered(snapshot.position, stalls=not last)
 
     def _write(self, snapshot: Snapshot, last: bool) -> None:
         """On the writer's thread."""
@@ -268,10 +271,10 @@ class Run:
 
     def _commit(self, snapshot: Snapshot, started: float, *, last: bool) -> None:
         try:
-            for wait in snapshot.settle:
+            for wait in snapshot.pending_uploads:
                 wait()
-            for path in (*snapshot.logs, *snapshot.files):
-                make_durable(path)
+            for path in (*snapshot.append_only_files, *snapshot.replaced_files):
+                fsync_file(path)
             manifest = self._attempt.commit(snapshot, last=last)
         except Superseded as error:
             self._fenced_by = str(error)
@@ -293,7 +296,7 @@ class Run:
             seconds=round(self._took, 3),
         )
         if self._saves == 1:
-            warn_if_slow(self._took, mib)
+            warn_if_save_slow(self._took, mib)
             self._sweep()
 
     def _sweep(self) -> None:

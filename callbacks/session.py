@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from callbacks.settings import Settings
+from keepfit.callbacks.settings import Settings
 
 if TYPE_CHECKING:
-    from callbacks.checkpoint.ahead import Ahead
-    from callbacks.run import Run
+    from keepfit.callbacks.checkpoint.prefetch import CheckpointPrefetcher
+    from keepfit.callbacks.run import Run
 
-BEFORE_LOSS = 2.0
+LOSS_WARNING = 2.0
 """Seconds before the last moment at which a save could begin, so that the log can still say so."""
 
 
@@ -33,24 +33,24 @@ class Notice:
     Attributes:
         source: what it came from, as people know it: "SIGTERM".
         deadline: when the process is gone at the latest, as time.monotonic() counts, if known.
-        trains_on: the time until the deadline may be used for training.
-        stays: the process is better not gone before the deadline.
+        training_allowed: the time until the deadline may be used for training.
+        hold_until_deadline: the process is better not gone before the deadline.
     """
 
     source: str
     deadline: float | None = None
-    trains_on: bool = False
-    stays: bool = False
+    training_allowed: bool = False
+    hold_until_deadline: bool = False
 
-    def and_then(self, later: Notice) -> Notice:
+    def merge(self, later: Notice) -> Notice:
         """What both together say: the earlier deadline, and no more time than either leaves."""
         known = [n.deadline for n in (self, later) if n.deadline is not None]
-        presses = self.trains_on and not later.trains_on
+        presses = self.training_allowed and not later.training_allowed
         return Notice(
             source=later.source if presses else self.source,
             deadline=min(known, default=None),
-            trains_on=self.trains_on and later.trains_on,
-            stays=self.stays and later.stays,
+            training_allowed=self.training_allowed and later.training_allowed,
+            hold_until_deadline=self.hold_until_deadline and later.hold_until_deadline,
         )
 
 
@@ -63,16 +63,16 @@ class Session:
 
     def __init__(self) -> None:
         self._runs: dict[tuple[str, str], Run] = {}
-        self._ahead: Ahead | None = None
+        self._prefetcher: CheckpointPrefetcher | None = None
         self._notices: list[Notice] = []
-        self._save_asked = False
+        self._save_requested = False
         self._training = 0
         self._leaving = False
 
     @property
     def notice(self) -> Notice | None:
         """What all notices together say; none of them can move the deadline later."""
-        return functools.reduce(Notice.and_then, self._notices) if self._notices else None
+        return functools.reduce(Notice.merge, self._notices) if self._notices else None
 
     def deadline(self) -> float | None:
         """When this process is gone, as far as that is known."""
@@ -83,38 +83,38 @@ class Session:
         """Does nothing else, so that a signal handler may call it."""
         self._notices.append(notice)
 
-    def ask_for_save(self) -> None:
+    def request_save(self) -> None:
         """Have a checkpoint made at the next batch; training goes on."""
-        self._save_asked = True
+        self._save_requested = True
 
     @property
-    def save_asked(self) -> bool:
+    def save_requested(self) -> bool:
         """Whether somebody waits for a checkpoint."""
-        return self._save_asked
+        return self._save_requested
 
-    def answer_save_request(self) -> None:
+    def clear_save_request(self) -> None:
         """A checkpoint of this moment is on its way."""
-        self._save_asked = False
+        self._save_requested = False
 
-    def begin_leaving(self) -> None:
+    def begin_final_save(self) -> None:
         """Training has stopped for good; what follows is its last save."""
         self._leaving = True
 
     @property
-    def at_stake(self) -> int:
+    def uncommitted_steps(self) -> int:
         """Batches that have been trained and are in no checkpoint."""
-        return sum(run.at_stake for run in tuple(self._runs.values()))
+        return sum(run.uncommitted_steps for run in tuple(self._runs.values()))
 
-    def loses(self, now: float) -> bool:
+    def will_lose_steps(self, now: float) -> bool:
         """Whether batches are at stake, as the one under way leaves no time for another save.
 
         Any thread may ask.
         """
         deadline = self.deadline()
-        if deadline is None or self._leaving or not self._training or not self.at_stake:
+        if deadline is None or self._leaving or not self._training or not self.uncommitted_steps:
             return False
-        saving = max(run.saving for run in tuple(self._runs.values()))
-        return deadline - now < saving + BEFORE_LOSS
+        saving = max(run.save_seconds for run in tuple(self._runs.values()))
+        return deadline - now < saving + LOSS_WARNING
 
     @property
     def training(self) -> bool:
@@ -134,21 +134,21 @@ class Session:
         """Whether the final state of some run could not be saved."""
         return any(run.unsaved for run in self._runs.values())
 
-    def read_ahead(self, settings: Settings) -> None:
+    def start_prefetch(self, settings: Settings) -> None:
         """Begin to read what the run that `settings` name will go on from, if it does."""
-        from callbacks.checkpoint.ahead import Ahead
+        from keepfit.callbacks.checkpoint.prefetch import CheckpointPrefetcher
 
-        if not settings.begins_afresh:
-            self._ahead = Ahead(settings.store, settings.run, self.deadline)
+        if not settings.starts_fresh:
+            self._prefetcher = CheckpointPrefetcher(settings.store, settings.run, self.deadline)
 
     def run(self, settings: Settings) -> Run:
         """The run that `settings` name, claimed for this process at first use."""
-        from callbacks.run import Run  # brings TensorFlow, which the runner can do without
+        from keepfit.callbacks.run import Run  # brings TensorFlow, which the runner can do without
 
         key = (settings.store, settings.run)
         if key not in self._runs:
-            ahead = self._ahead
-            mine = ahead if ahead and (ahead.uri, ahead.run) == key else None
+            prefetcher = self._prefetcher
+            mine = prefetcher if prefetcher and (prefetcher.uri, prefetcher.run) == key else None
             self._runs[key] = Run.claim(settings, self.deadline, mine)
         return self._runs[key]
 
@@ -162,8 +162,8 @@ class Session:
         """Finish what is being saved."""
         for run in self._runs.values():
             run.close()
-        if self._ahead:
-            self._ahead.close()
+        if self._prefetcher:
+            self._prefetcher.close()
 
 
 def _within_fit() -> bool:
@@ -190,7 +190,7 @@ def current() -> Session:
 
 
 @contextmanager
-def opened() -> Iterator[Session]:
+def open_session() -> Iterator[Session]:
     """A new session, current until the block ends."""
     session = Session()
     token = _current.set(session)

@@ -11,27 +11,27 @@ from typing import Any, TypeVar
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from callbacks.checkpoint import schedule
-from callbacks.errors import ConfigurationError
-from callbacks.storage import check_uri
+from keepfit.callbacks.checkpoint import save_policy
+from keepfit.callbacks.errors import ConfigurationError
+from keepfit.callbacks.storage import check_uri
 
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,127}")
 
 
-def name_of(script: str) -> str:
+def run_name_of(script: str) -> str:
     """What a run is called after its script: its stem, without what names can't have."""
     return re.sub(r"[^A-Za-z0-9._=+-]", "-", Path(script).stem).lstrip("._=+-") or "run"
 
 
-def script_name() -> str:
+def default_run_name() -> str:
     """The default name of a run."""
-    return name_of(sys.argv[0])
+    return run_name_of(sys.argv[0])
 
 
 T = TypeVar("T", bound=BaseSettings)
 
 
-def resolved(kind: type[T], given: Mapping[str, Any]) -> T:
+def resolve_settings(kind: type[T], given: Mapping[str, Any]) -> T:
     """Settings of that kind; what is None was not given.
 
     Raises:
@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="KEEPFIT_", frozen=True, extra="ignore")
 
     store: str = "file://./runs"
-    run: str = Field(default_factory=script_name)
+    run: str = Field(default_factory=default_run_name)
     save_every: str = "auto"
     keep: int = Field(default=3, ge=1)
     fresh: bool = False
@@ -68,14 +68,14 @@ class Settings(BaseSettings):
     job_attempt: int = Field(default=1, validation_alias="AWS_BATCH_JOB_ATTEMPT", exclude=True)
 
     @property
-    def begins_afresh(self) -> bool:
+    def starts_fresh(self) -> bool:
         """AWS Batch makes every attempt of a job with the same settings; only the first begins."""
         return self.fresh and self.job_attempt == 1
 
     @classmethod
     def resolve(cls, **given: Any) -> Settings:
         """The settings in force; what is None was not given."""
-        return resolved(cls, given)
+        return resolve_settings(cls, given)
 
     @field_validator("store")
     @classmethod
@@ -96,5 +96,5 @@ class Settings(BaseSettings):
     @field_validator("save_every")
     @classmethod
     def _save_every_parses(cls, value: str) -> str:
-        schedule.parse(value)
+        save_policy.parse_save_policy(value)
         return value

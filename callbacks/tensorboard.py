@@ -10,17 +10,18 @@ from typing import Any
 import keras
 import structlog
 
-from callbacks import events
-from callbacks.checkpoint.snapshot import Mark, mark_of
-from callbacks.remote import Uploads, is_remote, working_copy
-from callbacks.storage.base import StorageError
+from keepfit.callbacks import events
+from keepfit.callbacks.adapters.tensorboard import file_suffix, flush_writers
+from keepfit.callbacks.checkpoint.snapshot import FileStamp, stamp_of
+from keepfit.callbacks.storage.base import StorageError
+from keepfit.callbacks.uploads import UploadQueue, is_remote, working_copy
 
 log = structlog.get_logger("keepfit")
 
-SEND_EVERY = 15.0
+SEND_INTERVAL = 15.0
 """Seconds between two looks at what is new, within an epoch."""
 
-LARGE = 8 << 20
+LARGE_FILE = 8 << 20
 """Bytes from which a file is sent again only when it has grown by an eighth: S3 can't append."""
 
 
@@ -41,8 +42,8 @@ class TensorBoard(keras.callbacks.TensorBoard):
     def __init__(self, log_dir: Any = "logs", *args: Any, **arguments: Any) -> None:
         super().__init__(log_dir, *args, **arguments)
         self.url = self.log_dir.rstrip("/") if is_remote(self.log_dir) else None
-        self._uploads: Uploads | None = None
-        self._sent: dict[Path, Mark] = {}
+        self._uploads: UploadQueue | None = None
+        self._sent: dict[Path, FileStamp] = {}
         self._looked = 0.0
         if self.url:
             self.log_dir = working_copy(self.url)
@@ -51,14 +52,14 @@ class TensorBoard(keras.callbacks.TensorBoard):
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
         if self.url:
-            self._uploads = Uploads.open()
+            self._uploads = UploadQueue.open()
             self._sent = {}
             self._clear()
             self._send()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         super().on_train_batch_end(batch, logs)
-        if self.url and time.monotonic() - self._looked > SEND_EVERY:
+        if self.url and time.monotonic() - self._looked > SEND_INTERVAL:
             self._send()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -76,20 +77,19 @@ class TensorBoard(keras.callbacks.TensorBoard):
         if self._uploads is None:
             return
         self._looked = time.monotonic()
-        for writer in self._writers.values():
-            writer.flush()
+        flush_writers(self)
         for path in (p for p in Path(self.log_dir).rglob("*") if p.is_file()):
-            mark, sent = mark_of(str(path)), self._sent.get(path)
+            mark, sent = stamp_of(str(path)), self._sent.get(path)
             if mark is None or mark == sent:
                 continue
-            if sent and mark.size > LARGE and mark.size < sent.size * 9 / 8 and not last:
+            if sent and mark.size > LARGE_FILE and mark.size < sent.size * 9 / 8 and not last:
                 continue
             self._sent[path] = mark
             self._uploads.send(str(path), f"{self.url}/{path.relative_to(self.log_dir)}")
 
     def _clear(self) -> None:
         """Remove from S3 what a killed attempt of this run has sent since the checkpoint."""
-        suffix = getattr(self._summary_module, "suffix", None)
+        suffix = file_suffix(self)
         if suffix is None or self._uploads is None:
             return
         try:

@@ -58,12 +58,12 @@ def client(service: str, region: str | None = None) -> Any:
     )
     # boto3 knows AWS_DEFAULT_REGION only; every other SDK knows this name.
     region = region or _ONLY_IN.get(service) or os.environ.get("AWS_REGION") or None
-    with explained(f"{service} can't be used"):
+    with explain_errors(f"{service} can't be used"):
         return boto3.session.Session(region_name=region).client(service, config=config)
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
+def explain_errors(what: str) -> Iterator[None]:
     """Turn whatever boto3 raises within the block into one line that begins with `what`.
 
     An answer whose code the caller knows better is for the caller to catch, within the block.

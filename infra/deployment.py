@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from infra.aws import AwsError
-from infra.stacks.stack import describe
+from keepfit.infra.aws import AwsError
+from keepfit.infra.stacks.stack import describe_stack
 
 DEFAULT = "keepfit"
 """The name of a deployment, unless told otherwise."""
@@ -32,20 +32,20 @@ class Deployment:
     logs: str
 
 
-def stacks(name: str) -> tuple[str, str]:
+def stack_names(name: str) -> tuple[str, str]:
     """The names of a deployment's stacks: storage, and compute."""
     return f"{name}-storage", f"{name}-compute"
 
 
-def find(cloudformation: Any, name: str = DEFAULT) -> Deployment:
+def find_deployment(cloudformation: Any, name: str = DEFAULT) -> Deployment:
     """The deployment of that name.
 
     Raises:
         AwsError: a stack is missing or not complete, or can't be asked for.
     """
     together: dict[str, str] = {}
-    for stack in stacks(name):
-        found = describe(cloudformation, stack)
+    for stack in stack_names(name):
+        found = describe_stack(cloudformation, stack)
         if found is None:
             raise AwsError(
                 f"there is no stack {stack!r} in this region: make it with `keepfit infra up`, "

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import structlog
 
-from callbacks import events, session
-from callbacks.errors import Cancelled, Misfit
-from callbacks.storage.base import StorageError, Store
+from keepfit.callbacks import events, session
+from keepfit.callbacks.errors import Cancelled, Refused
+from keepfit.callbacks.storage.base import StorageError, Store
 
-ID = "AWS_BATCH_JOB_ID"
+JOB_ID_VARIABLE = "AWS_BATCH_JOB_ID"
 
 log = structlog.get_logger("keepfit")
 
 
 @dataclass(frozen=True)
-class Job:
+class BatchJob:
     """What this process is an attempt of.
 
     Attributes:
@@ -30,7 +30,7 @@ class Job:
     run: str
 
 
-def prepare(job: Job, code: str | None, script: Path) -> None:
+def prepare_attempt(job: BatchJob, code: str | None, script: Path) -> None:
     """End here if the job was cancelled; otherwise bring its code, and go to its folder.
 
     Raises:
@@ -40,23 +40,23 @@ def prepare(job: Job, code: str | None, script: Path) -> None:
     """
     if job.id is None and code is None:
         return
-    from callbacks.storage import open_store
-    from callbacks.unusable import leave_for
+    from keepfit.callbacks.storage import open_store
+    from keepfit.callbacks.store_errors import exit_for_store_error
 
     try:
         store = open_store(job.store, session.current().deadline)
         if job.id:
             _end_if_cancelled(store, job.id)
         if code:
-            _go_to(store, code, job.run, script)
+            _enter_code(store, code, job.run, script)
     except StorageError as error:
-        raise leave_for(error) from error
+        raise exit_for_store_error(error) from error
 
 
 def _end_if_cancelled(store: Store, job: str) -> None:
-    from job.cancelled import marked
+    from keepfit.job.cancellation import is_cancelled
 
-    if not marked(store, job):
+    if not is_cancelled(store, job):
         return
     log.warning(
         events.CANCELLED,
@@ -67,21 +67,21 @@ def _end_if_cancelled(store: Store, job: str) -> None:
     raise Cancelled
 
 
-def _go_to(store: Store, code: str, run: str, script: Path) -> None:
-    from job.code import bring
+def _enter_code(store: Store, code: str, run: str, script: Path) -> None:
+    from keepfit.job.code_archive import download_archive
 
     os.environ["KEEPFIT_STORE"] = store.uri  # which may have been relative to where we are
     try:
-        os.chdir(bring(store, code, run))
+        os.chdir(download_archive(store, code, run))
     except OSError as error:
         log.error(
-            events.MISFIT,
+            events.REFUSED,
             reason=f"the code could not be unpacked: {error}",
             fix="a TMPDIR that this user may write to, with room for it",
         )
-        raise Misfit from error
+        raise Refused from error
     if not script.is_file():
         log.error(
-            events.MISFIT, reason=f"there is no script {str(script)!r} in the code", code=code
+            events.REFUSED, reason=f"there is no script {str(script)!r} in the code", code=code
         )
-        raise Misfit
+        raise Refused

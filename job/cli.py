@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from callbacks.errors import ConfigurationError
-from job import first, logging
-from job.commands import infra, jobs, planning, stores
-from job.commands.options import Deterministic, Exact, RunName, SaveEvery
-from job.commands.reporting import fail
-from job.config import Notices, OnNotice
+from keepfit.callbacks.errors import ConfigurationError
+from keepfit.job import log_output, pid1
+from keepfit.job.commands import infra, jobs, plan, stores
+from keepfit.job.commands.failures import fail
+from keepfit.job.commands.options import Deterministic, Exact, RunName, SaveEvery
+from keepfit.job.notice_settings import NoticeSettings, OnNotice
 
 app = typer.Typer(
     name="keepfit",
@@ -28,7 +28,7 @@ app = typer.Typer(
 @app.callback()
 def _keepfit() -> None:
     """Keeps Keras' model.fit running on machines that disappear."""
-    logging.configure()
+    log_output.configure()
 
 
 @app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False})
@@ -88,24 +88,24 @@ def run(
     }
     os.environ.update({f"KEEPFIT_{k}": str(v) for k, v in given.items() if v not in (None, "")})
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    from callbacks import session
-    from callbacks.settings import Settings, name_of
-    from job import batch, runner
+    from keepfit.callbacks import session
+    from keepfit.callbacks.settings import Settings, run_name_of
+    from keepfit.job import batch, runner
 
     try:
         settings = Settings.resolve()
-        notices = Notices.resolve()
+        notices = NoticeSettings.resolve()
     except ConfigurationError as error:
         fail(str(error))
-    first.take_place()
-    first.warn_of_shell()
+    pid1.supervise_if_pid1()
+    pid1.warn_if_behind_shell()
     if "KEEPFIT_RUN" not in os.environ:
-        settings = settings.model_copy(update={"run": name_of(str(script))})
-    job = batch.Job(os.environ.get(batch.ID), settings.store, settings.run)
+        settings = settings.model_copy(update={"run": run_name_of(str(script))})
+    job = batch.BatchJob(os.environ.get(batch.JOB_ID_VARIABLE), settings.store, settings.run)
 
     def prepare() -> None:
-        session.current().read_ahead(settings)
-        batch.prepare(job, code, script)
+        session.current().start_prefetch(settings)
+        batch.prepare_attempt(job, code, script)
         if deterministic:
             runner.set_deterministic()
 
@@ -113,7 +113,7 @@ def run(
 
 
 stores.register(app)
-planning.register(app)
+plan.register(app)
 infra.register(app)
 jobs.register(app)
 

@@ -11,33 +11,33 @@ from types import ModuleType, TracebackType
 
 import structlog
 
-from callbacks import events, session
-from callbacks.errors import (
-    EXIT_MISFIT,
+from keepfit.callbacks import events, session
+from keepfit.callbacks.errors import (
     EXIT_PREEMPTED,
+    EXIT_REFUSED,
     EXIT_UNSAVED,
+    AttemptEnded,
     ConfigurationError,
-    Leave,
     Preempted,
 )
-from job import staying
-from job.config import Notices
-from job.notices import signals
-from job.notices.countdown import counted_down
-from job.notices.watcher import watched
+from keepfit.job import batch_hold
+from keepfit.job.notice_settings import NoticeSettings
+from keepfit.job.notices import signals
+from keepfit.job.notices.deadline import watch_deadline
+from keepfit.job.notices.watcher import watch_machine
 
 log = structlog.get_logger("keepfit")
 
 
-def nothing() -> None:
+def no_preparation() -> None:
     """The script is there already, and needs no preparation."""
 
 
 def run_script(
     script: Path,
     args: Sequence[str],
-    settings: Notices,
-    prepare: Callable[[], None] = nothing,
+    settings: NoticeSettings,
+    prepare: Callable[[], None] = no_preparation,
 ) -> int:
     """Run `script` with `args` and return the exit code of the process.
 
@@ -47,15 +47,15 @@ def run_script(
         prepare: called first. It may take its time: signals end it as they end a script.
     """
     with (
-        session.opened() as current,
-        signals.trapped(current, settings.grace_seconds),
-        watched(current, settings, os.environ),
-        counted_down(current),
+        session.open_session() as current,
+        signals.trap_signals(current, settings.grace_seconds),
+        watch_machine(current, settings, os.environ),
+        watch_deadline(current),
     ):
         try:
-            code, preempted = _outcome(script, args, current, prepare)
+            code, preempted = _run_to_exit_code(script, args, current, prepare)
             if preempted:
-                staying.until_gone(current)
+                batch_hold.hold_until_gone(current)
         except Preempted:  # a signal came when the script had ended
             code, preempted = EXIT_PREEMPTED, True
     if preempted:
@@ -67,7 +67,7 @@ def run_script(
             events.NOT_RESUMABLE,
             script=str(script),
             reason="no fit of this script uses keepfit, so it begins again after an interruption",
-            fix="model.fit(…, callbacks=[Resumable([…])]) with `from callbacks import Resumable`",
+            fix="model.fit(…, callbacks=[Resumable([…])]) with `from keepfit import Resumable`",
         )
     return code
 
@@ -84,7 +84,7 @@ def set_deterministic() -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def _outcome(
+def _run_to_exit_code(
     script: Path, args: Sequence[str], current: session.Session, prepare: Callable[[], None]
 ) -> tuple[int, bool]:
     """The exit code, and whether it is for us to say: the script may use the same number."""
@@ -93,14 +93,14 @@ def _outcome(
         _execute(script, args)
     except Preempted as leave:
         source = current.notice.source if current.notice else None
-        lost = 0 if leave.saved else current.at_stake
+        lost = 0 if leave.saved else current.uncommitted_steps
         log.info(events.PREEMPTED, source=source, step=leave.step, saved=leave.saved, lost=lost)
         return leave.code, True
-    except Leave as leave:
+    except AttemptEnded as leave:
         return leave.code, leave.code == EXIT_PREEMPTED
     except ConfigurationError as error:
-        log.error(events.MISFIT, reason=str(error))
-        return EXIT_MISFIT, False
+        log.error(events.REFUSED, reason=str(error))
+        return EXIT_REFUSED, False
     except SystemExit as request:
         return _exit_code(request), False
     except BaseException as error:

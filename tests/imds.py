@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from callbacks.checkpoint import schedule
+from keepfit.callbacks.checkpoint import save_policy
 
 TTL, TOKEN = "X-aws-ec2-metadata-token-ttl-seconds", "X-aws-ec2-metadata-token"
 SPOT, REBALANCE = "spot/instance-action", "events/recommendations/rebalance"
@@ -31,7 +31,7 @@ class Machine:
         said: text by path below /latest/meta-data/; all else is 404.
         status: answered to everything in place of it.
         hangs: no request for a token is answered: hop limit 1.
-        ahead: seconds by which its clock differs from that of this process; None: it tells no time.
+        clock_ahead: seconds by which its clock differs from that of this process; None: it tells no time.
         open: it answers without a token, as an address of another kind would.
         tokens: the ends of those that were given.
     """
@@ -39,7 +39,7 @@ class Machine:
     said: dict[str, str] = field(default_factory=lambda: {MAINTENANCE: "[]"})
     status: int | None = None
     hangs: bool = False
-    ahead: float | None = 0.0
+    clock_ahead: float | None = 0.0
     open: bool = False
     life: float = 21600
     tokens: dict[str, float] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Machine:
 
     def now(self) -> datetime:
         """By its own clock."""
-        return datetime.now(UTC) + timedelta(seconds=self.ahead or 0.0)
+        return datetime.now(UTC) + timedelta(seconds=self.clock_ahead or 0.0)
 
     def interrupt(self, seconds: float, action: str = "terminate") -> None:
         """Say that the instance will be taken away."""
@@ -97,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, text: str = "") -> None:
         body = (text if status == 200 else str(status)).encode()
         self.send_response_only(status)
-        if self.machine.ahead is not None:
+        if self.machine.clock_ahead is not None:
             self.send_header("Date", format_datetime(self.machine.now(), usegmt=True))
         self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(body)))
@@ -150,7 +150,7 @@ def main() -> None:
 
 def seconds(text: str) -> float:
     """As people write times."""
-    found = schedule.seconds(text)
+    found = save_policy.parse_duration(text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no time, as 60s or 2min is")
     return found

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from tenacity import RetryCallState, Retrying
 
-import callbacks
-from callbacks.backoff import Backoff
-from callbacks.session import Session
-from callbacks.storage.base import Transient
-from callbacks.storage.s3.patience import Patience
-from job.notices.source import NoAnswer
-from job.notices.watcher import Watcher
+import keepfit
+from keepfit.callbacks.backoff import Backoff
+from keepfit.callbacks.session import Session
+from keepfit.callbacks.storage.base import Transient
+from keepfit.callbacks.storage.s3.retries import RetryPolicy
+from keepfit.job.notices.source import SourceUnavailable
+from keepfit.job.notices.watcher import NoticeWatcher
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def test_retries_of_s3():
         if number < 5:
             raise Transient("later")
 
-    Patience(longest_wait=0.001).trying(fail, lambda: None)
+    RetryPolicy(longest_wait=0.001).trying(fail, lambda: None)
     assert tries == [1, 2, 3, 4, 5]
 
 
@@ -69,12 +69,12 @@ def test_watching_the_machine():
 
         def ask(self):
             asked.append(1)
-            raise NoAnswer("nobody")
+            raise SourceUnavailable("nobody")
 
         def understand(self, said, now):
             return None
 
-    watcher = Watcher(Silent(), Session(), every=0.001)
+    watcher = NoticeWatcher(Silent(), Session(), every=0.001)
     watcher.start()
     until = time.monotonic() + 20
     while len(asked) < 3:
@@ -84,8 +84,8 @@ def test_watching_the_machine():
 
 def test_reports_to_a_dead_server(monkeypatch):
     """Nor the tries of a report; and when training is over, they are."""
-    monkeypatch.setattr("callbacks.remote_monitor.AT_THE_END", 2.0)
-    monitor = callbacks.RemoteMonitor("http://127.0.0.1:1")
+    monkeypatch.setattr("keepfit.callbacks.remote_monitor.CLOSE_TIMEOUT", 2.0)
+    monitor = keepfit.RemoteMonitor("http://127.0.0.1:1")
     monitor.on_train_begin()
     sender = monitor._sender
     monitor.on_epoch_end(0, {"loss": 1.0})

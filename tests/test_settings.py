@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from callbacks.errors import ConfigurationError
-from callbacks.settings import Settings, script_name
+from keepfit.callbacks.errors import ConfigurationError
+from keepfit.callbacks.settings import Settings, default_run_name
 
 VARIABLES = ["STORE", "RUN", "SAVE_EVERY", "KEEP", "FRESH", "EXACT"]
 DEFAULTS = {
@@ -174,7 +174,7 @@ def test_names_of_runs(name):
 def test_script_name(monkeypatch, script, name):
     """The script's name without folder and ending, made safe; it is always a valid name."""
     monkeypatch.setattr(sys, "argv", [script])
-    assert script_name() == name
+    assert default_run_name() == name
     assert Settings.resolve().run == name
 
 

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 
 import structlog
 
-from callbacks import events
-from callbacks.checkpoint.logs import Logs
-from callbacks.checkpoint.manifest import (
+from keepfit.callbacks import events
+from keepfit.callbacks.checkpoint.files import FileUploader
+from keepfit.callbacks.checkpoint.manifest import (
     Head,
     Manifest,
     StoredShard,
@@ -25,11 +25,11 @@ from callbacks.checkpoint.manifest import (
     report_key,
     shard_key,
 )
-from callbacks.checkpoint.reader import Found, read_head, read_manifests
-from callbacks.checkpoint.retention import Retention, unused
-from callbacks.checkpoint.shards import Shard, pack, stored_shape
-from callbacks.checkpoint.snapshot import Snapshot
-from callbacks.storage.base import (
+from keepfit.callbacks.checkpoint.reader import LoadedHead, read_head, read_manifests
+from keepfit.callbacks.checkpoint.retention import Retention, unreferenced
+from keepfit.callbacks.checkpoint.shards import Shard, pack_shards, stored_shape
+from keepfit.callbacks.checkpoint.snapshot import Snapshot
+from keepfit.callbacks.storage.base import (
     AlreadyExists,
     Conflict,
     StorageError,
@@ -69,7 +69,7 @@ class Attempt:
         self._rejected: set[str] = set()
         self._trusted: dict[str, StoredShard] = {}
         self._sequence = 0
-        self._logs = Logs(store, head.run, head.attempt)
+        self._files = FileUploader(store, head.run, head.attempt)
         self._clock = clock
         self._began = clock()
 
@@ -94,23 +94,23 @@ class Attempt:
         if key in self._head.checkpoints:
             self._rejected.update(self._head.checkpoints[: self._head.checkpoints.index(key)])
         self._trusted.update((shard.digest, shard) for shard in manifest.shards)
-        self._logs.resume_from(manifest)
+        self._files.resume_from(manifest)
 
     def check(self) -> None:
         """Raises Superseded if a newer attempt owns the run by now."""
         found = read_head(self._store, self._head.run)
         if found.head is None or found.head.writer != self._head.writer:
-            raise Superseded(_owner(found))
+            raise Superseded(_describe_owner(found))
 
-    def begin_logs(self, sizes: Mapping[str, int]) -> None:
+    def begin_files(self, sizes: Mapping[str, int]) -> None:
         """A `fit` has opened its append-only files, which are so long now."""
-        self._logs.begin(sizes)
+        self._files.begin(sizes)
 
-    def record_origin(self, values: Mapping[str, int]) -> None:
+    def record_baseline(self, values: Mapping[str, int]) -> None:
         """Remember what was so before a `fit` began: how long append-only files were, above all."""
-        self._swap(origin=dict(values))
+        self._swap(baseline=dict(values))
 
-    def first_time(self, name: str) -> bool:
+    def record_once(self, name: str) -> bool:
         """Whether nothing of this name has been asked for in the run. Any thread may call it.
 
         Raises:
@@ -137,7 +137,7 @@ class Attempt:
         position = snapshot.position
         sequence, self._sequence = self._sequence, self._sequence + 1
         key = manifest_key(self._head.run, position.step, self.number, sequence)
-        sent = self._send(pack(snapshot.tensors, key))
+        sent = self._send(pack_shards(snapshot.tensors, key))
         manifest = Manifest(
             run=self._head.run,
             attempt=self.number,
@@ -159,13 +159,13 @@ class Attempt:
                 for t, start, size in shard.tensors
             ),
             state=dict(snapshot.state),
-            logs=self._logs.send(snapshot.logs, snapshot.files, sequence),
+            files=self._files.send(snapshot.append_only_files, snapshot.replaced_files, sequence),
         )
         self._store.put(key, [manifest.to_bytes()])
         self._put_in_force(key, manifest, last=last)
-        self._logs.confirm(manifest)
+        self._files.confirm(manifest)
         try:
-            self._logs.show(manifest)
+            self._files.show(manifest)
         except (StorageError, OSError) as error:
             log.warning(events.ARTIFACT_FAILED, reason=str(error))
         return manifest
@@ -204,7 +204,7 @@ class Attempt:
         try:
             self._store.put(key, shard.body, digest=shard.digest)
         except AlreadyExists:
-            log.debug(events.SHARD_THERE, shard=key)
+            log.debug(events.SHARD_ALREADY_STORED, shard=key)
         return StoredShard(key=key, digest=shard.digest, size=shard.size)
 
     def _put_in_force(self, key: str, manifest: Manifest, *, last: bool) -> None:
@@ -217,8 +217,8 @@ class Attempt:
         known = self._kept | {key: manifest}
         # Until the outcome of the swap is known, neither the old nor the new may be deleted.
         self._kept = known
-        past = self._head.past.after_save(self.age, last=last)
-        self._swap(checkpoints=kept, finished=finished, past=past)
+        history = self._head.history.after_save(self.age, last=last)
+        self._swap(checkpoints=kept, finished=finished, history=history)
         self._kept = {k: known[k] for k in self._head.manifests() if k in known}
         dropped = known.keys() - self._kept.keys()
         objects = (key for k in dropped for key in known[k].objects())
@@ -228,7 +228,7 @@ class Attempt:
             log.warning(events.PRUNE_FAILED, reason=str(error))
 
     def _delete(self, keys: Iterable[str]) -> None:
-        doomed = unused(keys, self._kept, self.number)
+        doomed = unreferenced(keys, self._kept, self.number)
         gone = set(doomed)
         self._trusted = {d: s for d, s in self._trusted.items() if s.key not in gone}
         for key in doomed:
@@ -267,13 +267,13 @@ class Attempt:
         if found.head and found.version and found.head.writer == self._head.writer:
             self._head, self._version = found.head, found.version
         elif found.version != self._version:
-            raise Superseded(_owner(found))
+            raise Superseded(_describe_owner(found))
         happened = found.head == self._unclear
         self._unclear = None
         return happened
 
 
-def _owner(found: Found) -> str:
+def _describe_owner(found: LoadedHead) -> str:
     if found.head is None:
         return "HEAD was removed or damaged while this attempt ran"
     return f"attempt {found.head.attempt} owns the run now"

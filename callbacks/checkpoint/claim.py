@@ -10,18 +10,18 @@ from datetime import datetime
 import structlog
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
-from callbacks import events
-from callbacks.checkpoint.attempt import Attempt
-from callbacks.checkpoint.manifest import Head, Past, attempt_of, head_key
-from callbacks.checkpoint.reader import NoneLeft, read_head, read_manifests
-from callbacks.checkpoint.retention import Retention
-from callbacks.storage.base import Conflict, Store
+from keepfit.callbacks import events
+from keepfit.callbacks.checkpoint.attempt import Attempt
+from keepfit.callbacks.checkpoint.manifest import AttemptHistory, Head, attempt_of, head_key
+from keepfit.callbacks.checkpoint.reader import NoUsableCheckpoint, read_head, read_manifests
+from keepfit.callbacks.checkpoint.retention import Retention
+from keepfit.callbacks.storage.base import Conflict, Store
 
 log = structlog.get_logger("keepfit")
 
 
 @retry(retry=retry_if_exception_type(Conflict), stop=stop_after_attempt(10), reraise=True)
-def claim(
+def claim_run(
     store: Store,
     run: str,
     *,
@@ -53,22 +53,22 @@ def claim(
         swaps=old.swaps + 1 if old else 0,
         checkpoints=old.checkpoints if old else (),
         finished=old.finished if old else {},
-        origin=old.origin if old else {},
-        past=old.past.of_next() if old else Past(),
+        baseline=old.baseline if old else {},
+        history=old.history.of_next() if old else AttemptHistory(),
     )
     version = store.swap(head_key(run), head.to_bytes(), expected=found.version)
     return Attempt(store, head, version, retention, versions)
 
 
 @dataclass(frozen=True)
-class Aside:
+class MovedRun:
     """A run that was moved: its new name, and the number of its last attempt."""
 
     name: str
     attempt: int
 
 
-def set_aside(store: Store, run: str, now: datetime) -> Aside | None:
+def move_aside(store: Store, run: str, now: datetime) -> MovedRun | None:
     """Move the whole run to a dated name, so that it can be begun again.
 
     Its attempt that is still alive is fenced off first: it must not prune what is being moved.
@@ -78,7 +78,7 @@ def set_aside(store: Store, run: str, now: datetime) -> Aside | None:
     """
     if next(store.list(f"{run}/"), None) is None:
         return None
-    aside = Aside(f"{run}.{now:%Y%m%dT%H%M%S}Z", _fence(store, run))
+    aside = MovedRun(f"{run}.{now:%Y%m%dT%H%M%S}Z", _fence(store, run))
     store.move(run, aside.name)
     return aside
 
@@ -105,7 +105,7 @@ def _recover(store: Store, run: str, *, missing: bool) -> Head | None:
         return None
     problem = f"{store.uri}/{head_key(run)} is {'missing' if missing else 'damaged'}"
     if not manifests:
-        raise NoneLeft(
+        raise NoUsableCheckpoint(
             f"{problem}, and run {run!r} has no manifest to go on from; begin again with "
             f"--fresh, which moves the old run aside, or put back what is missing"
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from callbacks.checkpoint.snapshot import NUMPY_DTYPES, Json
+from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Json
 
 Array = np.ndarray[Any, Any]
 
@@ -22,7 +22,7 @@ LONGEST_NAME = 200
 """Characters of an array's name; it says where in the state the array stands."""
 
 
-class Unstorable(TypeError):
+class UnsupportedValue(TypeError):
     """A value of a type that can't be stored; the message says where it stands."""
 
 
@@ -98,7 +98,7 @@ def _encode_array(value: object, name: str, arrays: dict[str, Array]) -> Json:
             return {"$scalar": _store(np.asarray(value), name, arrays)}
         case bytes():
             return {"$bytes": _store(np.frombuffer(value, np.uint8), name, arrays)}
-    raise Unstorable(f"{name} is a {type(value).__name__}, which can't be stored")
+    raise UnsupportedValue(f"{name} is a {type(value).__name__}, which can't be stored")
 
 
 def _store(array: Array, name: str, arrays: dict[str, Array]) -> str:

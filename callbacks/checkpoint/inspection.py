@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from callbacks.checkpoint.manifest import (
+from keepfit.callbacks.checkpoint.manifest import (
     Head,
     Manifest,
     StoredPart,
@@ -20,9 +20,9 @@ from callbacks.checkpoint.manifest import (
     attempt_of,
     head_key,
 )
-from callbacks.checkpoint.reader import read_head, read_manifest
-from callbacks.checkpoint.retention import unused
-from callbacks.storage.base import Damaged, NotFound, Store, Transient
+from keepfit.callbacks.checkpoint.reader import read_head, read_manifest
+from keepfit.callbacks.checkpoint.retention import unreferenced
+from keepfit.callbacks.storage.base import Damaged, NotFound, Store, Transient
 
 TRIES = 5
 """How often HEAD is read again because an attempt has changed it meanwhile."""
@@ -32,7 +32,7 @@ class NoSuchRun(Exception):
     """The store has no run of that name."""
 
 
-class SetAside(Exception):
+class RunMoved(Exception):
     """It is another run, moved here by --fresh; the message says which, and the way back."""
 
 
@@ -63,7 +63,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ObjectCheck:
     """One object that was read to its last byte; `problem` is None if it is what was written."""
 
     key: str
@@ -72,7 +72,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class InForce:
+class CommittedState:
     """HEAD, and the manifests that it names, the newest first.
 
     Attributes:
@@ -84,14 +84,14 @@ class InForce:
     problems: dict[str, str]
 
 
-def summaries(store: Store) -> Iterator[Summary]:
+def summarize_all(store: Store) -> Iterator[Summary]:
     """All runs in order of their names, those set aside included; other folders are left out."""
     for name in store.folders(""):
         with suppress(NoSuchRun):
-            yield summary(store, name)
+            yield summarize(store, name)
 
 
-def summary(store: Store, run: str) -> Summary:
+def summarize(store: Store, run: str) -> Summary:
     """Needs as many requests as the run has checkpoints in force, however many it has had.
 
     Raises:
@@ -99,8 +99,8 @@ def summary(store: Store, run: str) -> Summary:
         StorageError: the store can't be read.
     """
     try:
-        found = in_force(store, run)
-    except (Damaged, SetAside) as error:
+        found = read_committed(store, run)
+    except (Damaged, RunMoved) as error:
         state = "damaged" if isinstance(error, Damaged) else "set aside"
         return Summary(run, state, reason=str(error))
     head, manifests = found.head, found.manifests
@@ -119,13 +119,13 @@ def summary(store: Store, run: str) -> Summary:
         epoch=position.epoch + 1,
         batch=position.batch,
         step=position.step,
-        saved=saved_at(manifests[newest]),
+        saved=created_at(manifests[newest]),
         size=sum(_sizes(manifests.values()).values()),
         checkpoints=len(head.checkpoints),
     )
 
 
-def saved_at(manifest: Manifest) -> datetime | None:
+def created_at(manifest: Manifest) -> datetime | None:
     """When it was made, UTC; None if what it says is no time."""
     try:
         return datetime.fromisoformat(manifest.created).astimezone(UTC)
@@ -133,7 +133,7 @@ def saved_at(manifest: Manifest) -> datetime | None:
         return None
 
 
-def in_force(store: Store, run: str) -> InForce:
+def read_committed(store: Store, run: str) -> CommittedState:
     """What HEAD names, as it was at one moment.
 
     Raises:
@@ -153,7 +153,7 @@ def in_force(store: Store, run: str) -> InForce:
         before, head = head, read_named_head(store, run) if problems else head
         if head.manifests() == before.manifests():
             break
-    return InForce(before, manifests, problems)
+    return CommittedState(before, manifests, problems)
 
 
 def read_named_head(store: Store, run: str) -> Head:
@@ -173,7 +173,7 @@ def read_named_head(store: Store, run: str) -> Head:
             raise Damaged(f"{store.uri}/{key} is damaged: {error}") from error
         if head.run == run:  # written at this moment
             return head
-        raise SetAside(
+        raise RunMoved(
             f"{run!r} is run {head.run!r}, moved aside by --fresh; "
             f"move its folder back to {store.uri}/{head.run} to use it"
         )
@@ -183,7 +183,7 @@ def read_named_head(store: Store, run: str) -> Head:
     raise NoSuchRun(f"there is no run {run!r} in {store.uri}")
 
 
-def verify(store: Store, run: str) -> list[Finding]:
+def verify(store: Store, run: str) -> list[ObjectCheck]:
     """Read every byte that the checkpoints in force consist of, each object once.
 
     Raises:
@@ -194,8 +194,11 @@ def verify(store: Store, run: str) -> list[Finding]:
         try:
             head = read_named_head(store, run)
         except Damaged as error:
-            return [Finding(head_key(run), 0, str(error))]
-        found = [Finding(head_key(run), len(head.to_bytes())), *_verified(store, run, head)]
+            return [ObjectCheck(head_key(run), 0, str(error))]
+        found = [
+            ObjectCheck(head_key(run), len(head.to_bytes())),
+            *_verify_objects(store, run, head),
+        ]
         sound = all(finding.problem is None for finding in found)
         if sound or read_named_head(store, run).manifests() == head.manifests():
             return found
@@ -205,22 +208,22 @@ def verify(store: Store, run: str) -> list[Finding]:
     )
 
 
-def _verified(store: Store, run: str, head: Head) -> Iterator[Finding]:
+def _verify_objects(store: Store, run: str, head: Head) -> Iterator[ObjectCheck]:
     done: set[str] = set()
     for key in head.manifests():
         try:
             manifest = read_manifest(store, run, key)
         except (NotFound, Damaged) as error:
-            yield Finding(key, 0, str(error))
+            yield ObjectCheck(key, 0, str(error))
             continue
-        yield Finding(key, len(manifest.to_bytes()))
-        for stored in _named_by(manifest):
+        yield ObjectCheck(key, len(manifest.to_bytes()))
+        for stored in _referenced_objects(manifest):
             if stored.key not in done:
                 done.add(stored.key)
-                yield Finding(stored.key, stored.size, _problem(store, stored))
+                yield ObjectCheck(stored.key, stored.size, _check_object(store, stored))
 
 
-def leftovers(store: Store, run: str) -> list[str]:
+def find_orphans(store: Store, run: str) -> list[str]:
     """What attempts before the newest one have left behind, in a safe order to delete.
 
     Safe beside an attempt that is alive: an older attempt can put nothing in force any more, and
@@ -230,18 +233,18 @@ def leftovers(store: Store, run: str) -> list[str]:
         NoSuchRun, SetAside: there is none of that name.
         Damaged: something in force can't be read, so it is not known what it needs.
     """
-    found = in_force(store, run)
+    found = read_committed(store, run)
     for key in found.problems:
         raise Damaged(f"{store.uri}/{key} can't be read, so nothing is deleted")
     keys = (entry.key for entry in store.list(f"{run}/"))
-    return unused(keys, found.manifests, found.head.attempt - 1)
+    return unreferenced(keys, found.manifests, found.head.attempt - 1)
 
 
-def _named_by(manifest: Manifest) -> list[StoredShard | StoredPart]:
-    return [*manifest.shards, *(part for log in manifest.logs for part in log.parts)]
+def _referenced_objects(manifest: Manifest) -> list[StoredShard | StoredPart]:
+    return [*manifest.shards, *(part for file in manifest.files for part in file.parts)]
 
 
-def _problem(store: Store, stored: StoredShard | StoredPart) -> str | None:
+def _check_object(store: Store, stored: StoredShard | StoredPart) -> str | None:
     try:
         content = bytearray(stored.size)
         store.read_into(stored.key, memoryview(content))
@@ -255,4 +258,4 @@ def _problem(store: Store, stored: StoredShard | StoredPart) -> str | None:
 
 def _sizes(manifests: Iterable[Manifest]) -> dict[str, int]:
     """The bytes of each object that the manifests name."""
-    return {stored.key: stored.size for m in manifests for stored in _named_by(m)}
+    return {stored.key: stored.size for m in manifests for stored in _referenced_objects(m)}

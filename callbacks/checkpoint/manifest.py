@@ -20,11 +20,11 @@ from pydantic import (
     ValidationError,
 )
 
-from callbacks.checkpoint.snapshot import Json, Position
+from keepfit.callbacks.checkpoint.snapshot import Json, Position
 
 _OPENING, _MIDDLE, _CLOSING = b'{"sha256":"', b'","document":', b"}"
 
-MOST_ENDS, MOST_SECONDS = 10**9, 1e12
+MAX_INTERRUPTIONS, MAX_SECONDS = 10**9, 1e12
 """What is counted of a run's attempts; more in a bucket is no truth, and must not overflow."""
 
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -33,13 +33,15 @@ Name = Annotated[str, Field(min_length=1, max_length=1024)]
 class Document(BaseModel):
     """A frozen JSON document of format 1; unknown fields are a sign of a newer keepfit."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_inf_nan="strings", validate_by_name=True
+    )
 
     format: Literal[1] = 1
 
     def to_bytes(self) -> bytes:
         """The document and its SHA-256, as one JSON object."""
-        document = self.model_dump_json().encode()
+        document = self.model_dump_json(by_alias=True).encode()
         return b"".join((_OPENING, _digest(document), _MIDDLE, document, _CLOSING))
 
     @classmethod
@@ -94,7 +96,7 @@ class StoredPart(BaseModel):
     size: PositiveInt
 
 
-class StoredLog(BaseModel):
+class StoredFile(BaseModel):
     """A file as it was at the checkpoint: the concatenation of its parts.
 
     Attributes:
@@ -130,44 +132,49 @@ class Manifest(Document):
     shards: tuple[StoredShard, ...]
     tensors: tuple[StoredTensor, ...]
     state: dict[str, Json]
-    logs: tuple[StoredLog, ...] = ()
+    files: Annotated[tuple[StoredFile, ...], Field(alias="logs")] = ()
 
     def objects(self) -> tuple[str, ...]:
         """The keys of all objects that the checkpoint consists of, but for the manifest."""
-        parts = (part.key for log in self.logs for part in log.parts)
+        parts = (part.key for file in self.files for part in file.parts)
         return (*(shard.key for shard in self.shards), *parts)
 
 
-class Past(BaseModel):
+class AttemptHistory(BaseModel):
     """How long the run's attempts have lived, each by its own clock, so that none is compared.
 
     An attempt is counted once it has saved: one that fails before is no interrupted training.
 
     Attributes:
-        ends: attempts before this one that have ended without a last save.
+        interruptions: attempts before this one that have ended without a last save.
         seconds: what the attempts before this one had lived at their last checkpoints, summed.
         lived: what this one has, at its last checkpoint; 0 before the first.
         parted: that checkpoint was meant to be its last one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True)
 
-    ends: Annotated[int, Field(ge=0, le=MOST_ENDS)] = 0
-    seconds: Annotated[float, Field(ge=0, le=MOST_SECONDS)] = 0.0
-    lived: Annotated[float, Field(ge=0, le=MOST_SECONDS)] = 0.0
+    interruptions: Annotated[int, Field(ge=0, le=MAX_INTERRUPTIONS, alias="ends")] = 0
+    seconds: Annotated[float, Field(ge=0, le=MAX_SECONDS)] = 0.0
+    lived: Annotated[float, Field(ge=0, le=MAX_SECONDS)] = 0.0
     parted: bool = False
 
-    def of_next(self) -> Past:
+    def of_next(self) -> AttemptHistory:
         """What the attempt after this one knows."""
         ended = self.lived > 0 and not self.parted
-        return Past(
-            ends=min(self.ends + ended, MOST_ENDS),
-            seconds=min(self.seconds + self.lived, MOST_SECONDS),
+        return AttemptHistory(
+            interruptions=min(self.interruptions + ended, MAX_INTERRUPTIONS),
+            seconds=min(self.seconds + self.lived, MAX_SECONDS),
         )
 
-    def after_save(self, lived: float, *, last: bool) -> Past:
+    def after_save(self, lived: float, *, last: bool) -> AttemptHistory:
         """With another checkpoint, after so many seconds of this attempt."""
-        return Past(ends=self.ends, seconds=self.seconds, lived=round(lived, 3), parted=last)
+        return AttemptHistory(
+            interruptions=self.interruptions,
+            seconds=self.seconds,
+            lived=round(lived, 3),
+            parted=last,
+        )
 
 
 class Head(Document):
@@ -179,8 +186,8 @@ class Head(Document):
         swaps: how often HEAD was swapped; no two contents of HEAD are equal.
         checkpoints: keys of the manifests in force, the newest first.
         finished: the final checkpoint of each `fit` that is over, by its index.
-        origin: what was so before a fit first began, by name: the sizes of append-only files.
-        past: how long attempts have lived.
+        baseline: what was so before a fit first began, by name: the sizes of append-only files.
+        history: how long attempts have lived.
     """
 
     run: Name
@@ -189,8 +196,8 @@ class Head(Document):
     swaps: NonNegativeInt
     checkpoints: tuple[Name, ...] = ()
     finished: dict[NonNegativeInt, Name] = {}
-    origin: dict[str, NonNegativeInt] = {}
-    past: Past = Past()
+    baseline: Annotated[dict[str, NonNegativeInt], Field(alias="origin")] = {}
+    history: Annotated[AttemptHistory, Field(alias="past")] = AttemptHistory()
 
     def manifests(self) -> tuple[str, ...]:
         """Every key in force, the newest first, none twice."""

@@ -14,9 +14,9 @@ import ml_dtypes
 import numpy as np
 import structlog
 
-from callbacks import events
-from callbacks.checkpoint.codec import Array, decode
-from callbacks.checkpoint.manifest import (
+from keepfit.callbacks import events
+from keepfit.callbacks.checkpoint.codec import Array, decode
+from keepfit.callbacks.checkpoint.manifest import (
     Head,
     Manifest,
     StoredShard,
@@ -24,16 +24,16 @@ from callbacks.checkpoint.manifest import (
     attempt_of,
     head_key,
 )
-from callbacks.checkpoint.shards import digest
-from callbacks.checkpoint.snapshot import NUMPY_DTYPES
-from callbacks.storage.base import Damaged, NotFound, Store, Version
+from keepfit.callbacks.checkpoint.shards import digest
+from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES
+from keepfit.callbacks.storage.base import Damaged, NotFound, Store, Version
 
 log = structlog.get_logger("keepfit")
 
 PARALLEL_READS = min(8, os.cpu_count() or 1)
 """Shards in flight at once; memory never exceeds the checkpoint's size."""
 
-READS = 2
+MAX_READS = 2
 """How often an object is read before it counts as damaged: its way from the store may harm it."""
 
 _DTYPES: Mapping[str, np.dtype[Any]] = {
@@ -41,10 +41,10 @@ _DTYPES: Mapping[str, np.dtype[Any]] = {
 }
 
 
-NOTHING: Mapping[StoredShard, Array] = MappingProxyType({})
+NO_SHARDS: Mapping[StoredShard, Array] = MappingProxyType({})
 
 
-class NoneLeft(Exception):
+class NoUsableCheckpoint(Exception):
     """The run has checkpoints, and none of them can be used."""
 
 
@@ -65,7 +65,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Found:
+class LoadedHead:
     """HEAD as it stands; without `head` it is missing (no version) or damaged."""
 
     head: Head | None
@@ -92,17 +92,17 @@ def read_manifest(store: Store, run: str, key: str) -> Manifest:
     return manifest
 
 
-def read_head(store: Store, run: str) -> Found:
+def read_head(store: Store, run: str) -> LoadedHead:
     """HEAD as it stands."""
     try:
         content, version = store.load(head_key(run))
     except NotFound:
-        return Found(None, None)
+        return LoadedHead(None, None)
     try:
         head = Head.from_bytes(content)
     except ValueError:
-        return Found(None, version)
-    return Found(head if head.run == run else None, version)
+        return LoadedHead(None, version)
+    return LoadedHead(head if head.run == run else None, version)
 
 
 def read_manifests(
@@ -115,12 +115,12 @@ def read_manifests(
             found[key] = read_manifest(store, run, key)
         except (NotFound, Damaged) as error:
             if report:
-                log.error(events.REJECTED, checkpoint=key, reason=str(error))
+                log.error(events.CHECKPOINT_REJECTED, checkpoint=key, reason=str(error))
     return found
 
 
 def read_shards(
-    store: Store, shards: Sequence[StoredShard], known: Mapping[StoredShard, Array] = NOTHING
+    store: Store, shards: Sequence[StoredShard], known: Mapping[StoredShard, Array] = NO_SHARDS
 ) -> list[Array]:
     """Their bytes, several read at once, every digest checked.
 
@@ -140,7 +140,7 @@ def read_shards(
 
 
 def read_checkpoint(
-    store: Store, run: str, key: str, known: Mapping[StoredShard, Array] = NOTHING
+    store: Store, run: str, key: str, known: Mapping[StoredShard, Array] = NO_SHARDS
 ) -> Checkpoint:
     """The checkpoint whose manifest is at `key`, every digest checked.
 
@@ -161,13 +161,13 @@ def read_checkpoint(
     return Checkpoint(key, manifest, arrays, state)
 
 
-def newest_usable(
+def read_newest_usable(
     store: Store,
     run: str,
     keys: Iterable[str],
     *,
     fit: int,
-    known: Mapping[StoredShard, Array] = NOTHING,
+    known: Mapping[StoredShard, Array] = NO_SHARDS,
 ) -> Checkpoint | None:
     """The first of `keys` that verifies and belongs to `fit`; None if that fit has none.
 
@@ -190,10 +190,10 @@ def newest_usable(
                 break
         except (NotFound, Damaged) as error:
             rejected = True
-            log.error(events.REJECTED, checkpoint=key, reason=str(error))
+            log.error(events.CHECKPOINT_REJECTED, checkpoint=key, reason=str(error))
     if not rejected:
         return None
-    raise NoneLeft(
+    raise NoUsableCheckpoint(
         f"run {run!r} in {store.uri} has checkpoints, but none of them can be used; "
         f"begin again with --fresh, which moves the old run aside, or put back what is missing"
     )
@@ -204,7 +204,7 @@ def _read_shard(store: Store, shard: StoredShard) -> Array:
         data = np.empty(shard.size, np.uint8)
     except (MemoryError, ValueError, OverflowError) as error:
         raise Damaged(f"{store.uri}/{shard.key} can't have {shard.size} bytes") from error
-    for _ in range(READS):
+    for _ in range(MAX_READS):
         store.read_into(shard.key, data.data)
         if (found := digest([data.data])) == shard.digest:
             return data

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from callbacks.checkpoint.manifest import Manifest, attempt_of
+from keepfit.callbacks.checkpoint.manifest import Manifest, attempt_of
 
 
 class Retention(Protocol):
@@ -29,7 +29,7 @@ class KeepNewest:
         return checkpoints[: self.count]
 
 
-def unused(keys: Iterable[str], kept: Mapping[str, Manifest], attempt: int) -> list[str]:
+def unreferenced(keys: Iterable[str], kept: Mapping[str, Manifest], attempt: int) -> list[str]:
     """What `attempt` may delete of `keys`, in a safe order: manifests before what they name.
 
     Nothing that a kept manifest names, nothing of a newer attempt, and no object that is neither

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from callbacks.checkpoint.snapshot import Tensor
-from callbacks.storage.base import Body, Buffer
+from keepfit.callbacks.checkpoint.snapshot import Tensor
+from keepfit.callbacks.storage.base import Body, Buffer
 
-TARGET = 64 << 20
+TARGET_SIZE = 64 << 20
 """Bytes after which a group's next tensor goes to a new shard. Few objects, yet parallel ones."""
 
-WORTH_SHARING = 1 << 20
+MIN_SHARED_SIZE = 1 << 20
 """Bytes from which a shard that has not changed is not sent again. Checkpoints that share a shard
 are damaged together, so a small one is written anew for each: it bears the checkpoint's name."""
 
@@ -38,7 +38,9 @@ class Shard:
     size: int
 
 
-def pack(tensors: Iterable[Tensor], checkpoint: str, target: int = TARGET) -> Iterator[Shard]:
+def pack_shards(
+    tensors: Iterable[Tensor], checkpoint: str, target: int = TARGET_SIZE
+) -> Iterator[Shard]:
     """Shards of about `target` bytes; only tensors of one group share a shard.
 
     Equal tensors in an equal order give equal shards where they are worth sharing, whatever the
@@ -62,7 +64,7 @@ def pack(tensors: Iterable[Tensor], checkpoint: str, target: int = TARGET) -> It
 
 def _shard(batch: Sequence[tuple[Tensor, memoryview]], checkpoint: str) -> Shard:
     table: dict[str, object] = {}
-    if sum(data.nbytes for _, data in batch) < WORTH_SHARING:
+    if sum(data.nbytes for _, data in batch) < MIN_SHARED_SIZE:
         table["__metadata__"] = {"checkpoint": checkpoint}
     offset = 0
     for tensor, data in batch:

@@ -63,7 +63,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Mark:
+class FileStamp:
     """Tells two contents of a file apart, as the file system sees them."""
 
     inode: int
@@ -71,13 +71,13 @@ class Mark:
     changed: int
 
 
-def mark_of(path: str) -> Mark | None:
+def stamp_of(path: str) -> FileStamp | None:
     """The file as it is now; None if there is none."""
     try:
         found = Path(path).stat()
     except FileNotFoundError:
         return None
-    return Mark(found.st_ino, found.st_size, found.st_mtime_ns)
+    return FileStamp(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -86,17 +86,17 @@ class Snapshot:
 
     Attributes:
         state: plain values; arrays among them stand in `tensors` (see codec.py).
-        logs: append-only files by path, each with its size in bytes at this moment.
-        files: files that are replaced as a whole, by path, as they are at this moment.
-        settle: what has to be over before this is put in force; called on the writer's thread.
+        append_only_files: append-only files by path, each with its size in bytes at this moment.
+        replaced_files: files that are replaced as a whole, by path, as they are at this moment.
+        pending_uploads: what has to be over before this is put in force; called on the writer's thread.
     """
 
     position: Position
     tensors: Sequence[Tensor]
     state: Mapping[str, Json]
-    logs: Mapping[str, int] = field(default_factory=dict)
-    files: Mapping[str, Mark] = field(default_factory=dict)
-    settle: Sequence[Callable[[], None]] = ()
+    append_only_files: Mapping[str, int] = field(default_factory=dict)
+    replaced_files: Mapping[str, FileStamp] = field(default_factory=dict)
+    pending_uploads: Sequence[Callable[[], None]] = ()
 
 
 NUMPY_DTYPES: Mapping[str, str] = {

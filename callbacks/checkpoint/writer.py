@@ -8,13 +8,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from callbacks.checkpoint.snapshot import Snapshot
+from keepfit.callbacks.checkpoint.snapshot import Snapshot
 
 NICENESS = 10
 """Of the writer's thread, so that hashing and copying slow training less where cores are few."""
 
 
-class Writer:
+class SnapshotWriter:
     """Writes one snapshot at a time on a thread of its own.
 
     Memory is bounded by one snapshot: an offer that comes while another is being written is
@@ -27,14 +27,14 @@ class Writer:
 
     def __init__(self, write: Callable[[Snapshot, bool], None]) -> None:
         self._write = write
-        self._pool = ThreadPoolExecutor(1, "keepfit-writer", _yield_to_training)
+        self._pool = ThreadPoolExecutor(1, "keepfit-writer", _lower_thread_priority)
         self._last: Future[None] | None = None
 
     @property
     def busy(self) -> bool:
         return self._last is not None and not self._last.done()
 
-    def offer(self, snapshot: Snapshot, *, last: bool = False) -> bool:
+    def submit(self, snapshot: Snapshot, *, last: bool = False) -> bool:
         """Start to write it, unless another is being written. Returns whether it was taken."""
         if self.busy:
             return False
@@ -54,7 +54,7 @@ class Writer:
         self.wait()
 
 
-def _yield_to_training() -> None:
+def _lower_thread_priority() -> None:
     """Let the thread use the time that training leaves; Linux keeps a priority for each thread."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

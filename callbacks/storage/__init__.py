@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from callbacks.errors import ConfigurationError
-from callbacks.storage.base import Store
-from callbacks.storage.local import LocalStore
-from callbacks.storage.s3.address import Address
+from keepfit.callbacks.errors import ConfigurationError
+from keepfit.callbacks.storage.base import Store
+from keepfit.callbacks.storage.local import LocalStore
+from keepfit.callbacks.storage.s3.address import Address
 
 __all__ = ["Store", "check_uri", "open_store"]
 
@@ -34,12 +34,12 @@ def open_store(uri: str, deadline: Callable[[], float | None] = no_deadline) -> 
     check_uri(uri)
     scheme, _, path = uri.partition("://")
     if scheme == "s3":
-        from callbacks.storage.s3.patience import Patience
-        from callbacks.storage.s3.store import (
+        from keepfit.callbacks.storage.s3.retries import RetryPolicy
+        from keepfit.callbacks.storage.s3.store import (
             S3Store,  # brings boto3, which a directory can do without
         )
 
-        return S3Store.open(uri, Patience(deadline=deadline))
+        return S3Store.open(uri, RetryPolicy(deadline=deadline))
     return LocalStore(Path(path).expanduser())
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from callbacks.storage.base import (
+from keepfit.callbacks.storage.base import (
     AlreadyExists,
     Body,
     Conflict,
@@ -24,7 +24,7 @@ from callbacks.storage.base import (
     Transient,
     Version,
 )
-from callbacks.storage.files import Files
+from keepfit.callbacks.storage.file_operations import FileOperations
 
 LOCK = ".lock"
 TEMPORARY = ".tmp"
@@ -35,9 +35,9 @@ class LocalStore:
 
     parallel = 1
 
-    def __init__(self, root: Path, files: Files | None = None) -> None:
+    def __init__(self, root: Path, files: FileOperations | None = None) -> None:
         self._root = root.absolute()
-        self._files = files or Files()
+        self._files = files or FileOperations()
 
     @property
     def uri(self) -> str:

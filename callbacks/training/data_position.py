@@ -9,9 +9,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from callbacks.checkpoint.codec import Array
-from callbacks.checkpoint.snapshot import Tensor
-from callbacks.training import internals
+from keepfit.callbacks.checkpoint.codec import Array
+from keepfit.callbacks.checkpoint.snapshot import Tensor
+from keepfit.callbacks.training import internals
 
 START = "data/start"
 LATER = "data/later"
@@ -61,12 +61,12 @@ class DataPosition:
         """Empty if the state has lost seeds that only `start` still has."""
         if not self.start or not self.later:
             return memoryview(b"")
-        held = internals.seeds_in(self.later.content)
-        whole = self.later_is_whole or internals.seeds_in(self.start.content) <= held
+        held = internals.seed_paths(self.later.content)
+        whole = self.later_is_whole or internals.seed_paths(self.start.content) <= held
         return memoryview(self.later.content if whole else b"")
 
 
-def states_in(arrays: Mapping[str, Array]) -> dict[str, bytes]:
+def iterator_states(arrays: Mapping[str, Array]) -> dict[str, bytes]:
     """The iterator states among a checkpoint's arrays, without the empty ones."""
     return {n: arrays[n].tobytes() for n in (START, LATER) if n in arrays and arrays[n].size}
 

@@ -8,20 +8,28 @@ from typing import Any
 import keras
 import structlog
 
-from callbacks import events, state
-from callbacks.checkpoint.reader import Checkpoint
-from callbacks.checkpoint.snapshot import Position, Snapshot
-from callbacks.departure import Departure
-from callbacks.doubts import Doubts
-from callbacks.errors import Preempted
-from callbacks.run import Run
-from callbacks.session import Session
-from callbacks.training import held_files, internals, randomness, step_function, verdicts
-from callbacks.training.data import DataTracker, Renew
-from callbacks.training.data_position import DataChanged, DataPosition, states_in
-from callbacks.training.recorder import ModelChanged, Recorder, with_data
-from callbacks.training.source import Source
-from callbacks.training.step_function import Logs
+from keepfit.callbacks import events
+from keepfit.callbacks.adapters import held_callbacks
+from keepfit.callbacks.adapters.base import HeldCallback
+from keepfit.callbacks.checkpoint.reader import Checkpoint
+from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
+from keepfit.callbacks.errors import Preempted
+from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.preemption_policy import PreemptionPolicy
+from keepfit.callbacks.run import Run
+from keepfit.callbacks.session import Session
+from keepfit.callbacks.training import (
+    callback_files,
+    internals,
+    random_state,
+    refusal,
+    step_function,
+)
+from keepfit.callbacks.training.data_position import DataChanged, DataPosition, iterator_states
+from keepfit.callbacks.training.data_tracker import DataTracker, StateRefresh
+from keepfit.callbacks.training.py_dataset import PyDatasetState
+from keepfit.callbacks.training.recorder import ModelChanged, TrainingRecorder, with_data
+from keepfit.callbacks.training.step_function import Logs
 
 log = structlog.get_logger("keepfit")
 
@@ -45,26 +53,26 @@ class Fit:
     def __init__(
         self,
         model: keras.Model,
-        callbacks: Sequence[state.Held],
+        callbacks: Sequence[HeldCallback],
         session: Session,
         run: Run,
-        doubts: Doubts,
+        guard: ExactnessGuard,
     ) -> None:
         self.muted = False
         self._model = model
         self._callbacks = callbacks
         self._session = session
         self._run = run
-        self._departure = Departure(session, run)
-        self._doubts = doubts
-        doubts.fit_begins()
-        self._recorder = Recorder(model, callbacks, doubts)
+        self._preemption = PreemptionPolicy(session, run)
+        self._guard = guard
+        guard.fit_begins()
+        self._recorder = TrainingRecorder(model, callbacks, guard)
         self._data = DataTracker(
-            doubts,
+            guard,
             internals.input_adapter_of_fit(),
             drawn_by_batch=internals.shuffles_within_batches_of_fit(),
         )
-        self._source = Source(internals.py_dataset_of_fit(), doubts)
+        self._source = PyDatasetState(internals.py_dataset_of_fit(), guard)
         self._index, self._resume = run.begin_fit()
         self.over = self._resume is not None and self._resume.manifest.position.finished
         self._epoch = self._batch = self._calls = 0
@@ -93,19 +101,21 @@ class Fit:
         # exception would be taken for one of TensorFlow's own.
         self._session.enter_training()
         if self._resume:
-            held_files.bring_back(self._run, self._callbacks, self._resume)
+            callback_files.restore_files(self._run, self._callbacks, self._resume)
             self._fit_model_to(self._resume)
             self.over = self.over or self._resume.manifest.position.epoch >= epochs
         if self._resume and self.over:
             internals.set_initial_epoch(self._model, epochs)
-            verdicts.report_over(self._resume, epochs)
+            refusal.report_finished(self._resume, epochs)
             self._session.leave_training()
-            if self._departure.due(self._step):
+            if self._preemption.due(self._step):
                 raise Preempted(self._step)
             return
         if self._resume:
             internals.set_initial_epoch(self._model, self._resume.manifest.position.epoch)
-        held_files.begin(self._run, self._callbacks, self._index, self._resume, begin_callbacks)
+        callback_files.begin_callbacks_with_files(
+            self._run, self._callbacks, self._index, self._resume, begin_callbacks
+        )
         step_function.install(self._model, self)
 
     def epoch_begins(self, epoch: int) -> None:
@@ -153,13 +163,13 @@ class Fit:
             # The first batch builds what a record before it could not find.
             self._recorder.expect_new_variables()
             self._recorder.prepare()
-            if self._doubts.refuses:
-                state.capture(self._callbacks, {}, self._doubts)
-            self._doubts.training_has_begun()
-        if self._departure.due(self._step):
-            self._leave(self._record(), Renew.ALWAYS)
+            if self._guard.refusing:
+                held_callbacks.capture(self._callbacks, {}, self._guard)
+            self._guard.training_has_begun()
+        if self._preemption.due(self._step):
+            self._leave(self._record(), StateRefresh.ALWAYS)
         if self._save_is_due():
-            self._offer(self._record(), Renew.IF_CHEAP)
+            self._submit(self._record(), StateRefresh.IF_CHEAP)
 
     def expected(self) -> bool:
         """Whether the call of the train function is one of this fit."""
@@ -168,17 +178,17 @@ class Fit:
 
     def before_step(self, iterator: Any) -> Logs | None:
         """Before each call of the train function, which brings the iterator."""
-        if self._data.meet(iterator):
+        if self._data.observe(iterator):
             self._recorder.see_batches_of(self._data.element_spec)
         if self._unread:
             checkpoint, self._unread = self._unread, None
             self._restore_data(checkpoint)
         if self._before_epoch and self._data.can_be_saved:
             snapshot, self._before_epoch = self._before_epoch, None
-            if self._departure.due(self._step):
-                self._leave(snapshot, Renew.ALWAYS)
+            if self._preemption.due(self._step):
+                self._leave(snapshot, StateRefresh.ALWAYS)
             if self._save_is_due():
-                self._offer(snapshot, Renew.IF_CHEAP)
+                self._submit(snapshot, StateRefresh.IF_CHEAP)
         if self._skip:
             self._skip -= 1
             return dict(self._logs)
@@ -207,10 +217,10 @@ class Fit:
         self._run.check()
         if self._before_validation is None:
             return
-        if self._departure.due(self._step):
-            self._leave(self._before_validation, Renew.NEVER)
+        if self._preemption.due(self._step):
+            self._leave(self._before_validation, StateRefresh.NEVER)
         if not self._validation_offered and self._save_is_due():
-            self._offer(self._before_validation, Renew.NEVER)
+            self._submit(self._before_validation, StateRefresh.NEVER)
             self._validation_offered = True
 
     def validation_ends(self) -> None:
@@ -222,7 +232,7 @@ class Fit:
         if self._resume and self.over:
             internals.set_initial_epoch(self._model, None)
             self._recorder.restore(self._resume)
-            randomness.restore(self._resume.state["randomness"])
+            random_state.restore_random_state(self._resume.state["randomness"])
             return
         step_function.uninstall(self._model)
         self._session.leave_training()
@@ -230,7 +240,7 @@ class Fit:
         self._logs = training_logs
         final = self._record(finished=True)
         self._run.finish_fit(with_data(final, DataPosition()))
-        if self._departure.due(self._step):
+        if self._preemption.due(self._step):
             raise Preempted(self._step, saved=not self._run.unsaved)
 
     def _record(self, *, finished: bool = False, **more: Any) -> Snapshot:
@@ -247,13 +257,13 @@ class Fit:
         return self._recorder.record(position, self._logs, source=self._source.epoch, **more)
 
     def _save_is_due(self) -> bool:
-        return self._run.due(self._epoch, self._step, asked=self._session.save_asked)
+        return self._run.due(self._epoch, self._step, asked=self._session.save_requested)
 
-    def _offer(self, snapshot: Snapshot, renew: Renew) -> None:
-        self._session.answer_save_request()
-        self._run.offer(with_data(snapshot, self._data.position(renew)))
+    def _submit(self, snapshot: Snapshot, renew: StateRefresh) -> None:
+        self._session.clear_save_request()
+        self._run.submit(with_data(snapshot, self._data.position(renew)))
 
-    def _leave(self, snapshot: Snapshot, renew: Renew) -> None:
+    def _leave(self, snapshot: Snapshot, renew: StateRefresh) -> None:
         saved = self._run.save(with_data(snapshot, self._data.position(renew)))
         raise Preempted(self._step, saved=saved)
 
@@ -261,7 +271,7 @@ class Fit:
         try:
             self._recorder.fit_to(checkpoint)
         except ModelChanged as error:
-            raise verdicts.refuse(
+            raise refusal.refusal(
                 checkpoint, f"the model's variables differ from the checkpoint's:\n{error}"
             ) from None
 
@@ -286,14 +296,14 @@ class Fit:
             checkpoint=checkpoint.key,
         )
         if not position.begun:
-            randomness.restore(self._random_state)
+            random_state.restore_random_state(self._random_state)
 
     def _restore_data(self, checkpoint: Checkpoint) -> None:
         data, steps = checkpoint.state["data"], self._model.steps_per_execution
         try:
-            self._data.restore(states_in(checkpoint.arrays), data, steps)
+            self._data.restore(iterator_states(checkpoint.arrays), data, steps)
         except DataChanged as error:
-            raise verdicts.refuse(
+            raise refusal.refusal(
                 checkpoint, f"the input data is not that of the checkpoint: {error}"
             ) from None
 
@@ -303,6 +313,6 @@ class Fit:
     def _go_on(self) -> None:
         """The last skipped batch has gone by; from here on everything is new."""
         self.muted = False
-        randomness.restore(self._random_state)
+        random_state.restore_random_state(self._random_state)
         self._source.batch_ends()
         self._model.stop_training = self._stopping

@@ -1,5 +1,7 @@
-"""Every private attribute of Keras and TensorFlow that keepfit touches, and why.
+"""The private names of Keras and TensorFlow that keepfit uses, each with its reason.
 
+Those of a single callback class of Keras stand in its adapter, in callbacks/adapters/. No other
+file uses any (tests/test_rooms.py).
 tests/training/test_internals.py fails when a new version changes one of them.
 """
 
@@ -13,7 +15,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras.src.backend.common import global_state
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from tensorflow.python.data.ops import cache_op, shuffle_op
 from tensorflow.python.eager import context
 from tensorflow.python.ops import stateful_random_ops
@@ -98,7 +99,7 @@ def restore_iterator(iterator: Any, state: tf.Tensor) -> None:
     iterator._restore_from_tensors({name: state})
 
 
-def seeds_in(state: bytes) -> frozenset[bytes]:
+def seed_paths(state: bytes) -> frozenset[bytes]:
     """The paths of the datasets whose seeds for the epochs to come a serialised state holds.
 
     The seeds belong to the dataset, but only the state of a living iterator holds them: a shuffle
@@ -174,9 +175,13 @@ def global_generator() -> tf.random.Generator | None:
     return stateful_random_ops.global_generator
 
 
+_GLOBAL_SEED_GENERATOR = "global_seed_generator"
+"""Keras' constant of this name is new in 3.13; before, Keras wrote the name out in two places."""
+
+
 def global_seed_variable() -> keras.Variable | None:
     """The state of the generator behind `keras.random` without a seed; None if it is unused."""
-    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    generator = global_state.get_global_attribute(_GLOBAL_SEED_GENERATOR)
     return None if generator is None else generator.state
 
 

@@ -12,14 +12,22 @@ import numpy as np
 import structlog
 import tensorflow as tf
 
-from callbacks import events, state
-from callbacks.checkpoint.codec import Array, encode
-from callbacks.checkpoint.reader import Checkpoint
-from callbacks.checkpoint.snapshot import NUMPY_DTYPES, Position, Snapshot, Tensor, array_bytes
-from callbacks.doubts import Doubts
-from callbacks.state.adapters import ADAPTERS
-from callbacks.training import randomness, specs, variables
-from callbacks.training.data_position import DataPosition
+from keepfit.callbacks import events
+from keepfit.callbacks.adapters import held_callbacks
+from keepfit.callbacks.adapters.base import HeldCallback
+from keepfit.callbacks.adapters.registry import ADAPTERS
+from keepfit.callbacks.checkpoint.codec import Array, encode
+from keepfit.callbacks.checkpoint.reader import Checkpoint
+from keepfit.callbacks.checkpoint.snapshot import (
+    NUMPY_DTYPES,
+    Position,
+    Snapshot,
+    Tensor,
+    array_bytes,
+)
+from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.training import batch_spec, random_state, variables
+from keepfit.callbacks.training.data_position import DataPosition
 
 log = structlog.get_logger("keepfit")
 
@@ -31,16 +39,19 @@ class ModelChanged(Exception):
     """The model's variables are not those of the checkpoint; the message lists which."""
 
 
-class Recorder:
+class TrainingRecorder:
     """Records and restores a model together with the callbacks of its training."""
 
     def __init__(
-        self, model: keras.Model, callbacks: Sequence[state.Held], doubts: Doubts | None = None
+        self,
+        model: keras.Model,
+        callbacks: Sequence[HeldCallback],
+        guard: ExactnessGuard | None = None,
     ) -> None:
-        self._doubts = doubts or Doubts()
+        self._guard = guard or ExactnessGuard()
         self._model = model
         self._callbacks = callbacks
-        self._capture: variables.Capture | None = None
+        self._capture: variables.VariableReader | None = None
         self._stale = True
         self._element_spec: Any = None
         self._architecture: bytes | None = None
@@ -52,23 +63,23 @@ class Recorder:
     def see_batches_of(self, element_spec: Any) -> None:
         """Remember what a batch looks like, so that resume can build the model."""
         try:
-            self._element_spec = specs.to_plain(element_spec)
+            self._element_spec = batch_spec.spec_to_json(element_spec)
         except TypeError as error:
             log.warning(events.BATCH_UNKNOWN, reason=str(error), fix="build the model before fit")
 
-    def prepare(self) -> variables.Capture:
+    def prepare(self) -> variables.VariableReader:
         """Find what a record reads, ahead of the first one."""
         if self._stale or self._capture is None:
-            found = variables.find(self._model)
-            if self._capture is None and (names := variables.unstorable(self._model)):
-                self._doubts.raise_(
+            found = variables.find_variables(self._model)
+            if self._capture is None and (names := variables.unsupported_variables(self._model)):
+                self._guard.report(
                     events.VARIABLES_UNSTORABLE,
                     names=names,
                     reason="variables of strings or of no fixed shape are not saved",
                     fix="see to it that training does not change them",
                 )
             if self._capture is None or not self._capture.reads(found):
-                self._capture = variables.Capture(found)
+                self._capture = variables.VariableReader(found)
                 self._architecture = _architecture(self._model, found)
             self._stale = False
         return self._capture
@@ -83,7 +94,7 @@ class Recorder:
         plain = {
             "history": _numbers(_HISTORY.get(self._model.history)),
             "logs": _numbers(dict(logs)),
-            "randomness": randomness.capture(),
+            "randomness": random_state.capture_random_state(),
             "element_spec": self._element_spec,
             "architecture": self._architecture,
             "stop_training": bool(self._model.stop_training),
@@ -91,15 +102,15 @@ class Recorder:
         }
         arrays: dict[str, Array] = {}
         encoded = encode(plain, "state", arrays)
-        encoded["callbacks"] = state.capture(self._callbacks, arrays, self._doubts)
+        encoded["callbacks"] = held_callbacks.capture(self._callbacks, arrays, self._guard)
         tensors = [*capture(), *(_tensor(name, a) for name, a in arrays.items())]
         return Snapshot(
             position,
             tensors,
             encoded,
-            logs=state.logs(self._callbacks),
-            files=state.whole_files(self._callbacks),
-            settle=state.settling(self._callbacks),
+            append_only_files=held_callbacks.append_only_files(self._callbacks),
+            replaced_files=held_callbacks.replaced_files(self._callbacks),
+            pending_uploads=held_callbacks.pending_uploads(self._callbacks),
         )
 
     def fit_to(self, checkpoint: Checkpoint) -> None:
@@ -109,13 +120,13 @@ class Recorder:
             ModelChanged: they differ.
         """
         saved = [
-            variables.Spec(t.name, t.dtype, t.shape)
+            variables.VariableSpec(t.name, t.dtype, t.shape)
             for t in checkpoint.manifest.tensors
             if not t.name.startswith(("state/", "data/"))
         ]
         if variables.differences(saved, self._specs()):
             if spec := checkpoint.state["element_spec"]:
-                variables.build(self._model, specs.from_plain(spec))
+                variables.build_variables(self._model, batch_spec.spec_from_json(spec))
             if lines := variables.differences(saved, self._specs()):
                 raise ModelChanged("\n".join(lines))
 
@@ -123,15 +134,15 @@ class Recorder:
         """Put back the variables, the callbacks' state and the history, not the random state."""
         self.expect_new_variables()
         self._element_spec = checkpoint.state["element_spec"]
-        variables.assign(variables.find(self._model), checkpoint.arrays)
-        state.restore(self._callbacks, checkpoint.state["callbacks"])
+        variables.assign_variables(variables.find_variables(self._model), checkpoint.arrays)
+        held_callbacks.restore(self._callbacks, checkpoint.state["callbacks"])
         _HISTORY.set(self._model.history, checkpoint.state["history"])
 
-    def _specs(self) -> list[variables.Spec]:
-        return [named.spec for named in variables.find(self._model)]
+    def _specs(self) -> list[variables.VariableSpec]:
+        return [named.spec for named in variables.find_variables(self._model)]
 
 
-def _architecture(model: keras.Model, found: Sequence[variables.Named]) -> bytes | None:
+def _architecture(model: keras.Model, found: Sequence[variables.NamedVariable]) -> bytes | None:
     """What `keepfit export` builds the model from; None where only its script can.
 
     A model built anew names its variables otherwise, and may not know which are frozen, by which

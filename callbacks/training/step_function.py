@@ -10,7 +10,7 @@ import tensorflow as tf
 Logs = dict[str, Any]
 
 
-class Steps(Protocol):
+class StepObserver(Protocol):
     """What is to happen around the steps of a training."""
 
     def expected(self) -> bool:
@@ -31,7 +31,7 @@ class StepFunction:
         inner: what Keras made, and what does the training.
     """
 
-    def __init__(self, inner: Callable[[Any], Any], steps: Steps) -> None:
+    def __init__(self, inner: Callable[[Any], Any], steps: StepObserver) -> None:
         self.inner = inner
         self._steps = steps
 
@@ -50,7 +50,7 @@ class StepFunction:
         return logs
 
 
-def install(model: Any, steps: Steps) -> None:
+def install(model: Any, steps: StepObserver) -> None:
     """Put a stand-in before the model's train function, in place of one that an error left."""
     model.train_function = StepFunction(_inner(model), steps)
 

@@ -12,15 +12,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from callbacks.checkpoint.codec import Array
-from callbacks.checkpoint.snapshot import NUMPY_DTYPES, Group, Tensor, array_bytes
-from callbacks.training import internals
+from keepfit.callbacks.checkpoint.codec import Array
+from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Group, Tensor, array_bytes
+from keepfit.callbacks.training import internals
 
 _GENERATED = re.compile(r"_\d+(?=/|_|$)")
 
 
 @dataclass(frozen=True)
-class Spec:
+class VariableSpec:
     """What must agree between a checkpoint's tensor and a model's variable."""
 
     name: str
@@ -32,15 +32,15 @@ class Spec:
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedVariable:
     """A variable under the name that it has in checkpoints."""
 
-    spec: Spec
+    spec: VariableSpec
     group: Group
     variable: Any
 
 
-def find(model: keras.Model) -> list[Named]:
+def find_variables(model: keras.Model) -> list[NamedVariable]:
     """Every variable that training changes, in an order that is the same in every process.
 
     Names are made of Keras' paths without the numbers that Keras generates (`dense_1`), which
@@ -59,14 +59,16 @@ def find(model: keras.Model) -> list[Named]:
         if count[name] > 1:
             name = f"{name}~{count[name]}"
         dtype = NUMPY_DTYPES[tf.as_dtype(variable.dtype).name]
-        parts = _parts(variable, group)
+        parts = _replica_values(variable, group)
         for i, part in enumerate(parts):
             of_replica = f"{name}@{i}" if len(parts) > 1 else name
-            found.append(Named(Spec(of_replica, dtype, tuple(variable.shape)), group, part))
+            found.append(
+                NamedVariable(VariableSpec(of_replica, dtype, tuple(variable.shape)), group, part)
+            )
     return found
 
 
-def _parts(variable: Any, group: Group) -> Sequence[Any]:
+def _replica_values(variable: Any, group: Group) -> Sequence[Any]:
     """What each replica has of it, under a distribution strategy.
 
     Weights and the optimizer's variables are the same in all replicas. The sums of metrics and the
@@ -105,7 +107,7 @@ def _values(nest: Any) -> Iterator[Any]:
             yield nest
 
 
-def unstorable(model: keras.Model) -> list[str]:
+def unsupported_variables(model: keras.Model) -> list[str]:
     """The names of variables that no checkpoint can hold: of strings, or without a fixed shape."""
     found = {id(v): v.name for _, v in _walk(model) if not _is_storable(v)}
     return list(found.values())
@@ -116,7 +118,7 @@ def _is_storable(variable: Any) -> bool:
     return dtype in NUMPY_DTYPES and tf.TensorShape(variable.shape).is_fully_defined()
 
 
-class Capture:
+class VariableReader:
     """Reads all variables: a snapshot without a copy.
 
     TensorFlow lends the reader each variable's own buffer and copies it when training next writes
@@ -124,24 +126,24 @@ class Capture:
     a graph of them would be no faster, and takes 2 ms a variable to trace.
     """
 
-    def __init__(self, variables: Sequence[Named]) -> None:
+    def __init__(self, variables: Sequence[NamedVariable]) -> None:
         self._variables = variables
         self._values = [_value(named.variable) for named in variables]
 
-    def reads(self, variables: Sequence[Named]) -> bool:
+    def reads(self, variables: Sequence[NamedVariable]) -> bool:
         """Whether these are the variables that it reads, in this order."""
         mine = [(n.spec, id(n.variable)) for n in self._variables]
         return mine == [(n.spec, id(n.variable)) for n in variables]
 
     def __call__(self) -> list[Tensor]:
         return [
-            Tensor(n.spec.name, n.group, n.spec.dtype, n.spec.shape, _Host(value))
+            Tensor(n.spec.name, n.group, n.spec.dtype, n.spec.shape, _HostBytes(value))
             for n, value in zip(self._variables, map(_buffer, self._values), strict=True)
         ]
 
 
 @dataclass(frozen=True)
-class _Host:
+class _HostBytes:
     """A captured value's bytes, when the writer asks for them."""
 
     value: tf.Tensor
@@ -171,7 +173,7 @@ def _buffer(value: Any) -> tf.Tensor:
     return tensor
 
 
-def differences(saved: Sequence[Spec], current: Sequence[Spec]) -> list[str]:
+def differences(saved: Sequence[VariableSpec], current: Sequence[VariableSpec]) -> list[str]:
     """What is not the same, one line a variable; empty if the checkpoint fits."""
     before = {spec.name: spec for spec in saved}
     now = {spec.name: spec for spec in current}
@@ -185,13 +187,13 @@ def differences(saved: Sequence[Spec], current: Sequence[Spec]) -> list[str]:
     return lines
 
 
-def assign(variables: Sequence[Named], arrays: Mapping[str, Array]) -> None:
+def assign_variables(variables: Sequence[NamedVariable], arrays: Mapping[str, Array]) -> None:
     """Give every variable its value from the checkpoint; `differences` must have found none."""
     for named in variables:
         named.variable.assign(arrays[named.spec.name])
 
 
-def build(model: keras.Model, element_spec: Any) -> None:
+def build_variables(model: keras.Model, element_spec: Any) -> None:
     """Create every variable that the first training step would create.
 
     The step is traced, not run, so it works for custom train steps, metrics and any number of

@@ -30,7 +30,7 @@ def handler(event: dict[str, Any], context: object) -> str | None:
     (job,) = batch.describe_jobs(jobs=[event["detail"]["jobId"]])["jobs"]
     name = f"job {job['jobName']} ({job['jobId']})"
     variables = {v["name"]: v.get("value", "") for v in job["container"].get("environment", ())}
-    reason = _not_ours(job, variables)
+    reason = _skip(job, variables)
     if reason:
         log.info("%s is not submitted again: %s", name, reason)
         return None
@@ -43,7 +43,7 @@ def handler(event: dict[str, Any], context: object) -> str | None:
             *(name, run, step),
         )
         return None
-    submitted: str = batch.submit_job(**_again(job, variables, step))["jobId"]
+    submitted: str = batch.submit_job(**_submit_again(job, variables, step))["jobId"]
     log.info("%s is submitted again as %s: run %s is at batch %d", name, submitted, run, step)
     return submitted
 
@@ -61,7 +61,7 @@ def newest_step(store: str, run: str) -> int:
     return max((int(match[1]) for match in map(_MANIFEST.search, keys) if match), default=0)
 
 
-def _not_ours(job: dict[str, Any], variables: dict[str, str]) -> str | None:
+def _skip(job: dict[str, Any], variables: dict[str, str]) -> str | None:
     if job.get("isTerminated") or job.get("isCancelled"):
         return "somebody ended it"
     exit_code = job["container"].get("exitCode")
@@ -74,7 +74,7 @@ def _not_ours(job: dict[str, Any], variables: dict[str, str]) -> str | None:
     return None
 
 
-def _again(job: dict[str, Any], variables: dict[str, str], step: int) -> dict[str, Any]:
+def _submit_again(job: dict[str, Any], variables: dict[str, str], step: int) -> dict[str, Any]:
     """What SubmitJob needs for the same job; AWS Batch sets the variables AWS_BATCH_… itself."""
     kept = {k: v for k, v in variables.items() if k not in _OVER and not k.startswith("AWS_BATCH")}
     container = job["container"]

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.jobs import ignoring
+from keepfit.infra.jobs import dockerignore
 
-LEFT_OUT = ("**/.git", "**/__pycache__", "**/.venv", "**/.ipynb_checkpoints", "runs")
+ALWAYS_EXCLUDED = ("**/.git", "**/__pycache__", "**/.venv", "**/.ipynb_checkpoints", "runs")
 """Before .dockerignore is read, which may name them again with a `!`."""
 
 OVERHEAD = 512
@@ -29,7 +29,7 @@ LIMIT = 100 << 20
 """Bytes of all files. Code is small; what is larger is data, which belongs into S3 or the image."""
 
 
-class NotBundled(Exception):
+class BundleError(Exception):
     """The folder can't be sent; the message names what is in the way, and the way out."""
 
 
@@ -48,7 +48,7 @@ class Bundle:
     files: int
 
 
-def pack(folder: Path, limit: int = LIMIT, *, script: str | None = None) -> Bundle:
+def pack_bundle(folder: Path, limit: int = LIMIT, *, script: str | None = None) -> Bundle:
     """Archive the files of `folder` that .dockerignore does not leave out.
 
     Args:
@@ -59,7 +59,7 @@ def pack(folder: Path, limit: int = LIMIT, *, script: str | None = None) -> Bund
     """
     names = list(_within(folder, limit))
     if script is not None and script not in names:
-        raise NotBundled(
+        raise BundleError(
             f"{folder / '.dockerignore'} leaves out {script} itself; take it back in with a line "
             f"!{script}, and whatever it needs"
         )
@@ -71,7 +71,7 @@ def pack(folder: Path, limit: int = LIMIT, *, script: str | None = None) -> Bund
     return Bundle(hashlib.sha256(content).hexdigest(), content, len(names))
 
 
-def unpack(content: bytes, folder: Path) -> None:
+def unpack_bundle(content: bytes, folder: Path) -> None:
     """Write the archive's files and links to `folder`, which is there, and nothing outside of it.
 
     Not by `extractall`: its filters are missing in Python 3.11.2, which Debian 12 has.
@@ -84,7 +84,7 @@ def unpack(content: bytes, folder: Path) -> None:
             path = folder / entry.name
             leads_to = path.parent / entry.linkname if entry.issym() else path
             if not all(p.resolve().is_relative_to(folder.resolve()) for p in (path, leads_to)):
-                raise NotBundled(f"{entry.name} leads out of the folder")
+                raise BundleError(f"{entry.name} leads out of the folder")
             path.parent.mkdir(parents=True, exist_ok=True)
             if entry.issym():
                 path.symlink_to(entry.linkname)
@@ -96,26 +96,26 @@ def unpack(content: bytes, folder: Path) -> None:
 def _within(folder: Path, limit: int) -> Iterator[str]:
     """The names of all files and links. It stops as soon as there is too much: nothing is read."""
     sizes: Counter[str] = Counter()
-    walked = ignoring.walk(folder, _patterns(folder))
+    walked = dockerignore.walk(folder, _patterns(folder))
     for name in walked:
         found = (folder / name).lstat()
         if stat.S_ISLNK(found.st_mode):
             _check_link(folder, name)
         elif not stat.S_ISREG(found.st_mode):
-            raise NotBundled(f"{folder / name} is no file; name it in {folder / '.dockerignore'}")
+            raise BundleError(f"{folder / name} is no file; name it in {folder / '.dockerignore'}")
         sizes[_part(name)] += found.st_size + OVERHEAD
         if sizes.total() > limit:
             raise _too_large(folder, limit, sizes, walked)
         yield name
 
 
-def _patterns(folder: Path) -> list[ignoring.Pattern]:
+def _patterns(folder: Path) -> list[dockerignore.Pattern]:
     ignored = folder / ".dockerignore"
     text = ignored.read_bytes().decode("utf-8-sig", "surrogateescape") if ignored.is_file() else ""
     try:
-        return ignoring.patterns([*LEFT_OUT, *text.split("\n")])
-    except ignoring.NoPattern as error:
-        raise NotBundled(f"{ignored}: {error}") from error
+        return dockerignore.parse_patterns([*ALWAYS_EXCLUDED, *text.split("\n")])
+    except dockerignore.InvalidPattern as error:
+        raise BundleError(f"{ignored}: {error}") from error
 
 
 def _part(name: str) -> str:
@@ -136,7 +136,7 @@ def _largest(sizes: Mapping[str, int]) -> list[tuple[str, int]]:
     return found.most_common(3)
 
 
-def _too_large(folder: Path, limit: int, sizes: Counter[str], others: Iterator[str]) -> NotBundled:
+def _too_large(folder: Path, limit: int, sizes: Counter[str], others: Iterator[str]) -> BundleError:
     """Look on for a moment, so that all that is large is named at once."""
     until = time.monotonic() + LOOKING_ON
     for name in others:
@@ -144,7 +144,7 @@ def _too_large(folder: Path, limit: int, sizes: Counter[str], others: Iterator[s
         if time.monotonic() > until:
             break
     large = ", ".join(f"{part}: {size >> 20} MiB" for part, size in _largest(sizes))
-    return NotBundled(
+    return BundleError(
         f"{folder} holds more than {limit >> 20} MiB ({large}); name what the job does not need in "
         f"{folder / '.dockerignore'}, have data read from S3, or raise --max-size"
     )
@@ -153,9 +153,9 @@ def _too_large(folder: Path, limit: int, sizes: Counter[str], others: Iterator[s
 def _check_link(folder: Path, name: str) -> None:
     """It may be followed on another machine, where the folder has another name."""
     target = (folder / name).readlink()
-    stays = not os.path.normpath(Path(name).parent / target).startswith("..")
-    if not stays or target.is_absolute() or not _within_itself(folder, name):
-        raise NotBundled(
+    stays_inside = not os.path.normpath(Path(name).parent / target).startswith("..")
+    if not stays_inside or target.is_absolute() or not _within_itself(folder, name):
+        raise BundleError(
             f"{folder / name} leads to {target}, out of the folder, where the job can't follow; "
             f"copy it, or name it in {folder / '.dockerignore'}"
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from infra.aws import AwsError, code_of, explained
+from keepfit.infra.aws import AwsError, code_of, explain_errors
 
 _OF_ECR = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/"
@@ -23,7 +23,7 @@ def region_of(image: str) -> str | None:
     return match["region"] if match else None
 
 
-def check(ecr: Any, image: str) -> None:
+def check_image(ecr: Any, image: str) -> None:
     """Ask for an image in ECR; who is not allowed to ask learns it when a machine pulls it.
 
     Raises:
@@ -34,7 +34,7 @@ def check(ecr: Any, image: str) -> None:
         return
     wanted = {"imageDigest": match["digest"]} if match["digest"] else {}
     wanted = wanted or {"imageTag": match["tag"] or "latest"}
-    with explained(f"image {image}"):
+    with explain_errors(f"image {image}"):
         try:
             ecr.describe_images(
                 registryId=match["account"], repositoryName=match["repository"], imageIds=[wanted]

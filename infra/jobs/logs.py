@@ -7,7 +7,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from infra.aws import code_of, explained
+from keepfit.infra.aws import code_of, explain_errors
 
 
 class Stream:
@@ -26,7 +26,7 @@ class Stream:
         """
         while True:
             more = {"nextToken": self._token} if self._token else {}
-            with explained(f"log {self._where['logStreamName']}"):
+            with explain_errors(f"log {self._where['logStreamName']}"):
                 try:
                     page = self._logs.get_log_events(**self._where, startFromHead=True, **more)
                 except ClientError as error:

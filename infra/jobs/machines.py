@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from infra.aws import AwsError, explained
-from infra.jobs import queues
-from infra.jobs.finding import Attempt
+from keepfit.infra.aws import AwsError, explain_errors
+from keepfit.infra.jobs import queues
+from keepfit.infra.jobs.lookup import Attempt
 
 
 @dataclass(frozen=True)
-class Machine:
+class Instance:
     """An EC2 instance."""
 
     type: str
     zone: str
 
 
-def machine_of(ecs: Any, arn: str) -> Machine | None:
+def find_instance(ecs: Any, arn: str) -> Instance | None:
     """The instance behind an ECS container instance; None once it is gone, as ECS forgets it.
 
     Raises:
@@ -29,12 +29,12 @@ def machine_of(ecs: Any, arn: str) -> Machine | None:
     cluster = cluster_of(arn)
     if not cluster:
         return None
-    with explained("the instance type"):
+    with explain_errors("the instance type"):
         found = ecs.describe_container_instances(cluster=cluster, containerInstances=[arn])
     for instance in found["containerInstances"]:
         said = {a["name"]: a.get("value", "") for a in instance.get("attributes", ())}
         if "ecs.instance-type" in said:
-            return Machine(said["ecs.instance-type"], said.get("ecs.availability-zone", ""))
+            return Instance(said["ecs.instance-type"], said.get("ecs.availability-zone", ""))
     return None
 
 
@@ -50,8 +50,8 @@ def on_demand_clusters(batch: Any, queue: str) -> frozenset[str]:
     Raises:
         AwsError: they can't be asked for.
     """
-    with explained("whether machines are Spot machines"):
-        _, found = queues.described(batch, queue)
+    with explain_errors("whether machines are Spot machines"):
+        _, found = queues.describe_queue(batch, queue)
     return frozenset(
         environment["ecsClusterArn"].rpartition("/")[2]
         for environment in found
@@ -59,14 +59,14 @@ def on_demand_clusters(batch: Any, queue: str) -> frozenset[str]:
     )
 
 
-def spot_price(ec2: Any, machine: Machine, attempt: Attempt, now: datetime) -> float:
+def spot_price(ec2: Any, machine: Instance, attempt: Attempt, now: datetime) -> float:
     """Dollars an hour, the mean over the attempt's time.
 
     Raises:
         AwsError: it can't be asked for, or there is none.
     """
     began, ended = attempt.began or now, attempt.ended or now
-    with explained("the Spot price"):
+    with explain_errors("the Spot price"):
         found = ec2.describe_spot_price_history(
             InstanceTypes=[machine.type],
             ProductDescriptions=["Linux/UNIX"],
@@ -90,7 +90,7 @@ def _mean(changes: list[tuple[datetime, float]], began: datetime, ended: datetim
     return dollars / seconds if seconds > 0 else changes[-1][1]
 
 
-def on_demand_price(pricing: Any, machine: Machine, region: str) -> float:
+def on_demand_price(pricing: Any, machine: Instance, region: str) -> float:
     """Dollars an hour, by the price list.
 
     Raises:
@@ -105,7 +105,7 @@ def on_demand_price(pricing: Any, machine: Machine, region: str) -> float:
         "capacitystatus": "Used",
     }
     filters = [{"Type": "TERM_MATCH", "Field": k, "Value": v} for k, v in wanted.items()]
-    with explained("the on-demand price"):
+    with explain_errors("the on-demand price"):
         found = pricing.get_products(ServiceCode="AmazonEC2", Filters=filters)["PriceList"]
     for product in map(json.loads, found):
         for term in product["terms"].get("OnDemand", {}).values():

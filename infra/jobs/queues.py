@@ -6,20 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.aws import AwsError, AwsUnreachable, explained
+from keepfit.infra.aws import AwsError, AwsUnreachable, explain_errors
 
 _CHOSEN_BY_BATCH = ("optimal", "default_")
 
 
 @dataclass(frozen=True)
-class Size:
+class JobSize:
     """Of a job, or of a machine. Memory is in MiB."""
 
     vcpus: float = 0
     memory: int = 0
     gpus: int = 0
 
-    def fits(self, machine: Size) -> bool:
+    def fits(self, machine: JobSize) -> bool:
         """Whether a machine of that size can run a job of this one.
 
         Its system and its agent keep some of the memory.
@@ -34,13 +34,13 @@ class Size:
         return f"{self.vcpus:g} vCPUs, {self.memory} MiB and {self.gpus} GPUs"
 
 
-def size_of(requirements: Sequence[Mapping[str, str]]) -> Size:
+def size_of(requirements: Sequence[Mapping[str, str]]) -> JobSize:
     """As `resourceRequirements` give it."""
     needs = {need["type"]: float(need["value"]) for need in requirements}
-    return Size(needs.get("VCPU", 0), int(needs.get("MEMORY", 0)), int(needs.get("GPU", 0)))
+    return JobSize(needs.get("VCPU", 0), int(needs.get("MEMORY", 0)), int(needs.get("GPU", 0)))
 
 
-def described(batch: Any, queue: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def describe_queue(batch: Any, queue: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The queue, if there is one of that name, and the compute environments behind it.
 
     Within `explained`: errors are boto3's.
@@ -59,8 +59,8 @@ def environments(batch: Any, queue: str) -> list[dict[str, Any]]:
     Raises:
         AwsError: the queue takes no jobs, or has no machines for them.
     """
-    with explained(f"job queue {queue}"):
-        there, found = described(batch, queue)
+    with explain_errors(f"job queue {queue}"):
+        there, found = describe_queue(batch, queue)
     if not there:
         raise AwsError(f"there is no job queue {queue!r}; `keepfit infra status` names yours")
     (own,) = there
@@ -84,7 +84,7 @@ def environments(batch: Any, queue: str) -> list[dict[str, Any]]:
     return usable
 
 
-def check_size(ec2: Any, behind: Sequence[Mapping[str, Any]], job: Size) -> None:
+def check_size(ec2: Any, behind: Sequence[Mapping[str, Any]], job: JobSize) -> None:
     """Raises AwsError if no machine of these environments is large enough.
 
     Where that can't be known (types that AWS Batch chooses, a question that is not allowed), the
@@ -116,16 +116,16 @@ def check_size(ec2: Any, behind: Sequence[Mapping[str, Any]], job: Size) -> None
         )
 
 
-def _sizes(ec2: Any, types: Sequence[str]) -> Iterator[Size]:
+def _sizes(ec2: Any, types: Sequence[str]) -> Iterator[JobSize]:
     names = [name if "." in name else f"{name}.*" for name in types]
-    with explained("the sizes of machines"):
+    with explain_errors("the sizes of machines"):
         pages = ec2.get_paginator("describe_instance_types").paginate(
             Filters=[{"Name": "instance-type", "Values": names}]
         )
         for page in pages:
             for found in page["InstanceTypes"]:
                 gpus = found.get("GpuInfo", {}).get("Gpus", ())
-                yield Size(
+                yield JobSize(
                     vcpus=found["VCpuInfo"]["DefaultVCpus"],
                     memory=found["MemoryInfo"]["SizeInMiB"],
                     gpus=sum(gpu.get("Count", 0) for gpu in gpus),

@@ -11,19 +11,19 @@ from typing import Any, Self
 
 from botocore.exceptions import ClientError, WaiterError
 
-from infra.aws import AwsError, explained
-from infra.stacks import template
-from infra.stacks.stack import (
-    HALF_MADE,
+from keepfit.infra.aws import AwsError, explain_errors
+from keepfit.infra.stacks import template
+from keepfit.infra.stacks.stack import (
+    UNUSABLE_STATES,
     Event,
+    EventSink,
     Stack,
     StackFailed,
-    Tell,
-    delete,
-    describe,
-    follow,
-    in_words,
+    delete_stack,
+    describe_failure,
+    describe_stack,
     newest_event,
+    wait_until_stable,
 )
 
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
@@ -39,17 +39,17 @@ class Change:
     replacement: str
 
 
-def ready(cloudformation: Any, name: str, tell: Tell) -> Stack | None:
+def ready(cloudformation: Any, name: str, tell: EventSink) -> Stack | None:
     """The stack that is there to be updated; what a failed creation has left is deleted.
 
     Raises:
         AwsError: it is being changed, or can't be.
     """
-    found = describe(cloudformation, name)
+    found = describe_stack(cloudformation, name)
     if found is None:
         return None
-    if found.status in HALF_MADE:
-        delete(cloudformation, found, tell)
+    if found.status in UNUSABLE_STATES:
+        delete_stack(cloudformation, found, tell)
         return None
     if found.busy:
         raise AwsError(
@@ -65,7 +65,7 @@ def ready(cloudformation: Any, name: str, tell: Tell) -> Stack | None:
 
 
 @dataclass(frozen=True)
-class Deployer:
+class StackDeployer:
     """Brings stacks to what their templates say.
 
     Attributes:
@@ -74,7 +74,7 @@ class Deployer:
     """
 
     cloudformation: Any
-    tell: Tell
+    tell: EventSink
     agree: Callable[[str, tuple[Change, ...] | None], None]
 
     def bring(
@@ -85,7 +85,7 @@ class Deployer:
         Raises:
             AwsError: it can't be.
         """
-        body = template.body(kind)
+        body = template.template_body(kind)
         with ChangeSet(self.cloudformation, name, before, body, given) as change_set:
             if before is not None and change_set.empty:
                 self.agree(name, None)
@@ -136,7 +136,7 @@ class ChangeSet:
     ) -> None:
         self._undo.close()
 
-    def execute(self, tell: Tell) -> Stack:
+    def execute(self, tell: EventSink) -> Stack:
         """Make the changes, and wait for their end.
 
         Raises:
@@ -145,35 +145,35 @@ class ChangeSet:
         assert self._ids is not None
         change_set, stack = self._ids
         since = newest_event(self._cloudformation, stack)
-        with explained(f"stack {self._name}"):
+        with explain_errors(f"stack {self._name}"):
             # Without this, the bucket of a creation that fails would stay, as its policy says.
             self._cloudformation.execute_change_set(
                 ChangeSetName=change_set, StackName=stack, RetainExceptOnCreate=True
             )
         self._undo.pop_all()
-        after, causes = follow(self._cloudformation, stack, since, tell)
+        after, causes = wait_until_stable(self._cloudformation, stack, since, tell)
         if after is not None and after.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
             return after
         if after is None:
             raise StackFailed(f"stack {self._name} was deleted while it was being changed")
         raise StackFailed(
-            f"stack {self._name} was not made as asked: {in_words(causes, after)}; "
+            f"stack {self._name} was not made as asked: {describe_failure(causes, after)}; "
             f"{self._clean_up(after, tell)}; when the cause is mended, run `keepfit infra up` again"
         )
 
-    def _clean_up(self, failed: Stack, tell: Tell) -> str:
+    def _clean_up(self, failed: Stack, tell: EventSink) -> str:
         """What becomes of a stack that failed. AWS takes a change back, but leaves a creation."""
         if self._before is not None:
             return f"it is {failed.status}"
         try:
-            delete(self._cloudformation, failed, tell)
+            delete_stack(self._cloudformation, failed, tell)
         except AwsError as error:
             return f"what is left of it could not be deleted ({error})"
         return "nothing is left of it"
 
     def _create(self) -> None:
         name = f"keepfit-{uuid.uuid4().hex[:12]}"
-        with explained(f"stack {self._name}"):
+        with explain_errors(f"stack {self._name}"):
             try:
                 made = self._cloudformation.create_change_set(
                     StackName=self._name,
@@ -202,7 +202,7 @@ class ChangeSet:
             )
 
     def _parameters(self) -> list[dict[str, Any]]:
-        names = template.parameters(self._body)
+        names = template.template_parameters(self._body)
         kept = set(self._before.parameters) & names - self._given.keys() if self._before else ()
         return [
             *({"ParameterKey": key, "ParameterValue": self._given[key]} for key in self._given),
@@ -212,15 +212,15 @@ class ChangeSet:
     def _discard(self) -> None:
         """A first change set has made a stack without resources; both go."""
         if self._ids is not None:
-            with explained(f"change set of stack {self._name}"):
+            with explain_errors(f"change set of stack {self._name}"):
                 self._cloudformation.delete_change_set(
                     ChangeSetName=self._ids[0], StackName=self._ids[1]
                 )
         if self._before is not None:
             return
-        found = describe(self._cloudformation, self._name)
+        found = describe_stack(self._cloudformation, self._name)
         if found is not None and found.status == "REVIEW_IN_PROGRESS":
-            delete(self._cloudformation, found, _say_nothing)
+            delete_stack(self._cloudformation, found, _say_nothing)
 
 
 def _say_nothing(event: Event) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.aws import AwsError, explained
+from keepfit.infra.aws import AwsError, explain_errors
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Network:
     subnets: tuple[str, ...]
 
 
-def resolve(ec2: Any, vpc: str | None, subnets: Sequence[str]) -> Network:
+def resolve_network(ec2: Any, vpc: str | None, subnets: Sequence[str]) -> Network:
     """What is not given is found: the default VPC, or a subnet's; and all subnets of a VPC.
 
     Raises:
@@ -40,13 +40,13 @@ def resolve(ec2: Any, vpc: str | None, subnets: Sequence[str]) -> Network:
     return Network(default, tuple(sorted(found)))
 
 
-def offered(ec2: Any, families: Sequence[str]) -> tuple[str, ...]:
+def offered_types(ec2: Any, families: Sequence[str]) -> tuple[str, ...]:
     """Those that this region has: AWS Batch refuses all of a list for one that it has not.
 
     Raises:
         AwsError: it has none of them, or can't be asked.
     """
-    with explained("the region's instance types can't be listed"):
+    with explain_errors("the region's instance types can't be listed"):
         pages = ec2.get_paginator("describe_instance_type_offerings").paginate()
         there = {
             offering["InstanceType"].partition(".")[0]
@@ -63,7 +63,7 @@ def offered(ec2: Any, families: Sequence[str]) -> tuple[str, ...]:
 
 
 def _default_vpc(ec2: Any) -> str:
-    with explained("the default VPC can't be found"):
+    with explain_errors("the default VPC can't be found"):
         found = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
     if not found:
         raise AwsError(
@@ -85,6 +85,6 @@ def _of_subnets(ec2: Any, vpc: str | None, subnets: Sequence[str]) -> Network:
 
 def _subnets(ec2: Any, **wanted: Any) -> dict[str, str]:
     """The VPC of each."""
-    with explained("the subnets can't be found"):
+    with explain_errors("the subnets can't be found"):
         pages = ec2.get_paginator("describe_subnets").paginate(**wanted)
         return {s["SubnetId"]: s["VpcId"] for page in pages for s in page["Subnets"]}

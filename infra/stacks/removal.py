@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from infra import aws
-from infra.aws import AwsError
-from infra.deployment import stacks
-from infra.stacks import data as kept_data
-from infra.stacks.stack import Tell, delete, describe
-from infra.stacks.standing import Standing, unfinished
+from keepfit.infra import aws
+from keepfit.infra.aws import AwsError
+from keepfit.infra.deployment import stack_names
+from keepfit.infra.stacks import retained_data as kept_data
+from keepfit.infra.stacks.stack import EventSink, delete_stack, describe_stack
+from keepfit.infra.stacks.status import DeploymentStatus, unfinished_jobs
 
 
-def refuse(standing: Standing, bucket: str | None, batch: Any, *, force: bool) -> None:
+def refuse_removal(
+    standing: DeploymentStatus, bucket: str | None, batch: Any, *, force: bool
+) -> None:
     """Say no before anything is deleted.
 
     Args:
@@ -29,7 +31,7 @@ def refuse(standing: Standing, bucket: str | None, batch: Any, *, force: bool) -
             f"--delete-data"
         )
     queue = standing.outputs.get("Queue")
-    jobs = unfinished(batch, queue) if queue and not force else []
+    jobs = unfinished_jobs(batch, queue) if queue and not force else []
     if jobs:
         some = ", ".join(jobs[:3]) + (", …" if len(jobs) > 3 else "")
         raise AwsError(
@@ -38,14 +40,16 @@ def refuse(standing: Standing, bucket: str | None, batch: Any, *, force: bool) -
         )
 
 
-def remove(name: str, outputs: Mapping[str, str], tell: Tell, *, data: bool) -> None:
+def remove_deployment(
+    name: str, outputs: Mapping[str, str], tell: EventSink, *, data: bool
+) -> None:
     """Delete the deployment's stacks, and with `data` its bucket and its repository.
 
     Raises:
         AwsError: something can't be deleted; what is named there, and all after it, is left.
     """
     cloudformation = aws.client("cloudformation")
-    storage, compute = stacks(name)
+    storage, compute = stack_names(name)
     _delete_stack(cloudformation, compute, tell)
     if data:
         # While the stack is there, what fails here can be repeated.
@@ -57,13 +61,13 @@ def remove(name: str, outputs: Mapping[str, str], tell: Tell, *, data: bool) -> 
         kept_data.delete_bucket(s3, outputs["Bucket"])
 
 
-def kept(standing: Standing) -> list[str]:
+def retained_resources(standing: DeploymentStatus) -> list[str]:
     """What outlives the stacks."""
     names = (standing.outputs.get("Bucket"), standing.outputs.get("Repository"))
     return [name for name in names if name]
 
 
-def _delete_stack(cloudformation: Any, name: str, tell: Tell) -> None:
-    found = describe(cloudformation, name)
+def _delete_stack(cloudformation: Any, name: str, tell: EventSink) -> None:
+    found = describe_stack(cloudformation, name)
     if found is not None:
-        delete(cloudformation, found, tell)
+        delete_stack(cloudformation, found, tell)

@@ -9,12 +9,12 @@ from typing import Any
 from botocore.exceptions import ClientError
 from tenacity import Retrying, retry_if_result, wait_fixed
 
-from infra.aws import AwsError, AwsUnreachable, code_of, explained
+from keepfit.infra.aws import AwsError, AwsUnreachable, code_of, explain_errors
 
-BETWEEN_LOOKS = 2.0
+POLL_SECONDS = 2.0
 """Seconds; CloudFormation allows few requests."""
 
-HALF_MADE = frozenset(
+UNUSABLE_STATES = frozenset(
     {"REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"}
 )
 """States that nothing but a deletion leads out of; none of them holds data."""
@@ -58,16 +58,16 @@ class StackFailed(AwsError):
     """It did not become what was asked for."""
 
 
-Tell = Callable[[Event], None]
+EventSink = Callable[[Event], None]
 
 
-def describe(cloudformation: Any, name: str) -> Stack | None:
+def describe_stack(cloudformation: Any, name: str) -> Stack | None:
     """The stack of that name or id; None if there is none. A deleted one is found by id only.
 
     Raises:
         AwsError: it can't be asked for.
     """
-    with explained(f"stack {name}"):
+    with explain_errors(f"stack {name}"):
         try:
             (found,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
         except ClientError as error:
@@ -86,13 +86,13 @@ def describe(cloudformation: Any, name: str) -> Stack | None:
 
 def newest_event(cloudformation: Any, stack: str) -> str | None:
     """Where to follow it from."""
-    with explained(f"stack {stack}"):
+    with explain_errors(f"stack {stack}"):
         found = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
     return str(found[0]["EventId"]) if found else None
 
 
-def follow(
-    cloudformation: Any, stack: str, since: str | None, tell: Tell
+def wait_until_stable(
+    cloudformation: Any, stack: str, since: str | None, tell: EventSink
 ) -> tuple[Stack | None, list[Event]]:
     """Wait until the stack is at rest; tell each event as it comes.
 
@@ -110,7 +110,7 @@ def follow(
 
     def look() -> Stack | None:
         nonlocal since
-        found = describe(cloudformation, stack)
+        found = describe_stack(cloudformation, stack)
         for event in reversed(list(_newer(cloudformation, stack, since)) if found else []):
             since = event.id
             tell(event)
@@ -120,31 +120,31 @@ def follow(
 
     waiting = retry_if_result(lambda found: found is not None and found.busy)
     try:
-        return Retrying(retry=waiting, wait=wait_fixed(BETWEEN_LOOKS))(look), causes
+        return Retrying(retry=waiting, wait=wait_fixed(POLL_SECONDS))(look), causes
     except AwsUnreachable as error:
         raise AwsUnreachable(
             f"{error}; CloudFormation goes on without us, `keepfit infra status` shows how it ends"
         ) from error
 
 
-def delete(cloudformation: Any, stack: Stack, tell: Tell) -> None:
+def delete_stack(cloudformation: Any, stack: Stack, tell: EventSink) -> None:
     """Delete the stack and wait until it is gone; what its template retains stays.
 
     Raises:
         StackFailed: something of it could not be deleted.
     """
     since = newest_event(cloudformation, stack.id)
-    with explained(f"stack {stack.name}"):
+    with explain_errors(f"stack {stack.name}"):
         cloudformation.delete_stack(StackName=stack.id)
-    left, causes = follow(cloudformation, stack.id, since, tell)
+    left, causes = wait_until_stable(cloudformation, stack.id, since, tell)
     if left is not None and left.status != "DELETE_COMPLETE":
         raise StackFailed(
-            f"stack {stack.name} is {left.status}: {in_words(causes, left)}; delete by hand what "
+            f"stack {stack.name} is {left.status}: {describe_failure(causes, left)}; delete by hand what "
             f"is in the way, and do the same again"
         )
 
 
-def in_words(causes: list[Event], stack: Stack) -> str:
+def describe_failure(causes: list[Event], stack: Stack) -> str:
     """Why the stack failed."""
     said = [f"{event.resource} ({event.type}): {event.reason}" for event in causes]
     return "; ".join(said) or stack.reason or "CloudFormation gives no reason"
@@ -152,7 +152,7 @@ def in_words(causes: list[Event], stack: Stack) -> str:
 
 def _newer(cloudformation: Any, stack: str, since: str | None) -> Iterator[Event]:
     """The newest first, as CloudFormation lists them."""
-    with explained(f"stack {stack}"):
+    with explain_errors(f"stack {stack}"):
         pages = cloudformation.get_paginator("describe_stack_events").paginate(StackName=stack)
         for page in pages:
             for event in page["StackEvents"]:

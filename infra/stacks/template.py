@@ -12,9 +12,9 @@ Kind = Literal["storage", "compute"]
 _FUNCTION = re.compile(r"^( +)# infra/functions/(\w+\.py)\n", re.MULTILINE)
 
 
-def body(kind: Kind) -> str:
+def template_body(kind: Kind) -> str:
     """The template, with the source of each function in the place where it is named."""
-    folder = files("infra")
+    folder = files("keepfit.infra")
 
     def source(match: re.Match[str]) -> str:
         return indent((folder / "functions" / match[2]).read_text("utf-8"), match[1])
@@ -22,7 +22,7 @@ def body(kind: Kind) -> str:
     return _FUNCTION.sub(source, (folder / "templates" / f"{kind}.yaml").read_text("utf-8"))
 
 
-def parameters(template: str) -> frozenset[str]:
+def template_parameters(template: str) -> frozenset[str]:
     """The names of its parameters."""
     section = template.partition("\nParameters:\n")[2]
     section = re.split(r"^\w", section, maxsplit=1, flags=re.MULTILINE)[0]

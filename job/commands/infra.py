@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import structlog
 import typer
 
-from callbacks import events
-from job.commands.options import AsJson, Deployment
-from job.commands.reporting import USAGE_ERROR, fail, of_aws
+from keepfit.callbacks import events
+from keepfit.job.commands.failures import USAGE_ERROR, aws_errors_exit, fail
+from keepfit.job.commands.options import AsJson, Deployment
 
 if TYPE_CHECKING:
-    from infra.stacks.changes import Change
-    from infra.stacks.stack import Event
-    from infra.stacks.standing import Standing
+    from keepfit.infra.stacks.changes import Change
+    from keepfit.infra.stacks.stack import Event
+    from keepfit.infra.stacks.status import DeploymentStatus
 
 log = structlog.get_logger("keepfit")
 
@@ -67,26 +67,28 @@ def up(
 
     The changes are shown before they are made.
     """
-    from infra import aws
-    from infra.deployment import stacks
-    from infra.stacks import changes, wishes
+    from keepfit.infra import aws
+    from keepfit.infra.deployment import stack_names
+    from keepfit.infra.stacks import changes, request
 
     _check(name, yes=yes)
-    asked = wishes.Wishes(
+    asked = request.DeploymentRequest(
         prefix, vpc, _listed(subnets) or (), _listed(route_tables), instance_types, gpu, max_vcpus,
         on_demand_vcpus, image,
     )  # fmt: skip
-    with of_aws():
+    with aws_errors_exit():
         cloudformation, ec2 = aws.client("cloudformation"), aws.client("ec2")
-        storage, compute = stacks(name)
+        storage, compute = stack_names(name)
         # Whatever can be refused is refused before the first thing is made.
         computing = changes.ready(cloudformation, compute, _tell)
         storing = changes.ready(cloudformation, storage, _tell)
         before = computing.parameters if computing else {}
-        there = wishes.of_region(asked, before, ec2)
-        deployment = changes.Deployer(cloudformation, _tell, lambda stack, c: _agree(stack, c, yes))
-        stored = deployment.bring("storage", storage, storing, wishes.of_storage(asked))
-        given = there | wishes.of_compute(asked, before, stored.outputs)
+        there = request.region_parameters(asked, before, ec2)
+        deployment = changes.StackDeployer(
+            cloudformation, _tell, lambda stack, c: _agree(stack, c, yes)
+        )
+        stored = deployment.bring("storage", storage, storing, request.storage_parameters(asked))
+        given = there | request.compute_parameters(asked, before, stored.outputs)
         computed = deployment.bring("compute", compute, computing, given)
     _show_outputs(stored.outputs | computed.outputs)
 
@@ -94,10 +96,10 @@ def up(
 @infra.command()
 def status(name: Deployment = "keepfit", json: AsJson = False) -> None:
     """Show a deployment's stacks, its job queue and the machines behind it."""
-    from job.commands import tables
+    from keepfit.job.commands import tables
 
     _check(name, yes=True)
-    with of_aws():
+    with aws_errors_exit():
         standing = _look(name)
     if json:
         tables.show(tables.as_json({"name": name, **vars(standing)}))
@@ -122,19 +124,19 @@ def down(
     yes: Yes = False,
 ) -> None:
     """Delete a deployment; the bucket with the runs and the repository with the images stay."""
-    from infra import aws
-    from infra.stacks import removal
+    from keepfit.infra import aws
+    from keepfit.infra.stacks import removal
 
     _check(name, yes=yes)
-    with of_aws():
+    with aws_errors_exit():
         standing = _look(name)
-        removal.refuse(standing, delete_data, aws.client("batch"), force=force)
+        removal.refuse_removal(standing, delete_data, aws.client("batch"), force=force)
     if not yes:
         _show_parts(standing)
         _confirm_removal(standing, delete_data)
-    with of_aws():
-        removal.remove(name, standing.outputs, _tell, data=delete_data is not None)
-    kept = "" if delete_data else ", ".join(removal.kept(standing))
+    with aws_errors_exit():
+        removal.remove_deployment(name, standing.outputs, _tell, data=delete_data is not None)
+    kept = "" if delete_data else ", ".join(removal.retained_resources(standing))
     log.info(events.INFRA_DELETED, name=name, **({"kept": kept} if kept else {}))
 
 
@@ -154,11 +156,11 @@ def _check(name: str, *, yes: bool) -> None:
         fail("there is no terminal to ask at: --yes does it without a question", USAGE_ERROR)
 
 
-def _look(name: str) -> Standing:
-    from infra import aws
-    from infra.stacks import standing
+def _look(name: str) -> DeploymentStatus:
+    from keepfit.infra import aws
+    from keepfit.infra.stacks import status
 
-    found = standing.look(aws.client("cloudformation"), aws.client("batch"), name)
+    found = status.read_status(aws.client("cloudformation"), aws.client("batch"), name)
     if found is None:
         raise aws.AwsError(
             f"there is no deployment {name!r} in this region: make it with `keepfit infra up`, "
@@ -169,7 +171,7 @@ def _look(name: str) -> Standing:
 
 def _agree(stack: str, found: tuple[Change, ...] | None, yes: bool) -> None:
     """Show the changes of a stack, and ask; None where there are none."""
-    from job.commands import tables
+    from keepfit.job.commands import tables
 
     if found is None:
         tables.show(f"{stack}: nothing changes")
@@ -182,7 +184,7 @@ def _agree(stack: str, found: tuple[Change, ...] | None, yes: bool) -> None:
         _declined()
 
 
-def _confirm_removal(standing: Standing, bucket: str | None) -> None:
+def _confirm_removal(standing: DeploymentStatus, bucket: str | None) -> None:
     if bucket is None:
         if not typer.confirm("Delete these stacks?", err=True):
             _declined()
@@ -197,18 +199,18 @@ def _confirm_removal(standing: Standing, bucket: str | None) -> None:
 
 
 def _declined() -> NoReturn:
-    log.warning(events.DECLINED, reason="nothing more is changed")
+    log.warning(events.CHANGES_DECLINED, reason="nothing more is changed")
     raise typer.Exit(DECLINED)
 
 
 def _tell(event: Event) -> None:
-    from job.commands import tables
+    from keepfit.job.commands import tables
 
     reason = f"  {event.reason}" if event.reason else ""
     tables.show(f"{event.status:<28}{event.resource:<24}{event.type}{reason}")
 
 
-def _show_parts(standing: Standing) -> None:
+def _show_parts(standing: DeploymentStatus) -> None:
     rows = [(part.name, part.kind, part.status, part.reason or "") for part in standing.parts]
     _show_rows(("name", "", "status", "reason"), rows)
 
@@ -218,9 +220,9 @@ def _show_outputs(outputs: dict[str, str]) -> None:
 
 
 def _show_rows(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from job.commands import tables
+    from keepfit.job.commands import tables
 
-    table = tables.of_text(*columns)
+    table = tables.text_table(*columns)
     for row in rows:
         table.add_row(*row)
     tables.show(table)

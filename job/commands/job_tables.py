@@ -9,17 +9,17 @@ from typing import Any
 
 from rich.table import Table
 
-from callbacks.checkpoint.inspection import Summary
-from infra.jobs.finding import Attempt
-from infra.jobs.report import Report
-from job.commands.tables import of_text
+from keepfit.callbacks.checkpoint.inspection import Summary
+from keepfit.infra.jobs.costs import CostReport
+from keepfit.infra.jobs.lookup import Attempt
+from keepfit.job.commands.tables import text_table
 
 
-def for_people(
-    run: str, found: Report | None, saved: Summary | None, now: datetime
+def job_table(
+    run: str, found: CostReport | None, saved: Summary | None, now: datetime
 ) -> Iterator[Table]:
     """The job, and a line for each of its attempts; None: AWS Batch has forgotten it."""
-    facts = of_text("run", run)
+    facts = text_table("run", run)
     if found:
         facts.add_row("job", found.job.id)
         facts.add_row("state", f"{found.job.status}  {found.job.reason}".strip())
@@ -35,7 +35,7 @@ def for_people(
         yield _attempts(found, now)
 
 
-def for_programs(run: str, found: Report | None, saved: Summary | None) -> dict[str, Any]:
+def job_document(run: str, found: CostReport | None, saved: Summary | None) -> dict[str, Any]:
     """The same."""
     checkpoint = asdict(saved) if saved else None
     if found is None:
@@ -48,8 +48,8 @@ def for_programs(run: str, found: Report | None, saved: Summary | None) -> dict[
     }
 
 
-def _attempts(found: Report, now: datetime) -> Table:
-    table = of_text("attempt", "machine", "began", "for", "exit code", "reason")
+def _attempts(found: CostReport, now: datetime) -> Table:
+    table = text_table("attempt", "machine", "began", "for", "exit code", "reason")
     for attempt in found.job.attempts:
         machine = found.ran_on.get(attempt.number)
         table.add_row(
@@ -63,7 +63,7 @@ def _attempts(found: Report, now: datetime) -> Table:
     return table
 
 
-def where(saved: Summary | None) -> str:
+def location(saved: Summary | None) -> str:
     """The newest checkpoint, in words."""
     if saved is None or saved.step is None:
         return "none"
@@ -72,11 +72,11 @@ def where(saved: Summary | None) -> str:
 
 def _checkpoint(saved: Summary | None) -> str:
     if saved is None or saved.saved is None:
-        return where(saved)
-    return f"{where(saved)}, saved {saved.saved:%Y-%m-%d %H:%M:%S} UTC; {saved.state}"
+        return location(saved)
+    return f"{location(saved)}, saved {saved.saved:%Y-%m-%d %H:%M:%S} UTC; {saved.state}"
 
 
-def _cost(found: Report) -> str:
+def _cost(found: CostReport) -> str:
     if not found.job.attempts:
         return "nothing yet"
     if found.so_far is None:

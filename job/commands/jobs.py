@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import structlog
 import typer
 
-from callbacks import events
-from job.commands import options
-from job.commands.options import AsJson, Deterministic, Exact, Run, RunName, SaveEvery
-from job.commands.reporting import fail, of_aws, of_store
+from keepfit.callbacks import events
+from keepfit.job.commands import options
+from keepfit.job.commands.failures import aws_errors_exit, fail, store_errors_exit
+from keepfit.job.commands.options import AsJson, Deterministic, Exact, Run, RunName, SaveEvery
 
 if TYPE_CHECKING:
-    from callbacks.storage.base import Store
-    from infra.deployment import Deployment
-    from infra.jobs.finding import Job
+    from keepfit.callbacks.storage.base import Store
+    from keepfit.infra.deployment import Deployment
+    from keepfit.infra.jobs.lookup import Job
 
 log = structlog.get_logger("keepfit")
 
@@ -60,50 +60,50 @@ def submit(
 
     Prints the run's name, and how to follow it.
     """
-    from callbacks.settings import Settings, name_of
-    from callbacks.storage import open_store
-    from infra import aws
-    from infra.jobs import images, order, queues
-    from job import code
-    from job.commands import submitting
+    from keepfit.callbacks.settings import Settings, run_name_of
+    from keepfit.callbacks.storage import open_store
+    from keepfit.infra import aws
+    from keepfit.infra.jobs import images, queues, request
+    from keepfit.job import code_archive
+    from keepfit.job.commands import submission
 
     if not script.is_file():
         fail(f"there is no script {str(script)!r}")
-    environment = submitting.variables(env or [])
-    environment |= submitting.chosen(save_every, exact=exact, fresh=fresh)
-    needs = {"vcpus": vcpus, "memory": submitting.mebibytes(memory), "gpus": gpus}
-    with of_store():
-        run = Settings.resolve(run=run or name_of(str(script)), save_every=save_every).run
-    with of_aws():
+    environment = submission.variables(env or [])
+    environment |= submission.selected_variables(save_every, exact=exact, fresh=fresh)
+    needs = {"vcpus": vcpus, "memory": submission.mebibytes(memory), "gpus": gpus}
+    with store_errors_exit():
+        run = Settings.resolve(run=run or run_name_of(str(script)), save_every=save_every).run
+    with aws_errors_exit():
         deployment = _deployment(name)
         to, where = queue or deployment.queue, store or deployment.store
-        submitting.check_store(where)
+        submission.check_store(where)
         batch = aws.client("batch")
         behind = queues.environments(batch, to)
-        base = order.described(batch, deployment.job)
+        base = request.describe_definition(batch, deployment.job)
         if any(needs.values()):
-            size = queues.size_of(order.resources(needs, base))
+            size = queues.size_of(request.resources(needs, base))
             queues.check_size(aws.client("ec2"), behind, size)
         wanted = image or base["containerProperties"]["image"]
         if region := images.region_of(wanted):
-            images.check(aws.client("ecr", region), wanted)
-    submitting.check_free(batch, to, run, where, resume=resume, fresh=fresh)
+            images.check_image(aws.client("ecr", region), wanted)
+    submission.check_free(batch, to, run, where, resume=resume, fresh=fresh)
     real = script.resolve()  # as Python finds what it imports
-    bundle = submitting.packed(real, max_size)
-    with of_store():
-        code.send(open_store(where), bundle)
+    bundle = submission.pack_script(real, max_size)
+    with store_errors_exit():
+        code_archive.upload_archive(open_store(where), bundle)
     flags = ["--deterministic"] if deterministic else []
-    asked = order.Order(
+    asked = request.JobRequest(
         run=run,
         command=["run", *flags, "--code", bundle.digest, real.name, *(args or [])],
         environment=environment | {"KEEPFIT_RUN": run, "KEEPFIT_STORE": where},
         image=image,
         needs=needs,
     )
-    with of_aws():
-        job = order.submit(batch, to, base, asked)
+    with aws_errors_exit():
+        job = request.submit_job(batch, to, base, asked)
     log.info(events.SUBMITTED, run=run, job=job, files=bundle.files, store=where)
-    typer.echo(submitting.way_on(run, name, queue))
+    typer.echo(submission.next_steps(run, name, queue))
 
 
 def status(
@@ -114,28 +114,28 @@ def status(
     json: AsJson = False,
 ) -> None:
     """Show a run's jobs: their state, attempts, newest checkpoint, and cost."""
-    from infra import aws
-    from infra.jobs.finding import NoJob
-    from infra.jobs.report import report
-    from job.commands import following, job_tables, tables
+    from keepfit.infra import aws
+    from keepfit.infra.jobs.costs import report_costs
+    from keepfit.infra.jobs.lookup import NoJob
+    from keepfit.job.commands import job_polling, job_tables, tables
 
-    with of_aws():
+    with aws_errors_exit():
         deployment = _deployment(name)
         batch = aws.client("batch")
         try:
             job = _newest(batch, queue or deployment.queue, run)
         except NoJob:
             job = None
-    saved = following.summary(store or (job and job.store) or deployment.store, run)
+    saved = job_polling.summarize_run(store or (job and job.store) or deployment.store, run)
     now = datetime.now(UTC)
-    with of_aws():
+    with aws_errors_exit():
         if job is None and saved is None:
             raise NoJob(run)
-        found = report(job, aws.client, batch.meta.region_name, now) if job else None
+        found = report_costs(job, aws.client, batch.meta.region_name, now) if job else None
     if json:
-        tables.show(tables.as_json(job_tables.for_programs(run, found, saved)))
+        tables.show(tables.as_json(job_tables.job_document(run, found, saved)))
         return
-    for part in job_tables.for_people(run, found, saved, now):
+    for part in job_tables.job_table(run, found, saved, now):
         tables.show(part)
 
 
@@ -147,18 +147,18 @@ def logs(
     name: options.Deployment = "keepfit",
 ) -> None:
     """Print what the attempts of a run have written, in order."""
-    from infra import aws
-    from job.commands import following
+    from keepfit.infra import aws
+    from keepfit.job.commands import job_polling
 
     try:
-        with of_aws():
+        with aws_errors_exit():
             deployment = _deployment(name)
             batch = aws.client("batch")
             job = _newest(batch, queue or deployment.queue, run)
             if attempt and not follow and attempt > len(job.attempts):
                 fail(f"run {run!r} has had {len(job.attempts)} attempts")
             group = deployment.logs
-            for line in following.lines(batch, job, group, follow=follow, only=attempt):
+            for line in job_polling.log_lines(batch, job, group, follow=follow, only=attempt):
                 typer.echo(line)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
@@ -171,47 +171,49 @@ def cancel(
     name: options.Deployment = "keepfit",
 ) -> None:
     """End a run's job. It saves first; `keepfit submit --resume` goes on from there."""
-    from callbacks.storage import open_store
-    from infra import aws
-    from job import cancelled
-    from job.commands import following, job_tables
+    from keepfit.callbacks.storage import open_store
+    from keepfit.infra import aws
+    from keepfit.job import cancellation
+    from keepfit.job.commands import job_polling, job_tables
 
-    with of_aws():
+    with aws_errors_exit():
         deployment = _deployment(name)
         batch = aws.client("batch")
         job = _newest(batch, queue or deployment.queue, run)
     if job.over:
         fail(f"the job of run {run!r} is over already: {job.status}")
     where = store or job.store or deployment.store
-    with of_store():
+    with store_errors_exit():
         opened = open_store(where)
-        cancelled.mark(opened, job.id)
+        cancellation.mark_cancelled(opened, job.id)
     try:
-        with of_aws():
+        with aws_errors_exit():
             _ask_to_end(batch, job, opened)
-            ended = following.until_over(batch, job)
+            ended = job_polling.wait_until_over(batch, job)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
-    saved = following.summary(where, run)
+    saved = job_polling.summarize_run(where, run)
     log.info(
         events.CANCELLED,
         run=run,
         job=job.id,
         status=ended.status,
-        kept=job_tables.where(saved),
+        kept=job_tables.location(saved),
     )
 
 
 def _ask_to_end(batch: Any, job: Job, store: Store) -> None:
-    from infra.aws import AwsError
-    from job.cancelled import unmark
-    from job.commands import following
+    from keepfit.infra.aws import AwsError
+    from keepfit.job.cancellation import unmark_cancelled
+    from keepfit.job.commands import job_polling
 
     try:
-        following.terminate(batch, job)
+        job_polling.terminate_job(batch, job)
     except AwsError:
-        with of_store():
-            unmark(store, job.id)  # or its next attempt would end, though nobody could end this one
+        with store_errors_exit():
+            unmark_cancelled(
+                store, job.id
+            )  # or its next attempt would end, though nobody could end this one
         raise
     log.info(events.CANCELLING, run=job.run, job=job.id, status=job.status)
 
@@ -225,13 +227,13 @@ def register(app: typer.Typer) -> None:
 
 
 def _deployment(name: str) -> Deployment:
-    from infra import aws
-    from infra.deployment import find
+    from keepfit.infra import aws
+    from keepfit.infra.deployment import find_deployment
 
-    return find(aws.client("cloudformation"), name)
+    return find_deployment(aws.client("cloudformation"), name)
 
 
 def _newest(batch: Any, queue: str, run: str) -> Job:
-    from infra.jobs.finding import newest
+    from keepfit.infra.jobs.lookup import newest_job
 
-    return newest(batch, queue, run)
+    return newest_job(batch, queue, run)

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 import structlog
 import typer
 
-from callbacks import events
-from callbacks.errors import EXIT_MISFIT
-from job.commands.options import AsJson, Run
-from job.commands.reporting import fail, of_store
+from keepfit.callbacks import events
+from keepfit.callbacks.errors import EXIT_REFUSED
+from keepfit.job.commands.failures import fail, store_errors_exit
+from keepfit.job.commands.options import AsJson, Run
 
 log = structlog.get_logger("keepfit")
 
-NOT_SOUND = 1
+VERIFY_FAILED = 1
 
 StoreOption = Annotated[
     str | None, typer.Option("--store", help="Where the runs are. [default: KEEPFIT_STORE]")
@@ -28,43 +28,43 @@ def ls(
     json: AsJson = False,
 ) -> None:
     """List the runs of a store."""
-    from callbacks.checkpoint import inspection
-    from job.commands import tables
+    from keepfit.callbacks.checkpoint import inspection
+    from keepfit.job.commands import tables
 
-    with of_store():
+    with store_errors_exit():
         opened = _open(store)
-        found = list(inspection.summaries(opened))
-    tables.show(tables.as_json(found) if json else tables.of_runs(found, datetime.now(UTC)))
+        found = list(inspection.summarize_all(opened))
+    tables.show(tables.as_json(found) if json else tables.runs_table(found, datetime.now(UTC)))
 
 
 def show(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
     """Show a run's checkpoints, and the history of its training."""
-    from callbacks.checkpoint import inspection
-    from job.commands import tables
+    from keepfit.callbacks.checkpoint import inspection
+    from keepfit.job.commands import tables
 
-    with of_store():
+    with store_errors_exit():
         opened = _open(store)
-        summary = inspection.summary(opened, run)
-        found = inspection.in_force(opened, run)
+        summary = inspection.summarize(opened, run)
+        found = inspection.read_committed(opened, run)
     if json:
-        tables.show(tables.as_json(tables.for_programs(summary, found)))
+        tables.show(tables.as_json(tables.run_document(summary, found)))
         return
     now = datetime.now(UTC)
-    tables.show(tables.of_runs([summary], now))
-    tables.show(tables.of_checkpoints(found, now))
-    tables.show(tables.of_history(found))
+    tables.show(tables.runs_table([summary], now))
+    tables.show(tables.checkpoints_table(found, now))
+    tables.show(tables.history_table(found))
 
 
 def verify(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
     """Read every byte of a run's checkpoints, check every digest; exit code 1 if one is wrong."""
-    from callbacks.checkpoint import inspection
-    from job.commands import tables
+    from keepfit.callbacks.checkpoint import inspection
+    from keepfit.job.commands import tables
 
-    with of_store():
+    with store_errors_exit():
         found = inspection.verify(_open(store), run)
-    tables.show(tables.as_json(found) if json else tables.of_findings(found))
+    tables.show(tables.as_json(found) if json else tables.verification_table(found))
     if any(finding.problem for finding in found):
-        raise typer.Exit(NOT_SOUND)
+        raise typer.Exit(VERIFY_FAILED)
 
 
 def export(
@@ -79,14 +79,14 @@ def export(
         fail(f"a model is exported to .keras, .weights.h5 or .safetensors. Received: --to={to}")
     if not to.parent.is_dir():
         fail(f"there is no folder {str(to.parent)!r}")
-    from job.commands import exporting
+    from keepfit.job.commands import model_export
 
-    with of_store():
-        checkpoint = exporting.newest(_open(store), run)
+    with store_errors_exit():
+        checkpoint = model_export.read_newest(_open(store), run)
         try:
-            optimizer = exporting.export(checkpoint, to)
-        except exporting.NotExportable as error:
-            fail(f"{to}: {error}", EXIT_MISFIT)
+            optimizer = model_export.export_model(checkpoint, to)
+        except model_export.NotExportable as error:
+            fail(f"{to}: {error}", EXIT_REFUSED)
     at = checkpoint.manifest.position
     log.info(events.EXPORTED, file=str(to), epoch=at.epoch + 1, step=at.step, optimizer=optimizer)
 
@@ -99,13 +99,13 @@ def prune(
     json: AsJson = False,
 ) -> None:
     """Delete what attempts before the newest have left behind; safe beside one that is alive."""
-    from callbacks.checkpoint import inspection
-    from job.commands import tables
+    from keepfit.callbacks.checkpoint import inspection
+    from keepfit.job.commands import tables
 
-    with of_store():
+    with store_errors_exit():
         opened = _open(store)
-        names = [run] if run else [found.run for found in inspection.summaries(opened)]
-        keys = [key for name in names for key in inspection.leftovers(opened, name)]
+        names = [run] if run else [found.run for found in inspection.summarize_all(opened)]
+        keys = [key for name in names for key in inspection.find_orphans(opened, name)]
     if json:
         tables.show(tables.as_json(keys))
     elif keys:
@@ -114,7 +114,7 @@ def prune(
         return
     if not yes:
         typer.confirm(f"Delete these {len(keys)} objects?", abort=True, err=True)
-    with of_store():
+    with store_errors_exit():
         for key in keys:
             opened.delete(key)
     log.info(events.PRUNED, objects=len(keys))
@@ -127,7 +127,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _open(store: str | None) -> Any:
-    from callbacks.settings import Settings
-    from callbacks.storage import open_store
+    from keepfit.callbacks.settings import Settings
+    from keepfit.callbacks.storage import open_store
 
     return open_store(Settings.resolve(store=store).store)

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from callbacks.checkpoint.codec import decode
-from callbacks.checkpoint.inspection import Finding, InForce, Summary, saved_at
+from keepfit.callbacks.checkpoint.codec import decode
+from keepfit.callbacks.checkpoint.inspection import CommittedState, ObjectCheck, Summary, created_at
 
 
 def as_json(value: Any) -> str:
@@ -22,7 +22,7 @@ def as_json(value: Any) -> str:
     return json.dumps(value, default=_plain, indent=1, ensure_ascii=False)
 
 
-def of_runs(found: Sequence[Summary], now: datetime) -> Table:
+def runs_table(found: Sequence[Summary], now: datetime) -> Table:
     """A line for each run."""
     table = _table("run", "state", "fit", "epoch", "batch", "step", "age", "size", "attempts")
     for run in found:
@@ -34,7 +34,7 @@ def of_runs(found: Sequence[Summary], now: datetime) -> Table:
     return table
 
 
-def of_checkpoints(found: InForce, now: datetime) -> Table:
+def checkpoints_table(found: CommittedState, now: datetime) -> Table:
     """A line for each checkpoint in force, the newest first."""
     table = _table("checkpoint", "fit", "epoch", "batch", "step", "attempt", "age", "size", "")
     for key in found.head.manifests():
@@ -44,7 +44,7 @@ def of_checkpoints(found: InForce, now: datetime) -> Table:
             continue
         manifest = found.manifests[key]
         position = manifest.position
-        made = saved_at(manifest)
+        made = created_at(manifest)
         table.add_row(
             name,
             *map(str, (position.fit + 1, position.epoch + 1, position.batch, position.step)),
@@ -56,7 +56,7 @@ def of_checkpoints(found: InForce, now: datetime) -> Table:
     return table
 
 
-def of_history(found: InForce) -> Table:
+def history_table(found: CommittedState) -> Table:
     """A line for each epoch that is over: what `fit` would return."""
     saved = history(found) or {}
     columns = {name: values for name, values in saved.get("history", {}).items() if values}
@@ -69,7 +69,7 @@ def of_history(found: InForce) -> Table:
     return table
 
 
-def history(found: InForce) -> Any:
+def history(found: CommittedState) -> Any:
     """What the newest checkpoint says that `fit` would return; of arrays, their type and shape."""
     newest = next(iter(found.manifests.values()), None)
     if newest is None:
@@ -78,7 +78,7 @@ def history(found: InForce) -> Any:
     return decode(newest.state["history"], arrays.__getitem__)
 
 
-def for_programs(summary: Summary, found: InForce) -> dict[str, Any]:
+def run_document(summary: Summary, found: CommittedState) -> dict[str, Any]:
     """The fields of `show --json`."""
     newest = next(iter(found.manifests.values()), None)
     checkpoints = {
@@ -98,7 +98,7 @@ def for_programs(summary: Summary, found: InForce) -> dict[str, Any]:
     }
 
 
-def of_findings(found: Iterable[Finding]) -> Table:
+def verification_table(found: Iterable[ObjectCheck]) -> Table:
     """A line for each object that was read."""
     table = _table("object", "size", "")
     for finding in found:
@@ -106,7 +106,7 @@ def of_findings(found: Iterable[Finding]) -> Table:
     return table
 
 
-def of_text(*columns: str) -> Table:
+def text_table(*columns: str) -> Table:
     """An empty one, for words rather than numbers."""
     return Table(*columns, box=None, pad_edge=False)
 

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from callbacks import Resumable
+from keepfit import Resumable
 
 SEED = 20
 

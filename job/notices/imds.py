@@ -15,9 +15,9 @@ from datetime import datetime
 from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
-from job.notices import events
-from job.notices.events import Warned
-from job.notices.source import NoAnswer, Said, http_date
+from keepfit.job.notices import documents
+from keepfit.job.notices.documents import MachineWarning
+from keepfit.job.notices.source import SourceMessage, SourceUnavailable, parse_http_date
 
 IPV4, IPV6 = "http://169.254.169.254", "http://[fd00:ec2::254]"
 TIMEOUT = 2.0
@@ -26,7 +26,7 @@ TIMEOUT = 2.0
 TOKEN_LIFE = 21600
 """Seconds asked for, the longest that is given."""
 
-EARLY = 60.0
+TOKEN_RENEWAL_MARGIN = 60.0
 """Seconds before its end at which a token is renewed."""
 
 HOP_LIMIT = (
@@ -48,7 +48,7 @@ class _Token:
     ends: float
 
 
-class Imds:
+class InstanceMetadata:
     """A client that keeps its token. Not thread-safe: one thread polls."""
 
     def __init__(
@@ -74,20 +74,20 @@ class Imds:
 
     def describe(self) -> dict[str, object]:
         """What is watched, for the log."""
-        return {"machine": self._endpoint.geturl(), "paths": list(events.WATCHED)}
+        return {"machine": self._endpoint.geturl(), "paths": list(documents.WATCHED_PATHS)}
 
-    def ask(self) -> list[Said]:
+    def ask(self) -> list[SourceMessage]:
         """All that it says now of the machine's end.
 
         Raises:
             NoAnswer: it can't be known.
         """
-        found = ((path, self._look(path)) for path in events.WATCHED)
-        return [Said(path, answer.text, answer.at) for path, answer in found if answer]
+        found = ((path, self._look(path)) for path in documents.WATCHED_PATHS)
+        return [SourceMessage(path, answer.text, answer.at) for path, answer in found if answer]
 
-    def understand(self, said: Said, now: datetime) -> Warned | None:
+    def understand(self, said: SourceMessage, now: datetime) -> MachineWarning | None:
         """What it warns of; ValueError, KeyError or TypeError if it makes no sense."""
-        return events.read(said.path, said.text, now)
+        return documents.parse_document(said.path, said.text, now)
 
     def get(self, path: str) -> str | None:
         """What stands at `path` below /latest/meta-data/; None if nothing does.
@@ -109,11 +109,11 @@ class Imds:
         if status == http.client.NOT_FOUND:
             return None
         if status != http.client.OK:
-            raise NoAnswer(f"{self._endpoint.geturl()} answers {status} for {path}")
+            raise SourceUnavailable(f"{self._endpoint.geturl()} answers {status} for {path}")
         return answer
 
     def _valid_token(self) -> str:
-        if self._token is None or self._clock() >= self._token.ends - EARLY:
+        if self._token is None or self._clock() >= self._token.ends - TOKEN_RENEWAL_MARGIN:
             self._token = self._new_token()
         return self._token.value
 
@@ -122,17 +122,21 @@ class Imds:
         began = self._clock()
         try:
             answer = self._ask("PUT", "/latest/api/token", headers)
-        except NoAnswer as error:
-            raise NoAnswer(HOP_LIMIT if self._answers_without_token() else str(error)) from None
+        except SourceUnavailable as error:
+            raise SourceUnavailable(
+                HOP_LIMIT if self._answers_without_token() else str(error)
+            ) from None
         if answer.status != http.client.OK:
-            raise NoAnswer(f"{self._endpoint.geturl()} answers {answer.status} instead of a token")
+            raise SourceUnavailable(
+                f"{self._endpoint.geturl()} answers {answer.status} instead of a token"
+            )
         return _Token(answer.text, began + TOKEN_LIFE)
 
     def _answers_without_token(self) -> bool:
         """A GET without a token is refused at once where only the way back for a PUT is cut off."""
         try:
             answer = self._ask("GET", "/latest/meta-data/", {})
-        except NoAnswer:
+        except SourceUnavailable:
             return False
         return answer.status == http.client.UNAUTHORIZED
 
@@ -142,14 +146,16 @@ class Imds:
             # Without the proxies of the environment: the address means this machine.
             connection = http.client.HTTPConnection(host, port, timeout=self._timeout)
         except (ValueError, http.client.HTTPException) as error:
-            raise NoAnswer(f"{self._endpoint.geturl()} is no address: {error}") from error
+            raise SourceUnavailable(f"{self._endpoint.geturl()} is no address: {error}") from error
         try:
             connection.request(method, path, headers=dict(headers))
             answer = connection.getresponse()
             text = answer.read().decode(errors="replace")
-            return _Answer(answer.status, text, http_date(answer.getheader("Date")))
+            return _Answer(answer.status, text, parse_http_date(answer.getheader("Date")))
         except (OSError, http.client.HTTPException) as error:
             cause = str(error) or type(error).__name__
-            raise NoAnswer(f"{self._endpoint.geturl()} does not answer: {cause}") from error
+            raise SourceUnavailable(
+                f"{self._endpoint.geturl()} does not answer: {cause}"
+            ) from error
         finally:
             connection.close()

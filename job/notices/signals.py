@@ -19,11 +19,11 @@ from typing import Any
 
 import structlog
 
-from callbacks import events
-from callbacks.errors import Preempted
-from callbacks.session import Notice, Session
+from keepfit.callbacks import events
+from keepfit.callbacks.errors import Preempted
+from keepfit.callbacks.session import Notice, Session
 
-TRAPPED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+TRAPPED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 EXIT_AT_ONCE = 128 + signal.SIGINT
 REACTIONS: dict[int, str] = {
     signal.SIGTERM: "save at the next batch and leave",
@@ -35,14 +35,14 @@ GRACE = 30.0
 """Seconds from SIGTERM to SIGKILL, unless told otherwise: docker stop has 10, but ECS, AWS Batch
 and Kubernetes have 30."""
 
-AGAIN = 0.2
+RESEND_SECONDS = 0.2
 """Seconds after which a signal is sent again whose handler has raised in vain."""
 
 log = structlog.get_logger("keepfit")
 
 
 @contextmanager
-def trapped(session: Session, grace: float = GRACE) -> Iterator[None]:
+def trap_signals(session: Session, grace: float = GRACE) -> Iterator[None]:
     """Turn the signals into notices to `session` until the block ends.
 
     A second SIGINT ends the process at once, whatever it is doing.
@@ -51,7 +51,7 @@ def trapped(session: Session, grace: float = GRACE) -> Iterator[None]:
     def give(number: int) -> None:
         """By the watcher at once, and by the handler, which must not depend on a thread."""
         if number == signal.SIGUSR1:
-            session.ask_for_save()
+            session.request_save()
             return
         deadline = time.monotonic() + grace if number == signal.SIGTERM else None
         session.give_notice(Notice(signal.Signals(number).name, deadline))
@@ -66,9 +66,9 @@ def trapped(session: Session, grace: float = GRACE) -> Iterator[None]:
             raised.append(number)
             raise Preempted
 
-    with _watched(give, lost), _losses_to(lost, raised):
-        previous: dict[int, Any] = {n: signal.signal(n, handle) for n in TRAPPED}
-        ended = _untrapped_in_children(previous)
+    with _signal_thread(give, lost), _record_dropped_exceptions(lost, raised):
+        previous: dict[int, Any] = {n: signal.signal(n, handle) for n in TRAPPED_SIGNALS}
+        ended = _reset_in_children(previous)
         try:
             yield
         finally:
@@ -78,7 +78,7 @@ def trapped(session: Session, grace: float = GRACE) -> Iterator[None]:
 
 
 @contextmanager
-def _losses_to(lost: list[int], raised: list[int]) -> Iterator[None]:
+def _record_dropped_exceptions(lost: list[int], raised: list[int]) -> Iterator[None]:
     """Note the signals whose exception Python drops: it was raised within some `__del__`."""
     previous = sys.unraisablehook
 
@@ -95,7 +95,7 @@ def _losses_to(lost: list[int], raised: list[int]) -> Iterator[None]:
         sys.unraisablehook = previous
 
 
-def _untrapped_in_children(previous: Mapping[int, Any]) -> threading.Event:
+def _reset_in_children(previous: Mapping[int, Any]) -> threading.Event:
     """Worker processes that are forked from this one have no part in its notices.
 
     SIGTERM ends them, as multiprocessing expects when it closes a pool. SIGINT and SIGUSR1 often
@@ -119,7 +119,7 @@ def _untrapped_in_children(previous: Mapping[int, Any]) -> threading.Event:
 
 
 @contextmanager
-def _watched(give: Callable[[int], None], lost: list[int]) -> Iterator[None]:
+def _signal_thread(give: Callable[[int], None], lost: list[int]) -> Iterator[None]:
     """Answer signals on a thread of its own, at once.
 
     Python runs handlers on the main thread between two of its instructions, and that thread may be
@@ -128,7 +128,7 @@ def _watched(give: Callable[[int], None], lost: list[int]) -> Iterator[None]:
     theirs, ours = socket.socketpair()
     ours.setblocking(False)
     watcher = threading.Thread(
-        target=_watch, args=(theirs, give, lost), name="keepfit-signals", daemon=True
+        target=_handle_arrivals, args=(theirs, give, lost), name="keepfit-signals", daemon=True
     )
     watcher.start()
     previous = signal.set_wakeup_fd(ours.fileno(), warn_on_full_buffer=False)
@@ -143,7 +143,7 @@ def _watched(give: Callable[[int], None], lost: list[int]) -> Iterator[None]:
         theirs.close()
 
 
-def _watch(arrivals: socket.socket, give: Callable[[int], None], lost: list[int]) -> None:
+def _handle_arrivals(arrivals: socket.socket, give: Callable[[int], None], lost: list[int]) -> None:
     """On the watcher's thread, until the other end is closed."""
     interrupts = 0
     sent_again: list[int] = []
@@ -157,7 +157,7 @@ def _watch(arrivals: socket.socket, give: Callable[[int], None], lost: list[int]
             continue
         if not numbers:
             return
-        arrivals.settimeout(AGAIN)
+        arrivals.settimeout(RESEND_SECONDS)
         for number in numbers:
             if number in sent_again:
                 sent_again.remove(number)
@@ -165,7 +165,7 @@ def _watch(arrivals: socket.socket, give: Callable[[int], None], lost: list[int]
             interrupts += number == signal.SIGINT
             if interrupts > 1:
                 os._exit(EXIT_AT_ONCE)
-            if number in TRAPPED:
+            if number in TRAPPED_SIGNALS:
                 if number != signal.SIGUSR1:  # its handler asks, once
                     give(number)
                 name = signal.Signals(number).name

@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Protocol
 
-from job.notices.events import Warned
+from keepfit.job.notices.documents import MachineWarning
 
 
-class NoAnswer(Exception):
+class SourceUnavailable(Exception):
     """The source can't be used; the message says why, and what would help."""
 
 
 @dataclass(frozen=True)
-class Said:
+class SourceMessage:
     """Something that a source says.
 
     Attributes:
@@ -28,16 +28,16 @@ class Said:
     at: datetime | None = None
 
 
-class Source(Protocol):
+class NoticeSource(Protocol):
     """Something that is asked every few seconds."""
 
     def describe(self) -> dict[str, object]:
         """What is watched, for the log."""
 
-    def ask(self) -> list[Said]:
+    def ask(self) -> list[SourceMessage]:
         """All that it says now. Raises NoAnswer."""
 
-    def understand(self, said: Said, now: datetime) -> Warned | None:
+    def understand(self, said: SourceMessage, now: datetime) -> MachineWarning | None:
         """What it warns of, if of anything.
 
         Raises:
@@ -45,7 +45,7 @@ class Source(Protocol):
         """
 
 
-def http_date(header: str | None) -> datetime | None:
+def parse_http_date(header: str | None) -> datetime | None:
     """The time of an HTTP answer, by the clock of the server."""
     try:
         found = parsedate_to_datetime(header or "")

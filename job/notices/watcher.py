@@ -12,35 +12,35 @@ from datetime import UTC, datetime
 
 import structlog
 
-from callbacks import events as names
-from callbacks.session import Notice, Session
-from job.config import Notices, OnNotice
-from job.notices import elsewhere, events
-from job.notices.imds import Imds
-from job.notices.source import NoAnswer, Said, Source
+from keepfit.callbacks import events as names
+from keepfit.callbacks.session import Notice, Session
+from keepfit.job.notice_settings import NoticeSettings, OnNotice
+from keepfit.job.notices import custom, documents
+from keepfit.job.notices.imds import InstanceMetadata
+from keepfit.job.notices.source import NoticeSource, SourceMessage, SourceUnavailable
 
 log = structlog.get_logger("keepfit")
 
-EVERY = 5.0
+POLL_SECONDS = 5.0
 """Seconds between two polls, as AWS recommends."""
 
-SELDOM = 60.0
+MAX_POLL_SECONDS = 60.0
 """Seconds at most between two polls where nothing answers."""
 
 
 @dataclass(frozen=True)
-class Reaction:
+class ReactionPolicy:
     """What is to follow a notice.
 
     Attributes:
-        trains_on: a known deadline is used for training.
-        stays: a Spot instance is not left before it is gone.
+        training_allowed: a known deadline is used for training.
+        hold_until_deadline: a Spot instance is not left before it is gone.
     """
 
-    trains_on: bool = True
-    stays: bool = False
+    training_allowed: bool = True
+    hold_until_deadline: bool = False
 
-    def to(self, warned: events.Warned, now: float) -> Notice:
+    def to(self, warned: documents.MachineWarning, now: float) -> Notice:
         """The notice that the warning is, at this time of time.monotonic().
 
         A machine that should have gone by now has no deadline: nothing is to be gained by haste.
@@ -50,21 +50,22 @@ class Reaction:
         return Notice(
             warned.source,
             now + warned.seconds,
-            trains_on=self.trains_on and warned.known,
-            stays=self.stays and warned.source.startswith(events.SPOT),
+            training_allowed=self.training_allowed and warned.known,
+            hold_until_deadline=self.hold_until_deadline
+            and warned.source.startswith(documents.SPOT),
         )
 
 
-class Watcher:
+class NoticeWatcher:
     """Polls one source until it is stopped, or has said that the machine goes."""
 
     def __init__(
         self,
-        source: Source,
+        source: NoticeSource,
         session: Session,
-        reaction: Reaction = Reaction(),
+        reaction: ReactionPolicy = ReactionPolicy(),
         *,
-        every: float = EVERY,
+        every: float = POLL_SECONDS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._source = source
@@ -92,8 +93,8 @@ class Watcher:
         """Ask once for everything, and act on it."""
         try:
             said = self._source.ask()
-        except NoAnswer as error:
-            self._pause = min(SELDOM, self._pause * 2)
+        except SourceUnavailable as error:
+            self._pause = min(MAX_POLL_SECONDS, self._pause * 2)
             self._tell(answers=False, reason=str(error))
             return
         self._pause = self._every
@@ -103,7 +104,7 @@ class Watcher:
             if not self._over:
                 self._hear(one)
 
-    def _hear(self, said: Said) -> None:
+    def _hear(self, said: SourceMessage) -> None:
         known = (said.path, said.text) in self._heard
         self._heard.add((said.path, said.text))
         try:
@@ -113,21 +114,21 @@ class Watcher:
                 log.warning(
                     names.NOTICE_UNREADABLE, source=said.path, text=said.text, reason=repr(error)
                 )
-                self._session.ask_for_save()
+                self._session.request_save()
             return
         if warned is None or (known and not warned.leaves):
             return
         notice = self._reaction.to(warned, time.monotonic())
         self._over = warned.leaves
         reaction = "save at the next batch and go on"
-        if notice.trains_on and warned.leaves:
+        if notice.training_allowed and warned.leaves:
             reaction = "save at the next batch, train on, and save again shortly before leaving"
         elif warned.leaves:
             reaction = "save at the next batch and leave"
         if warned.leaves:
             self._session.give_notice(notice)
-        if notice.trains_on or not warned.leaves:
-            self._session.ask_for_save()
+        if notice.training_allowed or not warned.leaves:
+            self._session.request_save()
         log.info(names.NOTICE, source=warned.source, seconds=warned.seconds, reaction=reaction)
 
     def _tell(self, *, answers: bool, reason: str | None = None) -> None:
@@ -139,7 +140,7 @@ class Watcher:
             log.info(names.MACHINE_WATCHED, **self._source.describe())
         else:
             log.info(
-                names.MACHINE_SILENT,
+                names.MACHINE_NOT_WATCHED,
                 **self._source.describe(),
                 reason=reason,
                 effect="a notice from there will not be heard; signals will",
@@ -152,17 +153,20 @@ class Watcher:
 
 
 @contextmanager
-def watched(session: Session, settings: Notices, environment: Mapping[str, str]) -> Iterator[None]:
+def watch_machine(
+    session: Session, settings: NoticeSettings, environment: Mapping[str, str]
+) -> Iterator[None]:
     """Have the machine watched until the block ends, and what else the settings name."""
-    reaction = Reaction(
-        trains_on=settings.on_notice == OnNotice.TRAIN_ON, stays=settings.stays(environment)
+    reaction = ReactionPolicy(
+        training_allowed=settings.on_notice == OnNotice.TRAIN_ON,
+        hold_until_deadline=settings.hold_until_deadline(environment),
     )
-    sources: list[Source | None] = [Imds.from_environment(environment)]
+    sources: list[NoticeSource | None] = [InstanceMetadata.from_environment(environment)]
     if settings.watch:
-        sources.append(elsewhere.source(settings.watch, settings.grace_seconds))
+        sources.append(custom.custom_source(settings.watch, settings.grace_seconds))
     with ExitStack() as stack:
         for source in filter(None, sources):
-            watcher = Watcher(source, session, reaction)
+            watcher = NoticeWatcher(source, session, reaction)
             watcher.start()
             stack.callback(watcher.stop)
         yield

@@ -10,9 +10,15 @@ from typing import Any
 from rich.bar import Bar
 from rich.table import Table
 
-from callbacks.checkpoint.interval import FIRST_SAVE, GROWN_UP, Measured, seconds_between, spelled
-from callbacks.checkpoint.schedule import Auto, EverySeconds
-from job.planning.replay import Conditions, useful_share
+from keepfit.callbacks.checkpoint.save_interval import (
+    FIRST_SAVE,
+    MATURE_AGE,
+    SaveMeasurements,
+    format_duration,
+    interval_seconds,
+)
+from keepfit.callbacks.checkpoint.save_policy import SaveAutomatically, SaveEverySeconds
+from keepfit.job.planning.replay import Conditions, useful_share
 
 FIXED = (10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
 """The intervals, in seconds, that a user might pick instead."""
@@ -47,23 +53,23 @@ class Plan:
         return max(self.fixed, key=self.fixed.__getitem__)
 
 
-def made(lives: Sequence[float], under: Conditions) -> Plan:
+def make_plan(lives: Sequence[float], under: Conditions) -> Plan:
     """Replay the lives with each policy."""
-    young = Measured(cost=under.stall, durable=under.save, age=FIRST_SAVE, lived=FIRST_SAVE)
-    grown = Measured(cost=under.stall, durable=under.save, age=GROWN_UP, lived=GROWN_UP)
+    young = SaveMeasurements(cost=under.stall, durable=under.save, age=FIRST_SAVE, lived=FIRST_SAVE)
+    grown = SaveMeasurements(cost=under.stall, durable=under.save, age=MATURE_AGE, lived=MATURE_AGE)
     return Plan(
         conditions=under,
         lives=len(lives),
         mean_life=fmean(lives),
         median_life=median(lives),
-        auto=useful_share(lives, Auto(), under),
-        fixed={every: useful_share(lives, EverySeconds(every), under) for every in FIXED},
-        young=seconds_between(young),
-        grown=seconds_between(grown),
+        auto=useful_share(lives, SaveAutomatically(), under),
+        fixed={every: useful_share(lives, SaveEverySeconds(every), under) for every in FIXED},
+        young=interval_seconds(young),
+        grown=interval_seconds(grown),
     )
 
 
-def for_programs(plan: Plan) -> dict[str, Any]:
+def plan_document(plan: Plan) -> dict[str, Any]:
     """The fields of `plan --json`: times in seconds, shares from 0 to 1."""
     return {
         "conditions": asdict(plan.conditions),
@@ -79,18 +85,18 @@ def for_programs(plan: Plan) -> dict[str, Any]:
     }
 
 
-def heading(plan: Plan) -> str:
+def describe_conditions(plan: Plan) -> str:
     """What was replayed."""
     given = plan.conditions
     return (
-        f"{plan.lives} lives of machines, {spelled(plan.mean_life)} on average, half of them under "
-        f"{spelled(plan.median_life)};\na save takes {spelled(given.save)} and costs training "
-        f"{spelled(given.stall)}, a restart takes {spelled(given.restart)}, "
+        f"{plan.lives} lives of machines, {format_duration(plan.mean_life)} on average, half of them under "
+        f"{format_duration(plan.median_life)};\na save takes {format_duration(given.save)} and costs training "
+        f"{format_duration(given.stall)}, a restart takes {format_duration(given.restart)}, "
         f"notices are {'used' if given.notices else 'not used'}\n"
     )
 
 
-def drawn(plan: Plan) -> Table:
+def plan_table(plan: Plan) -> Table:
     """A bar for each interval."""
     shares = (plan.auto, *plan.fixed.values())
     low = min(100 - STEP, int(min(shares) * 100 / STEP) * STEP)
@@ -98,20 +104,22 @@ def drawn(plan: Plan) -> Table:
     table.add_column("save every", justify="right", no_wrap=True)
     table.add_column("useful time", justify="right", no_wrap=True)
     table.add_column(f"{low} %{'100 %':>{WIDTH - len(f'{low} %')}}", width=WIDTH, no_wrap=True)
-    best = {"auto": plan.auto} | {spelled(every): share for every, share in plan.fixed.items()}
+    best = {"auto": plan.auto} | {
+        format_duration(every): share for every, share in plan.fixed.items()
+    }
     for name, share in best.items():
         bar = Bar(100 - low, 0, share * 100 - low, width=WIDTH)
         table.add_row(name, f"{share:.2%}", bar)
     return table
 
 
-def verdict(plan: Plan) -> str:
+def describe_result(plan: Plan) -> str:
     """What auto does, and what the best of the others is."""
     ahead = 100 * (plan.auto - plan.fixed[plan.best])
     compared = f"{abs(ahead):.2f} points {'above' if ahead >= 0 else 'below'} it"
     return (
-        f"\nauto saves {spelled(FIRST_SAVE)} after the start, then every {spelled(plan.young)}, "
-        f"and every {spelled(plan.grown)} when a machine\nis an hour old; a run's own "
+        f"\nauto saves {format_duration(FIRST_SAVE)} after the start, then every {format_duration(plan.young)}, "
+        f"and every {format_duration(plan.grown)} when a machine\nis an hour old; a run's own "
         f"interruptions move that. The best fixed interval, known only\nafterwards, is "
-        f"{spelled(plan.best)}: auto is {compared}."
+        f"{format_duration(plan.best)}: auto is {compared}."
     )

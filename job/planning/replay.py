@@ -10,7 +10,7 @@ The model is what keepfit does, and the policy is the one that a run uses:
 - Without notices, a life ends at any moment. What was trained since the beginning of the last save
   that became durable is lost.
 - With notices, there are two minutes' warning: a save at once, training until just enough time is
-  left for a save (callbacks/departure.py), that save, and the end. What is left is idle.
+  left for a save (callbacks/preemption_policy.py), that save, and the end. What is left is idle.
 - What a new attempt knows of earlier ones is what the store keeps (Past in manifest.py).
 
 Useful is the time that training would have needed for the same progress without any save. The share
@@ -25,17 +25,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from callbacks.checkpoint.interval import Measured
-from callbacks.checkpoint.manifest import Past
-from callbacks.departure import SPOT_NOTICE, reserve
+from keepfit.callbacks.checkpoint.manifest import AttemptHistory
+from keepfit.callbacks.checkpoint.save_interval import SaveMeasurements
+from keepfit.callbacks.preemption_policy import SPOT_NOTICE, final_save_reserve
 
 ASKED_EVERY, ASKED_SHARE = 300.0, 0.1
 
 
-class Timed(Protocol):
+class TimedPolicy(Protocol):
     """A schedule that goes by the clock."""
 
-    def wait(self, known: Measured, /, *, first: bool) -> float: ...
+    def wait(self, known: SaveMeasurements, /, *, first: bool) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -54,24 +54,26 @@ class Conditions:
     notices: bool
 
 
-def useful_share(lives: Sequence[float], policy: Timed, under: Conditions) -> float:
+def useful_share(lives: Sequence[float], policy: TimedPolicy, under: Conditions) -> float:
     """The useful share of the lives' time, from 0 to 1."""
-    useful, past = 0.0, Past()
+    useful, history = 0.0, AttemptHistory()
     for life in lives:
-        kept, past = _attempt(life - under.restart, policy, under, past)
+        kept, history = _attempt(life - under.restart, policy, under, history)
         useful += kept
-        past = past.of_next()
+        history = history.of_next()
     return useful / sum(lives)
 
 
-def _attempt(span: float, policy: Timed, under: Conditions, past: Past) -> tuple[float, Past]:
+def _attempt(
+    span: float, policy: TimedPolicy, under: Conditions, history: AttemptHistory
+) -> tuple[float, AttemptHistory]:
     """What an attempt that can train for `span` seconds keeps, and what it tells the next one."""
     save, stall = under.save, under.stall
     limit = span - (SPOT_NOTICE if under.notices else save)
     age = kept = 0.0
     saves = 0
     while True:
-        known = Measured(stall, save, past.ends, past.seconds + age, age)
+        known = SaveMeasurements(stall, save, history.interruptions, history.seconds + age, age)
         wait = policy.wait(known, first=not saves)
         if saves:
             wait = max(wait, save)
@@ -82,7 +84,7 @@ def _attempt(span: float, policy: Timed, under: Conditions, past: Past) -> tuple
         age += count * wait
         kept = age - (saves + count - 1) * stall
         saves += count
-    leaving = span - min(SPOT_NOTICE, reserve(save))
+    leaving = span - min(SPOT_NOTICE, final_save_reserve(save))
     if under.notices and leaving > 0 and span - leaving >= save:
-        return max(0.0, leaving - (saves + 1) * stall), past.after_save(leaving, last=True)
-    return kept, past.after_save(age + save, last=False) if saves else past
+        return max(0.0, leaving - (saves + 1) * stall), history.after_save(leaving, last=True)
+    return kept, history.after_save(age + save, last=False) if saves else history

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import HealthCheck, settings
 
-from callbacks.storage.local import LocalStore
+from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import MEMORY
 
 settings.register_profile(

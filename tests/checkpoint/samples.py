@@ -7,20 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-from callbacks.checkpoint.claim import claim
-from callbacks.checkpoint.codec import encode
-from callbacks.checkpoint.manifest import Head, head_key
-from callbacks.checkpoint.reader import newest_usable, read_checkpoint
-from callbacks.checkpoint.retention import KeepNewest
-from callbacks.checkpoint.shards import WORTH_SHARING
-from callbacks.checkpoint.snapshot import (
+from keepfit.callbacks.checkpoint.claim import claim_run
+from keepfit.callbacks.checkpoint.codec import encode
+from keepfit.callbacks.checkpoint.manifest import Head, head_key
+from keepfit.callbacks.checkpoint.reader import read_checkpoint, read_newest_usable
+from keepfit.callbacks.checkpoint.retention import KeepNewest
+from keepfit.callbacks.checkpoint.shards import MIN_SHARED_SIZE
+from keepfit.callbacks.checkpoint.snapshot import (
     NUMPY_DTYPES,
     Position,
     Snapshot,
     Tensor,
     array_bytes,
 )
-from callbacks.storage.local import LocalStore
+from keepfit.callbacks.storage.local import LocalStore
 
 RUN = "run"
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -37,7 +37,7 @@ def tensor(name, array, group="model"):
 def arrays_of(step):
     """The weights at a step; the frozen ones are the same for a hundred, and worth sharing."""
     random = np.random.default_rng(step)
-    frozen = np.arange(WORTH_SHARING // 4, dtype=np.int32)
+    frozen = np.arange(MIN_SHARED_SIZE // 4, dtype=np.int32)
     return {
         "model/kernel": random.normal(size=(7, 5)).astype(np.float32),
         "model/bias": random.normal(size=5),
@@ -71,12 +71,12 @@ def snapshot(step, **position):
 
 
 def take_over(store, keep=2, run=RUN):
-    return claim(store, run, retention=KeepNewest(keep), versions=VERSIONS)
+    return claim_run(store, run, retention=KeepNewest(keep), versions=VERSIONS)
 
 
 def resume(store, attempt, fit=0):
     """As a training begins: the newest usable checkpoint, from which the attempt goes on."""
-    found = newest_usable(store, attempt.head.run, attempt.head.checkpoints, fit=fit)
+    found = read_newest_usable(store, attempt.head.run, attempt.head.checkpoints, fit=fit)
     if found:
         attempt.resume_from(found.key, found.manifest)
     return found

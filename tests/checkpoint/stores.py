@@ -1,6 +1,6 @@
 """Stores that misbehave in one chosen way, around one that does not."""
 
-from callbacks.storage.base import StorageError, Transient
+from keepfit.callbacks.storage.base import StorageError, Transient
 
 
 class Wrapped:

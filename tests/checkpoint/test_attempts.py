@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from structlog.testing import capture_logs
 
-from callbacks import events
-from callbacks.checkpoint.attempt import Superseded
-from callbacks.checkpoint.claim import claim, set_aside
-from callbacks.checkpoint.manifest import Head, head_key
-from callbacks.checkpoint.reader import newest_usable, read_checkpoint
-from callbacks.checkpoint.retention import KeepNewest
-from callbacks.storage.base import Conflict, StorageError, Transient
-from callbacks.storage.local import LocalStore
+from keepfit.callbacks import events
+from keepfit.callbacks.checkpoint.attempt import Superseded
+from keepfit.callbacks.checkpoint.claim import claim_run, move_aside
+from keepfit.callbacks.checkpoint.manifest import Head, head_key
+from keepfit.callbacks.checkpoint.reader import read_checkpoint, read_newest_usable
+from keepfit.callbacks.checkpoint.retention import KeepNewest
+from keepfit.callbacks.storage.base import Conflict, StorageError, Transient
+from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import (
     MEMORY,
     RUN,
@@ -53,7 +53,7 @@ def test_commit_is_in_force_at_once(store):
     assert manifest.versions == VERSIONS
     assert (manifest.position.epoch, manifest.position.batch) == (1, 2)
     assert datetime.fromisoformat(manifest.created).tzinfo == UTC
-    found = newest_usable(store, RUN, head_of(store).checkpoints, fit=0)
+    found = read_newest_usable(store, RUN, head_of(store).checkpoints, fit=0)
     assert found.manifest == manifest
     assert_is(found, 3)
 
@@ -100,9 +100,9 @@ def test_finished_fits_are_kept(store, tmp_path):
 def test_origin_is_remembered(store):
     """The sizes of the logs before the run survive commits and later attempts."""
     attempt = take_over(store)
-    attempt.record_origin({"0:log.csv": 17})
+    attempt.record_baseline({"0:log.csv": 17})
     attempt.commit(snapshot(1))
-    assert take_over(store).head.origin == {"0:log.csv": 17}
+    assert take_over(store).head.baseline == {"0:log.csv": 17}
 
 
 def test_newer_claim_fences_the_older(store):
@@ -113,7 +113,7 @@ def test_newer_claim_fences_the_older(store):
     before = head_of(store)
     for write in (
         lambda: older.commit(snapshot(2)),
-        lambda: older.record_origin({"log": 1}),
+        lambda: older.record_baseline({"log": 1}),
         lambda: older.commit(snapshot(3)),
     ):
         with pytest.raises(Superseded, match="attempt 2 owns the run now"):
@@ -255,13 +255,13 @@ def test_swap_without_an_answer(store, happens, blind):
     except StorageError:
         expected = 3 if happens else 2
     assert (expected == 3) == happens
-    found = newest_usable(store, RUN, head_of(store).checkpoints, fit=0)
+    found = read_newest_usable(store, RUN, head_of(store).checkpoints, fit=0)
     assert_is(found, expected)
     assert_all_in_force_verifies(store)
     unclear.blind = False
     for step in (4, 5):
         attempt.commit(snapshot(step))
-        assert_is(newest_usable(store, RUN, head_of(store).checkpoints, fit=0), step)
+        assert_is(read_newest_usable(store, RUN, head_of(store).checkpoints, fit=0), step)
     attempt.sweep()
     assert_all_in_force_verifies(store)
     assert_no_orphans(store._root)
@@ -277,7 +277,7 @@ def test_swap_that_lands_late(store):
     with suppress(StorageError):
         attempt.commit(snapshot(3))
     attempt.commit(snapshot(4))
-    assert_is(newest_usable(store, RUN, head_of(store).checkpoints, fit=0), 4)
+    assert_is(read_newest_usable(store, RUN, head_of(store).checkpoints, fit=0), 4)
     assert_all_in_force_verifies(store)
     attempt.sweep()
     assert_no_orphans(store._root)
@@ -345,10 +345,10 @@ def test_put_that_fails(store, happens):
         failing.arm(at, happens)
         with pytest.raises(StorageError):
             attempt.commit(snapshot(step + 1))
-        assert_is(newest_usable(store, RUN, head_of(store).checkpoints, fit=0), step)
+        assert_is(read_newest_usable(store, RUN, head_of(store).checkpoints, fit=0), step)
         assert_all_in_force_verifies(store)
         attempt.commit(snapshot(step := step + 1))
-        assert_is(newest_usable(store, RUN, head_of(store).checkpoints, fit=0), step)
+        assert_is(read_newest_usable(store, RUN, head_of(store).checkpoints, fit=0), step)
         assert_all_in_force_verifies(store)
     attempt.sweep()
     assert_all_in_force_verifies(store)
@@ -368,7 +368,7 @@ def test_delete_that_fails_does_not_fail_the_commit(store):
         attempt.commit(snapshot(2))
     assert [(log["event"], log["log_level"]) for log in logs] == [(events.PRUNE_FAILED, "warning")]
     assert "may not delete run/checkpoints/" in logs[0]["reason"]
-    assert_is(newest_usable(store, RUN, head_of(store).checkpoints, fit=0), 2)
+    assert_is(read_newest_usable(store, RUN, head_of(store).checkpoints, fit=0), 2)
     again = take_over(store, keep=1)
     again.commit(snapshot(3))
     again.sweep()
@@ -425,7 +425,7 @@ def test_set_aside_moves_the_whole_run(store):
     """The old run is found whole under its dated name, and the run can be begun again."""
     trained(store, 1, 2)
     before = files_under(store._root / RUN)
-    aside = set_aside(store, RUN, datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC))
+    aside = move_aside(store, RUN, datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC))
     assert (aside.name, aside.attempt) == ("run.20260506T070809Z", 2)
     assert files_under(store._root / aside.name) == before
     attempt = take_over(store)
@@ -437,14 +437,14 @@ def test_set_aside_moves_the_whole_run(store):
 def test_set_aside_of_nothing(store):
     """A run that was never begun has nothing to be moved."""
     trained(store, 1)
-    assert set_aside(store, "ru", datetime.now(UTC)) is None
-    assert set_aside(store, "other", datetime.now(UTC)) is None
+    assert move_aside(store, "ru", datetime.now(UTC)) is None
+    assert move_aside(store, "other", datetime.now(UTC)) is None
 
 
 def test_set_aside_fences_the_attempt_that_still_runs(store):
     """An attempt whose run was moved away stops, and writes nothing into the new one."""
     older = trained(store, 1)
-    set_aside(store, RUN, datetime.now(UTC))
+    move_aside(store, RUN, datetime.now(UTC))
     newer = take_over(store)
     with pytest.raises(Superseded, match="attempt 1 owns the run now"):
         older.commit(snapshot(2))
@@ -457,10 +457,10 @@ def test_set_aside_fences_the_attempt_that_still_runs(store):
 def test_set_aside_while_the_older_commits(store):
     """What it has written since without a HEAD is not taken for a checkpoint of the new run."""
     older = trained(store, 1)
-    aside = set_aside(store, RUN, datetime.now(UTC))
+    aside = move_aside(store, RUN, datetime.now(UTC))
     with pytest.raises(Superseded):
         older.commit(snapshot(2))
-    newer = claim(store, RUN, retention=KeepNewest(2), versions=VERSIONS, after=aside.attempt)
+    newer = claim_run(store, RUN, retention=KeepNewest(2), versions=VERSIONS, after=aside.attempt)
     assert newer.number == aside.attempt + 1
     assert newer.head.checkpoints == ()
     newer.commit(snapshot(1))
@@ -544,7 +544,7 @@ class Attempts(RuleBasedStateMachine):
             assert_all_in_force_verifies(self.store)
             head = head_of(self.store)
             assert head == self.newest.head
-            found = newest_usable(self.store, RUN, head.checkpoints, fit=0)
+            found = read_newest_usable(self.store, RUN, head.checkpoints, fit=0)
             assert (found.manifest.position.step if found else None) == self.committed
 
     def changed(self):
@@ -578,8 +578,8 @@ def test_heads_are_never_equal(store):
 
     for _ in range(2):
         attempt = take_over(Noting(store))
-        attempt.record_origin({})
-        attempt.record_origin({})
+        attempt.record_baseline({})
+        attempt.record_baseline({})
         attempt.commit(snapshot(1))
     assert len(set(seen)) == len(seen) == 8
     assert [parsed(Head, body).swaps for body in seen] == list(range(8))

@@ -13,9 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from callbacks.checkpoint.codec import Unstorable, decode, encode
-from callbacks.checkpoint.manifest import Manifest
-from callbacks.checkpoint.snapshot import NUMPY_DTYPES, Position, Snapshot
+from keepfit.callbacks.checkpoint.codec import UnsupportedValue, decode, encode
+from keepfit.callbacks.checkpoint.manifest import Manifest
+from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Position, Snapshot
 from tests.checkpoint.samples import RUN, parsed, resume, same, take_over, tensor
 from tests.checkpoint.test_manifest import manifest_with
 
@@ -135,7 +135,7 @@ def test_big_endian_arrays_keep_their_values(dtype):
 @pytest.mark.parametrize("text", ["\ud800", "file-\udcff.csv"])
 def test_text_that_is_no_unicode(text):
     """A file name that is not UTF-8, as Python gives it, comes back or is Unstorable."""
-    with suppress(Unstorable):
+    with suppress(UnsupportedValue):
         assert_comes_back({"path": text})
 
 
@@ -144,7 +144,7 @@ def test_very_long_keys(store):
     try:
         arrays = {}
         state = encode({"k" * 3000: np.arange(3)}, "state", arrays)
-    except Unstorable:
+    except UnsupportedValue:
         return
     tensors = [tensor(name, array, "state") for name, array in arrays.items()]
     take_over(store).commit(Snapshot(Position(), tensors, state))
@@ -183,7 +183,7 @@ def test_dicts_of_other_kinds():
 )
 def test_unstorable_says_where(value, message):
     """The message gives the place and the type, in one line."""
-    with pytest.raises(Unstorable) as caught:
+    with pytest.raises(UnsupportedValue) as caught:
         encode(value, "state", {})
     assert str(caught.value) == f"{message}, which can't be stored"
 

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from callbacks.checkpoint.attempt import Superseded
-from callbacks.checkpoint.claim import set_aside
-from callbacks.checkpoint.reader import read_checkpoint
-from callbacks.storage.base import StorageError
-from callbacks.storage.local import LocalStore
+from keepfit.callbacks.checkpoint.attempt import Superseded
+from keepfit.callbacks.checkpoint.claim import move_aside
+from keepfit.callbacks.checkpoint.reader import read_checkpoint
+from keepfit.callbacks.storage.base import StorageError
+from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import (
     RUN,
     assert_all_in_force_verifies,
@@ -64,7 +64,7 @@ def fail(**_):
 
 
 def begin_again(store):
-    set_aside(store, RUN, NOW)
+    move_aside(store, RUN, NOW)
     take_over(store)
 
 
@@ -88,7 +88,7 @@ SCENARIOS = {
     "origin": Scenario(
         lambda store: trained(store, 1, 2, 3),
         resumed,
-        lambda s, a: a.record_origin({"0:log.csv": 3}),
+        lambda s, a: a.record_baseline({"0:log.csv": 3}),
     ),
     "sweep": Scenario(
         with_leftovers,

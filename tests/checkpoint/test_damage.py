@@ -10,12 +10,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from callbacks import events
-from callbacks.checkpoint.manifest import Manifest, head_key
-from callbacks.checkpoint.reader import NoneLeft, newest_usable, read_checkpoint, read_manifest
-from callbacks.checkpoint.shards import digest
-from callbacks.storage.base import Damaged, NotFound
-from callbacks.storage.local import LocalStore
+from keepfit.callbacks import events
+from keepfit.callbacks.checkpoint.manifest import Manifest, head_key
+from keepfit.callbacks.checkpoint.reader import (
+    NoUsableCheckpoint,
+    read_checkpoint,
+    read_manifest,
+    read_newest_usable,
+)
+from keepfit.callbacks.checkpoint.shards import digest
+from keepfit.callbacks.storage.base import Damaged, NotFound
+from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import (
     MEMORY,
     RUN,
@@ -143,7 +148,7 @@ def assert_falls_back(store, cause, step=2, name=None):
     with capture_logs() as logs:
         found = resume(store, attempt)
     assert_is(found, step)
-    (entry,) = [log for log in logs if log["event"] == events.REJECTED]
+    (entry,) = [log for log in logs if log["event"] == events.CHECKPOINT_REJECTED]
     assert entry["log_level"] == "error"
     assert entry["checkpoint"] == rejected
     assert f"{store.uri}/{name or rejected}" in entry["reason"]
@@ -210,7 +215,7 @@ def test_flipped_bit_in_a_shard(intact, data):
         with capture_logs() as logs:
             found = resume(store, take_over(store))
         assert_is(found, 2)
-        (entry,) = [log for log in logs if log["event"] == events.REJECTED]
+        (entry,) = [log for log in logs if log["event"] == events.CHECKPOINT_REJECTED]
         assert key in entry["reason"]
         assert "SHA-256" in entry["reason"]
 
@@ -239,7 +244,7 @@ def test_flipped_digit_in_a_manifest(root, text):
     with capture_logs() as logs:
         found = resume(store, take_over(store))
     assert_is(found, 2)
-    assert [log["event"] for log in logs] == [events.REJECTED]
+    assert [log["event"] for log in logs] == [events.CHECKPOINT_REJECTED]
 
 
 def test_damaged_shared_shard(root):
@@ -248,10 +253,10 @@ def test_damaged_shared_shard(root):
     key = shared_shard(store)
     flip(path_of(store, key), 1234567)
     attempt = take_over(store)
-    with capture_logs() as logs, pytest.raises(NoneLeft) as caught:
+    with capture_logs() as logs, pytest.raises(NoUsableCheckpoint) as caught:
         resume(store, attempt)
     assert_says_what_to_do(caught.value, store)
-    assert [log["event"] for log in logs] == [events.REJECTED] * 3
+    assert [log["event"] for log in logs] == [events.CHECKPOINT_REJECTED] * 3
     assert [log["checkpoint"] for log in logs] == list(attempt.head.checkpoints)
     assert all(key in log["reason"] for log in logs)
 
@@ -283,7 +288,7 @@ def test_none_left(root, damage):
     for key in head_of(store).checkpoints:
         damage(path_of(store, key))
     attempt = take_over(store)
-    with pytest.raises(NoneLeft) as caught:
+    with pytest.raises(NoUsableCheckpoint) as caught:
         resume(store, attempt)
     assert_says_what_to_do(caught.value, store)
 
@@ -337,7 +342,7 @@ def test_damaged_head_and_newest_manifest(root, damage):
     with capture_logs() as logs:
         attempt = take_over(store)
         assert_is(resume(store, attempt), 2)
-    assert [log["event"] for log in logs] == [events.REJECTED, events.HEAD_DAMAGED]
+    assert [log["event"] for log in logs] == [events.CHECKPOINT_REJECTED, events.HEAD_DAMAGED]
     assert logs[0]["checkpoint"] == key
     assert logs[1]["using"] == old.checkpoints[1]
 
@@ -354,7 +359,7 @@ def test_damaged_head_and_nothing_to_go_on_from(root, damage, left):
         shutil.rmtree(root / RUN / "shards")
         (root / RUN / "checkpoints" / "0000000001-0001-0000.json").write_bytes(b"{}")
     before = list(store.list(""))
-    with pytest.raises(NoneLeft) as caught:
+    with pytest.raises(NoUsableCheckpoint) as caught:
         take_over(store)
     assert_says_what_to_do(caught.value, store)
     assert f"HEAD.json is {'missing' if damage is remove else 'damaged'}" in str(caught.value)
@@ -365,7 +370,7 @@ def test_damaged_head_before_the_first_checkpoint(store):
     """A HEAD that says nothing and a run that has nothing else: that is no new run either."""
     take_over(store)
     empty(path_of(store, head_key(RUN)))
-    with pytest.raises(NoneLeft):
+    with pytest.raises(NoUsableCheckpoint):
         take_over(store)
 
 
@@ -428,15 +433,15 @@ def test_head_is_recovered_from_a_manifest_under_another_name(store):
     remove(path_of(store, head_key(RUN)))
     try:
         assert_is(resume(store, take_over(store)), 1)
-    except NoneLeft as error:
+    except NoUsableCheckpoint as error:
         assert_says_what_to_do(error, store)
 
 
 def test_fit_without_checkpoints_begins(store):
     """A fit of which nothing was saved begins, though earlier fits have checkpoints."""
     attempt = trained(store, 1)
-    assert newest_usable(store, RUN, attempt.head.checkpoints, fit=1) is None
-    assert newest_usable(store, RUN, (), fit=0) is None
+    assert read_newest_usable(store, RUN, attempt.head.checkpoints, fit=1) is None
+    assert read_newest_usable(store, RUN, (), fit=0) is None
 
 
 def test_checkpoints_of_later_fits_are_passed_over(store):
@@ -444,7 +449,7 @@ def test_checkpoints_of_later_fits_are_passed_over(store):
     attempt = take_over(store, keep=4)
     for step, fit in ((1, 0), (2, 0), (3, 1)):
         attempt.commit(snapshot(step, fit=fit))
-    assert_is(newest_usable(store, RUN, attempt.head.checkpoints, fit=0), 2)
+    assert_is(read_newest_usable(store, RUN, attempt.head.checkpoints, fit=0), 2)
 
 
 def test_damage_in_an_older_checkpoint(root):
@@ -461,10 +466,10 @@ def test_rejected_checkpoint_is_not_trusted(root):
     store = LocalStore(root)
     attempt = take_over(store, keep=3)
     zero(path_of(store, shared_shard(store)))
-    with pytest.raises(NoneLeft):
+    with pytest.raises(NoUsableCheckpoint):
         resume(store, attempt)
     attempt.commit(snapshot(4))
-    assert_is(newest_usable(store, RUN, attempt.head.checkpoints, fit=0), 4)
+    assert_is(read_newest_usable(store, RUN, attempt.head.checkpoints, fit=0), 4)
 
 
 JSON = st.recursive(

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from callbacks.checkpoint.reader import newest_usable
-from callbacks.storage.base import StorageError
-from callbacks.storage.local import LocalStore
+from keepfit.callbacks.checkpoint.reader import read_newest_usable
+from keepfit.callbacks.storage.base import StorageError
+from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import (
     RUN,
     assert_all_in_force_verifies,
@@ -68,11 +68,11 @@ def test_full_disk(tmp_path, left):
             for step in (3, 4):
                 with pytest.raises(StorageError, match=r"No space left on device|File too large"):
                     attempt.commit(snapshot(step))
-                assert_is(newest_usable(store, RUN, head_of(store).checkpoints, fit=0), 2)
+                assert_is(read_newest_usable(store, RUN, head_of(store).checkpoints, fit=0), 2)
                 assert_all_in_force_verifies(store)
         attempt.commit(snapshot(5))
         attempt.sweep()
-        assert_is(newest_usable(store, RUN, head_of(store).checkpoints, fit=0), 5)
+        assert_is(read_newest_usable(store, RUN, head_of(store).checkpoints, fit=0), 5)
         assert_no_orphans(tmp_path / "disk")
 
 

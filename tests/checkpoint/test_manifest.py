@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from callbacks.checkpoint.manifest import (
+from keepfit.callbacks.checkpoint.manifest import (
     Head,
     Manifest,
     StoredShard,
@@ -17,7 +17,7 @@ from callbacks.checkpoint.manifest import (
     manifest_key,
     shard_key,
 )
-from callbacks.checkpoint.snapshot import Position
+from keepfit.callbacks.checkpoint.snapshot import Position
 from tests.checkpoint.samples import RUN, parsed
 
 DIGEST = "0123456789abcdef" * 4

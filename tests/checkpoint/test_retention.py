@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callbacks.checkpoint.manifest import manifest_key
-from callbacks.checkpoint.retention import KeepNewest, unused
+from keepfit.callbacks.checkpoint.manifest import manifest_key
+from keepfit.callbacks.checkpoint.retention import KeepNewest, unreferenced
 from tests.checkpoint.samples import RUN
 from tests.checkpoint.test_manifest import manifest_with, shard
 
@@ -29,7 +29,7 @@ def attempt_in(key):
 @given(keys=LISTED, kept=KEPT, attempt=ATTEMPTS)
 def test_unused_is_safe(keys, kept, attempt):
     """Nothing that is kept or named by it, of a newer attempt, or of anybody else."""
-    doomed = unused(keys, kept, attempt)
+    doomed = unreferenced(keys, kept, attempt)
     named = set(kept) | {s.key for manifest in kept.values() for s in manifest.shards}
     assert not named & set(doomed)
     assert set(doomed) <= set(keys)
@@ -40,7 +40,7 @@ def test_unused_is_safe(keys, kept, attempt):
 @given(keys=LISTED, kept=KEPT, attempt=ATTEMPTS)
 def test_unused_is_complete(keys, kept, attempt):
     """Every manifest and shard that nobody needs, of this attempt or an older one, goes."""
-    doomed = set(unused(keys, kept, attempt))
+    doomed = set(unreferenced(keys, kept, attempt))
     named = set(kept) | {s.key for manifest in kept.values() for s in manifest.shards}
     ours = {key for key in keys if key.startswith(("run/checkpoints/", "run/shards/"))}
     assert {key for key in ours - named if attempt_in(key) <= attempt} <= doomed
@@ -49,7 +49,7 @@ def test_unused_is_complete(keys, kept, attempt):
 @given(keys=LISTED, kept=KEPT, attempt=ATTEMPTS)
 def test_manifests_go_first(keys, kept, attempt):
     """No manifest is left whose shards are gone, wherever the deletion stops."""
-    kinds = ["shards" in key for key in unused(keys, kept, attempt)]
+    kinds = ["shards" in key for key in unreferenced(keys, kept, attempt)]
     assert kinds == sorted(kinds)
 
 

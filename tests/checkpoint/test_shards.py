@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load, load_file
 
-from callbacks.checkpoint.shards import WORTH_SHARING, digest, pack, stored_shape
-from callbacks.checkpoint.snapshot import NUMPY_DTYPES, Tensor, array_bytes
+from keepfit.callbacks.checkpoint.shards import MIN_SHARED_SIZE, digest, pack_shards, stored_shape
+from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Tensor, array_bytes
 from tests.checkpoint.samples import arrays_of, snapshot, tensor, trained
 
 SHAPES = [(), (0,), (3,), (2, 0, 5), (2, 3, 4), (1, 1, 1)]
@@ -40,7 +40,7 @@ def test_every_dtype_opens_in_the_safetensors_library(tmp_path, name):
         size = int(np.prod(shape)) * dtype_of(name).itemsize
         raw = random.integers(0, 2 if name == "bool" else 256, size).astype(np.uint8)
         arrays[f"t{len(arrays)}"] = raw.view(dtype_of(name)).reshape(shape)
-    (shard,) = pack([tensor(key, array) for key, array in arrays.items()], "checkpoint")
+    (shard,) = pack_shards([tensor(key, array) for key, array in arrays.items()], "checkpoint")
     path = tmp_path / "shard.safetensors"
     path.write_bytes(content(shard))
     with safe_open(path, "np") as file:
@@ -87,7 +87,7 @@ def test_stored_shards_open_in_the_safetensors_library(store):
 def test_nothing_is_copied():
     """The buffers of a shard's body are the tensors' own memory; only the header is new."""
     arrays = [np.arange(20.0), np.arange(30, dtype=np.int8).reshape(5, 6), np.float32([[1]])]
-    (shard,) = pack([tensor(str(i), array) for i, array in enumerate(arrays)], "checkpoint")
+    (shard,) = pack_shards([tensor(str(i), array) for i, array in enumerate(arrays)], "checkpoint")
     assert len(shard.body) == 1 + len(arrays)
     for buffer, array in zip(shard.body[1:], arrays, strict=True):
         assert address(buffer) == array.__array_interface__["data"][0]
@@ -99,14 +99,14 @@ def test_memory_in_another_order_is_copied(order):
     """What is not contiguous is stored in C order, as its shape says."""
     base = np.arange(24, dtype=np.int32).reshape(4, 6)
     array = {"transposed": base.T, "strided": base[::2, 1::3], "reversed": base[::-1]}[order]
-    (shard,) = pack([tensor("x", array)], "checkpoint")
+    (shard,) = pack_shards([tensor("x", array)], "checkpoint")
     assert (load(content(shard))["x"] == array).all()
 
 
 def test_big_endian_memory_keeps_its_values():
     """A shard is little-endian: an array in the other byte order keeps values, not bytes."""
     array = np.arange(5, dtype=">f4")
-    (shard,) = pack([tensor("x", array)], "checkpoint")
+    (shard,) = pack_shards([tensor("x", array)], "checkpoint")
     assert (load(content(shard))["x"] == array).all()
 
 
@@ -114,7 +114,7 @@ def test_number_of_bytes_known_only_when_asked():
     """A tensor without a shape is as long as its bytes turn out to be."""
     calls = []
     data = Tensor("x", "data", "U8", None, lambda: calls.append(1) or memoryview(b"12345"))
-    (shard,) = pack([data], "checkpoint")
+    (shard,) = pack_shards([data], "checkpoint")
     assert calls == [1]
     assert load(content(shard))["x"].tobytes() == b"12345"
     assert stored_shape(data, 5) == (5,)
@@ -130,7 +130,7 @@ def test_packing(sizes, target):
     tensors = [
         tensor(f"t{i}", np.full(size, i, np.uint8), group) for i, (group, size) in enumerate(sizes)
     ]
-    shards = list(pack(tensors, "checkpoint", target))
+    shards = list(pack_shards(tensors, "checkpoint", target))
     packed = [t for shard in shards for t, _, _ in shard.tensors]
     assert packed == sorted(tensors, key=lambda t: t.group)
     for shard in shards:
@@ -155,13 +155,13 @@ def filled(shard):
 
 def test_nothing_to_pack():
     """No tensors, no shards."""
-    assert list(pack([], "checkpoint")) == []
+    assert list(pack_shards([], "checkpoint")) == []
 
 
 def test_equal_content_has_an_equal_digest():
     """A large shard does not depend on the checkpoint, or on where its memory lies."""
-    one, same = np.zeros(WORTH_SHARING, np.uint8), np.zeros(WORTH_SHARING, np.uint8)
-    first, again = [next(pack([tensor("x", a)], str(i))) for i, a in enumerate((one, same))]
+    one, same = np.zeros(MIN_SHARED_SIZE, np.uint8), np.zeros(MIN_SHARED_SIZE, np.uint8)
+    first, again = [next(pack_shards([tensor("x", a)], str(i))) for i, a in enumerate((one, same))]
     assert first.digest == again.digest
     assert content(first) == content(again)
 
@@ -169,23 +169,23 @@ def test_equal_content_has_an_equal_digest():
 @pytest.mark.parametrize(
     "other",
     [
-        tensor("y", np.zeros(WORTH_SHARING, np.uint8)),
-        tensor("x", np.zeros(WORTH_SHARING, np.int8)),
-        tensor("x", np.zeros((1, WORTH_SHARING), np.uint8)),
-        tensor("x", np.append(np.zeros(WORTH_SHARING - 1, np.uint8), np.uint8(1))),
+        tensor("y", np.zeros(MIN_SHARED_SIZE, np.uint8)),
+        tensor("x", np.zeros(MIN_SHARED_SIZE, np.int8)),
+        tensor("x", np.zeros((1, MIN_SHARED_SIZE), np.uint8)),
+        tensor("x", np.append(np.zeros(MIN_SHARED_SIZE - 1, np.uint8), np.uint8(1))),
     ],
     ids=["name", "type", "shape", "bit"],
 )
 def test_other_content_has_another_digest(other):
     """Name, type and shape count as much as the bytes do."""
-    first = next(pack([tensor("x", np.zeros(WORTH_SHARING, np.uint8))], "checkpoint"))
-    assert next(pack([other], "checkpoint")).digest != first.digest
+    first = next(pack_shards([tensor("x", np.zeros(MIN_SHARED_SIZE, np.uint8))], "checkpoint"))
+    assert next(pack_shards([other], "checkpoint")).digest != first.digest
 
 
 def test_small_shards_are_of_one_checkpoint():
     """Below a size that is worth it nothing is shared, so that nothing is damaged together."""
-    small = np.zeros(WORTH_SHARING - 1, np.uint8)
-    one, two = [next(pack([tensor("x", small)], key)) for key in ("one", "two")]
+    small = np.zeros(MIN_SHARED_SIZE - 1, np.uint8)
+    one, two = [next(pack_shards([tensor("x", small)], key)) for key in ("one", "two")]
     assert one.digest != two.digest
     header = content(one)[8:400]
     assert b'"__metadata__":{"checkpoint":"one"}' in header
@@ -195,7 +195,9 @@ def test_order_of_the_groups_does_not_matter():
     """Tensors that come in another order of groups give the same shards."""
     tensors = list(snapshot(1).tensors)
     mixed = sorted(tensors, key=lambda t: GROUPS.index(t.group))
-    assert [s.digest for s in pack(tensors, "c")] == [s.digest for s in pack(mixed, "c")]
+    assert [s.digest for s in pack_shards(tensors, "c")] == [
+        s.digest for s in pack_shards(mixed, "c")
+    ]
 
 
 @given(st.lists(st.binary(max_size=20), max_size=6))

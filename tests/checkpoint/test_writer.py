@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from callbacks.checkpoint.snapshot import Position, Snapshot
-from callbacks.checkpoint.writer import Writer
+from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
+from keepfit.callbacks.checkpoint.writer import SnapshotWriter
 
 SNAPSHOTS = [Snapshot(Position(step=step), (), {}) for step in range(4)]
 PATIENCE = 30
@@ -28,16 +28,16 @@ class Slow:
 def test_declines_while_busy():
     """An offer that comes while another is written is declined, and none of it is written."""
     slow = Slow()
-    writer = Writer(slow)
+    writer = SnapshotWriter(slow)
     assert not writer.busy
-    assert writer.offer(SNAPSHOTS[0])
+    assert writer.submit(SNAPSHOTS[0])
     assert slow.begun.wait(PATIENCE)
     assert writer.busy
-    assert not writer.offer(SNAPSHOTS[1])
+    assert not writer.submit(SNAPSHOTS[1])
     slow.go_on.set()
     writer.wait()
     assert not writer.busy
-    assert writer.offer(SNAPSHOTS[2])
+    assert writer.submit(SNAPSHOTS[2])
     writer.close()
     assert slow.written == [SNAPSHOTS[0], SNAPSHOTS[2]]
 
@@ -46,9 +46,9 @@ def test_writes_on_one_thread_of_its_own():
     """All snapshots are written by the same thread, which is not the caller's."""
     slow = Slow()
     slow.go_on.set()
-    writer = Writer(slow)
+    writer = SnapshotWriter(slow)
     for snapshot in SNAPSHOTS:
-        assert writer.offer(snapshot)
+        assert writer.submit(snapshot)
         writer.wait()
     (thread,) = slow.threads
     assert thread is not threading.current_thread()
@@ -61,8 +61,8 @@ def test_writes_on_one_thread_of_its_own():
 def test_close_finishes_the_write():
     """What has begun is written to its end before close returns."""
     slow = Slow()
-    writer = Writer(slow)
-    writer.offer(SNAPSHOTS[0])
+    writer = SnapshotWriter(slow)
+    writer.submit(SNAPSHOTS[0])
     assert slow.begun.wait(PATIENCE)
     closing = threading.Thread(target=writer.close)
     closing.start()
@@ -74,7 +74,7 @@ def test_close_finishes_the_write():
 
 def test_nothing_to_wait_for():
     """To wait for or to close a writer that wrote nothing is nothing."""
-    writer = Writer(Slow())
+    writer = SnapshotWriter(Slow())
     writer.wait()
     writer.close()
     writer.close()
@@ -90,18 +90,18 @@ def test_escaping_error_reaches_the_caller(call):
             failed.set()
             raise ZeroDivisionError("a bug")
 
-    writer = Writer(write)
-    writer.offer(SNAPSHOTS[0])
+    writer = SnapshotWriter(write)
+    writer.submit(SNAPSHOTS[0])
     assert failed.wait(PATIENCE)
     calls = {"offer": lambda: until_taken(writer), "wait": writer.wait, "close": writer.close}
     with pytest.raises(ZeroDivisionError, match="a bug"):
         calls[call]()
     if call != "close":
-        assert writer.offer(SNAPSHOTS[2])
+        assert writer.submit(SNAPSHOTS[2])
         writer.close()
 
 
 def until_taken(writer):
     """Offer until it is not declined: the thread may still be about to end its write."""
-    while not writer.offer(SNAPSHOTS[1]):
+    while not writer.submit(SNAPSHOTS[1]):
         pass

@@ -10,7 +10,7 @@ import pytest
 from tests.containers.batch import Job
 from tests.containers.engine import image, store_environment
 from tests.e2e.process import MNIST
-from tests.jobs.conftest import aws, deployed, keepfit, log_as_before, moto_server
+from tests.job.conftest import aws, deployed, keepfit, log_as_before, moto_server
 
 __all__ = ["aws", "deployed", "log_as_before", "moto_server"]
 

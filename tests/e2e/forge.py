@@ -22,8 +22,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from callbacks import Resumable
-from callbacks.training import variables
+from keepfit import Resumable
+from keepfit.callbacks.training import variables
 from tests.e2e import rows
 
 SAVE_EVERY = "2 batches"
@@ -75,7 +75,7 @@ def digests(model: keras.Model) -> dict[str, str]:
     """A SHA-256 of each variable."""
     return {
         named.spec.name: hashlib.sha256(named.variable.numpy().tobytes()).hexdigest()
-        for named in variables.find(model)
+        for named in variables.find_variables(model)
     }
 
 
@@ -95,7 +95,7 @@ def child(request: dict[str, Any]) -> None:
     except BaseException:  # noqa: BLE001
         traceback.print_exc()
     finally:
-        from callbacks import session
+        from keepfit.callbacks import session
 
         session.current().close()
         sys.stdout.flush()

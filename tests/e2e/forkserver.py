@@ -20,9 +20,9 @@ with warnings.catch_warnings():
     import keras  # noqa: F401
     import tensorflow as tf  # noqa: F401
 
-    import callbacks.resumable  # noqa: F401
-    import job.runner  # noqa: F401
-from job import cli
+    import keepfit.callbacks.resumable
+    import keepfit.job.runner  # noqa: F401
+from keepfit.job import cli
 
 
 def main() -> None:

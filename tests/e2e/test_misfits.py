@@ -79,7 +79,7 @@ def test_bad_input_is_one_line(tmp_path, case):
 def test_bad_argument_in_the_script(tmp_path):
     """78 and one line, like everything else that a retry does not mend."""
     script = tmp_path / "train.py"
-    script.write_text("from callbacks import Resumable\nResumable(save_every='often')\n")
+    script.write_text("from keepfit import Resumable\nResumable(save_every='often')\n")
     ended = run(tmp_path, script)
     assert ended.code == 78
     assert "Received: save_every='often'" in ended.one("misfit")["reason"]

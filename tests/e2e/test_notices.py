@@ -62,7 +62,7 @@ def test_a_batch_that_takes_longer_than_what_is_left(tmp_path):
 
 WORKERS = """
 import keras, numpy
-from callbacks import Resumable
+from keepfit import Resumable
 
 class Data(keras.utils.PyDataset):
     def __len__(self):

@@ -11,9 +11,9 @@ import sys
 
 import pytest
 
+from tests.adapters.test_files import assert_same_events, events_in, models_in
 from tests.e2e import rows
 from tests.e2e.process import ROOT
-from tests.state.test_files import assert_same_events, events_in, models_in
 
 LIMIT = 100
 

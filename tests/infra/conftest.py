@@ -7,7 +7,7 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
-from job.cli import app
+from keepfit.job.cli import app
 from tests.servers.localstack import localstack
 from tests.servers.moto import empty, moto
 

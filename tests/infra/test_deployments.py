@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from infra import deployment
-from infra.aws import AwsError
-from infra.stacks import network, wishes
+from keepfit.infra import deployment
+from keepfit.infra.aws import AwsError
+from keepfit.infra.stacks import network, request
 from tests.infra.conftest import keepfit, refused
 from tests.servers.moto import run_in_containers
 from tests.servers.processes import free_port
@@ -40,14 +40,14 @@ def parameters(aws):
 @pytest.fixture
 def deployed(aws):
     keepfit("up", "--yes")
-    return deployment.find(aws("cloudformation"))
+    return deployment.find_deployment(aws("cloudformation"))
 
 
 def test_up_makes_what_submit_needs(aws):
     """Both stacks, their changes shown first; the job has its store, its image and its log."""
     printed = keepfit("up", "--yes").stdout
     assert printed.index("Add     Bucket") < printed.index("CREATE_COMPLETE")
-    found = deployment.find(aws("cloudformation"))
+    found = deployment.find_deployment(aws("cloudformation"))
     assert found.store == f"s3://{found.bucket}/runs"
     (job,) = aws("batch").describe_job_definitions(jobDefinitions=[found.job])["jobDefinitions"]
     container = job["containerProperties"]
@@ -73,7 +73,7 @@ def test_what_is_not_given_stays(aws):
     """A later `up` changes what its flags name, and nothing else."""
     keepfit("up", "--yes", "--gpu", "--max-vcpus", "8", "--image", "mine:1", "--prefix", "a/b")
     first = parameters(aws)
-    assert first["InstanceTypes"] == wishes.GPU_TYPES
+    assert first["InstanceTypes"] == request.GPU_TYPES
     assert (first["Gpu"], first["Prefix"]) == ("true", "a/b")
     keepfit("up", "--yes", "--max-vcpus", "16", "--on-demand-vcpus", "4")
     assert parameters(aws) == {**first, "MaxVcpus": "16", "OnDemandVcpus": "4"}
@@ -83,19 +83,19 @@ def test_machines_fit_the_image(aws):
     """--gpu and --no-gpu bring their usual types along; types that were named stay."""
     before = {"Gpu": "true", "InstanceTypes": "g5.xlarge", "Vpc": "vpc-1"}
     asked = {
-        given: wishes.of_region(wishes.Wishes(gpu=given), before, aws("ec2"))
+        given: request.region_parameters(request.DeploymentRequest(gpu=given), before, aws("ec2"))
         for given in (None, True, False)
     }
     assert (asked[None], asked[True]) == ({}, {})
-    assert asked[False] == {"InstanceTypes": wishes.CPU_TYPES}
+    assert asked[False] == {"InstanceTypes": request.CPU_TYPES}
 
 
 def test_a_region_with_fewer_machines(aws):
     """Of the usual families, those that it has; AWS Batch would refuse the others, and all."""
     ec2 = aws("ec2")
-    assert network.offered(ec2, ["c6i", "c99x", "g5"]) == ("c6i", "g5")
+    assert network.offered_types(ec2, ["c6i", "c99x", "g5"]) == ("c6i", "g5")
     with pytest.raises(AwsError, match=r"c99x.*--instance-types"):
-        network.offered(ec2, ["c99x"])
+        network.offered_types(ec2, ["c99x"])
 
 
 def test_a_network_of_ones_own(aws):

@@ -9,8 +9,8 @@ import keras
 import pytest
 from cfnlint.decode.cfn_yaml import load
 
-import callbacks
-from callbacks.storage.s3 import multipart
+import keepfit
+from keepfit.callbacks.storage.s3 import multipart
 from tests.e2e.process import ROOT
 from tests.s3.proxy import Proxy
 from tests.training.trainings import Training, attempt, preempted
@@ -61,15 +61,13 @@ def test_a_job_asks_for_all_that_its_role_allows_and_nothing_else(
 ):
     """Saved, killed, resumed, logged, pruned, begun afresh, with objects in parts."""
     store = f"{bucket}/{PREFIX}"
-    monkeypatch.setattr(multipart, "LARGEST_SINGLE", 300)
+    monkeypatch.setattr(multipart, "MAX_SINGLE_PUT", 300)
     monkeypatch.setenv("KEEPFIT_STORE", store)
     training = Training(
         held=lambda: [
             keras.callbacks.CSVLogger(tmp_path / "log.csv"),
-            callbacks.ModelCheckpoint(
-                f"{store}/models/{{epoch}}.weights.h5", save_weights_only=True
-            ),
-            callbacks.TensorBoard(f"{store}/board"),
+            keepfit.ModelCheckpoint(f"{store}/models/{{epoch}}.weights.h5", save_weights_only=True),
+            keepfit.TensorBoard(f"{store}/board"),
         ]
     )
     proxy.arm()

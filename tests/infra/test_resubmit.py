@@ -15,10 +15,10 @@ import boto3
 import pytest
 from cfnlint.decode.cfn_yaml import load
 
-from callbacks.checkpoint.manifest import head_key, manifest_key
-from infra import deployment
-from infra.functions import resubmit
-from infra.stacks import template
+from keepfit.callbacks.checkpoint.manifest import head_key, manifest_key
+from keepfit.infra import deployment
+from keepfit.infra.functions import resubmit
+from keepfit.infra.stacks import template
 from tests.e2e.process import ROOT
 from tests.infra.conftest import keepfit, use
 from tests.servers.moto import empty
@@ -46,7 +46,7 @@ def aws(moto_server):
 @pytest.fixture(scope="module")
 def deployed(aws):
     keepfit("up", "--yes")
-    return deployment.find(aws("cloudformation"))
+    return deployment.find_deployment(aws("cloudformation"))
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_only_manifests_count(aws, deployed, saved, run):
 
 def test_what_is_sent_is_the_module(tmp_path):
     """The template as it is sent holds its source, and keeps within CloudFormation's limits."""
-    body = template.body("compute")
+    body = template.template_body("compute")
     sent = tmp_path / "compute.yaml"
     sent.write_text(body)
     code = load(str(sent))["Resources"]["Resubmit"]["Properties"]["Code"]["ZipFile"]

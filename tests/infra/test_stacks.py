@@ -13,10 +13,10 @@ import uuid
 import pytest
 from tenacity import Retrying, retry_if_result, wait_fixed
 
-from infra.stacks import stack as stacks
-from infra.stacks.changes import ChangeSet, Deployer, ready
-from infra.stacks.data import empty_bucket
-from infra.stacks.stack import StackFailed, describe
+from keepfit.infra.stacks import stack as stacks
+from keepfit.infra.stacks.changes import ChangeSet, StackDeployer, ready
+from keepfit.infra.stacks.retained_data import empty_bucket
+from keepfit.infra.stacks.stack import StackFailed, describe_stack
 
 NO_BUCKET = """
 Resources:
@@ -42,7 +42,7 @@ def name():
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """A server of one's own may be asked more often than CloudFormation."""
-    monkeypatch.setattr(stacks, "BETWEEN_LOOKS", 0.2)
+    monkeypatch.setattr(stacks, "POLL_SECONDS", 0.2)
 
 
 def failing(name):
@@ -69,14 +69,14 @@ def left_failed(cloudformation, name):
     made = left_under_review(cloudformation, name, failing(name))
     cloudformation.execute_change_set(ChangeSetName=made, StackName=name)
     waiting = retry_if_result(lambda found: found.busy)
-    found = Retrying(retry=waiting, wait=wait_fixed(0.1))(describe, cloudformation, name)
-    assert found.status in stacks.HALF_MADE
+    found = Retrying(retry=waiting, wait=wait_fixed(0.1))(describe_stack, cloudformation, name)
+    assert found.status in stacks.UNUSABLE_STATES
 
 
 def test_the_storage_stack(cloudformation, local_aws, name):
     """It is created from the template that is sent, each resource is told, and S3 can be used."""
     told = []
-    deployer = Deployer(cloudformation, told.append, nothing)
+    deployer = StackDeployer(cloudformation, told.append, nothing)
     made = deployer.bring("storage", name, None, {"Prefix": "here/runs"})
     assert {"Bucket", "BucketPolicy", "Repository", "JobRole"} == {
         event.resource for event in told if event.status == "CREATE_COMPLETE"
@@ -94,8 +94,8 @@ def test_the_storage_stack(cloudformation, local_aws, name):
     s3.create_multipart_upload(Bucket=bucket, Key="here/runs/a/shard")
     assert empty_bucket(s3, bucket) == 1
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
-    stacks.delete(cloudformation, made, nothing)
-    assert describe(cloudformation, name) is None
+    stacks.delete_stack(cloudformation, made, nothing)
+    assert describe_stack(cloudformation, name) is None
 
 
 def test_a_creation_that_fails(cloudformation, name):
@@ -111,7 +111,7 @@ def test_a_creation_that_fails(cloudformation, name):
     assert "nothing is left of it" in line
     assert "keepfit infra up" in line
     assert any(event.is_cause and event.resource == "Policy" for event in told)
-    assert describe(cloudformation, name) is None
+    assert describe_stack(cloudformation, name) is None
 
 
 def test_a_change_that_fails(cloudformation, name):
@@ -124,7 +124,7 @@ def test_a_change_that_fails(cloudformation, name):
         pytest.raises(StackFailed, match="bucket does not exist; it is UPDATE_"),
     ):
         change_set.execute(nothing)
-    left = describe(cloudformation, name)
+    left = describe_stack(cloudformation, name)
     assert left.id == made.id
 
 
@@ -133,16 +133,16 @@ def test_what_was_left_half_made(cloudformation, name, leave):
     """It is deleted, and made anew."""
     leave(cloudformation, name)
     assert ready(cloudformation, name, nothing) is None
-    assert describe(cloudformation, name) is None
+    assert describe_stack(cloudformation, name) is None
 
 
 def test_a_stack_that_is_being_changed(cloudformation, name, monkeypatch):
     """It is left alone."""
     left_under_review(cloudformation, name)
-    monkeypatch.setattr("infra.stacks.changes.HALF_MADE", frozenset())
+    monkeypatch.setattr("keepfit.infra.stacks.changes.UNUSABLE_STATES", frozenset())
     with pytest.raises(Exception, match="is being changed"):
         ready(cloudformation, name, nothing)
-    assert describe(cloudformation, name) is not None
+    assert describe_stack(cloudformation, name) is not None
 
 
 def test_a_template_that_is_refused(cloudformation, name):
@@ -152,14 +152,14 @@ def test_a_template_that_is_refused(cloudformation, name):
         ChangeSet(cloudformation, name, None, "Resources: {A: {Type: 1}, B: {Ref: C}", {}),
     ):
         pass
-    assert describe(cloudformation, name) is None
+    assert describe_stack(cloudformation, name) is None
 
 
 def test_an_interruption_before_the_answer(cloudformation, name):
     """Ctrl-C while the question is asked leaves no stack under review."""
     with pytest.raises(KeyboardInterrupt), ChangeSet(cloudformation, name, None, GROUP, {}):
         raise KeyboardInterrupt
-    assert describe(cloudformation, name) is None
+    assert describe_stack(cloudformation, name) is None
 
 
 def test_a_change_keeps_parameters(cloudformation, name):
@@ -176,4 +176,4 @@ def test_a_change_keeps_parameters(cloudformation, name):
         assert [(c.action, c.resource) for c in change_set.changes] == [("Add", "Second")]
         changed = change_set.execute(nothing)
     assert changed.outputs == {"A": "1"}
-    stacks.delete(cloudformation, changed, nothing)
+    stacks.delete_stack(cloudformation, changed, nothing)

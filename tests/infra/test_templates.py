@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from cfnlint.decode.cfn_yaml import load
 
-from infra.stacks import template
-from infra.stacks.wishes import CPU_TYPES
+from keepfit.infra.stacks import template
+from keepfit.infra.stacks.request import CPU_TYPES
 from tests.e2e.process import ROOT
 
 TEMPLATES = sorted((ROOT / "infra/templates").glob("*.yaml"))
@@ -233,6 +233,6 @@ def test_a_way_to_s3_is_an_option(compute):
 def test_parameters_are_found(kind):
     """What is asked of a stack is asked by the names that its template has."""
     loaded = load(str(ROOT / f"infra/templates/{kind}.yaml"))["Parameters"]
-    assert template.parameters(template.body(kind)) == set(loaded)
+    assert template.template_parameters(template.template_body(kind)) == set(loaded)
     if kind == "compute":
         assert loaded["InstanceTypes"]["Default"] == CPU_TYPES

@@ -6,11 +6,11 @@ import ctypes
 import os
 import sys
 
-from job import first
+from keepfit.job import pid1
 
 PR_SET_CHILD_SUBREAPER = 36
 
 if __name__ == "__main__":
     assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
-    first.supervise()
+    pid1.supervise()
     os.execv(sys.argv[1], sys.argv[1:])

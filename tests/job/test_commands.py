@@ -12,11 +12,11 @@ import pytest
 import safetensors.numpy
 from typer.testing import CliRunner
 
-from callbacks.checkpoint.claim import set_aside
-from callbacks.checkpoint.manifest import head_key, manifest_key, shard_key
-from callbacks.checkpoint.snapshot import Tensor
-from callbacks.storage import open_store
-from job.cli import app
+from keepfit.callbacks.checkpoint.claim import move_aside
+from keepfit.callbacks.checkpoint.manifest import head_key, manifest_key, shard_key
+from keepfit.callbacks.checkpoint.snapshot import Tensor
+from keepfit.callbacks.storage import open_store
+from keepfit.job.cli import app
 from tests.checkpoint.samples import RUN, files_under, head_of, resume, snapshot, take_over, trained
 from tests.training.trainings import Training, attempt, preempted, shuffled
 
@@ -96,11 +96,11 @@ def test_ls_needs_few_requests(store):
             type(self).loads += 1
             return super().load(key)
 
-    from callbacks.checkpoint.inspection import summary
+    from keepfit.callbacks.checkpoint.inspection import summarize
 
     trained(store, *range(1, 30), keep=3)
     counting = Counting(store._root)
-    assert summary(counting, RUN).step == 29
+    assert summarize(counting, RUN).step == 29
     assert Counting.loads <= 5
 
 
@@ -116,7 +116,7 @@ def test_show(store):
 def test_looking_at_a_run_that_was_moved_aside(store):
     """What --fresh has moved is no run of its own: it says which one it was, and the way back."""
     trained(store, 1)
-    set_aside(store, RUN, datetime.now(UTC))
+    move_aside(store, RUN, datetime.now(UTC))
     take_over(store).commit(snapshot(1))
     (aside,) = (run for run in parsed("ls") if run["run"] != RUN)
     assert aside["state"] == "set aside"
@@ -344,5 +344,5 @@ def test_logs_are_verified_too(store, tmp_path):
     """The parts of append-only files are among what is read."""
     log = tmp_path / "log.csv"
     log.write_text("a,b\n")
-    take_over(store).commit(replace(snapshot(1), logs={str(log): 4}))
+    take_over(store).commit(replace(snapshot(1), append_only_files={str(log): 4}))
     assert sum("/logs/" in f["key"] for f in parsed("verify", RUN)) == 1

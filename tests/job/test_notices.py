@@ -13,12 +13,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from callbacks import events as names
-from callbacks.session import Notice, Session
-from job.notices import elsewhere, events
-from job.notices.imds import IPV4, IPV6, Imds
-from job.notices.source import NoAnswer
-from job.notices.watcher import EVERY, SELDOM, Reaction, Watcher
+from keepfit.callbacks import events as names
+from keepfit.callbacks.session import Notice, Session
+from keepfit.job.notices import custom, documents
+from keepfit.job.notices.imds import IPV4, IPV6, InstanceMetadata
+from keepfit.job.notices.source import SourceUnavailable
+from keepfit.job.notices.watcher import (
+    MAX_POLL_SECONDS,
+    POLL_SECONDS,
+    NoticeWatcher,
+    ReactionPolicy,
+)
 from tests.e2e.process import ROOT, run
 from tests.imds import AUTOSCALING, MAINTENANCE, REBALANCE, SPOT, Machine, serving
 
@@ -33,7 +38,7 @@ def machine():
 @pytest.fixture
 def imds(machine):
     with serving(machine) as url:
-        yield Imds(url, timeout=0.5)
+        yield InstanceMetadata(url, timeout=0.5)
 
 
 def test_a_token_is_asked_for_once(imds, machine):
@@ -50,7 +55,7 @@ def test_a_token_that_is_refused_is_asked_for_anew(imds, machine):
     assert imds.get(SPOT) is None
     machine.life = -1
     machine.tokens.clear()
-    with pytest.raises(NoAnswer, match="401"):
+    with pytest.raises(SourceUnavailable, match="401"):
         imds.get(SPOT)
 
 
@@ -58,7 +63,7 @@ def test_a_token_is_renewed_before_it_ends(machine):
     """A minute before, by the clock of this process."""
     now = 0.0
     with serving(machine) as url:
-        imds = Imds(url, clock=lambda: now)
+        imds = InstanceMetadata(url, clock=lambda: now)
         imds.get(SPOT)
         now = 21600 - 61
         imds.get(SPOT)
@@ -72,14 +77,14 @@ def test_a_token_is_renewed_before_it_ends(machine):
 def test_a_service_that_refuses(imds, machine, status):
     """The message says what it answers."""
     machine.status = status
-    with pytest.raises(NoAnswer, match=str(status)):
+    with pytest.raises(SourceUnavailable, match=str(status)):
         imds.get(SPOT)
 
 
 def test_hop_limit_one_is_recognised(imds, machine):
     """A token request without an answer beside a GET that is refused at once: the fix is named."""
     machine.hangs = True
-    with pytest.raises(NoAnswer, match="HttpPutResponseHopLimit to 2"):
+    with pytest.raises(SourceUnavailable, match="HttpPutResponseHopLimit to 2"):
         imds.get(SPOT)
 
 
@@ -87,8 +92,8 @@ def test_nothing_there():
     """Outside EC2 nothing listens, which is said within the time-out."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    with pytest.raises(NoAnswer, match="does not answer"):
-        Imds(f"http://127.0.0.1:{port}").get(SPOT)
+    with pytest.raises(SourceUnavailable, match="does not answer"):
+        InstanceMetadata(f"http://127.0.0.1:{port}").get(SPOT)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +108,7 @@ def test_nothing_there():
 )
 def test_environment(environment, address):
     """The variables of every AWS tool say where it is asked, or that it is not."""
-    found = Imds.from_environment(environment)
+    found = InstanceMetadata.from_environment(environment)
     assert (found and found._endpoint.geturl()) == address
 
 
@@ -137,7 +142,7 @@ def maintenance(seconds, state="active"):
 )
 def test_what_is_said(path, text, leaves, seconds):
     """Whether the machine goes, and when, as AWS documents each path."""
-    warned = events.read(path, text, NOW)
+    warned = documents.parse_document(path, text, NOW)
     assert warned.source.startswith(path)
     assert (warned.leaves, warned.seconds) == (leaves, seconds)
 
@@ -153,17 +158,17 @@ def test_what_is_said(path, text, leaves, seconds):
 )
 def test_what_means_nothing(path, text):
     """An idle machine, and an event that is over, are no warning."""
-    assert events.read(path, text, NOW) is None
+    assert documents.parse_document(path, text, NOW) is None
 
 
-USUAL = Reaction()
+USUAL = ReactionPolicy()
 
 
 def polled(machine, times=1, reaction=USUAL):
     """A session after so many polls, and what was logged."""
     session = Session()
     with serving(machine) as url, capture_logs() as logs:
-        watcher = Watcher(Imds(url, timeout=0.5), session, reaction)
+        watcher = NoticeWatcher(InstanceMetadata(url, timeout=0.5), session, reaction)
         for _ in range(times):
             watcher.poll()
     return session, logs
@@ -173,7 +178,7 @@ def test_an_idle_machine(machine):
     """One line says what is watched; nothing else happens."""
     session, logs = polled(machine, 3)
     assert session.notice is None
-    assert not session.save_asked
+    assert not session.save_requested
     assert [log["event"] for log in logs] == [names.MACHINE_WATCHED]
 
 
@@ -181,7 +186,7 @@ def test_the_first_notice_is_latched(machine):
     """A notice that slides, as some emulators have it, does not move the deadline."""
     session = Session()
     with serving(machine) as url:
-        watcher = Watcher(Imds(url), session)
+        watcher = NoticeWatcher(InstanceMetadata(url), session)
         machine.interrupt(60)
         watcher.poll()
         first = session.deadline()
@@ -197,7 +202,7 @@ def test_a_recommendation_asks_for_a_save_once(machine):
     machine.recommend()
     session, logs = polled(machine, 3)
     assert session.notice is None
-    assert session.save_asked
+    assert session.save_requested
     assert [log["event"] for log in logs].count(names.NOTICE) == 1
 
 
@@ -205,18 +210,18 @@ def test_a_service_that_dies_and_comes_back(machine):
     """Each change is one line, and the polls come seldom meanwhile."""
     session = Session()
     with serving(machine) as url, capture_logs() as logs:
-        watcher = Watcher(Imds(url, timeout=0.5), session)
+        watcher = NoticeWatcher(InstanceMetadata(url, timeout=0.5), session)
         watcher.poll()
         machine.status = 503
         for _ in range(6):
             watcher.poll()
-        assert watcher._pause == SELDOM
+        assert watcher._pause == MAX_POLL_SECONDS
         machine.status = None
         watcher.poll()
-        assert watcher._pause < SELDOM
+        assert watcher._pause < MAX_POLL_SECONDS
     assert [log["event"] for log in logs] == [
         names.MACHINE_WATCHED,
-        names.MACHINE_SILENT,
+        names.MACHINE_NOT_WATCHED,
         names.MACHINE_WATCHED,
     ]
 
@@ -229,13 +234,13 @@ def test_what_can_not_be_understood(machine, text):
     assert session.notice is None
     unreadable = [log for log in logs if log["event"] == names.NOTICE_UNREADABLE]
     assert [(log["source"], log["text"]) for log in unreadable] == [(SPOT, text)]
-    assert session.save_asked
+    assert session.save_requested
 
 
 @pytest.mark.parametrize("ahead", [-1200.0, -61.0, 0.0, 61.0, 1200.0])
 def test_clocks_that_differ(machine, ahead):
     """The deadline is so far away as the service's own clock says, whatever ours says."""
-    machine.ahead = ahead
+    machine.clock_ahead = ahead
     machine.interrupt(90)
     session, _ = polled(machine)
     assert 86 < session.deadline() - time.monotonic() <= 90
@@ -247,14 +252,14 @@ def test_clocks_that_differ(machine, ahead):
 def test_a_service_that_tells_no_time(machine, ours, least, most):
     """Then our clock counts, but no notice is of more than two minutes; a past one is for now."""
     machine.interrupt(90)
-    machine.ahead = None
+    machine.clock_ahead = None
     session = Session()
     with serving(machine) as url:
         clock = datetime.now(UTC) + timedelta(seconds=ours)
-        Watcher(Imds(url), session, now=lambda: clock).poll()
+        NoticeWatcher(InstanceMetadata(url), session, now=lambda: clock).poll()
     notice = session.notice
     if least is None:
-        assert (notice.deadline, notice.trains_on) == (None, False)
+        assert (notice.deadline, notice.training_allowed) == (None, False)
     else:
         assert least < notice.deadline - time.monotonic() <= most
 
@@ -264,7 +269,7 @@ def test_a_time_already_past(machine):
     machine.interrupt(-30)
     session, logs = polled(machine)
     assert session.notice == Notice(f"{SPOT}: terminate")
-    assert not session.save_asked
+    assert not session.save_requested
     assert logs[-1]["reaction"] == "save at the next batch and leave"
 
 
@@ -272,23 +277,25 @@ def test_the_time_that_is_left_is_used(machine):
     """A save now, and one at the end; the log says so."""
     machine.interrupt(100)
     session, logs = polled(machine)
-    assert (session.notice.trains_on, session.notice.stays) == (True, False)
-    assert session.save_asked
+    assert (session.notice.training_allowed, session.notice.hold_until_deadline) == (True, False)
+    assert session.save_requested
     assert "train on" in logs[-1]["reaction"]
 
 
 def test_on_notice_leave(machine):
     """The first save is the last."""
     machine.interrupt(100)
-    session, logs = polled(machine, reaction=Reaction(trains_on=False, stays=True))
-    assert (session.notice.trains_on, session.notice.stays) == (False, True)
+    session, logs = polled(
+        machine, reaction=ReactionPolicy(training_allowed=False, hold_until_deadline=True)
+    )
+    assert (session.notice.training_allowed, session.notice.hold_until_deadline) == (False, True)
     assert logs[-1]["reaction"] == "save at the next batch and leave"
 
 
 def test_only_a_spot_instance_is_stayed_on(machine):
     """A scheduled reboot, or a group that shrinks, gives the place to nobody."""
     machine.said[AUTOSCALING] = "Terminated"
-    session, _ = polled(machine, reaction=Reaction(stays=True))
+    session, _ = polled(machine, reaction=ReactionPolicy(hold_until_deadline=True))
     assert session.notice == Notice(f"{AUTOSCALING}: Terminated")
 
 
@@ -334,7 +341,7 @@ def at(seconds, **more):
 )
 def test_what_a_file_means(text, leaves, seconds, known):
     """That it exists is a notice; what it holds says when, or that a save is enough."""
-    warned = elsewhere.read("/notice", text, NOW, grace=30.0)
+    warned = custom.parse_notice("/notice", text, NOW, grace=30.0)
     assert (warned.leaves, warned.seconds, warned.known) == (leaves, seconds, known)
     assert warned.source.startswith("/notice")
 
@@ -343,21 +350,21 @@ def test_a_watched_file(tmp_path):
     """Nothing until it exists; then a save as it says, once, and a notice when it changes."""
     path, session = tmp_path / "notice", Session()
     with capture_logs() as logs:
-        watcher = Watcher(elsewhere.source(str(path), 30.0), session)
+        watcher = NoticeWatcher(custom.custom_source(str(path), 30.0), session)
         watcher.poll()
-        assert (session.notice, session.save_asked) == (None, False)
+        assert (session.notice, session.save_requested) == (None, False)
         path.write_text('{"action": "save"}')
         watcher.poll()
-        assert (session.notice, session.save_asked) == (None, True)
-        session.answer_save_request()
+        assert (session.notice, session.save_requested) == (None, True)
+        session.clear_save_request()
         watcher.poll()
-        assert not session.save_asked
+        assert not session.save_requested
         path.write_text("")
         watcher.poll()
         path.unlink()
         watcher.poll()
     assert 28 < session.deadline() - time.monotonic() <= 30
-    assert not session.notice.trains_on
+    assert not session.notice.training_allowed
     assert [log["event"] for log in logs] == [names.MACHINE_WATCHED, names.NOTICE, names.NOTICE]
     assert logs[0]["file"] == str(path)
 
@@ -365,12 +372,12 @@ def test_a_watched_file(tmp_path):
 def test_a_save_may_be_asked_for_again(tmp_path):
     """Each time that the file appears."""
     path, session = tmp_path / "notice", Session()
-    watcher = Watcher(elsewhere.source(str(path), 30.0), session)
+    watcher = NoticeWatcher(custom.custom_source(str(path), 30.0), session)
     for _ in range(3):
         path.write_text('{"action": "save"}')
         watcher.poll()
-        assert session.save_asked
-        session.answer_save_request()
+        assert session.save_requested
+        session.clear_save_request()
         path.unlink()
         watcher.poll()
 
@@ -378,17 +385,17 @@ def test_a_save_may_be_asked_for_again(tmp_path):
 def test_a_watched_address(machine):
     """404 is no notice; 200 is one, and its time is by the clock of the server."""
     machine.open = True
-    machine.ahead = 1200
+    machine.clock_ahead = 1200
     session = Session()
     with serving(machine) as url:
-        watcher = Watcher(elsewhere.source(f"{url}/latest/meta-data/mine", 30.0), session)
+        watcher = NoticeWatcher(custom.custom_source(f"{url}/latest/meta-data/mine", 30.0), session)
         watcher.poll()
         assert session.notice is None
         when = machine.now() + timedelta(seconds=90)
         machine.said["mine"] = json.dumps({"time": f"{when:%Y-%m-%dT%H:%M:%SZ}"})
         watcher.poll()
     assert 86 < session.deadline() - time.monotonic() <= 90
-    assert session.notice.trains_on
+    assert session.notice.training_allowed
 
 
 def test_a_watched_source_that_fails(tmp_path, machine):
@@ -398,10 +405,10 @@ def test_a_watched_source_that_fails(tmp_path, machine):
         nobody = f"http://127.0.0.1:{server.getsockname()[1]}/x"
     with serving(machine) as url, capture_logs() as logs:
         for name in (str(tmp_path), f"{url}/x", nobody):
-            watcher = Watcher(elsewhere.source(name, 30.0), Session())
+            watcher = NoticeWatcher(custom.custom_source(name, 30.0), Session())
             watcher.poll()
             watcher.poll()
-    assert [log["event"] for log in logs] == [names.MACHINE_SILENT] * 3
+    assert [log["event"] for log in logs] == [names.MACHINE_NOT_WATCHED] * 3
     for log, cause in zip(logs, ["directory", "503", "refused"], strict=True):
         assert cause in log["reason"]
 
@@ -422,7 +429,7 @@ def test_a_service_in_a_process_of_its_own():
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as service:
         url = service.stdout.readline().strip().partition("=")[2]
         session = Session()
-        watcher = Watcher(Imds(url), session)
+        watcher = NoticeWatcher(InstanceMetadata(url), session)
         limit = time.monotonic() + 20
         while not session.notice and time.monotonic() < limit:
             watcher.poll()
@@ -433,23 +440,23 @@ def test_a_service_in_a_process_of_its_own():
 def test_polls_cost_next_to_nothing(machine):
     """Less than 0.1 percent of a core, which is 5 ms in 5 seconds."""
     with serving(machine) as url:
-        watcher = Watcher(Imds(url), Session())
+        watcher = NoticeWatcher(InstanceMetadata(url), Session())
         watcher.poll()
         costs = []
         for _ in range(20):
             before = time.thread_time()
             watcher.poll()
             costs.append(time.thread_time() - before)
-    assert statistics.median(costs) < 0.001 * EVERY
+    assert statistics.median(costs) < 0.001 * POLL_SECONDS
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:port", "http://", "nonsense", "http://a b"])
 def test_an_address_that_is_none(address):
     """It is said, and nothing else happens."""
     with capture_logs() as logs:
-        Watcher(Imds(address, timeout=0.5), Session()).poll()
-        Watcher(elsewhere.WatchedUrl(address, 30.0), Session()).poll()
-    assert [log["event"] for log in logs] == [names.MACHINE_SILENT] * 2
+        NoticeWatcher(InstanceMetadata(address, timeout=0.5), Session()).poll()
+        NoticeWatcher(custom.WatchedUrl(address, 30.0), Session()).poll()
+    assert [log["event"] for log in logs] == [names.MACHINE_NOT_WATCHED] * 2
 
 
 def test_a_service_that_hangs_delays_nothing(tmp_path, machine):

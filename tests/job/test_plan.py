@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from callbacks.checkpoint.interval import spelled
-from callbacks.checkpoint.schedule import Auto, EverySeconds
-from job.cli import app
-from job.commands.planning import STALL
-from job.planning.lives import RECORDED, read
-from job.planning.plan import FIXED
-from job.planning.replay import Conditions, useful_share
+from keepfit.callbacks.checkpoint.save_interval import format_duration
+from keepfit.callbacks.checkpoint.save_policy import SaveAutomatically, SaveEverySeconds
+from keepfit.job.cli import app
+from keepfit.job.commands.plan import STALL_SHARE
+from keepfit.job.planning.lifetimes import RECORDED, read_lifetimes
+from keepfit.job.planning.plan import FIXED
+from keepfit.job.planning.replay import Conditions, useful_share
 
-LIVES = read(RECORDED)
+LIVES = read_lifetimes(RECORDED)
 SAVES = (0.01, 0.1, 1.0, 4.0, 15.0, 60.0)
 RESTARTS = (20.0, 60.0, 180.0)
 ALL = 1.0
@@ -39,7 +39,7 @@ def keepfit(*args, code=0):
 
 
 @pytest.mark.parametrize("notices", [True, False])
-@pytest.mark.parametrize(("saves", "share"), [(SAVES, STALL), ((*SAVES[:4], 6.0), ALL)])
+@pytest.mark.parametrize(("saves", "share"), [(SAVES, STALL_SHARE), ((*SAVES[:4], 6.0), ALL)])
 def test_auto_is_as_good_as_the_best_fixed_interval(notices, saves, share):
     """Never more than half a point below the one that would have been chosen with hindsight.
 
@@ -49,17 +49,19 @@ def test_auto_is_as_good_as_the_best_fixed_interval(notices, saves, share):
     for save in saves:
         for restart in RESTARTS:
             under = Conditions(save, save * share, restart, notices)
-            best = max(useful_share(LIVES, EverySeconds(every), under) for every in FIXED)
-            assert useful_share(LIVES, Auto(), under) >= best - NEAR, under
+            best = max(useful_share(LIVES, SaveEverySeconds(every), under) for every in FIXED)
+            assert useful_share(LIVES, SaveAutomatically(), under) >= best - NEAR, under
 
 
-@pytest.mark.parametrize("share", [STALL, ALL])
+@pytest.mark.parametrize("share", [STALL_SHARE, ALL])
 def test_nearly_all_time_is_useful(share):
     """More than 98 percent with a save of a second, a restart of 20 and notices.
 
     Restarts alone take 0.3 percent of these machines' time.
     """
-    assert useful_share(LIVES, Auto(), Conditions(1.0, share, 20.0, notices=True)) > 0.98
+    assert (
+        useful_share(LIVES, SaveAutomatically(), Conditions(1.0, share, 20.0, notices=True)) > 0.98
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_replay_by_hand(life, notices, useful):
     A warned machine saves the last time 11 s before its end.
     """
     under = Conditions(4.0, 1.0, 30.0, notices)
-    share = useful_share([life], EverySeconds(60), under)
+    share = useful_share([life], SaveEverySeconds(60), under)
     assert share * life == pytest.approx(max(0.0, useful), abs=1e-6)
 
 
@@ -97,7 +99,7 @@ def test_replay_by_hand(life, notices, useful):
 )
 def test_replay_keeps_within_bounds(lives, save, share, restart, notices, every):
     """No more is useful than what remains after the restarts, and never less than nothing."""
-    policy = EverySeconds(every) if every else Auto()
+    policy = SaveEverySeconds(every) if every else SaveAutomatically()
     found = useful_share(lives, policy, Conditions(save, save * share, restart, notices))
     trainable = sum(max(0.0, life - restart) for life in lives)
     assert 0 <= found <= trainable / sum(lives) + 1e-9
@@ -108,7 +110,7 @@ def test_plan_for_people():
     lines = keepfit("--save-cost", "4s", "--restart", "30s").stdout.splitlines()
     assert lines[0].startswith("322 lives of machines")
     rows = {line.split("%")[0].rsplit(maxsplit=1)[0].strip(): line for line in lines if "█" in line}
-    assert list(rows) == ["auto", *map(spelled, FIXED)]
+    assert list(rows) == ["auto", *map(format_duration, FIXED)]
     assert rows["auto"].count("█") > rows["10 s"].count("█")
     assert "auto saves 10 s after the start" in "\n".join(lines)
 
@@ -193,7 +195,7 @@ def test_help_names_defaults(command, default):
 def test_plan_answers_at_once():
     """It needs neither TensorFlow nor a store."""
     code = (
-        "import sys; from job.cli import app; app(['plan', '--save-cost', '4s'], "
+        "import sys; from keepfit.job.cli import app; app(['plan', '--save-cost', '4s'], "
         "standalone_mode=False); sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     environment = {**os.environ, "COLUMNS": "100"}

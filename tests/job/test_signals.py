@@ -10,10 +10,10 @@ import time
 import pytest
 from structlog.testing import capture_logs
 
-from callbacks import events
-from callbacks.errors import Preempted
-from callbacks.session import Session
-from job.notices import signals
+from keepfit.callbacks import events
+from keepfit.callbacks.errors import Preempted
+from keepfit.callbacks.session import Session
+from keepfit.job.notices import signals
 
 
 class Lingering:
@@ -34,7 +34,7 @@ def test_an_exception_that_python_drops():
         gc.collect()
         threading.Event().wait(20)
 
-    with capture_logs() as logs, signals.trapped(session, grace=30), pytest.raises(Preempted):
+    with capture_logs() as logs, signals.trap_signals(session, grace=30), pytest.raises(Preempted):
         interrupted()
     assert [log["source"] for log in logs if log["event"] == events.NOTICE] == ["SIGTERM"]
     assert session.notice.source == "SIGTERM"
@@ -44,7 +44,7 @@ def test_an_exception_that_python_drops():
 def test_sigusr1_is_no_notice():
     """It asks for a save, in training or not."""
     session = Session()
-    with signals.trapped(session):
+    with signals.trap_signals(session):
         signal.raise_signal(signal.SIGUSR1)
-        assert session.save_asked
+        assert session.save_requested
     assert session.notice is None

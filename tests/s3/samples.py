@@ -6,33 +6,33 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from callbacks.checkpoint.manifest import head_key
-from callbacks.checkpoint.reader import read_checkpoint
-from callbacks.checkpoint.snapshot import Position, Snapshot
-from callbacks.storage.s3.address import Address
-from callbacks.storage.s3.client import make_client
-from callbacks.storage.s3.patience import Patience
-from callbacks.storage.s3.store import S3Store
+from keepfit.callbacks.checkpoint.manifest import head_key
+from keepfit.callbacks.checkpoint.reader import read_checkpoint
+from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
+from keepfit.callbacks.storage.s3.address import Address
+from keepfit.callbacks.storage.s3.client import make_client
+from keepfit.callbacks.storage.s3.retries import RetryPolicy
+from keepfit.callbacks.storage.s3.store import S3Store
 from tests.checkpoint.samples import RUN, head_of, resume, take_over, tensor
 
-QUICK = Patience(seconds=20, connect=5, read=5, longest_wait=0.01)
+QUICK = RetryPolicy(seconds=20, connect=5, read=5, longest_wait=0.01)
 """Tries again almost at once."""
 
 
-def client_at(endpoint, patience=QUICK):
+def client_at(endpoint, retries=QUICK):
     """A client as the product makes it, whatever endpoint the environment names."""
     with environment(AWS_ENDPOINT_URL_S3=endpoint):
-        return make_client(patience)
+        return make_client(retries)
 
 
-def store_at(endpoint, uri, patience=QUICK):
+def store_at(endpoint, uri, retries=QUICK):
     """A store as the product opens it, whatever endpoint the environment names."""
-    return S3Store(Address.parse(uri), lambda: client_at(endpoint, patience), patience)
+    return S3Store(Address.parse(uri), lambda: client_at(endpoint, retries), retries)
 
 
-def store_of(client, uri, patience=QUICK):
+def store_of(client, uri, retries=QUICK):
     """A store that shares its client with others: to make one takes as long as 30 requests."""
-    return S3Store(Address.parse(uri), lambda: client, patience)
+    return S3Store(Address.parse(uri), lambda: client, retries)
 
 
 @contextmanager

@@ -7,13 +7,13 @@ from contextlib import ExitStack
 
 import pytest
 
-from callbacks.checkpoint.manifest import head_key
-from callbacks.errors import ConfigurationError
-from callbacks.storage import open_store
-from callbacks.storage.base import StorageError, Transient
-from callbacks.storage.s3.client import make_client
-from callbacks.storage.s3.patience import Patience
-from callbacks.storage.s3.store import S3Store
+from keepfit.callbacks.checkpoint.manifest import head_key
+from keepfit.callbacks.errors import ConfigurationError
+from keepfit.callbacks.storage import open_store
+from keepfit.callbacks.storage.base import StorageError, Transient
+from keepfit.callbacks.storage.s3.client import make_client
+from keepfit.callbacks.storage.s3.retries import RetryPolicy
+from keepfit.callbacks.storage.s3.store import S3Store
 from tests.checkpoint.samples import RUN, head_of, take_over
 from tests.e2e import process
 from tests.s3.proxy import Proxy, always, pass_on, reset_before, says
@@ -27,7 +27,7 @@ from tests.s3.samples import (
     store_of,
 )
 
-BRIEF = Patience(seconds=0.05, connect=1, read=1, longest_wait=0.01)
+BRIEF = RetryPolicy(seconds=0.05, connect=1, read=1, longest_wait=0.01)
 
 OPERATIONS = {
     "put": lambda store: store.put("run/object", [b"x"]),
@@ -317,8 +317,8 @@ def test_server_with_conditions_is_asked_once(proxy, fresh):
     store = store_of(client_at(proxy.url), fresh().uri)
     attempt = take_over(store)
     proxy.arm()
-    attempt.record_origin({"log": 1})
-    attempt.record_origin({"log": 2})
+    attempt.record_baseline({"log": 1})
+    attempt.record_baseline({"log": 2})
     assert [request.method for request in proxy.requests] == ["PUT", "PUT"]
 
 
@@ -403,10 +403,10 @@ def test_keys_do_not_lead_out_of_the_store(key, bucket, direct):
 
 SCRIPT = """
 import functools
-from callbacks.storage.s3 import patience
-patience.Patience = functools.partial(patience.Patience, seconds=1, longest_wait=0.1)
+from keepfit.callbacks.storage.s3 import retries
+retries.RetryPolicy = functools.partial(retries.RetryPolicy, seconds=1, longest_wait=0.1)
 import keras, numpy
-from callbacks import Resumable
+from keepfit import Resumable
 model = keras.Sequential([keras.layers.Dense(1)])
 model.compile("sgd", "mse")
 model.fit(numpy.ones((4, 2)), numpy.ones((4, 1)), verbose=0, callbacks=[Resumable([])])

@@ -9,10 +9,10 @@ from awscrt import checksums
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from callbacks.storage.s3 import body as bodies
-from callbacks.storage.s3 import multipart
-from callbacks.storage.s3.body import CHUNK, Body, combined
-from callbacks.storage.s3.multipart import MIB, MOST_PARTS, PART, part_size
+from keepfit.callbacks.storage.s3 import body as bodies
+from keepfit.callbacks.storage.s3 import multipart
+from keepfit.callbacks.storage.s3.body import CHUNK, Body, combined
+from keepfit.callbacks.storage.s3.multipart import MAX_PARTS, MIB, PART, part_size
 
 GIB, TIB = 1 << 30, 1 << 40
 LARGEST_OBJECT = 488 * TIB // 10
@@ -137,10 +137,10 @@ def test_a_chunk_is_worth_a_call():
 @example(1)
 @example(PART)
 @example(PART + 1)
-@example(MOST_PARTS * PART)
-@example(MOST_PARTS * PART + 1)
-@example(MOST_PARTS * (PART + MIB))
-@example(MOST_PARTS * (PART + MIB) + 1)
+@example(MAX_PARTS * PART)
+@example(MAX_PARTS * PART + 1)
+@example(MAX_PARTS * (PART + MIB))
+@example(MAX_PARTS * (PART + MIB) + 1)
 @example(5 * TIB)
 @example(LARGEST_OBJECT)
 def test_parts_stay_within_the_limits(size):
@@ -154,7 +154,7 @@ def test_parts_stay_within_the_limits(size):
 
 def test_an_object_in_one_request_is_within_the_limit():
     """S3 takes 5 GB (5 * 10**9 bytes at the least) at once."""
-    assert multipart.LARGEST_SINGLE <= 5 * 10**9
+    assert multipart.MAX_SINGLE_PUT <= 5 * 10**9
 
 
 @given(buffers.filter(any), st.integers(1, 30))

@@ -11,12 +11,12 @@ import keras
 import pytest
 from structlog.testing import capture_logs
 
-import callbacks
-from callbacks import events
-from callbacks.errors import ConfigurationError
-from callbacks.storage.base import StorageError
-from callbacks.storage.s3.transfer import Transfer
-from tests.state.test_files import arrays_in, assert_same_events, events_in, named
+import keepfit
+from keepfit.callbacks import events
+from keepfit.callbacks.errors import ConfigurationError
+from keepfit.callbacks.storage.base import StorageError
+from keepfit.callbacks.storage.s3.transfer import Transfer
+from tests.adapters.test_files import arrays_in, assert_same_events, events_in, named
 from tests.training.trainings import Training, attempt, preempted, whole
 
 MOMENTS = [("on_train_batch_end", 7), ("on_test_batch_end", 4), ("on_epoch_end", 2)]
@@ -63,7 +63,7 @@ def interrupted(training, store, machine, moment):
 def test_csv_logger(tmp_path, url, machine, moment):
     """The object is the file that Keras would have written without an interruption."""
     whole(Training(held=lambda: [keras.callbacks.CSVLogger(tmp_path / "log.csv")]))
-    training = Training(held=lambda: [callbacks.CSVLogger(f"{url}/log.csv")])
+    training = Training(held=lambda: [keepfit.CSVLogger(f"{url}/log.csv")])
     interrupted(training, tmp_path / "store", machine, moment)
     found = downloaded(url, tmp_path / "found") / "log.csv"
     assert found.read_bytes() == (tmp_path / "log.csv").read_bytes()
@@ -73,7 +73,7 @@ def test_csv_logger_appends(tmp_path, url, machine):
     """Behind what the object held before the run, which stays as it is."""
     (tmp_path / "old").write_text("epoch,loss,val_loss\n9,1.0,1.0\n")
     Transfer.open().upload(str(tmp_path / "old"), f"{url}/log.csv")
-    training = Training(held=lambda: [callbacks.CSVLogger(f"{url}/log.csv", append=True)])
+    training = Training(held=lambda: [keepfit.CSVLogger(f"{url}/log.csv", append=True)])
     interrupted(training, tmp_path / "store", machine, MOMENTS[0])
     lines = (downloaded(url, tmp_path / "found") / "log.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["epoch", "9", "0", "1", "2"]
@@ -88,7 +88,7 @@ def test_model_checkpoint(tmp_path, url, machine, moment):
         return Training(held=lambda: [kind(f"{where}/{template}", save_weights_only=True)])
 
     whole(training(keras.callbacks.ModelCheckpoint, tmp_path / "theirs"))
-    interrupted(training(callbacks.ModelCheckpoint, url), tmp_path / "store", machine, moment)
+    interrupted(training(keepfit.ModelCheckpoint, url), tmp_path / "store", machine, moment)
     found = downloaded(url, tmp_path / "found")
     theirs = sorted((tmp_path / "theirs").iterdir())
     assert len(theirs) == 3
@@ -100,7 +100,7 @@ def test_model_checkpoint(tmp_path, url, machine, moment):
 def test_model_is_in_s3_before_a_checkpoint_says_so(tmp_path, url):
     """A checkpoint after an epoch waits for the model that was saved in it."""
     training = Training(
-        held=lambda: [callbacks.ModelCheckpoint(f"{url}/{{epoch}}.keras")], fit={"epochs": 2}
+        held=lambda: [keepfit.ModelCheckpoint(f"{url}/{{epoch}}.keras")], fit={"epochs": 2}
     )
     preempted(training, tmp_path / "store", "on_epoch_begin", 2)
     assert list(Transfer.open().sizes(url)) == ["1.keras"]
@@ -109,7 +109,7 @@ def test_model_is_in_s3_before_a_checkpoint_says_so(tmp_path, url):
 def test_model_checkpoint_leaves_nothing_behind(tmp_path, url):
     """What was sent is removed from the machine's disk."""
     attempt(
-        Training(held=lambda: [callbacks.ModelCheckpoint(f"{url}/last.keras")]), tmp_path / "store"
+        Training(held=lambda: [keepfit.ModelCheckpoint(f"{url}/last.keras")]), tmp_path / "store"
     )
     assert not [path for path in Path(tempfile.gettempdir()).rglob("*") if path.is_file()]
 
@@ -120,17 +120,17 @@ def test_tensorboard(tmp_path, url, machine, moment):
     arguments = {"histogram_freq": 1, "update_freq": 1}
     theirs = tmp_path / "theirs"
     whole(Training(named, lambda: [keras.callbacks.TensorBoard(theirs, **arguments)]))
-    training = Training(named, lambda: [callbacks.TensorBoard(url, **arguments)])
+    training = Training(named, lambda: [keepfit.TensorBoard(url, **arguments)])
     interrupted(training, tmp_path / "store", machine, moment)
     assert_same_events(events_in(downloaded(url, tmp_path / "found")), events_in(theirs))
 
 
 def test_tensorboard_after_a_kill(tmp_path, url, machine, monkeypatch):
     """What was sent since the checkpoint is taken back from S3."""
-    monkeypatch.setattr("callbacks.tensorboard.SEND_EVERY", 0.0)
+    monkeypatch.setattr("keepfit.callbacks.tensorboard.SEND_INTERVAL", 0.0)
     theirs = tmp_path / "theirs"
     whole(Training(named, lambda: [keras.callbacks.TensorBoard(theirs, update_freq=1)]))
-    training = Training(named, lambda: [callbacks.TensorBoard(url, update_freq=1)])
+    training = Training(named, lambda: [keepfit.TensorBoard(url, update_freq=1)])
     preempted(training, tmp_path / "store", "on_train_batch_end", 3)
     shutil.copytree(tmp_path / "store", tmp_path / "older")
     preempted(training, tmp_path / "store", "on_test_batch_end", 2)
@@ -142,9 +142,9 @@ def test_tensorboard_after_a_kill(tmp_path, url, machine, monkeypatch):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda url: callbacks.CSVLogger(f"{url}-none/log.csv"),
-        lambda url: callbacks.ModelCheckpoint(f"{url}-none/{{epoch}}.keras"),
-        lambda url: callbacks.TensorBoard(f"{url}-none"),
+        lambda url: keepfit.CSVLogger(f"{url}-none/log.csv"),
+        lambda url: keepfit.ModelCheckpoint(f"{url}-none/{{epoch}}.keras"),
+        lambda url: keepfit.TensorBoard(f"{url}-none"),
     ],
     ids=["CSVLogger", "ModelCheckpoint", "TensorBoard"],
 )
@@ -160,10 +160,10 @@ def test_no_such_bucket(bucket, tmp_path, make):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: callbacks.CSVLogger("s3://bucket"),
-        lambda: callbacks.CSVLogger("s3://UPPER/log.csv"),
-        lambda: callbacks.ModelCheckpoint("s3://bucket/../x.keras"),
-        lambda: callbacks.TensorBoard("s3://"),
+        lambda: keepfit.CSVLogger("s3://bucket"),
+        lambda: keepfit.CSVLogger("s3://UPPER/log.csv"),
+        lambda: keepfit.ModelCheckpoint("s3://bucket/../x.keras"),
+        lambda: keepfit.TensorBoard("s3://"),
     ],
 )
 def test_what_is_no_address(make):
@@ -175,7 +175,7 @@ def test_what_is_no_address(make):
 def test_append_to_what_can_not_be_read(bucket):
     """Rows that may be there are not overwritten."""
     with pytest.raises(StorageError, match="there is no bucket"):
-        callbacks.CSVLogger(f"{bucket}-none/log.csv", append=True)
+        keepfit.CSVLogger(f"{bucket}-none/log.csv", append=True)
 
 
 def test_outside_of_resumable(url, tmp_path):
@@ -184,9 +184,9 @@ def test_outside_of_resumable(url, tmp_path):
         whole(
             Training(
                 held=lambda: [
-                    callbacks.CSVLogger(f"{url}/log.csv"),
-                    callbacks.ModelCheckpoint(f"{url}/model.keras"),
-                    callbacks.TensorBoard(f"{url}/board"),
+                    keepfit.CSVLogger(f"{url}/log.csv"),
+                    keepfit.ModelCheckpoint(f"{url}/model.keras"),
+                    keepfit.TensorBoard(f"{url}/board"),
                 ]
             )
         )

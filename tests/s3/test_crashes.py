@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from callbacks.checkpoint.manifest import head_key
-from callbacks.checkpoint.reader import read_checkpoint
+from keepfit.callbacks.checkpoint.manifest import head_key
+from keepfit.callbacks.checkpoint.reader import read_checkpoint
 from tests.checkpoint.samples import RUN, head_of, take_over
 from tests.s3.proxy import at, dies_after, dies_before
 from tests.s3.samples import assert_goes_on, assert_is_small, small, unfinished

@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from callbacks import events
-from callbacks.checkpoint.logs import bring_back
-from callbacks.checkpoint.reader import read_checkpoint
-from callbacks.storage.base import AlreadyExists, NotFound, StorageError, Transient
-from callbacks.storage.s3 import multipart
-from callbacks.storage.s3.patience import Patience
+from keepfit.callbacks import events
+from keepfit.callbacks.checkpoint.files import restore_file
+from keepfit.callbacks.checkpoint.reader import read_checkpoint
+from keepfit.callbacks.storage.base import AlreadyExists, NotFound, StorageError, Transient
+from keepfit.callbacks.storage.s3 import multipart
+from keepfit.callbacks.storage.s3.retries import RetryPolicy
 from tests.checkpoint.samples import RUN, head_of, resume, take_over
 from tests.s3 import proxy as faults
 from tests.s3.proxy import Proxy, always, at, late, scheduled, since, sometimes
@@ -28,10 +28,10 @@ from tests.s3.samples import (
     unfinished,
 )
 
-IMPATIENT = Patience(seconds=20, connect=5, read=0.2, longest_wait=0.01)
+IMPATIENT = RetryPolicy(seconds=20, connect=5, read=0.2, longest_wait=0.01)
 """For servers that say nothing."""
 
-GIVES_UP = Patience(seconds=0.05, connect=5, read=0.2, longest_wait=0.01)
+GIVES_UP = RetryPolicy(seconds=0.05, connect=5, read=0.2, longest_wait=0.01)
 
 FAULTS = {
     "503": faults.slow_down,
@@ -204,8 +204,8 @@ def test_any_combination_of_faults(faults, seconds, lanes, fresh):
     try:
         store = fresh()
         proxy.arm(scheduled({n: FAULTS[kind] for n, kind in faults.items()}))
-        patience = replace(IMPATIENT, seconds=seconds)
-        training = Training(store_of(client, store.uri, patience))
+        retries = replace(IMPATIENT, seconds=seconds)
+        training = Training(store_of(client, store.uri, retries))
         with suppress(StorageError):
             training.run()
             assert training.sure == 3
@@ -252,7 +252,7 @@ PARTS = [b"head", memoryview(bytes(range(256)) * (5 << 12)), b"tail"]
 
 @pytest.fixture
 def in_parts(monkeypatch):
-    monkeypatch.setattr(multipart, "LARGEST_SINGLE", 1 << 20)
+    monkeypatch.setattr(multipart, "MAX_SINGLE_PUT", 1 << 20)
     monkeypatch.setattr(multipart, "PART", 5 << 20)
 
 
@@ -323,10 +323,12 @@ def test_log_that_is_harmed_on_its_way_is_read_again(harm, proxy, fresh, tmp_pat
     store, path = fresh(), tmp_path / "log.csv"
     attempt = take_over(store)
     path.write_bytes(b"epoch,loss\n")
-    (log,) = attempt.commit(replace(small(1), logs={str(path): path.stat().st_size})).logs
+    (log,) = attempt.commit(
+        replace(small(1), append_only_files={str(path): path.stat().st_size})
+    ).files
     path.unlink()
     proxy.arm(at(0, harm))
-    assert bring_back(store_of(client_at(proxy.url), store.uri), log)
+    assert restore_file(store_of(client_at(proxy.url), store.uri), log)
     assert path.read_bytes() == b"epoch,loss\n"
     assert len(proxy.requests) == 2
 
@@ -358,7 +360,7 @@ def test_upload_whose_answer_was_lost_and_whose_key_was_taken(proxy, fresh):
 def test_deadline_ends_the_tries(proxy, fresh):
     """When the machine is about to go, a failure is told at once, while there is time for it."""
     store, now = fresh(), [0.0]
-    patience = Patience(seconds=60, longest_wait=0.01, deadline=lambda: 1.0, clock=lambda: now[0])
+    retries = RetryPolicy(seconds=60, longest_wait=0.01, deadline=lambda: 1.0, clock=lambda: now[0])
 
     def passing(exchange):
         now[0] += 0.4
@@ -366,5 +368,5 @@ def test_deadline_ends_the_tries(proxy, fresh):
 
     proxy.arm(always(passing))
     with pytest.raises(Transient, match="SlowDown"):
-        store_of(client_at(proxy.url, patience), store.uri, patience).load("run/object")
+        store_of(client_at(proxy.url, retries), store.uri, retries).load("run/object")
     assert len(proxy.requests) == 3

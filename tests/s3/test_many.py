@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from callbacks.checkpoint.claim import claim
-from callbacks.checkpoint.inspection import leftovers, summary
-from callbacks.checkpoint.manifest import manifest_key
-from callbacks.checkpoint.reader import newest_usable
-from callbacks.checkpoint.retention import KeepNewest
+from keepfit.callbacks.checkpoint.claim import claim_run
+from keepfit.callbacks.checkpoint.inspection import find_orphans, summarize
+from keepfit.callbacks.checkpoint.manifest import manifest_key
+from keepfit.callbacks.checkpoint.reader import read_newest_usable
+from keepfit.callbacks.checkpoint.retention import KeepNewest
 from tests.checkpoint.samples import RUN, VERSIONS, head_of, resume, take_over
 from tests.s3.samples import assert_goes_on, assert_is_small, client_at, small, store_of
 
@@ -75,10 +75,10 @@ def test_newest_of_many_is_found_at_once(count, proxy, fresh):
     with_orphans = asked(proxy)
     assert with_orphans[("DELETE", "object")] == 3, "the one that it replaces, and no other"
     proxy.arm()
-    summary(counted, RUN)
+    summarize(counted, RUN)
     assert len(proxy.requests) <= 4
     proxy.arm()
-    assert len(leftovers(counted, RUN)) == count
+    assert len(find_orphans(counted, RUN)) == count
     listings = -(-(count + 4) // 1000)
     assert asked(proxy)[("GET", "listing")] == listings
     assert len(proxy.requests) <= listings + 3
@@ -151,7 +151,7 @@ def test_claim_reads_each_checkpoint_in_force_once(proxy, fresh):
         for step in range(len(costs) * 20, kept):
             attempt.commit(small(step))
         proxy.arm()
-        attempt = claim(counted, RUN, retention=KeepNewest(40), versions=VERSIONS)
+        attempt = claim_run(counted, RUN, retention=KeepNewest(40), versions=VERSIONS)
         costs.append(len(proxy.requests))
     assert costs == [2 + 20, 2 + 40]
 
@@ -163,6 +163,8 @@ def test_newest_is_read_although_thousands_are_in_force(proxy, fresh):
     (newest,) = head_of(store).checkpoints
     older = [manifest_key(RUN, step, 1, 7) for step in range(5_000)]
     proxy.arm()
-    found = newest_usable(store_of(client_at(proxy.url), store.uri), RUN, [newest, *older], fit=0)
+    found = read_newest_usable(
+        store_of(client_at(proxy.url), store.uri), RUN, [newest, *older], fit=0
+    )
     assert_is_small(found, 5)
     assert asked(proxy) == {("GET", "object"): 4}

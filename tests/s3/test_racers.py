@@ -6,8 +6,8 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from callbacks.checkpoint.inspection import verify
-from callbacks.checkpoint.reader import read_checkpoint
+from keepfit.callbacks.checkpoint.inspection import verify
+from keepfit.callbacks.checkpoint.reader import read_checkpoint
 from tests.checkpoint.samples import RUN, head_of
 from tests.s3.samples import assert_goes_on, assert_is_small
 

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from callbacks.storage.s3 import multipart
+from keepfit.callbacks.storage.s3 import multipart
 from tests.checkpoint.samples import resume, take_over, tensor
 from tests.s3.samples import small, store_at
 
@@ -45,7 +45,7 @@ def tidy(store):
 
 
 def main():
-    multipart.LARGEST_SINGLE = 1 << 20
+    multipart.MAX_SINGLE_PUT = 1 << 20
     multipart.PART = 5 << 20
     for line in sys.stdin:
         act, endpoint, uri = line.split()

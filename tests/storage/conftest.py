@@ -8,8 +8,8 @@ import uuid
 
 import pytest
 
-from callbacks.storage import open_store
-from callbacks.storage.local import LocalStore
+from keepfit.callbacks.storage import open_store
+from keepfit.callbacks.storage.local import LocalStore
 
 URI = os.environ.get("KEEPFIT_TEST_STORE")
 

@@ -5,7 +5,7 @@ import os
 import signal
 from contextlib import contextmanager
 
-from callbacks.storage.files import Files
+from keepfit.callbacks.storage.file_operations import FileOperations
 
 
 def die(step):
@@ -18,7 +18,7 @@ def break_down(step):
     raise OSError(errno.EIO, f"Input/output error at step {step}")
 
 
-class FaultyFiles(Files):
+class FaultyFiles(FileOperations):
     """Counts its steps from `arm` on, and calls `fault` before step `at`.
 
     A write has two steps: before anything of it is there, and when half of it is.

@@ -6,8 +6,8 @@ it won; then it adds one to `KEY`.count by compare-and-swap until it has won `TU
 
 import sys
 
-from callbacks.storage import open_store
-from callbacks.storage.base import Conflict, NotFound
+from keepfit.callbacks.storage import open_store
+from keepfit.callbacks.storage.base import Conflict, NotFound
 
 
 def main(uri, key, name, turns):

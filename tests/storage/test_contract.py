@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from callbacks.storage import open_store
-from callbacks.storage.base import AlreadyExists, Conflict, Damaged, Entry, NotFound, StorageError
+from keepfit.callbacks.storage import open_store
+from keepfit.callbacks.storage.base import (
+    AlreadyExists,
+    Conflict,
+    Damaged,
+    Entry,
+    NotFound,
+    StorageError,
+)
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -8,11 +8,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from callbacks.errors import ConfigurationError
-from callbacks.storage import open_store
-from callbacks.storage.base import AlreadyExists, StorageError, Transient
-from callbacks.storage.files import Files
-from callbacks.storage.local import LocalStore
+from keepfit.callbacks.errors import ConfigurationError
+from keepfit.callbacks.storage import open_store
+from keepfit.callbacks.storage.base import AlreadyExists, StorageError, Transient
+from keepfit.callbacks.storage.file_operations import FileOperations
+from keepfit.callbacks.storage.local import LocalStore
 from tests.storage.faults import FaultyFiles, break_down
 
 
@@ -259,7 +259,7 @@ def test_keys_do_not_lead_out_of_the_store(tmp_path, key):
 
 def test_files_is_what_the_store_uses_by_default(tmp_path):
     """The seam of the tests and the product's own operations leave the same files."""
-    for name, files in (("plain", None), ("explicit", Files()), ("faulty", FaultyFiles())):
+    for name, files in (("plain", None), ("explicit", FileOperations()), ("faulty", FaultyFiles())):
         LocalStore(tmp_path / name, files).put("run/object", [b"1", b"2"])
     found = [names(tmp_path / name) for name in ("plain", "explicit", "faulty")]
     assert found == [[".lock", "run/object"]] * 3

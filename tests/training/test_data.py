@@ -15,10 +15,16 @@ from hypothesis import strategies as st
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 from structlog.testing import capture_logs
 
-from callbacks import events
-from callbacks.training import internals
-from callbacks.training.data import DataTracker, Renew
-from callbacks.training.data_position import LATER, START, DataChanged, IteratorState, states_in
+from keepfit.callbacks import events
+from keepfit.callbacks.training import internals
+from keepfit.callbacks.training.data_position import (
+    LATER,
+    START,
+    DataChanged,
+    IteratorState,
+    iterator_states,
+)
+from keepfit.callbacks.training.data_tracker import DataTracker, StateRefresh
 
 ROWS, BATCH, BATCHES = 90, 5, 18
 
@@ -181,11 +187,11 @@ class Saved:
     def of(cls, position) -> Saved:
         arrays = {t.name: np.frombuffer(t.host(), "u1") for t in position.tensors()}
         assert all(t.group == "data" and t.dtype == "U8" for t in position.tensors())
-        return cls(states_in(arrays), position.plain())
+        return cls(iterator_states(arrays), position.plain())
 
     def restored(self, iterator, steps=1) -> DataTracker:
         tracker = DataTracker()
-        tracker.meet(iterator)
+        tracker.observe(iterator)
         tracker.restore(self.states, self.plain, steps)
         return tracker
 
@@ -193,7 +199,7 @@ class Saved:
 def take(tracker, iterator, count):
     """Train on so many batches, or what there is."""
     found = []
-    tracker.meet(iterator)
+    tracker.observe(iterator)
     for batch in itertools.islice(iterator, count):
         found.append(plain(batch))
         tracker.advance()
@@ -236,14 +242,14 @@ def test_finite_data(make, epoch, done, earlier, clock, dear, late):
     iterator = iter(dataset)
     if earlier is not None and earlier <= done:
         take(tracker, iterator, earlier)
-        tracker.position(Renew.IF_CHEAP)
+        tracker.position(StateRefresh.IF_CHEAP)
         take(tracker, iterator, done - earlier)
     else:
         take(tracker, iterator, done)
-    tracker.meet(iterator)
+    tracker.observe(iterator)
     if not tracker.can_be_saved:
         take(tracker, iterator, 1)
-    position = tracker.position(Renew.ALWAYS if dear else Renew.IF_CHEAP)
+    position = tracker.position(StateRefresh.ALWAYS if dear else StateRefresh.IF_CHEAP)
     saved = None if late else Saved.of(position)
     expected = rest_and_more(iterator, dataset)
     saved = saved or Saved.of(position)
@@ -276,11 +282,11 @@ def test_infinite_data(make, done, earlier, clock, dear):
     tracker, iterator = DataTracker(clock=Clock(clock)), iter(make())
     if earlier is not None and earlier <= done:
         take(tracker, iterator, earlier)
-        tracker.position(Renew.IF_CHEAP)
+        tracker.position(StateRefresh.IF_CHEAP)
         take(tracker, iterator, done - earlier)
     else:
         take(tracker, iterator, done)
-    saved = Saved.of(tracker.position(Renew.ALWAYS if dear else Renew.IF_CHEAP))
+    saved = Saved.of(tracker.position(StateRefresh.ALWAYS if dear else StateRefresh.IF_CHEAP))
     expected = [plain(batch) for batch in itertools.islice(iterator, 20)]
     iterator = iter(make())
     saved.restored(iterator)
@@ -317,7 +323,7 @@ def test_unseeded_data(without_seed, make, done, dear, clock):
     everything(dataset)
     tracker, iterator = DataTracker(clock=Clock(clock)), iter(dataset)
     seen = take(tracker, iterator, done)
-    saved = Saved.of(tracker.position(Renew.ALWAYS if dear else Renew.IF_CHEAP))
+    saved = Saved.of(tracker.position(StateRefresh.ALWAYS if dear else StateRefresh.IF_CHEAP))
     expected = [plain(batch) for batch in iterator]
     again = make()
     iterator = iter(again)
@@ -334,7 +340,7 @@ def test_unseeded_endless_data(without_seed, done, dear):
     """Each row is seen once in the interrupted pass over the rows."""
     tracker, iterator = DataTracker(clock=Clock(DEAR)), iter(unseeded().repeat())
     seen = take(tracker, iterator, done)
-    saved = Saved.of(tracker.position(Renew.ALWAYS if dear else Renew.IF_CHEAP))
+    saved = Saved.of(tracker.position(StateRefresh.ALWAYS if dear else StateRefresh.IF_CHEAP))
     iterator = iter(unseeded().repeat())
     saved.restored(iterator)
     rest = [plain(batch) for batch in itertools.islice(iterator, BATCHES - done)]
@@ -356,7 +362,7 @@ def test_interrupted_again_and_again(stops):
         iterator = iter(mapped())
         tracker = saved.restored(iterator) if saved else DataTracker()
         found += take(tracker, iterator, stop)
-        saved = Saved.of(tracker.position(Renew.IF_CHEAP))
+        saved = Saved.of(tracker.position(StateRefresh.IF_CHEAP))
     iterator = iter(mapped())
     saved.restored(iterator)
     assert found + [plain(batch) for batch in iterator] == expected
@@ -366,11 +372,11 @@ def test_interrupted_again_and_again(stops):
 def test_several_steps_per_call(calls):
     """Each call of the train function took three batches, and the last one what was left."""
     tracker, iterator = DataTracker(clock=Clock(DEAR)), iter(mapped())
-    tracker.meet(iterator)
+    tracker.observe(iterator)
     for _ in range(calls):
         list(itertools.islice(iterator, 3))
         tracker.advance()
-    saved = Saved.of(tracker.position(Renew.IF_CHEAP))
+    saved = Saved.of(tracker.position(StateRefresh.IF_CHEAP))
     assert LATER not in saved.states
     expected = [plain(batch) for batch in iterator]
     iterator = iter(mapped())
@@ -386,7 +392,7 @@ def test_unsavable_input_is_named_once():
         take(tracker, iterator, 2)
         take(tracker, iterator, 2)
     assert [log["event"] for log in logs] == [events.DATA_UNSAVABLE]
-    position = tracker.position(Renew.ALWAYS)
+    position = tracker.position(StateRefresh.ALWAYS)
     assert position.tensors() == []
     assert position.since_start == 4
 
@@ -395,11 +401,11 @@ def test_python_generator():
     """What isn't a tf.data iterator at all can't be saved, and can be counted."""
     tracker = DataTracker()
     take_plain = iter([1, 2, 3])
-    tracker.meet(take_plain)
+    tracker.observe(take_plain)
     assert tracker.element_spec is None
     next(take_plain)
     tracker.advance()
-    position = tracker.position(Renew.ALWAYS)
+    position = tracker.position(StateRefresh.ALWAYS)
     assert position.tensors() == []
     again = iter([1, 2, 3])
     Saved.of(position).restored(again)
@@ -411,8 +417,8 @@ def test_replayed_batches_are_logged():
     tracker, iterator = DataTracker(clock=Clock(DEAR)), iter(endless())
     take(tracker, iterator, 3)
     with capture_logs() as logs:
-        Saved.of(tracker.position(Renew.IF_CHEAP)).restored(iter(endless()))
-        Saved.of(tracker.position(Renew.ALWAYS)).restored(iter(endless()))
+        Saved.of(tracker.position(StateRefresh.IF_CHEAP)).restored(iter(endless()))
+        Saved.of(tracker.position(StateRefresh.ALWAYS)).restored(iter(endless()))
     assert [(log["event"], log["batches"]) for log in logs] == [(events.DATA_REPLAYED, 3)]
 
 
@@ -447,11 +453,11 @@ def test_each_row_once_though_seeds_are_lost(done):
     take(tracker, iter(dataset), 100)
     iterator = iter(dataset)
     seen = take(tracker, iterator, done)
-    saved = Saved.of(tracker.position(Renew.ALWAYS))
+    saved = Saved.of(tracker.position(StateRefresh.ALWAYS))
     iterator = iter(joined())
     tracker = saved.restored(iterator)
     seen += take(tracker, iterator, 1)
-    saved = Saved.of(tracker.position(Renew.ALWAYS))
+    saved = Saved.of(tracker.position(StateRefresh.ALWAYS))
     iterator = iter(joined())
     saved.restored(iterator)
     seen += [plain(batch) for batch in iterator]
@@ -483,17 +489,17 @@ def test_dear_state_is_not_taken_again_too_soon(monkeypatch):
     take(tracker, iterator, 2)
     assert len(taken) == 1
     clock.now += 199.0
-    position = tracker.position(Renew.IF_CHEAP)
+    position = tracker.position(StateRefresh.IF_CHEAP)
     assert len(taken) == 1
     assert counts(position) == (2, 2)
     clock.now += 1.5
-    position = tracker.position(Renew.IF_CHEAP)
+    position = tracker.position(StateRefresh.IF_CHEAP)
     assert len(taken) == 2
     assert counts(position) == (2, 0)
     take(tracker, iterator, 1)
-    assert counts(tracker.position(Renew.IF_CHEAP)) == (3, 1)
+    assert counts(tracker.position(StateRefresh.IF_CHEAP)) == (3, 1)
     assert len(taken) == 2
-    assert counts(tracker.position(Renew.ALWAYS)) == (3, 0)
+    assert counts(tracker.position(StateRefresh.ALWAYS)) == (3, 0)
     assert len(taken) == 3
 
 
@@ -502,8 +508,8 @@ def test_position_is_not_changed_by_what_follows():
     dataset = mapped()
     tracker, iterator = DataTracker(clock=Clock(FREE)), iter(dataset)
     take(tracker, iterator, 2)
-    at_once = Saved.of(tracker.position(Renew.IF_CHEAP))
-    position = tracker.position(Renew.IF_CHEAP)
+    at_once = Saved.of(tracker.position(StateRefresh.IF_CHEAP))
+    position = tracker.position(StateRefresh.IF_CHEAP)
     take(tracker, iterator, 4)
     everything(dataset)
     assert position.plain() == at_once.plain
@@ -520,12 +526,12 @@ def test_new_iterator_begins_anew():
     dataset = mapped()
     tracker = DataTracker(clock=Clock(FREE))
     iterator = iter(dataset)
-    assert tracker.meet(iterator)
-    assert not tracker.meet(iterator)
+    assert tracker.observe(iterator)
+    assert not tracker.observe(iterator)
     take(tracker, iterator, 3)
-    first = Saved.of(tracker.position(Renew.IF_CHEAP))
-    assert tracker.meet(iter(dataset))
-    second = Saved.of(tracker.position(Renew.IF_CHEAP))
+    first = Saved.of(tracker.position(StateRefresh.IF_CHEAP))
+    assert tracker.observe(iter(dataset))
+    second = Saved.of(tracker.position(StateRefresh.IF_CHEAP))
     assert (second.plain["since_start"], second.plain["since_later"]) == (0, 0)
     assert LATER not in second.states
     assert second.states[START] != first.states[START], "it has the seeds of the second epoch"
@@ -546,7 +552,7 @@ def test_changed_pipeline(changed, dear):
     """An iterator of other parts, or one that ends too early, is not taken for the same."""
     tracker, iterator = DataTracker(clock=Clock(DEAR)), iter(mapped())
     take(tracker, iterator, 4)
-    saved = Saved.of(tracker.position(Renew.ALWAYS if dear else Renew.IF_CHEAP))
+    saved = Saved.of(tracker.position(StateRefresh.ALWAYS if dear else StateRefresh.IF_CHEAP))
     with pytest.raises(DataChanged) as caught:
         saved.restored(iter(changed()))
     assert "\n" not in str(caught.value)
@@ -556,7 +562,7 @@ def test_generator_that_has_become_shorter():
     """It is said how many batches there are, and how many were trained on."""
     tracker, iterator = DataTracker(), iter(generated())
     take(tracker, iterator, 5)
-    saved = Saved.of(tracker.position(Renew.IF_CHEAP))
+    saved = Saved.of(tracker.position(StateRefresh.IF_CHEAP))
     with pytest.raises(DataChanged, match="ends after 2 of 5 batches"):
         saved.restored(iter(generated().take(2)))
 
@@ -574,11 +580,11 @@ def test_a_state_at_the_end_has_lost_the_shuffle():
     iterator = iter(data)
     start = state_of(iterator)
     list(iterator)
-    assert internals.seeds_in(start)
-    assert not internals.seeds_in(state_of(iterator))
+    assert internals.seed_paths(start)
+    assert not internals.seed_paths(state_of(iterator))
     tracker, iterator = DataTracker(clock=Clock(FREE)), iter(data)
     take(tracker, iterator, 100)
-    assert LATER not in Saved.of(tracker.position(Renew.IF_CHEAP)).states
+    assert LATER not in Saved.of(tracker.position(StateRefresh.IF_CHEAP)).states
 
 
 def test_keras_marks_shuffled_arrays():

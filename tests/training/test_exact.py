@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from callbacks import events
-from callbacks.errors import Misfit
+from keepfit.callbacks import events
+from keepfit.callbacks.errors import Refused
 from tests.training.trainings import (
     BATCH,
     ROWS,
@@ -118,8 +118,10 @@ def test_refused(tmp_path, name, monkeypatch):
     training, doubt, most = REFUSED[name]
     monkeypatch.setattr(Steps, "seen", 0)
     logs = []
-    monkeypatch.setattr("callbacks.doubts.log.error", lambda event, **more: logs.append(more))
-    with pytest.raises(Misfit) as caught:
+    monkeypatch.setattr(
+        "keepfit.callbacks.exactness.log.error", lambda event, **more: logs.append(more)
+    )
+    with pytest.raises(Refused) as caught:
         attempt(training, tmp_path, Steps())
     assert caught.value.code == 78
     assert Steps.seen <= most
@@ -174,6 +176,6 @@ def test_each_fit_is_looked_at(tmp_path):
     with process():
         model, kept = small(), resumable(tmp_path, [])
         model.fit(*arrays(), batch_size=BATCH, verbose=0, callbacks=[kept])
-        with pytest.raises(Misfit):
+        with pytest.raises(Refused):
             model.fit(**by_hand(), verbose=0, callbacks=[kept])
     assert np.isfinite(model.get_weights()[0]).all()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import keras
 import pytest
 
-from callbacks import session
-from callbacks.errors import Preempted
-from callbacks.session import Notice
+from keepfit.callbacks import session
+from keepfit.callbacks.errors import Preempted
+from keepfit.callbacks.session import Notice
 from tests.training.trainings import (
     BATCHES,
     SEED,

@@ -18,7 +18,7 @@ from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from tensorflow.python.eager import context
 from tensorflow.python.ops import stateful_random_ops
 
-from callbacks.training import internals
+from keepfit.callbacks.training import internals
 from tests.training.trainings import BATCH, BATCHES, arrays, small
 
 
@@ -341,7 +341,7 @@ def test_names_in_a_state():
     data = tf.data.Dataset.range(9).shuffle(4, seed=1).batch(2)
     state = tf.io.serialize_tensor(internals.iterator_state(iter(data))).numpy()
     assert b"::Shuffle@@" in state, "states are written in another form"
-    (path,) = internals.seeds_in(state)
+    (path,) = internals.seed_paths(state)
     assert path.endswith(b"::BatchV2::Shuffle")
 
 

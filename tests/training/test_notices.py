@@ -11,13 +11,13 @@ import keras
 import pytest
 from structlog.testing import capture_logs
 
-from callbacks import events, session
-from callbacks.checkpoint.reader import read_checkpoint, read_head
-from callbacks.errors import Preempted
-from callbacks.session import Notice
-from callbacks.storage import open_store
-from job.notices import signals
-from job.notices.countdown import counted_down
+from keepfit.callbacks import events, session
+from keepfit.callbacks.checkpoint.reader import read_checkpoint, read_head
+from keepfit.callbacks.errors import Preempted
+from keepfit.callbacks.session import Notice
+from keepfit.callbacks.storage import open_store
+from keepfit.job.notices import signals
+from keepfit.job.notices.deadline import watch_deadline
 from tests.training.trainings import (
     BATCHES,
     SEED,
@@ -45,8 +45,8 @@ PHASES = {
 def give(seconds):
     """As the watcher does for a Spot notice."""
     here = session.current()
-    here.give_notice(Notice("spot", time.monotonic() + seconds, trains_on=True))
-    here.ask_for_save()
+    here.give_notice(Notice("spot", time.monotonic() + seconds, training_allowed=True))
+    here.request_save()
 
 
 class Spot(AtOneMoment):
@@ -102,7 +102,7 @@ def test_a_last_save_that_fails(tmp_path):
             (tmp_path / "run/checkpoints").rename(tmp_path / "aside")
             (tmp_path / "run/checkpoints").write_text("no folder")
 
-    with session.opened() as here, capture_logs() as logs:
+    with session.open_session() as here, capture_logs() as logs:
         keras.utils.set_random_seed(SEED)
         model, held = USUAL.model(), USUAL.held()
         moments = [Ask("on_train_batch_end", 2), Sabotage("on_test_batch_begin", 1)]
@@ -111,7 +111,7 @@ def test_a_last_save_that_fails(tmp_path):
             fitted(USUAL, model, [resumable(tmp_path, [*held, *moments])])
     assert [log["step"] for log in logs if log["event"] == events.SAVED] == [2]
     assert (left.value.step, left.value.saved) == (BATCHES + 3, False)
-    assert here.at_stake == BATCHES + 1
+    assert here.uncommitted_steps == BATCHES + 1
     (tmp_path / "run/checkpoints").unlink()
     (tmp_path / "aside").rename(tmp_path / "run/checkpoints")
     assert_same(attempt(USUAL, tmp_path), usual())
@@ -121,7 +121,7 @@ class Ask(AtOneMoment):
     """A rebalance recommendation, or SIGUSR1."""
 
     def act(self) -> None:
-        session.current().ask_for_save()
+        session.current().request_save()
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ class Slow(keras.callbacks.Callback):
 
 def test_the_time_that_is_left_is_used(tmp_path):
     """A save at once, batches, and a second save some seconds before the end."""
-    with capture_logs() as logs, session.opened() as here:
+    with capture_logs() as logs, session.open_session() as here:
         keras.utils.set_random_seed(SEED)
         model, held = USUAL.model(), USUAL.held()
         moment = Spot(5.7, "on_train_batch_end", 2)
@@ -179,7 +179,7 @@ class WhileSaving(keras.callbacks.Callback):
 def test_while_a_save_is_under_way(tmp_path, seconds):
     """It is finished, and then comes the one of this moment."""
     keras.utils.set_random_seed(SEED)
-    with session.opened() as here, capture_logs() as logs:
+    with session.open_session() as here, capture_logs() as logs:
         model, held = USUAL.model(), USUAL.held()
         kept = resumable(tmp_path, [*held, WhileSaving(seconds)], save_every="1 batch")
         left = None
@@ -220,8 +220,10 @@ class Interruption:
                 self._here.give_notice(Notice("now"))
             case "later" | "late":
                 left = 5.2 if self.kind == "later" else 3600
-                self._here.give_notice(Notice("spot", time.monotonic() + left, trains_on=True))
-                self._here.ask_for_save()
+                self._here.give_notice(
+                    Notice("spot", time.monotonic() + left, training_allowed=True)
+                )
+                self._here.request_save()
             case name:
                 signal.raise_signal(signal.Signals[name])
 
@@ -230,9 +232,9 @@ def rehearsed(folder, interruption):
     """One attempt under it. Returns what it ended with, if it ended."""
     try:
         with (
-            session.opened() as here,
-            signals.trapped(here),
-            counted_down(here),
+            session.open_session() as here,
+            signals.trap_signals(here),
+            watch_deadline(here),
             interruption,
             capture_logs() as logs,
         ):

@@ -8,12 +8,12 @@ import keras
 import pytest
 import tensorflow as tf
 
-from callbacks import events, session
-from callbacks.checkpoint.claim import claim
-from callbacks.checkpoint.retention import KeepNewest
-from callbacks.errors import Fenced, Misfit, Preempted
-from callbacks.session import Notice
-from callbacks.storage.local import LocalStore
+from keepfit.callbacks import events, session
+from keepfit.callbacks.checkpoint.claim import claim_run
+from keepfit.callbacks.checkpoint.retention import KeepNewest
+from keepfit.callbacks.errors import Fenced, Preempted, Refused
+from keepfit.callbacks.session import Notice
+from keepfit.callbacks.storage.local import LocalStore
 from tests.training import trainings
 from tests.training.trainings import (
     BATCH,
@@ -261,10 +261,10 @@ def test_model_that_has_changed(tmp_path):
     preempted(USUAL, tmp_path, "on_train_batch_end", 1)
 
     model = compiled([keras.Input((4,)), keras.layers.Dropout(0.4), keras.layers.Dense(9)])
-    with process() as logs, pytest.raises(Misfit) as caught:
+    with process() as logs, pytest.raises(Refused) as caught:
         fitted(USUAL, model, [resumable(tmp_path, [])])
     assert caught.value.code == 78
-    (entry,) = [log for log in logs if log["event"] == events.MISFIT]
+    (entry,) = [log for log in logs if log["event"] == events.REFUSED]
     assert "changed: model/sequential/dense/kernel F32[4, 3] in the checkpoint" in entry["reason"]
     assert "F32[4, 9] in the model" in entry["reason"]
 
@@ -273,7 +273,7 @@ def test_data_that_has_become_shorter(tmp_path):
     """The attempt ends with code 78 instead of training with other batches."""
     preempted(USUAL, tmp_path, "on_train_batch_end", 4)
     short = tf.data.Dataset.from_tensor_slices(arrays()).shuffle(16, seed=3).batch(BATCH).take(2)
-    with pytest.raises(Misfit) as caught:
+    with pytest.raises(Refused) as caught:
         attempt(USUAL, tmp_path, x=short)
     assert caught.value.code == 78
 
@@ -294,7 +294,7 @@ def test_fenced_while_it_resumes(tmp_path, pruned):
 
         def set_model(self, model):
             session.current().run(rival.settings)
-            other = claim(LocalStore(tmp_path), "run", retention=KeepNewest(1), versions={})
+            other = claim_run(LocalStore(tmp_path), "run", retention=KeepNewest(1), versions={})
             if pruned:
                 for shard in tmp_path.glob("run/shards/*"):
                     shard.unlink()
@@ -330,7 +330,7 @@ def test_backup_and_restore_is_left_out(tmp_path, place):
             try:
                 fitted(training, model, callbacks[place])
             finally:
-                assert [log["event"] for log in logs].count(events.REDUNDANT) == 1
+                assert [log["event"] for log in logs].count(events.CALLBACK_REDUNDANT) == 1
             return outcome(model, [], logs)
 
     with pytest.raises(Preempted):

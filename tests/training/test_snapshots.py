@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from callbacks.training import variables
+from keepfit.callbacks.training import variables
 
 ROWS, WORDS, VOCABULARY = 64, 20, 5000
 
@@ -60,8 +60,8 @@ def trained(case: str) -> tuple[keras.Model, object]:
 def test_snapshot_stays_intact(case, policy):
     """None of its bytes changes over further steps, while the variables themselves move on."""
     model, step = trained(case)
-    found = variables.find(model)
-    capture = variables.Capture(found)
+    found = variables.find_variables(model)
+    capture = variables.VariableReader(found)
     snapshot = capture()
     copies = [bytes(tensor.host()) for tensor in snapshot]
     now = [np.asarray(named.variable.numpy()).tobytes() for named in found]
@@ -77,7 +77,7 @@ def test_snapshot_stays_intact(case, policy):
 def test_snapshot_is_not_a_copy():
     """Two snapshots of untouched variables are the same memory, which is the variables' own."""
     model, _ = trained("Adam")
-    capture = variables.Capture(variables.find(model))
+    capture = variables.VariableReader(variables.find_variables(model))
     once, again = (
         {t.name: np.frombuffer(t.host(), np.uint8).ctypes.data for t in capture()} for _ in range(2)
     )

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from callbacks.training import specs, variables
-from callbacks.training.variables import Spec
+from keepfit.callbacks.training import batch_spec, variables
+from keepfit.callbacks.training.variables import VariableSpec
 
 layers = keras.layers
 
@@ -240,16 +240,16 @@ BUILT_AS_BY_A_STEP = {
 
 
 def specs_of(model):
-    return [named.spec for named in variables.find(model)]
+    return [named.spec for named in variables.find_variables(model)]
 
 
 def groups_of(model):
-    return {named.spec.name: named.group for named in variables.find(model)}
+    return {named.spec.name: named.group for named in variables.find_variables(model)}
 
 
 def spec_after_storage(data):
     """The structure of a batch as a checkpoint gives it back."""
-    return specs.from_plain(specs.to_plain(data.element_spec))
+    return batch_spec.spec_from_json(batch_spec.spec_to_json(data.element_spec))
 
 
 @pytest.mark.parametrize(("make", "data"), BUILT_AS_BY_A_STEP.values(), ids=BUILT_AS_BY_A_STEP)
@@ -258,7 +258,7 @@ def test_build(make, data):
     twin = make()
     twin.fit(data(), epochs=1, verbose=0)
     model = make()
-    variables.build(model, spec_after_storage(data()))
+    variables.build_variables(model, spec_after_storage(data()))
     assert specs_of(model) == specs_of(twin)
     assert groups_of(model) == groups_of(twin)
     assert variables.differences(specs_of(twin), specs_of(model)) == []
@@ -270,9 +270,11 @@ def test_build_changes_nothing(kind):
     make, data = BUILT_AS_BY_A_STEP[kind]
     model = make()
     model.fit(data(), epochs=2, verbose=0)
-    before = {n.spec.name: n.variable.numpy().tobytes() for n in variables.find(model)}
-    variables.build(model, spec_after_storage(data()))
-    assert {n.spec.name: n.variable.numpy().tobytes() for n in variables.find(model)} == before
+    before = {n.spec.name: n.variable.numpy().tobytes() for n in variables.find_variables(model)}
+    variables.build_variables(model, spec_after_storage(data()))
+    assert {
+        n.spec.name: n.variable.numpy().tobytes() for n in variables.find_variables(model)
+    } == before
 
 
 def test_training_after_build():
@@ -283,7 +285,7 @@ def test_training_after_build():
         keras.utils.set_random_seed(1)
         model = make()
         if build:
-            variables.build(model, spec_after_storage(data()))
+            variables.build_variables(model, spec_after_storage(data()))
         losses.append(model.fit(data(), epochs=2, verbose=0).history)
     assert losses[0].keys() == losses[1].keys()
 
@@ -296,7 +298,7 @@ def test_names_are_the_same_in_every_process(kind):
     make, data = BUILT_AS_BY_A_STEP[kind]
     first, second = make(), make()
     for model in (first, second):
-        variables.build(model, data().element_spec)
+        variables.build_variables(model, data().element_spec)
     assert first.name != second.name or kind in ("subclassed", "two optimizers")
     assert specs_of(first) == specs_of(second)
     assert groups_of(first) == groups_of(second)
@@ -307,8 +309,8 @@ def test_each_variable_has_a_name_of_its_own(kind):
     """No two share one, shared layers are found once, and nothing that Keras knows is missing."""
     make, data = BUILT_AS_BY_A_STEP[kind]
     model = make()
-    variables.build(model, data().element_spec)
-    found = variables.find(model)
+    variables.build_variables(model, data().element_spec)
+    found = variables.find_variables(model)
     twice = [name for name, n in Counter(n.spec.name for n in found).items() if n > 1]
     assert not twice
     ids = Counter(id(n.variable) for n in found)
@@ -351,7 +353,7 @@ def test_groups():
     """Optimizer and metrics change at other rates than the model's seeds and averages."""
     make, data = BUILT_AS_BY_A_STEP["without input"]
     model = make()
-    variables.build(model, data().element_spec)
+    variables.build_variables(model, data().element_spec)
     groups = groups_of(model)
     assert {name.split("/")[0] for name, group in groups.items() if group == "optimizer"} == {
         "optimizer"
@@ -371,7 +373,7 @@ def test_every_optimizer_is_found(make):
     """Wherever a model of several optimizers keeps them."""
     model = make()
     model.fit(only_features(), epochs=1, verbose=0)
-    found = {id(named.variable) for named in variables.find(model)}
+    found = {id(named.variable) for named in variables.find_variables(model)}
     for optimizer in (model.one_optimizer, model.other_optimizer):
         assert len(optimizer.variables) > 2
         assert {id(variable) for variable in optimizer.variables} <= found
@@ -391,10 +393,13 @@ def test_variables_of_tensorflow_in_a_layer():
 
     counting = Counting()
     model = compiled(keras.Sequential([keras.Input((3,)), counting, layers.Dense(1)]))
-    assert any(named.variable is counting.count for named in variables.find(model))
+    assert any(named.variable is counting.count for named in variables.find_variables(model))
 
 
-KERNEL, BIAS = Spec("model/a/kernel", "F32", (3, 4)), Spec("model/a/bias", "F32", (4,))
+KERNEL, BIAS = (
+    VariableSpec("model/a/kernel", "F32", (3, 4)),
+    VariableSpec("model/a/bias", "F32", (4,)),
+)
 
 
 @pytest.mark.parametrize(
@@ -404,12 +409,12 @@ KERNEL, BIAS = Spec("model/a/kernel", "F32", (3, 4)), Spec("model/a/bias", "F32"
         ([KERNEL, BIAS], [KERNEL], "only in the checkpoint: model/a/bias F32[4]"),
         (
             [KERNEL],
-            [Spec(KERNEL.name, "F32", (3, 5))],
+            [VariableSpec(KERNEL.name, "F32", (3, 5))],
             "changed: model/a/kernel F32[3, 4] in the checkpoint, F32[3, 5] in the model",
         ),
         (
             [KERNEL],
-            [Spec(KERNEL.name, "BF16", (3, 4))],
+            [VariableSpec(KERNEL.name, "BF16", (3, 4))],
             "changed: model/a/kernel F32[3, 4] in the checkpoint, BF16[3, 4] in the model",
         ),
     ],
@@ -444,9 +449,9 @@ def test_assign():
     model, other = make(), make()
     for each in (model, other):
         each.fit(data(), epochs=2, verbose=0)
-    arrays = {n.spec.name: n.variable.numpy() for n in variables.find(model)}
-    variables.assign(variables.find(other), arrays)
-    for named in variables.find(other):
+    arrays = {n.spec.name: n.variable.numpy() for n in variables.find_variables(model)}
+    variables.assign_variables(variables.find_variables(other), arrays)
+    for named in variables.find_variables(other):
         assert named.variable.numpy().tobytes() == arrays[named.spec.name].tobytes()
 
 
@@ -456,11 +461,13 @@ def test_assign_half_precision():
         keras.Sequential([keras.Input((3,)), layers.Dense(2, dtype="bfloat16")])
     )
     model, other = make(), make()
-    capture = variables.Capture(variables.find(model))
+    capture = variables.VariableReader(variables.find_variables(model))
     types = {"BF16": ml_dtypes.bfloat16, "F32": np.float32, "I64": np.int64, "U32": np.uint32}
     arrays = {t.name: np.frombuffer(t.host(), types[t.dtype]).reshape(t.shape) for t in capture()}
-    variables.assign(variables.find(other), arrays)
-    for ours, theirs in zip(variables.find(other), variables.find(model), strict=True):
+    variables.assign_variables(variables.find_variables(other), arrays)
+    for ours, theirs in zip(
+        variables.find_variables(other), variables.find_variables(model), strict=True
+    ):
         assert ours.variable.numpy().tobytes() == theirs.variable.numpy().tobytes()
 
 
@@ -473,7 +480,7 @@ def test_capture_takes_no_memory():
     """100 MiB of variables are captured and read by the writer in a tenth of that."""
     model = keras.Sequential([keras.Input((5120,)), layers.Dense(5120)])
     model.compile("sgd", "mse")
-    capture = variables.Capture(variables.find(model))
+    capture = variables.VariableReader(variables.find_variables(model))
     filled = [np.ones(1 << 27, np.uint8)]
     del filled
     before = peak()
@@ -500,10 +507,10 @@ def before_room(peak_now):
 def test_capture_knows_what_it_reads():
     """A layer that was added, or a variable that was replaced, asks for a new capture."""
     model = sequential()
-    capture = variables.Capture(variables.find(model))
-    assert capture.reads(variables.find(model))
-    assert not capture.reads(variables.find(sequential()))
-    assert not capture.reads(variables.find(model)[1:])
+    capture = variables.VariableReader(variables.find_variables(model))
+    assert capture.reads(variables.find_variables(model))
+    assert not capture.reads(variables.find_variables(sequential()))
+    assert not capture.reads(variables.find_variables(model)[1:])
 
 
 def test_variables_that_no_checkpoint_can_hold():
@@ -520,7 +527,7 @@ def test_variables_that_no_checkpoint_can_hold():
 
     words = Words()
     model = compiled(keras.Sequential([keras.Input((3,)), words, layers.Dense(1)]))
-    assert variables.unstorable(model) == ["words:0", "table:0"]
-    found = [named.variable for named in variables.find(model)]
+    assert variables.unsupported_variables(model) == ["words:0", "table:0"]
+    found = [named.variable for named in variables.find_variables(model)]
     assert len(found) > 2
     assert not any(variable is words.words[0] or variable is words.table for variable in found)

@@ -14,10 +14,11 @@ import pytest
 import tensorflow as tf
 from structlog.testing import capture_logs
 
-from callbacks import Resumable, session
-from callbacks.errors import Preempted
-from callbacks.session import Notice
-from callbacks.training import variables
+from keepfit import Resumable
+from keepfit.callbacks import session
+from keepfit.callbacks.errors import Preempted
+from keepfit.callbacks.session import Notice
+from keepfit.callbacks.training import variables
 
 SEED = 7
 NO_STATE = ("params", "_model", "monitor_op", "min_delta")
@@ -190,7 +191,7 @@ class Failing(AtOneMoment):
 
 def all_variables(model: keras.Model) -> dict[str, bytes]:
     """The bytes of every variable that training changes, by name."""
-    return {n.spec.name: n.variable.numpy().tobytes() for n in variables.find(model)}
+    return {n.spec.name: n.variable.numpy().tobytes() for n in variables.find_variables(model)}
 
 
 def uri(place) -> str:
@@ -244,7 +245,7 @@ def whole(training: Training, **changed: Any) -> Outcome:
 @contextlib.contextmanager
 def process():
     """Stands for a process: a session of its own, whose log is given."""
-    with capture_logs() as logs, session.opened():
+    with capture_logs() as logs, session.open_session():
         yield logs
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Self
 from unicodedata import category
 
-from callbacks.errors import ConfigurationError
-from callbacks.storage.base import StorageError
+from keepfit.callbacks.errors import ConfigurationError
+from keepfit.callbacks.storage.base import StorageError
 
 _BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 

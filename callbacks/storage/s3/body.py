@@ -11,7 +11,7 @@ from typing import Any
 
 from awscrt import checksums
 
-from callbacks.storage.base import Buffer
+from keepfit.callbacks.storage.base import Buffer
 
 CHUNK = 256 << 10
 """Bytes given to the socket at once; a time-out counts for each."""

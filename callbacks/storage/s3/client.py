@@ -10,14 +10,14 @@ import boto3
 import botocore.session
 from botocore.config import Config
 
-from callbacks.storage.s3.body import send_chunks
-from callbacks.storage.s3.patience import Patience
+from keepfit.callbacks.storage.s3.body import send_chunks
+from keepfit.callbacks.storage.s3.retries import RetryPolicy
 
 CONNECTIONS = 32
 """Kept open at most; more than all threads of ours use."""
 
 
-def make_client(patience: Patience) -> Any:
+def make_client(retries: RetryPolicy) -> Any:
     """A client of boto3 that sends a Body without a copy, and tries each request once.
 
     Endpoint, region, profile and credentials come from the environment, the AWS configuration
@@ -32,8 +32,8 @@ def make_client(patience: Patience) -> Any:
     style = session.get_scoped_config().get("s3", {}).get("addressing_style")
     config = Config(
         retries={"total_max_attempts": 1},
-        connect_timeout=patience.connect,
-        read_timeout=patience.read,
+        connect_timeout=retries.connect,
+        read_timeout=retries.read,
         max_pool_connections=CONNECTIONS,
         tcp_keepalive=True,
         # Every object that is read bears a digest of our own.

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from callbacks.storage.s3.body import Body, combined
+from keepfit.callbacks.storage.s3.body import Body, combined
 
-LARGEST_SINGLE = 96 << 20
+MAX_SINGLE_PUT = 96 << 20
 """Bytes of an object that is sent in one request. A shard has 64 MiB unless one tensor is larger,
 so most need no parts: one request, and several shards at once."""
 
 PART = 64 << 20
 """Bytes of a part, but for objects of more than 625 GiB."""
 
-MOST_PARTS = 10_000
+MAX_PARTS = 10_000
 """docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
 
 MIB = 1 << 20
@@ -27,7 +27,7 @@ Ask = Callable[..., Any]
 
 def part_size(size: int) -> int:
     """Bytes of each part of an object of `size` bytes, the last one excepted."""
-    at_least = -(-size // MOST_PARTS)
+    at_least = -(-size // MAX_PARTS)
     return max(PART, -(-at_least // MIB) * MIB)
 
 

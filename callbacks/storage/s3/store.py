@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from threading import Lock
 from typing import Any, Self, TypeVar
 
-from callbacks.storage.base import (
+from keepfit.callbacks.storage.base import (
     AlreadyExists,
     Buffer,
     Conflict,
@@ -25,12 +25,12 @@ from callbacks.storage.base import (
     Transient,
     Version,
 )
-from callbacks.storage.s3 import multipart
-from callbacks.storage.s3.address import Address
-from callbacks.storage.s3.body import Body
-from callbacks.storage.s3.client import make_client, wants_checksums
-from callbacks.storage.s3.failures import CAUGHT, translated
-from callbacks.storage.s3.patience import Patience
+from keepfit.callbacks.storage.s3 import multipart
+from keepfit.callbacks.storage.s3.address import Address
+from keepfit.callbacks.storage.s3.body import Body
+from keepfit.callbacks.storage.s3.client import make_client, wants_checksums
+from keepfit.callbacks.storage.s3.errors import BOTO_ERRORS, translate_error
+from keepfit.callbacks.storage.s3.retries import RetryPolicy
 
 T = TypeVar("T")
 
@@ -43,10 +43,10 @@ RANGE = 32 << 20
 READ = 1 << 20
 """Bytes taken from the connection at once."""
 
-LARGEST_COPY = 5 << 30
+MAX_SINGLE_COPY = 5 << 30
 """Bytes that S3 copies in one request."""
 
-BORNE = {
+REQUIRED_FIELDS = {
     "put_object": ("ETag",),
     "upload_part": ("ETag",),
     "get_object": ("ETag", "ContentLength"),
@@ -64,24 +64,24 @@ class S3Store:
 
     parallel = THREADS
 
-    def __init__(self, address: Address, make: Callable[[], Any], patience: Patience) -> None:
+    def __init__(self, address: Address, make: Callable[[], Any], retries: RetryPolicy) -> None:
         self._address = address
         self._make = make
-        self._patience = patience
+        self._retries = retries
         self._renewing = Lock()
         self._client = self._made()
         self._proven = False
 
     @classmethod
-    def open(cls, uri: str, patience: Patience | None = None) -> Self:
+    def open(cls, uri: str, retries: RetryPolicy | None = None) -> Self:
         """The store at `uri`; nothing is read or written yet.
 
         Raises:
             ConfigurationError: `uri` is not an address in S3.
             StorageError: the AWS configuration can't be used.
         """
-        patience = patience or Patience()
-        return cls(Address.parse(uri), lambda: make_client(patience), patience)
+        retries = retries or RetryPolicy()
+        return cls(Address.parse(uri), lambda: make_client(retries), retries)
 
     @property
     def uri(self) -> str:
@@ -170,7 +170,7 @@ class S3Store:
             self.delete(entry.key)
 
     def _put(self, key: str, body: Body, digest: str | None) -> None:
-        if body.size > multipart.LARGEST_SINGLE:
+        if body.size > multipart.MAX_SINGLE_PUT:
 
             def ask(operation: str, **more: Any) -> Any:
                 once = operation == "complete_multipart_upload"
@@ -256,7 +256,7 @@ class S3Store:
     def _copy(self, entry: Entry, target: str) -> None:
         bucket = self._address.bucket
         source = {"Bucket": bucket, "Key": self._address.key(entry.key)}
-        if entry.size <= LARGEST_COPY:
+        if entry.size <= MAX_SINGLE_COPY:
             self._ask_again("copy_object", target, CopySource=source)
         else:
             self._ask_again("copy", target, CopySource=source)
@@ -271,7 +271,7 @@ class S3Store:
             more["ContinuationToken"] = page["NextContinuationToken"]
 
     def _trying(self, action: Callable[[int], T]) -> T:
-        return self._patience.trying(action, self._renew)
+        return self._retries.trying(action, self._renew)
 
     def _ask_again(self, operation: str, key: str, **more: Any) -> Any:
         """Ask for what may be done twice."""
@@ -284,24 +284,24 @@ class S3Store:
             body.seek(0)
         try:
             answer = getattr(self._client, operation)(Bucket=self._address.bucket, **more)
-        except CAUGHT as error:
-            raise translated(error, operation, self._address, key) from error
-        if lost := [name for name in BORNE.get(operation, ()) if name not in answer]:
+        except BOTO_ERRORS as error:
+            raise translate_error(error, operation, self._address, key) from error
+        if lost := [name for name in REQUIRED_FIELDS.get(operation, ()) if name not in answer]:
             raise Transient(f"{self.uri}/{key}: the answer ended before its {lost[0]}")
         return answer
 
     def _taken(self, key: str, stream: Any, size: int | None = None) -> bytes:
         try:
             content: bytes = stream.read(size)
-        except CAUGHT as error:
-            raise translated(error, "get_object", self._address, key) from error
+        except BOTO_ERRORS as error:
+            raise translate_error(error, "get_object", self._address, key) from error
         return content
 
     def _filled(self, key: str, stream: Any, into: memoryview) -> int:
         try:
             count: int = stream.readinto(into)
-        except CAUGHT as error:
-            raise translated(error, "get_object", self._address, key) from error
+        except BOTO_ERRORS as error:
+            raise translate_error(error, "get_object", self._address, key) from error
         return count
 
     def _renew(self) -> None:
@@ -312,5 +312,5 @@ class S3Store:
     def _made(self) -> Any:
         try:
             return self._make()
-        except (*CAUGHT, ValueError) as error:
-            raise translated(error, "", self._address, "") from error
+        except (*BOTO_ERRORS, ValueError) as error:
+            raise translate_error(error, "", self._address, "") from error

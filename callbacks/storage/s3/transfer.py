@@ -8,37 +8,37 @@ from typing import Any, Self, TypeVar
 
 from boto3.exceptions import S3UploadFailedError
 
-from callbacks.storage.base import StorageError
-from callbacks.storage.s3.address import Object
-from callbacks.storage.s3.client import make_client
-from callbacks.storage.s3.failures import CAUGHT, translated
-from callbacks.storage.s3.patience import Patience
+from keepfit.callbacks.storage.base import StorageError
+from keepfit.callbacks.storage.s3.address import Object
+from keepfit.callbacks.storage.s3.client import make_client
+from keepfit.callbacks.storage.s3.errors import BOTO_ERRORS, translate_error
+from keepfit.callbacks.storage.s3.retries import RetryPolicy
 
 T = TypeVar("T")
 
 
 class Transfer:
-    """Uploads and downloads whole files, each tried again for as long as `patience` allows.
+    """Uploads and downloads whole files, each tried again for as long as `retries` allows.
 
     boto3's own transfers do the work: parts at once for large files, and an object only when it is
     complete.
     """
 
-    def __init__(self, make: Callable[[], Any], patience: Patience) -> None:
+    def __init__(self, make: Callable[[], Any], retries: RetryPolicy) -> None:
         self._make = make
-        self._patience = patience
+        self._retries = retries
         self._renewing = Lock()
         self._client = self._made()
 
     @classmethod
-    def open(cls, patience: Patience | None = None) -> Self:
+    def open(cls, retries: RetryPolicy | None = None) -> Self:
         """With the AWS configuration of the environment.
 
         Raises:
             StorageError: that can't be used.
         """
-        patience = patience or Patience()
-        return cls(lambda: make_client(patience), patience)
+        retries = retries or RetryPolicy()
+        return cls(lambda: make_client(retries), retries)
 
     def upload(self, path: str, url: str) -> None:
         """Replace the object at `url` by the file.
@@ -107,12 +107,12 @@ class Transfer:
             try:
                 return action()
             except S3UploadFailedError as error:
-                cause = error.__context__ if isinstance(error.__context__, CAUGHT) else error
-                raise translated(cause, operation, target.address, target.key) from error
-            except CAUGHT as error:
-                raise translated(error, operation, target.address, target.key) from error
+                cause = error.__context__ if isinstance(error.__context__, BOTO_ERRORS) else error
+                raise translate_error(cause, operation, target.address, target.key) from error
+            except BOTO_ERRORS as error:
+                raise translate_error(error, operation, target.address, target.key) from error
 
-        return self._patience.trying(once, self._renew)
+        return self._retries.trying(once, self._renew)
 
     def _renew(self) -> None:
         with self._renewing:
@@ -121,5 +121,5 @@ class Transfer:
     def _made(self) -> Any:
         try:
             return self._make()
-        except CAUGHT as error:
+        except BOTO_ERRORS as error:
             raise StorageError(f"S3 can't be used: {' '.join(str(error).split())}") from error

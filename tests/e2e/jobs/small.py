@@ -20,8 +20,8 @@ import numpy as np
 import tensorflow as tf
 from botocore.httpsession import URLLib3Session
 
-from callbacks import Resumable
-from callbacks.storage.files import Files
+from keepfit import Resumable
+from keepfit.callbacks.storage.file_operations import FileOperations
 
 ROWS, BATCH, EPOCHS = 640, 32, 5
 
@@ -133,7 +133,7 @@ def kill_in_save(number: int) -> None:
         return run
 
     for name in ("write", "sync", "rename", "remove", "make_folder"):
-        setattr(Files, name, dying(getattr(Files, name)))
+        setattr(FileOperations, name, dying(getattr(FileOperations, name)))
     URLLib3Session.send = dying(URLLib3Session.send)
 
 

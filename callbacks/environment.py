@@ -1,0 +1,98 @@
+"""What keepfit supports: the versions of Keras and TensorFlow, the backend, the strategies.
+
+Anything else is refused before a run is claimed: outside these limits a resumed training runs but
+is not exact. Keras 3.3 and 3.5, for example, resume without an error and end with another model.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+
+from keepfit.callbacks import events
+from keepfit.callbacks.errors import Refused
+
+log = structlog.get_logger("keepfit")
+
+Version = tuple[int, int]
+
+SUPPORTED: Final[Mapping[str, tuple[Version, Version]]] = {
+    "keras": ((3, 8), (3, 15)),
+    "tensorflow": ((2, 18), (2, 21)),
+}
+"""The oldest and the newest minor version, both included, as in pyproject.toml."""
+
+UNSUPPORTED_STRATEGIES: Final = ("MultiWorkerMirroredStrategy", "ParameterServerStrategy")
+
+
+def check_environment(environ: Mapping[str, str] = os.environ) -> None:
+    """Check the backend and the versions of this process. Imports Keras and TensorFlow.
+
+    Raises:
+        Refused: one of them is not supported; the log says which, and what to do.
+    """
+    # Before the import, which fails where the backend's own package is not installed.
+    _check_backend(environ.get("KERAS_BACKEND") or "tensorflow", "KERAS_BACKEND")
+    if environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true"):
+        raise _refusal(
+            "TF_USE_LEGACY_KERAS makes tf.keras the package tf_keras, which is Keras 2",
+            "unset TF_USE_LEGACY_KERAS, and train a model of Keras 3",
+        )
+    import keras
+    import tensorflow as tf
+
+    for name, version in (("keras", keras.__version__), ("tensorflow", tf.__version__)):
+        _check_version(name, version)
+    _check_backend(keras.config.backend(), "keras.json")
+
+
+def check_model(model: Any) -> None:
+    """Check that keepfit can keep the training of this model exact.
+
+    Raises:
+        Refused: it is no model of Keras 3, or its strategy is not supported.
+    """
+    import keras
+
+    if not isinstance(model, keras.Model):
+        kind = f"{type(model).__module__.partition('.')[0]}.{type(model).__name__}"
+        raise _refusal(
+            f"the model is a {kind}, not a model of Keras 3",
+            "build it with `import keras` instead of `import tf_keras`",
+        )
+    for base in type(model.distribute_strategy).__mro__:
+        name = re.sub(r"V[12]$", "", base.__name__)
+        if name in UNSUPPORTED_STRATEGIES:
+            raise _refusal(
+                f"tf.distribute.{name} trains on several machines, which keepfit can't resume yet",
+                "train on one machine: without a strategy, or with MirroredStrategy",
+            )
+
+
+def _check_version(name: str, version: str) -> None:
+    match = re.match(r"(\d+)\.(\d+)", version)
+    oldest, newest = SUPPORTED[name]
+    if match is None or not oldest <= (int(match[1]), int(match[2])) <= newest:
+        low, high = (".".join(map(str, limit)) for limit in (oldest, newest))
+        raise _refusal(
+            f"{name} {version} is installed; a resumed training is exact with {low} to {high}",
+            f"pip install '{name}=={high}.*'",
+        )
+
+
+def _check_backend(backend: str, source: str) -> None:
+    if backend != "tensorflow":
+        raise _refusal(
+            f"{source} chooses the Keras backend {backend!r}, and keepfit supports TensorFlow only",
+            "set KERAS_BACKEND=tensorflow",
+        )
+
+
+def _refusal(reason: str, fix: str) -> Refused:
+    """Log why; the exception is the caller's to raise."""
+    log.error(events.REFUSED, reason=reason, fix=fix)
+    return Refused()

@@ -1,0 +1,50 @@
+"""The few file operations a durable store is made of, behind one seam that tests can break."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from keepfit.callbacks.storage.base import Body
+
+
+class FileOperations:
+    """POSIX, with the guarantees spelled out: each method is one step that a crash may follow."""
+
+    def write(self, path: Path, body: Body) -> None:
+        """Create `path` and write `body`; not durable until `sync`."""
+        with open(path, "xb", buffering=1 << 20) as file:
+            file.writelines(body)
+
+    def sync(self, path: Path) -> None:
+        """Make the content of a file, or the names in a directory, survive a power cut."""
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Replace `target` by `source`, atomically."""
+        os.replace(source, target)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file that may be gone already."""
+        path.unlink(missing_ok=True)
+
+    def make_folder(self, path: Path) -> None:
+        """Create a directory; its name is not durable until its parent is synced."""
+        path.mkdir(exist_ok=True)
+
+    @contextmanager
+    def locked(self, path: Path) -> Iterator[None]:
+        """Hold an exclusive lock among processes; the kernel drops it if the holder dies."""
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)

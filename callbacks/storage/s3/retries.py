@@ -1,0 +1,91 @@
+"""How long a request is tried again: with backoff, and never past what is left of the time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_before_delay,
+)
+
+from keepfit.callbacks import events
+from keepfit.callbacks.backoff import Backoff
+from keepfit.callbacks.storage.base import Transient
+from keepfit.callbacks.storage.s3.errors import Expired
+
+log = structlog.get_logger("keepfit")
+
+T = TypeVar("T")
+
+RENEWALS = 2
+"""How often credentials are asked for anew before they are given up."""
+
+
+def no_deadline() -> float | None:
+    """Nothing presses."""
+    return None
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """When to give up on S3.
+
+    Attributes:
+        seconds: for one operation, all its tries together.
+        connect, read: seconds for a connection, and for a server that says nothing.
+        longest_wait: seconds between two tries.
+        deadline: the time of `clock` at which this machine goes, if that is known.
+    """
+
+    seconds: float = 60.0
+    connect: float = 10.0
+    read: float = 20.0
+    longest_wait: float = 8.0
+    deadline: Callable[[], float | None] = no_deadline
+    clock: Callable[[], float] = time.monotonic
+
+    def trying(self, action: Callable[[int], T], expired: Callable[[], None]) -> T:
+        """What `action` returns, given the number of the try from 1; it may raise Transient.
+
+        Args:
+            expired: called before the next try if the credentials were too old.
+        """
+
+        def wait(state: RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            log.warning(
+                events.STORE_RETRY,
+                reason=str(error),
+                tries=state.attempt_number,
+                seconds=round(state.upcoming_sleep, 2),
+            )
+            if isinstance(error, Expired):
+                expired()
+
+        retrying = Retrying(
+            retry=retry_if_exception_type(Transient),
+            wait=Backoff(0.2, self.longest_wait),
+            stop=self._stop,
+            before_sleep=wait,
+            reraise=True,
+        )
+        for attempt in retrying:
+            with attempt:
+                return action(attempt.retry_state.attempt_number)
+        raise AssertionError("tenacity ends with a result or the last error")
+
+    def _stop(self, state: RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, Expired) and state.attempt_number > RENEWALS:
+            return True
+        deadline = self.deadline()
+        if deadline is not None and self.clock() + state.upcoming_sleep >= deadline:
+            return True
+        return stop_before_delay(self.seconds)(state)

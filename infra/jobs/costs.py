@@ -1,0 +1,82 @@
+"""How a job stands: its attempts, its machines, and what they have cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from keepfit.infra.aws import AwsError
+from keepfit.infra.jobs import machines
+from keepfit.infra.jobs.lookup import Attempt, Job
+from keepfit.infra.jobs.machines import Instance
+
+Client = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class CostReport:
+    """What is known of a job, for people and programs.
+
+    Attributes:
+        ran_on: the machine of each attempt by its number, where it is still known.
+        so_far: dollars for whole machines while the attempts ran on them; None if unknown.
+        on_demand: what they would have been on demand.
+        gaps: why something of it is not known, a clause for each.
+    """
+
+    job: Job
+    ran_on: dict[int, Instance]
+    so_far: float | None
+    on_demand: float | None
+    gaps: tuple[str, ...]
+
+
+def report_costs(job: Job, client: Client, region: str, now: datetime) -> CostReport:
+    """Ask for all that can be known; what can't be is a gap, not an error."""
+    client = cache(client)
+    gaps: list[str] = []
+    ran_on = _machines(job, client, gaps)
+    known = [a for a in job.attempts if a.number in ran_on]
+    if missing := len([a for a in job.attempts if a.began]) - len(known):
+        gaps.append(f"the machines of {missing} attempts are gone, and their cost with them")
+
+    def dollars(price: Callable[[Attempt, Instance], float]) -> float | None:
+        try:
+            costs = [price(a, ran_on[a.number]) * machines.hours(a, now) for a in known]
+        except AwsError as error:
+            gaps.append(str(error))
+            return None
+        return sum(costs) if costs else None
+
+    @cache
+    def full(machine: Instance) -> float:
+        return machines.on_demand_price(client("pricing"), machine, region)
+
+    @cache
+    def clusters() -> frozenset[str]:
+        return machines.on_demand_clusters(client("batch"), job.queue)
+
+    def paid(attempt: Attempt, machine: Instance) -> float:
+        if machines.cluster_of(attempt.machine or "") in clusters():
+            return full(machine)
+        return machines.spot_price(client("ec2"), machine, attempt, now)
+
+    so_far = dollars(paid)
+    on_demand = dollars(lambda _, machine: full(machine))
+    return CostReport(job, ran_on, so_far, on_demand, tuple(dict.fromkeys(gaps)))
+
+
+def _machines(job: Job, client: Client, gaps: list[str]) -> dict[int, Instance]:
+    found: dict[int, Instance] = {}
+    try:
+        for attempt in job.attempts:
+            if attempt.machine and (
+                machine := machines.find_instance(client("ecs"), attempt.machine)
+            ):
+                found[attempt.number] = machine
+    except AwsError as error:
+        gaps.append(str(error))
+    return found

@@ -1,0 +1,120 @@
+"""What .dockerignore leaves out, by Docker's rules.
+
+Patterns are of the whole path, `**` is any number of folders, what lies in a folder that matches
+is left out with it, `!` takes back in, and the last pattern that matches decides.
+https://docs.docker.com/build/concepts/context/#dockerignore-files
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_MEANS_MORE = re.compile(r"[\[&|~]")
+"""Within a class of characters, to Python but not to Docker."""
+
+
+class InvalidPattern(ValueError):
+    """A line that can't be read: a range of characters from high to low."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One line of the file.
+
+    Attributes:
+        fixed: what it begins with, up to the first part that has a wildcard.
+    """
+
+    takes_in: bool
+    fixed: str
+    regex: re.Pattern[str]
+
+
+def parse_patterns(lines: Iterable[str]) -> list[Pattern]:
+    """Those of the lines; comments and blank lines are none.
+
+    Raises:
+        NoPattern: one of them can't be read.
+    """
+    found = []
+    for line in lines:
+        text = line.strip()
+        if not text or line.startswith("#"):
+            continue
+        takes_in, text = text.startswith("!"), text.removeprefix("!").strip()
+        clean = posixpath.normpath(text).lstrip("/") if text else "."
+        if clean == ".":  # ignored, for historical reasons
+            continue
+        try:
+            regex = re.compile(_regex(clean), re.DOTALL)
+        except re.error as error:
+            raise InvalidPattern(f"{line!r} is no pattern: {error}") from error
+        found.append(Pattern(takes_in, _fixed(clean), regex))
+    return found
+
+
+def is_excluded(name: str, of: Iterable[Pattern]) -> bool:
+    """Whether the path, relative and with `/`, is left out."""
+    parts = name.split("/")
+    paths = ["/".join(parts[: n + 1]) for n in range(len(parts))]
+    out = False
+    for pattern in of:
+        if pattern.takes_in == out and any(map(pattern.regex.fullmatch, paths)):
+            out = not pattern.takes_in
+    return out
+
+
+def walk(folder: Path, of: list[Pattern]) -> Iterator[str]:
+    """The paths in `folder` that are not left out, without folders, in order."""
+
+    def within(prefix: str) -> Iterator[str]:
+        for entry in sorted(os.scandir(folder / prefix), key=lambda entry: entry.name):
+            name = f"{prefix}{entry.name}"
+            out = is_excluded(name, of)
+            if entry.is_dir(follow_symlinks=False):
+                if not out or _may_take_in_below(name, of):
+                    yield from within(f"{name}/")
+            elif not out:
+                yield name
+
+    return within("")
+
+
+def _may_take_in_below(folder: str, of: Iterable[Pattern]) -> bool:
+    return any(
+        f"{p.fixed}/".startswith(f"{folder}/") or f"{folder}/".startswith(f"{p.fixed}/".lstrip("/"))
+        for p in of
+        if p.takes_in
+    )
+
+
+def _fixed(pattern: str) -> str:
+    parts = pattern.split("/")
+    wild = next((n for n, part in enumerate(parts) if re.search(r"[*?\[\\]", part)), len(parts))
+    return "/".join(parts[:wild])
+
+
+def _regex(pattern: str) -> str:
+    """As Docker compiles it; `[…]` is a class of characters, a backslash escapes."""
+    found = ""
+    tokens = re.compile(r"\*\*/|\*\*|\*|\?|\\.|\[\^?[^\]]+\]|.", re.DOTALL)
+    for match in tokens.finditer(pattern):
+        match token := match[0]:
+            case "**" if match.end() == len(pattern):
+                found += ".*"
+            case "**" | "**/":
+                found += "(?:.*/)?"
+            case "*":
+                found += "[^/]*"
+            case "?":
+                found += "[^/]"
+            case _ if token.startswith("[") and len(token) > 1:
+                found += "[" + _MEANS_MORE.sub(r"\\\g<0>", token[1:])
+            case _:
+                found += re.escape(token[-1])
+    return found

@@ -1,0 +1,172 @@
+"""A run's jobs, as AWS Batch knows them. It forgets those that were over a week ago."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from keepfit.infra.aws import AwsError, explain_errors
+
+FINAL_STATES = frozenset({"SUCCEEDED", "FAILED"})
+WAITING_STATES = frozenset({"SUBMITTED", "PENDING", "RUNNABLE"})
+MAX_DESCRIBED = 100
+
+
+class NoJob(AwsError):
+    """AWS Batch knows no job of the run."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(
+            f"AWS Batch knows no job of run {run!r} (it forgets those that were over a week ago); "
+            f"`keepfit ls` lists the runs of a store"
+        )
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One container of a job.
+
+    Attributes:
+        job: the id of the job.
+        machine: the ARN of its ECS container instance, if it had one.
+        stream: its log stream, if it has written anything.
+        code: its exit code; None while it runs, and if its machine was lost.
+    """
+
+    number: int
+    job: str
+    began: datetime | None
+    ended: datetime | None
+    code: int | None
+    reason: str
+    machine: str | None
+    stream: str | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, and its attempts in order.
+
+    Attributes:
+        queue: the ARN of its queue.
+        store: where its run is; empty if it does not say.
+    """
+
+    id: str
+    name: str
+    run: str
+    status: str
+    reason: str
+    created: datetime
+    queue: str
+    store: str
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def over(self) -> bool:
+        return self.status in FINAL_STATES
+
+    @property
+    def waits(self) -> bool:
+        """For a machine: for its first attempt, or for another one."""
+        return self.status in WAITING_STATES
+
+
+def job_name(run: str) -> str:
+    """The name of a run's jobs: AWS Batch knows no dots, plus signs and equals signs."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", run)
+
+
+def jobs_of(batch: Any, queue: str, run: str) -> list[Job]:
+    """All jobs of the run that AWS Batch still knows, the newest first.
+
+    Raises:
+        AwsError: it can't be asked for.
+    """
+    with explain_errors(f"the jobs of run {run!r}"):
+        pages = batch.get_paginator("list_jobs").paginate(
+            jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [job_name(run)]}]
+        )
+        ids = [found["jobId"] for page in pages for found in page["jobSummaryList"]]
+        jobs = [job for job in _described(batch, ids) if job.run == run]
+    return sorted(jobs, key=lambda job: job.created, reverse=True)
+
+
+def newest_job(batch: Any, queue: str, run: str) -> Job:
+    """The run's newest job, with the attempts of those before it, counted on from job to job.
+
+    Raises:
+        NoJob: there is none.
+        AwsError: it can't be asked for.
+    """
+    found = jobs_of(batch, queue, run)
+    if not found:
+        raise NoJob(run)
+    attempts = [attempt for job in reversed(found) for attempt in job.attempts]
+    counted = (replace(attempt, number=n) for n, attempt in enumerate(attempts, 1))
+    return replace(found[0], attempts=tuple(counted))
+
+
+def describe_job(batch: Any, job_id: str) -> Job:
+    """The job of that id, as it is now."""
+    with explain_errors(f"job {job_id}"):
+        (found,) = _described(batch, [job_id])
+    return found
+
+
+def _described(batch: Any, ids: list[str]) -> Iterator[Job]:
+    for start in range(0, len(ids), MAX_DESCRIBED):
+        answer = batch.describe_jobs(jobs=ids[start : start + MAX_DESCRIBED])
+        yield from map(_job, answer["jobs"])
+
+
+def _job(found: dict[str, Any]) -> Job:
+    container = found.get("container", {})
+    variables = {v["name"]: v.get("value", "") for v in container.get("environment", ())}
+    job = found["jobId"]
+    attempts = [_attempt(n, job, a) for n, a in enumerate(found.get("attempts", ()), 1)]
+    if found["status"] == "RUNNING" and all(a.ended for a in attempts):
+        attempts.append(
+            Attempt(
+                number=len(attempts) + 1,
+                job=job,
+                began=_time(found.get("startedAt")),
+                ended=None,
+                code=None,
+                reason="",
+                machine=container.get("containerInstanceArn"),
+                stream=container.get("logStreamName"),
+            )
+        )
+    return Job(
+        id=job,
+        name=found["jobName"],
+        run=variables.get("KEEPFIT_RUN", ""),
+        status=found["status"],
+        reason=found.get("statusReason", ""),
+        created=_time(found.get("createdAt")) or datetime.fromtimestamp(0, UTC),
+        queue=found["jobQueue"],
+        store=variables.get("KEEPFIT_STORE", ""),
+        attempts=tuple(attempts),
+    )
+
+
+def _attempt(number: int, job: str, found: dict[str, Any]) -> Attempt:
+    container = found.get("container", {})
+    return Attempt(
+        number=number,
+        job=job,
+        began=_time(found.get("startedAt")),
+        ended=_time(found.get("stoppedAt")),
+        code=container.get("exitCode"),
+        reason=container.get("reason") or found.get("statusReason") or "",
+        machine=container.get("containerInstanceArn"),
+        stream=container.get("logStreamName"),
+    )
+
+
+def _time(milliseconds: int | None) -> datetime | None:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None

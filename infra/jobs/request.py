@@ -1,0 +1,114 @@
+"""A submission: what a job is to run, and on what."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from keepfit.infra.aws import AwsError, explain_errors
+from keepfit.infra.jobs.lookup import job_name
+
+_KEPT = (
+    "type",
+    "parameters",
+    "retryStrategy",
+    "containerProperties",
+    "timeout",
+    "platformCapabilities",
+    "propagateTags",
+    "schedulingPriority",
+)
+"""Of a job definition as it is described, what one is registered with."""
+
+
+_KINDS = {"VCPU": "vcpus", "MEMORY": "memory", "GPU": "gpus"}
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """What is asked for; what is None is as the job definition has it.
+
+    Attributes:
+        command: of the container, behind its entry point.
+        environment: variables beyond the definition's, KEEPFIT_RUN among them.
+        needs: `vcpus`, `memory` in MiB, `gpus`.
+    """
+
+    run: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    image: str | None = None
+    needs: Mapping[str, int | None] = field(default_factory=dict)
+
+
+def describe_definition(batch: Any, definition: str) -> dict[str, Any]:
+    """The job definition of that ARN or name and revision. Raises AwsError if there is none."""
+    with explain_errors(f"job definition {definition}"):
+        found = batch.describe_job_definitions(jobDefinitions=[definition])["jobDefinitions"]
+    if not found:
+        raise AwsError(f"there is no job definition {definition!r}; `keepfit infra up` makes one")
+    return dict(found[0])
+
+
+def with_image(batch: Any, base: Mapping[str, Any], image: str) -> tuple[str, bool]:
+    """A job definition like `base` with another image: its ARN, and whether it is new.
+
+    Its name begins with the base's, which is what the function that submits jobs again may use.
+    """
+    kept = {name: base[name] for name in _KEPT if base.get(name)}
+    kept["containerProperties"] = {**kept["containerProperties"], "image": image}
+    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+    name = f"{base['jobDefinitionName']}-{digest}"
+    with explain_errors(f"job definition {name}"):
+        there = batch.describe_job_definitions(jobDefinitionName=name, status="ACTIVE")
+        if there["jobDefinitions"]:
+            return str(there["jobDefinitions"][0]["jobDefinitionArn"]), False
+        made = batch.register_job_definition(jobDefinitionName=name, **kept)
+    return str(made["jobDefinitionArn"]), True
+
+
+def submit_job(batch: Any, queue: str, base: Mapping[str, Any], order: JobRequest) -> str:
+    """Submit the job. Returns its id.
+
+    Raises:
+        AwsError: AWS Batch refuses it; nothing is left behind.
+    """
+    definition, made = str(base["jobDefinitionArn"]), False
+    if order.image and order.image != base["containerProperties"]["image"]:
+        definition, made = with_image(batch, base, order.image)
+    try:
+        with explain_errors(f"run {order.run!r} was not submitted"):
+            answer = batch.submit_job(
+                jobName=job_name(order.run),
+                jobQueue=queue,
+                jobDefinition=definition,
+                containerOverrides=overrides(order, base),
+                tags={"keepfit:run": order.run},
+            )
+    except AwsError:
+        if made:
+            with explain_errors(f"job definition {definition} is left behind"):
+                batch.deregister_job_definition(jobDefinition=definition)
+        raise
+    return str(answer["jobId"])
+
+
+def overrides(order: JobRequest, base: Mapping[str, Any]) -> dict[str, Any]:
+    """The container overrides of SubmitJob."""
+    return {
+        "command": list(order.command),
+        "environment": [{"name": k, "value": v} for k, v in sorted(order.environment.items())],
+        "resourceRequirements": resources(order.needs, base),
+    }
+
+
+def resources(needs: Mapping[str, int | None], base: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What is asked for; what is not named stays the definition's."""
+    usual = base["containerProperties"].get("resourceRequirements", ())
+    found = {need["type"]: need["value"] for need in usual}
+    asked = {kind: needs.get(name) for kind, name in _KINDS.items()}
+    found |= {kind: str(value) for kind, value in asked.items() if value}
+    return [{"type": k, "value": v} for k, v in sorted(found.items())]

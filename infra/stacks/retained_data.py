@@ -1,0 +1,63 @@
+"""What outlives the stacks: a bucket and a repository; here they are deleted with their content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from keepfit.infra.aws import AwsError, code_of, explain_errors
+
+
+def empty_bucket(s3: Any, bucket: str) -> int:
+    """Delete all that is in the bucket; the number of objects and versions.
+
+    Raises:
+        AwsError: something could not be deleted.
+    """
+    deleted = 0
+    with explain_errors(f"bucket {bucket} can't be emptied"):
+        for upload in _uploads(s3, bucket):
+            s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+        for some in _versions(s3, bucket):
+            asked = {"Objects": some, "Quiet": True}
+            failed = s3.delete_objects(Bucket=bucket, Delete=asked).get("Errors")
+            if failed:
+                first = failed[0]
+                raise AwsError(
+                    f"bucket {bucket} can't be emptied: {len(failed)} objects were not deleted, "
+                    f"{first['Key']}: {first.get('Message') or first.get('Code')}"
+                )
+            deleted += len(some)
+    return deleted
+
+
+def delete_bucket(s3: Any, bucket: str) -> None:
+    """Delete the empty bucket."""
+    with explain_errors(f"bucket {bucket} was emptied, but can't be deleted"):
+        s3.delete_bucket(Bucket=bucket)
+
+
+def delete_repository(ecr: Any, uri: str) -> None:
+    """Delete the repository with its images; one that is gone is no mistake."""
+    name = uri.partition("/")[2]
+    with explain_errors(f"repository {name} can't be deleted"):
+        try:
+            ecr.delete_repository(repositoryName=name, force=True)
+        except ClientError as error:
+            if code_of(error) != "RepositoryNotFoundException":
+                raise
+
+
+def _uploads(s3: Any, bucket: str) -> Iterator[dict[str, Any]]:
+    for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
+        yield from page.get("Uploads", ())
+
+
+def _versions(s3: Any, bucket: str) -> Iterator[list[dict[str, str]]]:
+    """Page by page: at most 1000, which is what S3 deletes by one request."""
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+        if found:
+            yield [{"Key": v["Key"], "VersionId": v["VersionId"]} for v in found]

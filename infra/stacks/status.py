@@ -1,0 +1,81 @@
+"""How a deployment stands: its stacks, its queue, and the machines behind the queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from keepfit.infra.aws import explain_errors
+from keepfit.infra.deployment import stack_names
+from keepfit.infra.jobs import queues
+from keepfit.infra.stacks.stack import describe_stack
+
+UNFINISHED = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
+
+
+@dataclass(frozen=True)
+class ResourceStatus:
+    """A stack, the queue or a compute environment.
+
+    Attributes:
+        status: as AWS says it; for what can be disabled, that is said too.
+        reason: why it is so, where AWS says so.
+    """
+
+    name: str
+    kind: str
+    status: str
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class DeploymentStatus:
+    """All of a deployment."""
+
+    parts: tuple[ResourceStatus, ...]
+    outputs: dict[str, str]
+
+
+def read_status(cloudformation: Any, batch: Any, name: str) -> DeploymentStatus | None:
+    """The deployment of that name; None if it has no stack.
+
+    Raises:
+        AwsError: it can't be asked for.
+    """
+    found = [describe_stack(cloudformation, stack) for stack in stack_names(name)]
+    there = [stack for stack in found if stack is not None]
+    if not there:
+        return None
+    outputs = {key: value for stack in there for key, value in stack.outputs.items()}
+    parts = [ResourceStatus(stack.name, "stack", stack.status, stack.reason) for stack in there]
+    if "Queue" in outputs:
+        parts += _batch(batch, outputs["Queue"])
+    return DeploymentStatus(tuple(parts), outputs)
+
+
+def unfinished_jobs(batch: Any, queue: str) -> list[str]:
+    """The ids of jobs that are not over."""
+    with explain_errors(f"job queue {queue}"):
+        pages = batch.get_paginator("list_jobs")
+        return [
+            job["jobId"]
+            for status in UNFINISHED
+            for page in pages.paginate(jobQueue=queue, jobStatus=status)
+            for job in page["jobSummaryList"]
+        ]
+
+
+def _batch(batch: Any, queue: str) -> list[ResourceStatus]:
+    with explain_errors(f"job queue {queue}"):
+        found, environments = queues.describe_queue(batch, queue)
+    return [
+        *(_part(q, q["jobQueueName"], "job queue") for q in found),
+        *(_part(e, e["computeEnvironmentName"], "compute environment") for e in environments),
+    ]
+
+
+def _part(found: dict[str, Any], name: str, kind: str) -> ResourceStatus:
+    status = f"{found['state']}, {found.get('status', 'VALID')}"
+    # AWS Batch also gives reasons for what is well.
+    well = status == "ENABLED, VALID"
+    return ResourceStatus(name, kind, status, None if well else found.get("statusReason"))

@@ -1,0 +1,45 @@
+"""Recorded lifetimes of machines, from a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+from keepfit.callbacks.errors import ConfigurationError
+
+RECORDED = Path(__file__).with_name("spot-lives.csv")
+COLUMN = "life_seconds"
+CENTURY = 100 * 365.25 * 86400
+
+
+def read_lifetimes(path: Path) -> tuple[float, ...]:
+    """The lifetimes in seconds, in the file's order.
+
+    Raises:
+        ConfigurationError: it can't be read, or holds something else; one line says what.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            if COLUMN not in (rows.fieldnames or ()):
+                raise ConfigurationError(f"{path} has no column {COLUMN!r} in its first line")
+            lives = tuple(_life(path, rows.line_num, row[COLUMN]) for row in rows)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigurationError(f"lifetimes can't be read from {path}: {error}") from error
+    if not lives:
+        raise ConfigurationError(f"{path} holds no lifetimes")
+    return lives
+
+
+def _life(path: Path, line: int, text: str | None) -> float:
+    try:
+        life = float(text or "")
+    except ValueError:
+        life = math.nan
+    if not 0 < life <= CENTURY:
+        raise ConfigurationError(
+            f"{path}, line {line}: {COLUMN} is a number of seconds, above 0 and under a century. "
+            f"Received: {text!r}"
+        )
+    return life

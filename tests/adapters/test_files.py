@@ -1,0 +1,422 @@
+"""The files that callbacks write: after any interruption, those of a run that had none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import h5py
+import keras
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from tensorflow.core.util import event_pb2
+from tensorflow.python.framework import tensor_util
+from tensorflow.python.lib.io import tf_record
+
+from keepfit.callbacks import events
+from tests.training.trainings import Training, attempt, preempted, whole
+
+WEIGHTS = {"save_weights_only": True}
+TENSORBOARD = {"histogram_freq": 1, "write_images": True, "update_freq": 1}
+
+
+def events_in(folder):
+    """Tag, step and value of all that TensorBoard shows, in the order of its files."""
+    found = []
+    for kind in ("train", "validation"):
+        for path in sorted(Path(folder, kind).glob("*tfevents*"), key=numbers):
+            for record in tf_record.tf_record_iterator(str(path)):
+                event = event_pb2.Event.FromString(record)
+                if event.graph_def:
+                    found.append((kind, "graph", event.step, None))
+                for value in event.summary.value:
+                    array = tensor_util.MakeNdarray(value.tensor)
+                    shown = array.tolist() if array.dtype == object else array.tobytes()
+                    shown = None if value.tag == "keras" else shown  # it holds generated names
+                    found.append((kind, value.tag, event.step, shown))
+    return found
+
+
+def numbers(path):
+    """Those in a file's name: its second, and which it is of its process."""
+    return [int(part) for part in path.name.split(".") if part.isdigit()]
+
+
+def assert_same_events(found, expected):
+    """Equal, and where not, it says which is the first that differs."""
+    for ours, theirs in zip(found, expected, strict=False):
+        assert ours[:3] == theirs[:3]
+        assert ours[3] == theirs[3], f"{ours[:3]} has another value"
+    assert len(found) == len(expected)
+
+
+def named():
+    """A model whose layers have the same names in each attempt, as in processes of their own."""
+    layers = [
+        keras.Input((4,), name="x"),
+        keras.layers.Dropout(0.4, name="dropout"),
+        keras.layers.Dense(3, name="dense"),
+    ]
+    model = keras.Sequential(layers, name="model")
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Scripts name their files relative to where they run."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def on_a_new_machine(*names):
+    """What stays on the old one."""
+    for name in names:
+        path = Path(name)
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def tensorboard(**more):
+    return Training(
+        named,
+        held=lambda: [keras.callbacks.TensorBoard("board", **{**TENSORBOARD, **more})],
+        fit={"epochs": 3},
+    )
+
+
+def unbroken(training, folder):
+    """What the training writes if nobody interrupts it."""
+    whole(training)
+    found = events_in(folder)
+    shutil.rmtree(folder)
+    return found
+
+
+MOMENTS = [
+    ("on_train_batch_end", 1),
+    ("on_train_batch_end", 7),
+    ("on_test_batch_end", 2),
+    ("on_epoch_begin", 2),
+    ("on_epoch_end", 2),
+]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
+def test_tensorboard_goes_on(here, elsewhere):
+    """Every tag has every step once, with its value, whenever and wherever the run is resumed."""
+    training = tensorboard()
+    expected = unbroken(training, "board")
+    assert len(expected) > 30
+    for number, moment in enumerate(MOMENTS[1:4]):
+        store = here / f"store-{number}"
+        preempted(training, store, *moment)
+        if elsewhere:
+            on_a_new_machine("board")
+        attempt(training, store)
+        assert_same_events(events_in("board"), expected)
+        on_a_new_machine("board")
+
+
+def test_tensorboard_after_a_crash(here):
+    """What a killed attempt wrote since its checkpoint goes; others' files in the folder stay."""
+    training = tensorboard()
+    expected = unbroken(training, "board")
+    Path("board/validation").mkdir(parents=True)
+    theirs = Path("board/validation/events.out.tfevents.1.other")
+    theirs.write_bytes(b"")
+    preempted(training, here / "store", "on_train_batch_end", 3)
+    shutil.copytree(here / "store", here / "older")
+    preempted(training, here / "store", "on_test_batch_end", 3)
+    attempt(training, here / "older")
+    assert_same_events(events_in("board"), expected)
+    assert theirs.exists()
+
+
+def test_tensorboard_after_a_crash_before_the_first_checkpoint(here):
+    """The next attempt begins anew, and so do its events."""
+    training = tensorboard()
+    expected = unbroken(training, "board")
+
+    class Crash(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt(training, here / "store", Crash())
+    assert events_in("board")
+    attempt(training, here / "store")
+    assert_same_events(events_in("board"), expected)
+
+
+def test_tensorboard_in_a_folder_named_after_the_time(here):
+    """As the tutorials name it: the run stays in the folder that it began with, and says so."""
+    expected = unbroken(tensorboard(), "board")
+    names = iter(["logs/20260101-120000", "logs/20260101-130000"])
+    training = Training(named, lambda: [keras.callbacks.TensorBoard(next(names), **TENSORBOARD)])
+    preempted(training, here / "store", "on_train_batch_end", 7)
+    resumed = attempt(training, here / "store")
+    assert_same_events(events_in("logs/20260101-120000"), expected)
+    assert not Path("logs/20260101-130000").exists()
+    (said,) = resumed.named(events.PATH_KEPT)
+    assert said["path"] == "logs/20260101-120000"
+
+
+def test_tensorboard_with_steps_per_second(here):
+    """Times differ from run to run, their tags and steps don't."""
+    training = tensorboard(write_steps_per_second=True)
+    expected = [e[:3] for e in unbroken(training, "board")]
+    preempted(training, here / "store", "on_train_batch_end", 7)
+    attempt(training, here / "store")
+    assert [e[:3] for e in events_in("board")] == expected
+
+
+def checkpoints(**more):
+    """With ModelCheckpoint."""
+    arguments = {"filepath": "models/{epoch:02d}-{val_loss:.2f}.weights.h5", **more}
+    weights = str(arguments["filepath"]).endswith(".weights.h5")
+    return Training(
+        held=lambda: [keras.callbacks.ModelCheckpoint(save_weights_only=weights, **arguments)],
+        fit={"epochs": 3},
+    )
+
+
+def models_in(folder):
+    """The weights in each file."""
+    found = {}
+    for path in sorted(Path(folder).iterdir()):
+        if path.name.endswith(".keras"):
+            found[path.name] = [w.tobytes() for w in keras.models.load_model(path).get_weights()]
+        else:
+            found[path.name] = arrays_in(path)
+    return found
+
+
+def arrays_in(path):
+    arrays = {}
+
+    def add(name, item):
+        if isinstance(item, h5py.Dataset):
+            arrays[name] = item[()].tobytes()
+
+    with h5py.File(path) as file:
+        file.visititems(add)
+    return arrays
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        checkpoints(),
+        checkpoints(filepath="models/best.weights.h5", save_best_only=True),
+        checkpoints(filepath="models/{epoch}-{batch}.weights.h5", save_freq=4),
+        checkpoints(filepath="models/last.keras"),
+    ],
+    ids=["templates", "best", "batches", "whole"],
+)
+def test_model_checkpoint_goes_on(here, training):
+    """On a new machine too, all files are there at the end, each with the right weights."""
+    whole(training)
+    expected = models_in("models")
+    on_a_new_machine("models")
+    for number, moment in enumerate(MOMENTS[1:3]):
+        store = here / f"store-{number}"
+        preempted(training, store, *moment)
+        on_a_new_machine("models")
+        attempt(training, store)
+        assert models_in("models") == expected, moment
+        on_a_new_machine("models")
+
+
+def test_best_model_is_not_overwritten_by_a_worse_one(here):
+    """After a restart the best is remembered (keras-team/keras#17012)."""
+    losses = iter([0.1, 0.9, 0.9])
+
+    def set_loss(epoch, logs):
+        logs["loss"] = next(losses)
+
+    path = Path("best.weights.h5")
+    training = Training(
+        held=lambda: [
+            keras.callbacks.LambdaCallback(on_epoch_end=set_loss),
+            keras.callbacks.ModelCheckpoint(
+                str(path), "loss", save_best_only=True, save_weights_only=True
+            ),
+        ],
+    )
+    preempted(training, here / "store", "on_train_batch_end", 6)
+    best = path.read_bytes()
+    attempt(training, here / "store")
+    assert path.read_bytes() == best
+
+
+def test_file_that_changes_while_it_is_sent(here, monkeypatch):
+    """The checkpoint has it as it was before, never half of it."""
+    from keepfit.callbacks.checkpoint import files
+    from keepfit.callbacks.checkpoint.snapshot import stamp_of
+    from tests.checkpoint.samples import take_over
+
+    attempt = take_over_logs(take_over, here)
+    path = here / "model"
+    path.write_bytes(b"first")
+    (first,) = attempt.send({}, {str(path): stamp_of(str(path))}, 0)
+    path.write_bytes(b"second one")
+    mark = stamp_of(str(path))
+    read = files._read
+
+    def meanwhile(name, start, end):
+        content = read(name, start, end)
+        path.write_bytes(b"third, while it is read")
+        return content
+
+    attempt._whole[str(path)] = first
+    monkeypatch.setattr(files, "_read", meanwhile)
+    assert attempt.send({}, {str(path): mark}, 1) == (first,)
+
+
+def take_over_logs(take_over, folder):
+    from keepfit.callbacks.storage import open_store
+
+    return take_over(open_store(f"file://{folder}/store"))._files
+
+
+class Lines:
+    """The JSON-lines log of the Keras tutorial, opened by the script and closed at the end."""
+
+    def __init__(self, path, mode):
+        self.file = open(path, mode, buffering=1)  # noqa: SIM115
+
+    def callback(self):
+        json_log = self.file
+        return keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: json_log.write(
+                json.dumps({"epoch": epoch, "loss": logs["loss"]}) + "\n"
+            ),
+            on_train_end=lambda logs: json_log.close(),
+        )
+
+
+@pytest.mark.parametrize("mode", ["wt", "at"])
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
+def test_json_lines(here, mode, elsewhere):
+    """One line for each epoch, though the script empties the file whenever it starts."""
+    path = Path("loss_log.json")
+    training = Training(held=lambda: [Lines(path, mode).callback()], fit={"epochs": 4})
+    whole(training)
+    expected = path.read_bytes()
+    path.unlink()
+    for number, moment in enumerate([("on_train_batch_end", 7), ("on_epoch_end", 3)]):
+        store = here / f"store-{number}"
+        preempted(training, store, "on_train_batch_end", 2)
+        preempted(training, store, *moment)
+        if elsewhere:
+            on_a_new_machine(path)
+        attempt(training, store)
+        assert path.read_bytes() == expected
+        attempt(training, store)  # a run that is over: the script empties the file once more
+        assert path.read_bytes() == expected
+        path.unlink()
+
+
+class OwnLog(keras.callbacks.Callback):
+    """Opens its file when training begins, and keeps it."""
+
+    def on_train_begin(self, logs=None):
+        self.file = open("own.txt", "w")  # noqa: SIM115
+        self.file.write("begin\n")
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.file.write(f"{batch} {logs['loss']}\n")
+
+    def on_train_end(self, logs=None):
+        self.file.close()
+
+
+def test_log_of_a_callback_of_ones_own(here):
+    """A file that it opens in on_train_begin goes on where the checkpoint is."""
+    training = Training(held=lambda: [OwnLog()])
+    whole(training)
+    expected = Path("own.txt").read_text()
+    preempted(training, here / "store", "on_train_batch_end", 7)
+    on_a_new_machine("own.txt")
+    attempt(training, here / "store")
+    assert Path("own.txt").read_text() == expected
+
+
+def test_processes_are_cleaned_up_in_each_attempt(here):
+    """The end of a LambdaCallback also comes for a fit that is over: processes live by attempts."""
+    stopped = []
+    training = Training(
+        held=lambda: [keras.callbacks.LambdaCallback(on_train_end=lambda logs: stopped.append(1))]
+    )
+    attempt(training, here / "store")
+    attempt(training, here / "store")
+    assert stopped == [1, 1]
+
+
+def test_csv_named_after_the_time(here):
+    """The run goes on in the file that it began."""
+    names = iter(["log-100.csv", "log-200.csv"])
+    training = Training(held=lambda: [keras.callbacks.CSVLogger(next(names))])
+    preempted(training, here / "store", "on_train_batch_end", 7)
+    on_a_new_machine("log-100.csv")
+    attempt(training, here / "store")
+    assert [line.split(",")[0] for line in Path("log-100.csv").read_text().splitlines()] == [
+        "epoch",
+        "0",
+        "1",
+        "2",
+    ]
+    assert not Path("log-200.csv").exists()
+
+
+@settings(
+    max_examples=3,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+@given(kills=st.lists(st.integers(1, 14), min_size=1, max_size=3))
+def test_all_together_at_random_batches(kills):
+    """Every file of every callback, after any number of interruptions at any batches."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+
+        def held():
+            return [
+                keras.callbacks.TensorBoard("board", update_freq=1),
+                keras.callbacks.CSVLogger("log.csv"),
+                keras.callbacks.ModelCheckpoint(
+                    "models/{epoch}.weights.h5", save_weights_only=True
+                ),
+                Lines("lines.json", "w").callback(),
+                keras.callbacks.EarlyStopping("val_loss", patience=9, restore_best_weights=True),
+                keras.callbacks.ReduceLROnPlateau("val_loss", patience=1, cooldown=1),
+            ]
+
+        training = Training(named, held)
+        whole(training)
+        expected = everything()
+        on_a_new_machine("board", "log.csv", "models", "lines.json")
+        done = 0
+        for kill in kills:
+            if done + kill < 15:
+                preempted(training, "store", "on_train_batch_end", kill)
+                done += kill
+                on_a_new_machine("board", "log.csv", "models", "lines.json")
+        attempt(training, "store")
+        found = everything()
+        assert_same_events(found[0], expected[0])
+        assert found[1:] == expected[1:]
+
+
+def everything():
+    return (
+        events_in("board"),
+        Path("log.csv").read_bytes(),
+        models_in("models"),
+        Path("lines.json").read_bytes(),
+    )

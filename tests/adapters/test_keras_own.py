@@ -1,0 +1,54 @@
+"""Keras' own tests of its callbacks, with our classes of the same names in their place.
+
+The package of Keras 3.11 and older does not contain them, so there is nothing to run with those.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+import unittest
+
+import keras
+import keras.src.callbacks
+import pytest
+
+import keepfit
+
+OURS = {
+    "csv_logger_test": "CSVLogger",
+    "model_checkpoint_test": "ModelCheckpoint",
+    "remote_monitor_test": "RemoteMonitor",
+    "tensorboard_test": "TensorBoard",
+}
+
+SHIPPED = tuple(map(int, keras.__version__.split(".")[:2])) >= (3, 12)
+
+
+def cases():
+    """Each test of Keras', from the installed package."""
+    if not SHIPPED:
+        return
+    # Keras' conftest is not in the package; of it, these tests use one decorator.
+    helper = types.ModuleType("conftest")
+    helper.skip_if_backend = lambda *_: lambda test: test
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "conftest", helper)
+        for name, ours in OURS.items():
+            module = importlib.import_module(f"keras.src.callbacks.{name}")
+            for suite in unittest.defaultTestLoader.loadTestsFromModule(module):
+                for test in suite:
+                    yield pytest.param(module, ours, test, id=test.id().rpartition(".")[2])
+
+
+@pytest.mark.parametrize(("module", "name", "test"), list(cases()))
+def test_passes_with_our_class(module, name, test, monkeypatch):
+    """Whoever changes the import to ours finds the callback that they know."""
+    replaced = {**vars(keras.src.callbacks), name: getattr(keepfit, name)}
+    monkeypatch.setattr(module, "callbacks", types.SimpleNamespace(**replaced))
+    result = unittest.TestResult()
+    test.run(result)
+    assert result.testsRun == 1
+    problems = [trace for _, trace in (*result.failures, *result.errors)]
+    assert not problems, problems[0]

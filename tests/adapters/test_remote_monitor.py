@@ -1,0 +1,199 @@
+"""RemoteMonitor against a real server: alive, slow, failing, dead."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
+
+import keras
+import pytest
+
+import keepfit
+from keepfit.callbacks import events
+from tests.training.trainings import Training, attempt, preempted
+
+
+class Server:
+    """Keeps what it is told.
+
+    Attributes:
+        answers: the status of each answer in turn; the last one stays.
+        held: while it is clear, nothing is answered.
+    """
+
+    def __init__(self, *answers):
+        self.reports = []
+        self.requests = []
+        self.held = threading.Event()
+        self.held.set()
+        self._answers = list(answers or [200])
+        self._came = threading.Condition()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                server.requests.append((self.path, dict(self.headers)))
+                server.held.wait()
+                left = server._answers
+                status = left.pop(0) if len(left) > 1 else left[0]
+                if status == 200:
+                    is_json = self.headers["Content-Type"] == "application/json"
+                    text = body if is_json else parse_qs(body)["data"][0]
+                    with server._came:
+                        server.reports.append(json.loads(text))
+                        server._came.notify_all()
+                self.send_response(status)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def await_reports(self, number):
+        """Until so many have come: they are sent from the background."""
+        with self._came:
+            assert self._came.wait_for(lambda: len(self.reports) >= number, timeout=60)
+
+    @property
+    def epochs(self):
+        return [report["epoch"] for report in self.reports]
+
+    def close(self):
+        self.held.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def serve():
+    """Starts servers that give these answers."""
+    started = []
+
+    def start(*answers):
+        started.append(Server(*answers))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+def reporting(server, kind=keepfit.RemoteMonitor, **more):
+    return Training(held=lambda: [kind(server.url, **more)])
+
+
+@pytest.mark.parametrize("send_as_json", [False, True])
+def test_reports_as_keras_does(serve, tmp_path, send_as_json):
+    """The same reports, to the same path, with the same headers."""
+    arguments = {"headers": {"X-Team": "blue"}, "send_as_json": send_as_json}
+    ours, theirs = serve(), serve()
+    attempt(reporting(ours, **arguments), tmp_path / "ours")
+    attempt(reporting(theirs, keras.callbacks.RemoteMonitor, **arguments), tmp_path / "theirs")
+    assert ours.reports == theirs.reports
+    assert ours.epochs == [0, 1, 2]
+    (path, headers), *_ = ours.requests
+    assert path == "/publish/epoch/end/"
+    assert headers["X-Team"] == "blue"
+    assert headers["Content-Type"] == theirs.requests[0][1]["Content-Type"]
+
+
+@pytest.mark.parametrize("kind", [keepfit.RemoteMonitor, keras.callbacks.RemoteMonitor])
+def test_no_epoch_is_reported_twice(serve, tmp_path, kind):
+    """An epoch that is trained once more, because a kill lost it, is not reported once more."""
+    server = serve()
+    training = reporting(server, kind)
+
+    class Crash(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                server.await_reports(2)
+                raise KeyboardInterrupt
+
+    preempted(training, tmp_path / "store", "on_train_batch_end", 2)
+    with pytest.raises(KeyboardInterrupt):
+        attempt(training, tmp_path / "store", Crash())
+    assert server.epochs == [0, 1]
+    attempt(training, tmp_path / "store")
+    assert server.epochs == [0, 1, 2]
+
+
+def test_two_servers(serve, tmp_path):
+    """Each gets each epoch."""
+    first, second = serve(), serve()
+    attempt(
+        Training(held=lambda: [keepfit.RemoteMonitor(server.url) for server in (first, second)]),
+        tmp_path / "store",
+    )
+    assert first.epochs == second.epochs == [0, 1, 2]
+
+
+def test_server_that_fails_for_a_while(serve, tmp_path):
+    """It is asked again, and no report is lost or out of order."""
+    server = serve(503, 500, 200)
+    done = attempt(reporting(server), tmp_path / "store")
+    assert server.epochs == [0, 1, 2]
+    assert done.named(events.REPORT_FAILED) == []
+
+
+def test_server_that_refuses(serve, tmp_path):
+    """What can't get better is not tried again, and is said."""
+    server = serve(404)
+    done = attempt(reporting(server), tmp_path / "store")
+    assert len(server.requests) == 3
+    assert len(done.named(events.REPORT_FAILED)) == 3
+    assert all("404" in entry["reason"] for entry in done.named(events.REPORT_FAILED))
+
+
+def test_server_that_hangs_costs_training_nothing(serve, tmp_path, monkeypatch):
+    """Training goes to its end, waits a moment, and says what was not answered."""
+    monkeypatch.setattr("keepfit.callbacks.remote_monitor.CLOSE_TIMEOUT", 0.5)
+    server = serve()
+    server.held.clear()
+    started = time.monotonic()
+    done = attempt(reporting(server), tmp_path / "store")
+    assert time.monotonic() - started < 30
+    assert len(done.epochs) == 3
+    (said,) = done.named(events.REPORT_FAILED)
+    assert said["server"] == server.url
+
+
+def test_server_that_answers_late(serve, tmp_path, monkeypatch):
+    """One that does not answer in time is asked again, from another connection."""
+    monkeypatch.setattr("keepfit.callbacks.remote_monitor.ANSWER_TIMEOUT", 0.3)
+    server = serve()
+    server.held.clear()
+    threading.Timer(1.0, server.held.set).start()
+    attempt(reporting(server), tmp_path / "store")
+    assert sorted(set(server.epochs)) == [0, 1, 2]
+
+
+def test_dead_server(tmp_path, monkeypatch):
+    """As one that hangs."""
+    monkeypatch.setattr("keepfit.callbacks.remote_monitor.CLOSE_TIMEOUT", 0.5)
+    training = Training(held=lambda: [keepfit.RemoteMonitor("http://127.0.0.1:1")])
+    done = attempt(training, tmp_path / "store")
+    assert len(done.epochs) == 3
+    assert done.named(events.REPORT_FAILED)
+
+
+def test_store_that_can_not_say_what_was_reported(serve, tmp_path, monkeypatch):
+    """Then nothing is reported, rather than twice, and that is said."""
+    from keepfit.callbacks.run import Run
+    from keepfit.callbacks.storage.base import StorageError
+
+    def failing(self, name):
+        raise StorageError("the store is gone")
+
+    monkeypatch.setattr(Run, "record_once", failing)
+    server = serve()
+    done = attempt(reporting(server), tmp_path / "store")
+    assert server.epochs == []
+    assert "the store is gone" in done.named(events.REPORT_FAILED)[0]["reason"]

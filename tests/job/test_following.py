@@ -1,0 +1,325 @@
+"""`keepfit status`, `logs` and `cancel`."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from keepfit.callbacks.storage import open_store
+from keepfit.infra.aws import AwsError
+from keepfit.infra.jobs import machines
+from keepfit.infra.jobs.costs import report_costs
+from keepfit.infra.jobs.lookup import Attempt, Job, job_name, jobs_of
+from keepfit.infra.jobs.machines import Instance
+from keepfit.job.cancellation import is_cancelled
+from tests.checkpoint.samples import take_over
+from tests.job.conftest import keepfit, refused, waiting
+from tests.s3.proxy import Answer, Proxy
+from tests.s3.samples import small
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+EMPTY = Path(__file__).with_name("__init__.py")
+"""A script that does nothing."""
+
+TOOL = Path(sys.executable).with_name("keepfit")
+
+
+@pytest.fixture
+def trained(deployed):
+    """The run `run` has a checkpoint."""
+    attempt = take_over(open_store(deployed.store), keep=1)
+    attempt.commit(small(3))
+
+
+def test_status_of_a_job(deployed, trained, aws, moto_server):
+    """Its state by AWS Batch, its checkpoint by the store; what is not known is said."""
+    job = waiting(aws, deployed, moto_server, "run")
+    shown = keepfit("status", "run").stdout
+    assert job in shown
+    assert "PENDING" in shown or "SUBMITTED" in shown
+    assert "step 3" in shown
+    assert "nothing yet" in shown
+    found = json.loads(keepfit("status", "run", "--json").stdout)
+    assert found["id"] == job
+    assert found["checkpoint"]["step"] == 3
+    assert found["cost"]["so_far"] is None
+
+
+def test_the_newest_job_of_the_run_counts(deployed, aws, script):
+    """Runs whose jobs have the same name are told apart; AWS Batch knows no dots."""
+    keepfit("submit", "--run", "a.b", script)
+    keepfit("submit", "--run", "a-b", script)
+    keepfit("submit", "--run", "a.b", script)
+    assert job_name("a.b") == job_name("a-b")
+    first, second = jobs_of(aws("batch"), deployed.queue, "a.b")
+    assert first.created >= second.created
+    assert json.loads(keepfit("status", "a.b", "--json").stdout)["id"] == first.id
+
+
+def test_status_of_a_run_whose_job_is_forgotten(deployed, trained):
+    """The store still knows how far it got."""
+    shown = keepfit("status", "run").stdout
+    assert "AWS Batch knows no job of it any more" in shown
+    assert "step 3" in shown
+    assert json.loads(keepfit("status", "run", "--json").stdout)["checkpoint"]["step"] == 3
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "cancel"])
+def test_no_such_run(deployed, command):
+    """The line says where to look."""
+    line = refused(command, "nothing", code=78)
+    assert "knows no job of run 'nothing'" in line
+    assert "keepfit ls" in line
+
+
+def an_attempt(number, minutes, cluster="of-spot", **more):
+    began = NOW - timedelta(minutes=minutes)
+    ended = NOW
+    machine = f"arn:aws:ecs:r:1:container-instance/{cluster}/id"
+    return Attempt(**{
+        "number": number, "job": "id", "began": began, "ended": ended, "code": 75, "reason": "",
+        "machine": machine, "stream": None, **more,
+    })  # fmt: skip
+
+
+def a_job(*attempts):
+    return Job("id", "run", "run", "RUNNING", "", NOW, "queue", "", attempts)
+
+
+def price(dollars, minutes):
+    """Of Spot, since so long ago."""
+    return {"SpotPrice": dollars, "Timestamp": NOW - timedelta(minutes=minutes)}
+
+
+def environment(kind, cluster):
+    arn = f"arn:aws:ecs:r:1:cluster/{cluster}"
+    return {"ecsClusterArn": arn, "computeResources": {"type": kind}}
+
+
+class Clients:
+    """Answers in place of services that no emulator has: ECS' machines, EC2's and AWS' prices."""
+
+    def __init__(self, instances=(), spot=(), products=()):
+        self._answers = {
+            "describe_container_instances": {"containerInstances": list(instances)},
+            "describe_spot_price_history": {"SpotPriceHistory": list(spot)},
+            "get_products": {"PriceList": list(products)},
+            "describe_job_queues": {
+                "jobQueues": [{"computeEnvironmentOrder": [{"computeEnvironment": "both"}]}]
+            },
+            "describe_compute_environments": {
+                "computeEnvironments": [environment("SPOT", "of-spot"), environment("EC2", "other")]
+            },
+        }
+
+    def __call__(self, service):
+        return self
+
+    def __getattr__(self, operation):
+        return lambda **_: self._answers[operation]
+
+
+INSTANCE = {
+    "attributes": [
+        {"name": "ecs.instance-type", "value": "c7i.xlarge"},
+        {"name": "ecs.availability-zone", "value": "us-east-1a"},
+        {"name": "ecs.capability.x"},
+    ]
+}
+PRODUCT = json.dumps(
+    {"terms": {"OnDemand": {"a": {"priceDimensions": {"b": {"pricePerUnit": {"USD": "0.20"}}}}}}}
+)
+
+
+def test_cost_of_the_attempts():
+    """Hours of each times the Spot price of that time, beside the price list's."""
+    client = Clients([INSTANCE], [price("0.07", 15), price("0.05", 9000)], [PRODUCT])
+    found = report_costs(a_job(an_attempt(1, 30), an_attempt(2, 90)), client, "us-east-1", NOW)
+    assert found.ran_on == {
+        1: Instance("c7i.xlarge", "us-east-1a"),
+        2: Instance("c7i.xlarge", "us-east-1a"),
+    }
+    assert found.so_far == pytest.approx(0.25 * (0.05 + 0.07) + 1.25 * 0.05 + 0.25 * 0.07)
+    assert found.on_demand == pytest.approx(0.40)
+    assert found.gaps == ()
+
+
+def test_cost_of_machines_on_demand():
+    """What stands behind Spot costs what it costs, and not Spot's price."""
+    client = Clients([INSTANCE], [price("0.05", 9000)], [PRODUCT])
+    job = a_job(an_attempt(1, 60), an_attempt(2, 60, cluster="other"))
+    found = report_costs(job, client, "us-east-1", NOW)
+    assert (found.so_far, found.on_demand) == (pytest.approx(0.25), pytest.approx(0.40))
+
+
+def test_what_is_not_known_is_said():
+    """Machines that are gone, and prices that nobody tells."""
+    gone = report_costs(a_job(an_attempt(1, 30)), Clients(), "us-east-1", NOW)
+    assert (gone.so_far, gone.on_demand) == (None, None)
+    assert gone.gaps == ("the machines of 1 attempts are gone, and their cost with them",)
+    priceless = report_costs(a_job(an_attempt(1, 30)), Clients([INSTANCE]), "us-east-1", NOW)
+    assert priceless.gaps == (
+        "EC2 tells no Spot price of c7i.xlarge",
+        "the price list has no c7i.xlarge in us-east-1",
+    )
+
+
+def test_services_know_the_calls(aws, deployed):
+    """moto has no such price, but would refuse parameters that do not exist."""
+    assert machines.on_demand_clusters(aws("batch"), deployed.queue) == frozenset()
+    with pytest.raises(AwsError, match=r"no Spot price of m5\.none"):
+        machines.spot_price(aws("ec2"), Instance("m5.none", "us-east-1a"), an_attempt(1, 30), NOW)
+
+
+@pytest.fixture
+def logged(deployed, aws, script, monkeypatch):
+    """A job with a log stream; gives what writes to it."""
+    keepfit("submit", "--run", "run", script)
+    (job,) = jobs_of(aws("batch"), deployed.queue, "run")
+    return log_of(aws, deployed, job)
+
+
+def log_of(aws, deployed, job):
+    """What writes to the log of the job's only attempt."""
+    logs = aws("logs")
+    stream = job.attempts[0].stream
+    logs.create_log_stream(logGroupName=deployed.logs, logStreamName=stream)
+
+    def write(*lines):
+        stamp = int(datetime.now(UTC).timestamp() * 1000)
+        logs.put_log_events(
+            logGroupName=deployed.logs,
+            logStreamName=stream,
+            logEvents=[{"timestamp": stamp, "message": line} for line in lines],
+        )
+
+    return write
+
+
+def test_logs(logged):
+    """All that was written, in order, each attempt under its number."""
+    logged(*(f"line {n}" for n in range(3)))
+    assert keepfit("logs", "run").stdout.splitlines() == [
+        "=== attempt 1 ===",
+        "line 0",
+        "line 1",
+        "line 2",
+    ]
+    assert keepfit("logs", "run", "--attempt", "1").stdout.splitlines() == [
+        "line 0",
+        "line 1",
+        "line 2",
+    ]
+
+
+def test_logs_followed_to_the_end(logged):
+    """It ends by itself when the job is over."""
+    logged("only line")
+    assert keepfit("logs", "run", "-f").stdout.splitlines() == ["=== attempt 1 ===", "only line"]
+
+
+def test_all_attempts_of_a_run(deployed, aws, script):
+    """Those of each of its jobs, counted on: a run may need more than one."""
+    for _ in range(2):
+        keepfit("submit", "--run", "run", "--fresh", script)
+    second, first = jobs_of(aws("batch"), deployed.queue, "run")
+    for job in (first, second):
+        log_of(aws, deployed, job)(f"of {job.id}")
+    expected = ["=== attempt 1 ===", f"of {first.id}", "=== attempt 2 ===", f"of {second.id}"]
+    assert keepfit("logs", "run").stdout.splitlines() == expected
+    assert keepfit("logs", "run", "--attempt", "2").stdout.splitlines() == [f"of {second.id}"]
+    found = json.loads(keepfit("status", "run", "--json").stdout)
+    assert [(a["number"], a["job"]) for a in found["attempts"]] == [(1, first.id), (2, second.id)]
+    assert "has had 2 attempts" in refused("logs", "run", "--attempt", "3", code=2)
+
+
+def test_following_is_ended_by_ctrl_c(deployed, aws, moto_server, monkeypatch):
+    """130, as a shell would say, and no stack trace."""
+    waiting(aws, deployed, moto_server, "run")
+    with Proxy(moto_server) as proxy:
+        env = os.environ | {"AWS_ENDPOINT_URL": proxy.url}
+        command = [TOOL, "logs", "run", "-f"]
+        # A shell that runs the tests in the background has them ignore SIGINT.
+        hears = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        following = subprocess.Popen(
+            command, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=hears
+        )
+        proxy.wait_for_requests(6)  # after which it waits for the next look
+        following.send_signal(signal.SIGINT)
+        _, err = following.communicate(timeout=60)
+    assert (following.returncode, err) == (130, "")
+
+
+def test_cancelled(deployed, trained, aws, moto_server):
+    """The job ends, another attempt of it would end at once, and the checkpoint is kept."""
+    job = waiting(aws, deployed, moto_server, "run")
+    asked, said = map(json.loads, keepfit("cancel", "run").stderr.splitlines())
+    assert (asked["event"], said["event"]) == ("cancelling", "cancelled")
+    assert said["kept"] == "epoch 1, batch 0 (step 3)"
+    (found,) = jobs_of(aws("batch"), deployed.queue, "run")
+    assert found.over
+    attempt = attempt_of(job, deployed)
+    assert attempt.returncode == 77, attempt.stderr
+    line = json.loads(attempt.stderr)
+    assert line["event"] == "cancelled"
+    assert "keepfit submit --resume" in line["fix"]
+    assert attempt_of("another", deployed).returncode == 0
+    assert "is over already" in refused("cancel", "run", code=2)
+
+
+def of_operation(name, fault):
+    """The fault meets the first request for that operation of AWS Batch."""
+    met = []
+
+    def plan(_, request):
+        if request.path.endswith(name) and not met:
+            met.append(request)
+            return fault
+        return None
+
+    return plan
+
+
+def answered(status, body):
+    """In place of what was asked."""
+    said = [("Content-Type", "application/json"), ("x-amzn-ErrorType", "AccessDeniedException")]
+    return lambda exchange: exchange.send(Answer(status, "Said", said, body).to_bytes())
+
+
+def test_cancelled_while_it_waits_for_another_machine(deployed, aws, moto_server, monkeypatch):
+    """AWS Batch may make an attempt after SIGTERM: nobody waits until there is a machine for it."""
+    waiting(aws, deployed, moto_server, "run")
+    with Proxy(moto_server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        proxy.arm(of_operation("/terminatejob", answered(200, b"{}")))
+        keepfit("cancel", "run")
+        asked = [request for request in proxy.requests if request.path.endswith("/terminatejob")]
+    assert len(asked) >= 2
+
+
+def test_who_may_not_cancel(deployed, aws, moto_server, monkeypatch):
+    """One line; and the job, which goes on, is not held up at its next attempt."""
+    job = waiting(aws, deployed, moto_server, "run")
+    with Proxy(moto_server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        proxy.arm(of_operation("/terminatejob", answered(403, b'{"message": "no"}')))
+        assert f"job {job} was not ended: TerminateJob is not allowed" in refused(
+            "cancel", "run", code=78
+        )
+        assert not is_cancelled(open_store(deployed.store), job)
+
+
+def attempt_of(job, deployed):
+    """An attempt of the job with that id, as AWS Batch would make it."""
+    env = {**os.environ, "AWS_BATCH_JOB_ID": job, "KEEPFIT_STORE": deployed.store}
+    return subprocess.run(
+        [TOOL, "run", EMPTY], env=env, capture_output=True, text=True, check=False
+    )

@@ -1,0 +1,287 @@
+"""`keepfit submit`: what AWS Batch is asked for, and what is refused before anything is made."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keepfit.callbacks.storage import open_store
+from keepfit.callbacks.storage.s3.retries import RetryPolicy
+from keepfit.infra.jobs import request
+from keepfit.job.code_archive import archive_key, download_archive
+from tests.checkpoint.samples import take_over
+from tests.job.conftest import keepfit, push, refused, waiting
+from tests.s3.proxy import Proxy, says
+from tests.s3.samples import small
+
+
+def submitted(aws, queue):
+    """The jobs that AWS Batch has, as it describes them."""
+    jobs = []
+    for status in (
+        "SUBMITTED",
+        "PENDING",
+        "RUNNABLE",
+        "STARTING",
+        "RUNNING",
+        "SUCCEEDED",
+        "FAILED",
+    ):
+        found = aws("batch").list_jobs(jobQueue=queue, jobStatus=status)["jobSummaryList"]
+        jobs += [job["jobId"] for job in found]
+    return aws("batch").describe_jobs(jobs=jobs)["jobs"] if jobs else []
+
+
+def variables(job):
+    return {v["name"]: v["value"] for v in job["container"]["environment"]}
+
+
+def code_of(job):
+    command = job["container"]["command"]
+    return command[command.index("--code") + 1]
+
+
+def test_what_the_job_gets(deployed, aws, script):
+    """Its code by content, its run and store by name, and the machine that was asked for."""
+    printed = keepfit(
+        *("submit", "--run", "first.run", "--vcpus", "4", "--memory", "8GiB"),
+        *("--save-every", "5min", "--deterministic", "--env", "RATE=0.1"),
+        *(script, "--epochs", "3"),
+    ).stdout
+    assert "keepfit status first.run" in printed
+    assert "keepfit logs first.run -f" in printed
+    (job,) = submitted(aws, deployed.queue)
+    assert job["jobName"] == "first-run"
+    assert job["jobDefinition"] == deployed.job
+    *flags, code, name, option, value = job["container"]["command"]
+    assert flags == ["run", "--deterministic", "--code"]
+    assert (name, option, value) == ("train.py", "--epochs", "3")
+    wanted = {"KEEPFIT_RUN": "first.run", "KEEPFIT_STORE": deployed.store, "RATE": "0.1"}
+    assert variables(job).items() >= (wanted | {"KEEPFIT_SAVE_EVERY": "5min"}).items()
+    assert job["tags"]["keepfit:run"] == "first.run"
+    folder = download_archive(open_store(deployed.store), code, "first.run")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".dockerignore",
+        "helper.py",
+        "train.py",
+    ]
+    assert keepfit("ls", deployed.store).stdout.splitlines()[1:] == [], "code is no run"
+
+
+def test_the_definition_counts_where_nothing_is_said(deployed, aws, script):
+    """The run is called after the script, resources stay as they are."""
+    keepfit("submit", script)
+    (job,) = submitted(aws, deployed.queue)
+    assert variables(job)["KEEPFIT_RUN"] == "train"
+    assert job["container"]["command"][-1] == "train.py"
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, {"VCPU": "2", "MEMORY": "4096"}),
+        ({"vcpus": 8, "gpus": 1}, {"VCPU": "8", "MEMORY": "4096", "GPU": "1"}),
+        ({"memory": 8192}, {"VCPU": "2", "MEMORY": "8192"}),
+    ],
+)
+def test_resources(deployed, aws, asked, expected):
+    """What is not asked for is the definition's. (moto keeps no resources of a job.)"""
+    base = request.describe_definition(aws("batch"), deployed.job)
+    found = request.overrides(request.JobRequest("run", ["run"], needs=asked), base)[
+        "resourceRequirements"
+    ]
+    assert {need["type"]: need["value"] for need in found} == expected
+
+
+def test_another_image(deployed, aws, script):
+    """It has a definition like the deployment's, registered once; only the image differs."""
+    push(aws, deployed.repository.partition("/")[2], "mine")
+    image = f"{deployed.repository}:mine"
+    keepfit("submit", "--image", image, "--run", "a1", script)
+    keepfit("submit", "--image", image, "--run", "a2", script)
+    first, second = submitted(aws, deployed.queue)
+    assert first["jobDefinition"] == second["jobDefinition"] != deployed.job
+    described = aws("batch").describe_job_definitions
+    (own,) = described(jobDefinitions=[first["jobDefinition"]])["jobDefinitions"]
+    (base,) = described(jobDefinitions=[deployed.job])["jobDefinitions"]
+    assert own["containerProperties"].pop("image") == image
+    assert base["containerProperties"].pop("image") == f"{deployed.repository}:latest"
+    assert own["containerProperties"] == base["containerProperties"]
+    assert own["retryStrategy"] == base["retryStrategy"]
+    assert own["jobDefinitionName"].startswith("keepfit-compute-"), "what may be submitted again"
+
+
+def nothing_was_made(aws, deployed):
+    """No job, no code, no definition."""
+    assert submitted(aws, deployed.queue) == []
+    assert list(open_store(deployed.store).list(".code/")) == []
+    definitions = aws("batch").describe_job_definitions(status="ACTIVE")["jobDefinitions"]
+    assert [d["jobDefinitionArn"] for d in definitions] == [deployed.job]
+
+
+def test_a_run_that_exists(deployed, aws, script):
+    """Whoever goes on with it, or begins it again, says so."""
+    attempt = take_over(open_store(deployed.store), keep=1)
+    attempt.commit(small(3))
+    line = refused("submit", "--run", "run", script, code=2)
+    assert "has a run 'run' already (resumable)" in line
+    assert "--resume" in line
+    assert "--fresh" in line
+    nothing_was_made(aws, deployed)
+    keepfit("submit", "--run", "run", "--resume", script)
+    keepfit("submit", "--run", "run", "--fresh", script)
+    first, second = submitted(aws, deployed.queue)
+    assert "KEEPFIT_FRESH" not in variables(first)
+    assert variables(second)["KEEPFIT_FRESH"] == "1"
+
+
+def test_a_run_that_is_at_work(deployed, aws, script, moto_server):
+    """Two jobs of a run would fence each other off."""
+    waiting(aws, deployed, moto_server, "train")
+    line = refused("submit", "--resume", script, code=2)
+    assert "has a job already" in line
+    assert "keepfit cancel train" in line
+    assert len(submitted(aws, deployed.queue)) == 1
+
+
+BAD_INPUT = [
+    (["--image", "{repository}:nowhere"], 78, ["there is no image", ":nowhere", "push"]),
+    (["--queue", "nowhere"], 78, ["there is no job queue 'nowhere'", "infra status"]),
+    (["--name", "nowhere"], 78, ["there is no stack 'nowhere-storage'", "infra up"]),
+    (["--gpus", "1"], 78, ["no machine of c6a, c6i,", "1 GPUs", "--gpu"]),
+    (["--memory", "9000GiB"], 78, ["9216000 MiB", "the largest has"]),
+    (["--vcpus", "65"], 78, ["machines together may have 64", "--max-vcpus"]),
+    (["--store", "file:///runs"], 2, ["s3://BUCKET/PREFIX", "file:///runs"]),
+    (["--resume"], 2, ["has no run 'train' to go on with", "keepfit ls"]),
+    (["--env", "AWS_BATCH_X=secret"], 2, ["--env='AWS_BATCH_X'"]),
+    (["--memory", "lots"], 2, ["8GiB", "--memory='lots'"]),
+    (["--env", "RATE"], 2, ["NAME=VALUE"]),
+    (["--run", "no/name"], 2, ["a run's name"]),
+    (["--save-every", "sometimes"], 2, ["save_every"]),
+    (["--store", "s3://nowhere-at-all/runs"], 78, ["no bucket 'nowhere-at-all'"]),
+]
+
+
+def test_bad_input(deployed, aws, script):
+    """One line that names it, and nothing is left half-made."""
+    for given, code, words in BAD_INPUT:
+        arguments = [part.format(repository=deployed.repository) for part in given]
+        line = refused("submit", *arguments, script, code=code)
+        assert all(word in line for word in words), line
+        nothing_was_made(aws, deployed)
+
+
+def test_a_folder_that_is_too_large(deployed, aws, script):
+    """The line names what is large, and where it can be left out."""
+    (script.parent / ".dockerignore").unlink()
+    line = refused("submit", "--max-size", "1", script, code=2)
+    assert all(word in line for word in ("data: 2 MiB", ".dockerignore", "--max-size")), line
+    nothing_was_made(aws, deployed)
+
+
+def test_a_queue_that_is_disabled(deployed, aws, script):
+    """The line tells how it is enabled."""
+    aws("batch").update_job_queue(jobQueue=deployed.queue, state="DISABLED")
+    line = refused("submit", script, code=78)
+    assert "is disabled" in line
+    assert "update-job-queue --state ENABLED" in line
+    nothing_was_made(aws, deployed)
+
+
+def test_a_script_by_another_name(deployed, aws, script, tmp_path):
+    """A link to it: as with `python`, what it imports lies beside the file itself."""
+    (tmp_path / "link.py").symlink_to(script)
+    keepfit("submit", tmp_path / "link.py")
+    (job,) = submitted(aws, deployed.queue)
+    assert variables(job)["KEEPFIT_RUN"] == "link"
+    assert job["container"]["command"][-1] == "train.py"
+    assert (
+        download_archive(open_store(deployed.store), code_of(job), "link") / "train.py"
+    ).is_file()
+
+
+def test_a_queue_without_machines(deployed, aws, script):
+    """The line names what is behind it, and how that is."""
+    (spot,) = aws("batch").describe_compute_environments()["computeEnvironments"]
+    name = spot["computeEnvironmentName"]
+    aws("batch").update_compute_environment(computeEnvironment=name, state="DISABLED")
+    line = refused("submit", script, code=78)
+    assert f"has no machines: compute environment {name} is DISABLED" in line
+    nothing_was_made(aws, deployed)
+
+
+def test_machines_that_nobody_may_ask_for(deployed, moto_server, script, monkeypatch):
+    """What is not known refuses nothing."""
+    denied = says(403, "UnauthorizedOperation")
+    with Proxy(moto_server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        proxy.arm(lambda _, r: denied if b"DescribeInstanceTypes" in r.body else None)
+        keepfit("submit", "--gpus", "1", script)
+
+
+def test_the_way_on(deployed, aws, script):
+    """What is printed can be typed as it is."""
+    printed = keepfit("submit", "--queue", deployed.queue, script).stdout
+    assert f"  keepfit status train --queue {deployed.queue}\n" in printed
+    keepfit("status", "train", "--queue", deployed.queue)
+
+
+def test_no_script(deployed, tmp_path):
+    """Before AWS is asked for anything."""
+    assert "there is no script" in refused("submit", tmp_path / "none.py", code=2)
+
+
+def test_no_credentials(deployed, script, monkeypatch):
+    """The line names where they are looked for."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    assert "no AWS credentials were found" in refused("submit", script, code=78)
+
+
+def test_an_empty_account(aws, script):
+    """The line names the command that makes what is missing."""
+    line = refused("submit", script, code=78)
+    assert "there is no stack 'keepfit-storage'" in line
+    assert "keepfit infra up" in line
+
+
+def test_the_job_runs_what_was_submitted(deployed, aws, script, tmp_path):
+    """A machine that has only the store: the folder is there, and the script's own code counts."""
+    keepfit("submit", script, "--x", "1")
+    (job,) = submitted(aws, deployed.queue)
+    machine = tmp_path / "machine"
+    machine.mkdir()
+    tool = Path(sys.executable).with_name("keepfit")
+    env = {**os.environ, **variables(job), "TMPDIR": str(machine), "AWS_BATCH_JOB_ID": job["jobId"]}
+    command = [tool, *job["container"]["command"]]
+    ran = subprocess.run(command, cwd=machine, env=env, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "helper of mine ['--x', '1']\n"), ran.stderr
+
+
+def refused_run(code, *words, **env):
+    """`keepfit run` of code that can't be brought."""
+    line = json.loads(refused("run", "--code", "0" * 64, "train.py", code=code))
+    assert all(word in line["reason"] for word in words), line
+
+
+def test_code_that_is_missing_or_damaged(deployed, aws, script, monkeypatch):
+    """78, as a retry would not help; the line says what would."""
+    monkeypatch.setenv("KEEPFIT_STORE", deployed.store)
+    refused_run(78, "has no code 0000", "submit the job again")
+    open_store(deployed.store).put(archive_key("0" * 64), [b"not what it was"])
+    refused_run(78, "is damaged", "submit the job again")
+
+
+def test_store_that_does_not_answer(monkeypatch, aws):
+    """75: AWS Batch tries again."""
+    monkeypatch.setenv("KEEPFIT_STORE", "s3://somewhere/runs")
+    monkeypatch.setenv("KEEPFIT_PREEMPTED_EXIT_CODE", "143")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    _, *others = RetryPolicy.__init__.__defaults__
+    monkeypatch.setattr(RetryPolicy.__init__, "__defaults__", (1.0, *others))  # seconds, not 60
+    *_, line = keepfit("run", "--code", "0" * 64, "train.py", code=143).stderr.splitlines()
+    assert "was not reached" in json.loads(line)["reason"]
