@@ -15,7 +15,7 @@ def test_changed_model_is_refused(tmp_path, uninterrupted):
     assert small(tmp_path, "tfdata", "--kill", "batch_end:1:9").code == -signal.SIGKILL
     ended = small(tmp_path, "tfdata", "--units", "48")
     assert ended.code == 78
-    misfit = ended.one("misfit")
+    misfit = ended.one("refused")
     assert (
         "changed: model/sequential/dense/kernel F32[20, 32] in the checkpoint, F32[20, 48]"
         in (misfit["reason"])
@@ -52,7 +52,7 @@ def test_nothing_usable_is_never_a_start_from_zero(tmp_path):
         shard.unlink()
     ended = small(tmp_path, "tfdata")
     assert ended.code == 78
-    assert "--fresh" in ended.one("misfit")["reason"]
+    assert "--fresh" in ended.one("refused")["reason"]
     assert not (tmp_path / "result.json").exists()
 
 
@@ -71,7 +71,7 @@ def test_bad_input_is_one_line(tmp_path, case):
     args, words = SCRIPT_ERRORS[case]
     ended = run(tmp_path, *args)
     assert ended.code == 2
-    assert words in ended.one("misfit")["reason"]
+    assert words in ended.one("refused")["reason"]
     assert ended.err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
@@ -82,7 +82,7 @@ def test_bad_argument_in_the_script(tmp_path):
     script.write_text("from keepfit import Resumable\nResumable(save_every='often')\n")
     ended = run(tmp_path, script)
     assert ended.code == 78
-    assert "Received: save_every='often'" in ended.one("misfit")["reason"]
+    assert "Received: save_every='often'" in ended.one("refused")["reason"]
     assert "Traceback" not in ended.err
 
 
@@ -91,7 +91,7 @@ def test_unwritable_store(tmp_path):
     (tmp_path / "store").write_text("not a directory")
     ended = run(tmp_path, "--store", f"file://{tmp_path}/store", SMALL, "numpy")
     assert ended.code == 78
-    assert f"file://{tmp_path}/store" in ended.one("misfit")["reason"]
+    assert f"file://{tmp_path}/store" in ended.one("refused")["reason"]
     assert "Traceback" not in ended.err
 
 

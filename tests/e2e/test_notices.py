@@ -34,7 +34,7 @@ def test_aws_batch_does_not_retry_on_a_dying_machine(tmp_path):
             machine.interrupt(110)
             saved = attempt.until_event("checkpoint_saved")
             assert attempt.until_event("preempted")["step"] == saved["step"]
-            assert attempt.until_event("staying")["seconds"] > 60
+            assert attempt.until_event("holding")["seconds"] > 60
             attempt.send(signal.SIGTERM)
             ended = attempt.wait()
     assert ended.code == 143, ended.err

@@ -103,7 +103,7 @@ def test_a_folder_that_somebody_else_has_made(machine, script, tmp_path, is_ther
     options = ("--store", machine.store, "--run", "mine", "--code", code)
     ended = process.run(tmp_path, *options, "train.py", TMPDIR=str(tmp_path))
     assert ended.code == 78
-    assert "is no folder of this user's" in ended.one("misfit")["reason"]
+    assert "is no folder of this user's" in ended.one("refused")["reason"]
     assert script.exists()
 
 
@@ -111,7 +111,7 @@ def test_a_script_that_is_not_in_the_code(machine, script):
     """One line, and 78, as another attempt would find no more."""
     ended = machine(sent(machine.store, script.parent), "other.py")
     assert ended.code == 78
-    assert "there is no script 'other.py' in the code" in ended.one("misfit")["reason"]
+    assert "there is no script 'other.py' in the code" in ended.one("refused")["reason"]
 
 
 def test_stopped_while_the_code_is_on_its_way(tmp_path, bucket, script):

@@ -436,7 +436,7 @@ def test_process_without_a_bucket(s3, tmp_path):
     """78: no later attempt would find it either."""
     ended = keepfit_run(tmp_path, "s3://keepfit-no-such-bucket/runs")
     assert (ended.code, ended.out) == (78, "")
-    assert "there is no bucket 'keepfit-no-such-bucket'" in ended.one("misfit")["reason"]
+    assert "there is no bucket 'keepfit-no-such-bucket'" in ended.one("refused")["reason"]
 
 
 def test_process_that_is_denied(proxy, bucket, tmp_path):
@@ -444,7 +444,7 @@ def test_process_that_is_denied(proxy, bucket, tmp_path):
     proxy.arm(always(says(403, "AccessDenied")))
     ended = keepfit_run(tmp_path, f"{bucket}/runs", AWS_ENDPOINT_URL_S3=proxy.url)
     assert (ended.code, ended.out) == (78, "")
-    assert '"Action": ["s3:GetObject", "s3:ListBucket"]' in ended.one("misfit")["reason"]
+    assert '"Action": ["s3:GetObject", "s3:ListBucket"]' in ended.one("refused")["reason"]
 
 
 def test_process_without_network(closed_port, tmp_path):
@@ -485,4 +485,4 @@ def test_process_with_a_malformed_address(uri, tmp_path):
     ended = process.run(tmp_path, "--store", uri, process.SMALL)
     assert ended.code == 2
     assert ended.err.count("\n") == 1
-    assert f"store={uri!r}" in ended.one("misfit")["reason"]
+    assert f"store={uri!r}" in ended.one("refused")["reason"]
