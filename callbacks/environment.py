@@ -6,9 +6,11 @@ is not exact. Keras 3.3 and 3.5, for example, resume without an error and end wi
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -26,8 +28,6 @@ SUPPORTED: Final[Mapping[str, tuple[Version, Version]]] = {
 }
 """The oldest and the newest minor version, both included, as in pyproject.toml."""
 
-UNSUPPORTED_STRATEGIES: Final = ("MultiWorkerMirroredStrategy", "ParameterServerStrategy")
-
 
 def check_environment(environ: Mapping[str, str] = os.environ) -> None:
     """Check the backend and the versions of this process. Imports Keras and TensorFlow.
@@ -36,7 +36,10 @@ def check_environment(environ: Mapping[str, str] = os.environ) -> None:
         Refused: one of them is not supported; the log says which, and what to do.
     """
     # Before the import, which fails where the backend's own package is not installed.
-    _check_backend(environ.get("KERAS_BACKEND") or "tensorflow", "KERAS_BACKEND")
+    if environ.get("KERAS_BACKEND"):
+        _check_backend(environ["KERAS_BACKEND"], "KERAS_BACKEND")
+    else:
+        _check_backend(_backend_of_file(environ), "keras.json")
     if environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true"):
         raise _refusal(
             "TF_USE_LEGACY_KERAS makes tf.keras the package tf_keras, which is Keras 2",
@@ -47,7 +50,7 @@ def check_environment(environ: Mapping[str, str] = os.environ) -> None:
 
     for name, version in (("keras", keras.__version__), ("tensorflow", tf.__version__)):
         _check_version(name, version)
-    _check_backend(keras.config.backend(), "keras.json")
+    _check_backend(keras.config.backend(), "this process")
 
 
 def check_model(model: Any) -> None:
@@ -57,6 +60,7 @@ def check_model(model: Any) -> None:
         Refused: it is no model of Keras 3, or its strategy is not supported.
     """
     import keras
+    import tensorflow as tf
 
     if not isinstance(model, keras.Model):
         kind = f"{type(model).__module__.partition('.')[0]}.{type(model).__name__}"
@@ -64,9 +68,15 @@ def check_model(model: Any) -> None:
             f"the model is a {kind}, not a model of Keras 3",
             "build it with `import keras` instead of `import tf_keras`",
         )
-    for base in type(model.distribute_strategy).__mro__:
-        name = re.sub(r"V[12]$", "", base.__name__)
-        if name in UNSUPPORTED_STRATEGIES:
+    distribute = tf.distribute
+    for name, kinds in {
+        "MultiWorkerMirroredStrategy": distribute.MultiWorkerMirroredStrategy,
+        "ParameterServerStrategy": (
+            distribute.ParameterServerStrategy,
+            tf.compat.v1.distribute.experimental.ParameterServerStrategy,
+        ),
+    }.items():
+        if isinstance(model.distribute_strategy, kinds):
             raise _refusal(
                 f"tf.distribute.{name} trains on several machines, which keepfit can't resume yet",
                 "train on one machine: without a strategy, or with MirroredStrategy",
@@ -82,6 +92,21 @@ def _check_version(name: str, version: str) -> None:
             f"{name} {version} is installed; a resumed training is exact with {low} to {high}",
             f"pip install '{name}=={high}.*'",
         )
+
+
+def _backend_of_file(environ: Mapping[str, str]) -> str:
+    """Return the backend that Keras' configuration file names, found and read as Keras does it.
+
+    Source: keras/src/backend/config.py.
+    """
+    home = Path.home() if os.access(Path.home(), os.W_OK) else Path("/tmp")  # noqa: S108
+    path = Path(environ.get("KERAS_HOME") or home / ".keras", "keras.json").expanduser()
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        found = {}
+    backend = found.get("backend") if isinstance(found, dict) else None
+    return backend if isinstance(backend, str) else "tensorflow"
 
 
 def _check_backend(backend: str, source: str) -> None:

@@ -13,13 +13,16 @@ class StatefulCallback(Protocol):
     save, `set_state` once in a resumed fit, after `on_train_begin` of all callbacks and before the
     first batch. Without these methods, keepfit stores the attributes that training has changed.
 
-    These types are kept exactly, nested to any depth:
+    These types are kept, nested to any depth:
 
-    - None, bool, int of any size, float (inf and nan included), complex, str, bytes;
-    - list, tuple, set, frozenset, dict with keys of these types, Counter, OrderedDict;
-    - NumPy scalars and arrays of the bool, integer, float (bfloat16 and float8 included) and
-      complex types;
-    - datetime, timedelta and pathlib paths are not kept: store their `isoformat()` or `str()`.
+    - None, bool, int, float (inf and nan included), str and bytes;
+    - list, tuple, set, frozenset, Counter, OrderedDict, and dict with keys of any of these types;
+      any other mapping is restored as a dict;
+    - NumPy arrays and scalars of bool, int8 to int64, uint8 to uint64, float16 to float64,
+      complex64, and of ml_dtypes' bfloat16, float8_e4m3fn and float8_e5m2.
+
+    Anything else (complex numbers, named tuples, dates, paths, objects) is reported in the log, and
+    the callback starts over after an interruption: return `isoformat()` or `str()` of it instead.
 
     Example:
         >>> class Streak(keras.callbacks.Callback):

@@ -113,7 +113,8 @@ def _run_to_exit_code(
 def _execute(script: Path, args: Sequence[str]) -> None:
     path = os.path.abspath(script)
     sys.argv[:] = [str(script), *args]
-    sys.path[0:1] = [os.path.dirname(os.path.realpath(script))]
+    if not sys.flags.safe_path:
+        sys.path[0] = os.path.dirname(os.path.realpath(script))
     main = ModuleType("__main__")
     main.__dict__.update(__file__=path, __builtins__=__builtins__, __cached__=None)
     sys.modules["__main__"] = main
