@@ -2,7 +2,7 @@
 #
 #   docker run keepfit                                       trains on MNIST
 #   docker run -v "$PWD:/job" keepfit run train.py           runs a script of yours
-#   FROM keepfit, and COPY train.py /job/                    is the third way
+#   FROM keepfit, and COPY train.py /job/                    makes an image of your own
 #
 # keepfit is the first process, without a shell in between, so signals reach it.
 ARG BASE=python:3.11-slim-bookworm
@@ -13,15 +13,16 @@ WORKDIR /src
 COPY requirements*.lock ./
 RUN python -m venv /opt/venv \
  && /opt/venv/bin/pip install --no-cache-dir --require-hashes -r requirements-${VARIANT}.lock \
- # Headers to compile operations against, and a compiler's library: 350 MB that no training needs.
+ # Headers for compiling operations, and a compiler's library: 350 MB that no training needs.
  && /opt/venv/bin/pip uninstall --yes libclang \
  && rm -rf /opt/venv/lib/python3.11/site-packages/tensorflow/include
 COPY pyproject.toml README.md LICENSE ./
 COPY callbacks callbacks
 COPY infra infra
 COPY job job
+COPY src src
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
- && ln -s /opt/venv/lib/python3.11/site-packages/job/examples/mnist.py /opt/venv/mnist.py
+ && ln -s /opt/venv/lib/python3.11/site-packages/keepfit/job/examples/mnist.py /opt/venv/mnist.py
 
 FROM ${BASE}
 ARG VARIANT=cpu

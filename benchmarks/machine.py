@@ -1,4 +1,4 @@
-"""What was measured on, and with what."""
+"""Describe the machine and the packages of a measurement."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def machine(*packages: str) -> str:
-    """The processor, memory and load, and the versions of Python and of what is installed."""
+    """Return the processor, memory, load, and the versions of Python and of installed packages."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     info = Path("/proc/cpuinfo")
     models = [line for line in info.read_text().splitlines() if line.startswith("model name")]
@@ -18,7 +18,7 @@ def machine(*packages: str) -> str:
         f"{os.cpu_count()} cores ({models[0].split(': ')[1] if models else platform.machine()}), "
         f"{memory:.0f} GiB of memory, load {os.getloadavg()[1]:.1f}; "
         f"Python {platform.python_version()}, "
-        + ", ".join(f"{name} {found}" for name in names if (found := _version(name)))
+        + ", ".join(f"{name} {number}" for name in names if (number := _version(name)))
     )
 
 

@@ -1,4 +1,4 @@
-"""The models that are trained: of any size with Adam, a tiny one, and one of many variables."""
+"""The models that are trained: one of any size with Adam, a tiny one, one with many variables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Training = tuple[keras.Model, tf.data.Dataset]
 
 
 def dense(state: State = MAIN, batch_size: int = 64) -> Training:
-    """An autoencoder; every variable that is trained changes with every batch, as everywhere."""
+    """Return an autoencoder; every trained variable changes with every batch, as is usual."""
     layers = [
         keras.layers.Dense(state.width, activation="relu", use_bias=False)
         for _ in range(state.layers - 1)
@@ -30,7 +30,7 @@ def dense(state: State = MAIN, batch_size: int = 64) -> Training:
 
 
 def tiny() -> Training:
-    """So small that a batch costs little more than what Keras does around it."""
+    """Return a model so small that a batch costs little more than Keras' own work around it."""
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile(optimizer="adam", loss="mse")
     rows = np.ones((8, 4), "float32")
@@ -38,7 +38,7 @@ def tiny() -> Training:
 
 
 class _Holder(keras.layers.Layer):
-    """Holds variables that no batch changes: they are saved all the same."""
+    """A layer with variables that no batch changes: they are saved all the same."""
 
     def __init__(self, variables: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class _Holder(keras.layers.Layer):
 
 
 def many(variables: int) -> Training:
-    """The tiny model with so many variables more."""
+    """Return the tiny model with `variables` additional variables."""
     _, data = tiny()
     model = keras.Sequential([keras.Input((4,)), _Holder(variables), keras.layers.Dense(1)])
     model.compile(optimizer="adam", loss="mse")
@@ -58,7 +58,7 @@ def many(variables: int) -> Training:
 
 
 def shuffled(rows: int) -> tf.data.Dataset:
-    """Batches from a shuffle buffer of so many rows of 4 KiB, which the iterator's state holds."""
+    """Return batches from a buffer of `rows` rows of 4 KiB, which the iterator's state contains."""
     values = np.random.default_rng(0).normal(size=(max(rows, 1000), 1024)).astype("float32")
     data = tf.data.Dataset.from_tensor_slices(values).repeat()
     return (data.shuffle(rows) if rows else data).batch(32)

@@ -1,4 +1,4 @@
-"""From a notice, at a random moment within a batch, to the checkpoint that holds that batch."""
+"""Measure the time from a notice, at a random moment within a batch, to the checkpoint of it."""
 
 from __future__ import annotations
 
@@ -19,62 +19,63 @@ from rich.table import Table
 import processes
 
 BATCHES = 20
-"""Before the notice, to time them; the first are left out, which build the model."""
+"""Batches before the notice, which are timed."""
 
 WARM_UP = 5
+"""The first of these batches, which are not counted: they build the model."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """Seconds: of a batch (the slowest), of the save, and from the notice to its commit."""
+    """The seconds of the slowest batch, of the save, and from the notice to the commit."""
 
     batch: float
     save: float
     committed: float
 
     @property
-    def over(self) -> float:
-        """More than what can't be avoided: the batch under way, and the save itself."""
+    def excess(self) -> float:
+        """Seconds beyond those that can't be avoided: the current batch, and the save itself."""
         return self.committed - self.batch - self.save
 
 
 def notice(store: Annotated[str, typer.Argument()] = "", rounds: int = 5) -> None:
-    """Measure it, each time in a process of its own.
+    """Measure how soon after a notice a checkpoint is committed, each time in a new process.
 
     Args:
-        store: s3://BUCKET/PREFIX or file://PATH; what is written to S3 stays there.
-        rounds: how often.
+        store: s3://BUCKET/PREFIX or file://PATH; objects written to S3 are not deleted.
+        rounds: number of measurements.
     """
     with tempfile.TemporaryDirectory() as folder:
         uri = f"{store or f'file://{folder}'}/bench-{uuid.uuid4().hex}"
-        found = [measure(uri, seed) for seed in range(rounds)]
+        measured = [measure(uri, seed) for seed in range(rounds)]
     console = Console(width=max(Console().width, 100))
-    console.print(table(found))
-    worst = max(one.over for one in found)
+    console.print(table(measured))
+    worst = max(each.excess for each in measured)
     console.print(f"at most the slowest batch, the save, and {max(0.0, worst):.2f} s")
 
 
-def table(found: list[Round]) -> Table:
-    """The medians and the worst of all rounds."""
-    shown = Table(title=f"288 MiB, {len(found)} rounds, seconds")
+def table(rounds: list[Round]) -> Table:
+    """Return a table of the median and the worst of all rounds."""
+    result = Table(title=f"288 MiB, {len(rounds)} rounds, seconds")
     for name in ("", "median", "worst"):
-        shown.add_column(name, justify="left" if not name else "right")
+        result.add_column(name, justify="left" if not name else "right")
     for name, seconds in (
-        ("a batch, the slowest of each round", [one.batch for one in found]),
-        ("the save", [one.save for one in found]),
-        ("from notice to commit", [one.committed for one in found]),
+        ("slowest batch of each round", [each.batch for each in rounds]),
+        ("save", [each.save for each in rounds]),
+        ("from notice to commit", [each.committed for each in rounds]),
     ):
-        shown.add_row(name, f"{statistics.median(seconds):.2f}", f"{max(seconds):.2f}")
-    return shown
+        result.add_row(name, f"{statistics.median(seconds):.2f}", f"{max(seconds):.2f}")
+    return result
 
 
 def measure(uri: str, seed: int) -> Round:
-    """One round in a new process."""
+    """Measure one round in a new process."""
     return Round(**processes.measure("notice", uri, str(seed)))
 
 
 def child(uri: str, seed: int) -> Round:
-    """Train, be told to leave at a random moment, and leave."""
+    """Train, get a notice at a random moment, and exit."""
     import threading
 
     import models
@@ -84,7 +85,7 @@ def child(uri: str, seed: int) -> Round:
     from keepfit.callbacks.session import Notice
     from stopwatch import Logs, Stopwatch, collect_events, now
 
-    given: list[float] = []
+    notice_times: list[float] = []
 
     class Timed(Stopwatch):
         def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
@@ -95,21 +96,21 @@ def child(uri: str, seed: int) -> Round:
                 threading.Timer(moment, give).start()
 
     def give() -> None:
-        given.append(now())
-        here.give_notice(Notice("spot", time.monotonic() + 120))
+        notice_times.append(now())
+        current.give_notice(Notice("spot", time.monotonic() + 120))
 
     log = collect_events()
     model, batches = models.dense()
-    with session.open_session() as here:
+    with session.open_session() as current:
         timed = Timed(Resumable(store=uri, run=f"run{seed}", save_every="1h"))
         try:
             model.fit(batches, steps_per_epoch=10**6, verbose=0, callbacks=[timed])
-        except Preempted as left:
-            if not left.saved:
-                sys.exit(f"the save has failed: {log}")
+        except Preempted as preempted:
+            if not preempted.saved:
+                sys.exit(f"the save failed: {log}")
     saved = [event for event in log if event["event"] == events.SAVED]
     slowest = max(b.training for b in timed.batches[WARM_UP:])
-    return Round(slowest, saved[-1]["seconds"], saved[-1]["time"] - given[0])
+    return Round(slowest, saved[-1]["seconds"], saved[-1]["time"] - notice_times[0])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measurements in processes of their own, whose memory nothing else has touched."""
+"""Run measurements in processes of their own, whose memory nothing else has touched."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 LIMIT = 900
-"""Seconds after which a measurement has failed."""
+"""Timeout of a measurement, in seconds."""
 
 
 def measure(module: str, *arguments: str) -> Any:
-    """What the module prints as JSON in its last line.
+    """Run a module in a new process and return the JSON value in its last line of output.
 
     Raises:
-        SystemExit: it failed; with what it has said.
+        SystemExit: the process failed; the message contains its standard error.
     """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=Path(__file__).parent,
         capture_output=True,
@@ -26,6 +26,6 @@ def measure(module: str, *arguments: str) -> Any:
         check=False,
         timeout=LIMIT,
     )
-    if done.returncode:
-        sys.exit(f"{done.stderr}\nscripts/bench: {module} {' '.join(arguments)} failed")
-    return json.loads(done.stdout.splitlines()[-1])
+    if process.returncode:
+        sys.exit(f"{process.stderr}\nscripts/bench: {module} {' '.join(arguments)} failed")
+    return json.loads(process.stdout.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""The sizes of what is kept."""
+"""The model sizes that are measured."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class State:
-    """A model's whole state: weights, and Adam's two slots of those that are trained.
+    """The whole state of a model: its weights, and Adam's two slots of each trained weight.
 
     Attributes:
-        width, layers: of dense layers without biases, all alike.
-        frozen: how many of them are not trained.
+        name: shown in the tables.
+        width, layers: width and number of the dense layers, which have no biases.
+        frozen: number of layers that are not trained.
     """
 
     name: str
@@ -21,7 +22,7 @@ class State:
 
     @property
     def mib(self) -> float:
-        """In float32."""
+        """The size in MiB, in float32."""
         slots = 3 * self.layers - 2 * self.frozen
         return 4 * slots * self.width**2 / 2**20
 

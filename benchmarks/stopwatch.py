@@ -1,4 +1,4 @@
-"""Times a callback from outside, batch by batch, and notes what keepfit reports meanwhile."""
+"""Time a callback from outside, batch by batch, and collect keepfit's log events meanwhile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ now = time.perf_counter
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch: when it began and ended, and how much of that went into the hooks."""
+    """One batch: when it began and ended, and the seconds of that spent in hooks."""
 
     began: float
     ended: float
@@ -26,15 +26,23 @@ class Batch:
 
     @property
     def training(self) -> float:
+        """Seconds outside the hooks."""
         return self.ended - self.began - self.hooks
 
     @property
     def span(self) -> tuple[float, float]:
+        """When the batch began and ended."""
         return self.began, self.ended
 
 
 class Stopwatch(keras.callbacks.Callback):
-    """Stands before a callback, which needs no change to be timed."""
+    """A callback that times the hooks of another one, which needs no change.
+
+    Attributes:
+        inner: the callback that is timed.
+        batches: the batches so far.
+        at_end: seconds in `on_train_end`.
+    """
 
     def __init__(self, inner: keras.callbacks.Callback) -> None:
         super().__init__()
@@ -78,7 +86,7 @@ class Stopwatch(keras.callbacks.Callback):
 
 
 def collect_events() -> list[dict[str, Any]]:
-    """Keepfit's log events from now on, each with the `time` at which it was reported."""
+    """Return a list to which keepfit's log events are appended from now on, with their `time`."""
     events: list[dict[str, Any]] = []
 
     def collect(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
@@ -91,7 +99,7 @@ def collect_events() -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a function under `watched`; `cpu` is that of its own thread."""
+    """A call of a function that is being timed; `cpu` is the CPU time of the calling thread."""
 
     began: float
     ended: float
@@ -100,7 +108,7 @@ class Call:
 
 @contextmanager
 def watched(owner: Any, name: str) -> Iterator[list[Call]]:
-    """The calls of `owner.name` while the block runs, which is put back after it."""
+    """Record the calls of `owner.name` while the block runs; the function is restored after it."""
     function, calls = getattr(owner, name), []
 
     @wraps(function)

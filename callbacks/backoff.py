@@ -1,4 +1,4 @@
-"""Times to wait between two tries, drawn without touching the random state of the training."""
+"""Waiting times between tries, drawn without touching the random state of the training."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from tenacity import RetryCallState
 
 
 class Backoff:
-    """Up to twice as long after each try, and random, so that many machines don't ask at once.
+    """Random waiting times for tenacity, whose upper limit doubles after each try.
 
-    The generator is its own: a thread that drew from Python's would change what a script draws.
+    They are random so that many machines don't retry at the same moment. They come from a generator
+    of its own: a thread that drew from Python's global one would change what the script draws.
 
     Args:
-        first: seconds, at most, after the first try.
-        longest: seconds, at most, after any.
+        first: upper limit in seconds after the first try.
+        longest: upper limit in seconds after any try.
     """
 
     def __init__(self, first: float, longest: float) -> None:
@@ -23,5 +24,5 @@ class Backoff:
         self._random = random.Random()  # noqa: S311 # no secret
 
     def __call__(self, state: RetryCallState) -> float:
-        grown = self._first * 2 ** min(state.attempt_number - 1, 30)
-        return self._random.uniform(0, min(self._longest, grown))
+        doubled = self._first * 2 ** min(state.attempt_number - 1, 30)
+        return self._random.uniform(0, min(self._longest, doubled))

@@ -1,4 +1,4 @@
-"""Keras' CSVLogger, to a file or to S3."""
+"""Keras' CSVLogger, writing to a file or to S3."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from keepfit.callbacks.uploads import UploadQueue, download, is_remote, working_
 
 
 class CSVLogger(keras.callbacks.CSVLogger):
-    """Streams the results of each epoch to a CSV file, as Keras' callback of this name does.
+    """A callback that streams epoch results to a CSV file, as Keras' CSVLogger does.
 
     Args:
-        filename: of the CSV file; `s3://BUCKET/KEY` for an object, which is replaced after each
-            epoch, by a thread of its own.
-        separator: between the elements of a row.
-        append: go on behind what is there, rather than overwrite it.
+        filename: path of the CSV file, or `s3://BUCKET/KEY` for an object, which a thread of its
+            own replaces after each epoch.
+        separator: string between the elements of a row.
+        append: append to an existing file rather than overwrite it.
 
     Raises:
-        ConfigurationError: an `s3://` filename names no object.
+        ConfigurationError: an `s3://` filename does not name an object.
         StorageError: an object to append to can't be read.
     """
 

@@ -33,7 +33,7 @@ def check_environment(environ: Mapping[str, str] = os.environ) -> None:
     """Check the backend and the versions of this process. Imports Keras and TensorFlow.
 
     Raises:
-        Refused: one of them is not supported; the log says which, and what to do.
+        Refused: one of them is not supported; the log names it, and the fix.
     """
     # Before the import, which fails where the backend's own package is not installed.
     if environ.get("KERAS_BACKEND"):
@@ -57,7 +57,7 @@ def check_model(model: Any) -> None:
     """Check that keepfit can keep the training of this model exact.
 
     Raises:
-        Refused: it is no model of Keras 3, or its strategy is not supported.
+        Refused: the model is not a Keras 3 model, or its strategy is not supported.
     """
     import keras
     import tensorflow as tf
@@ -118,6 +118,6 @@ def _check_backend(backend: str, source: str) -> None:
 
 
 def _refusal(reason: str, fix: str) -> Refused:
-    """Log why; the exception is the caller's to raise."""
+    """Log the reason, and return the exception for the caller to raise."""
     log.error(events.REFUSED, reason=reason, fix=fix)
     return Refused()

@@ -1,9 +1,9 @@
-"""What can end an attempt, each with its exit code.
+"""The exceptions that end an attempt, each with its exit code.
 
 They derive from SystemExit: a script's own `except Exception` can't swallow them, its `finally`
 blocks still run, and under plain `python train.py` the exit code is right without a runner.
-The reason has been logged, in one line, before any of them is raised; a preemption is logged by
-the runner.
+The reason is logged, in one line, before any of them is raised; a preemption is logged by the
+runner.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ EXIT_REFUSED: Final = 78
 
 
 class AttemptEnded(SystemExit):
-    """The attempt ends here, on purpose."""
+    """The base class: the attempt ends on purpose."""
 
     code: int
 
 
 class Preempted(AttemptEnded):
-    """The machine is about to go, or a person asked; what could be saved is saved.
+    """The machine is about to be taken away, or a user asked for a stop; any possible save is made.
 
     Attributes:
         step: batches trained in the run; None outside training.
-        saved: whether the last of them is in a checkpoint; if not, an older one is in force.
+        saved: whether the last of these batches is in the committed checkpoint; if not, the
+            committed checkpoint is an older one.
     """
 
     def __init__(self, step: int | None = None, *, saved: bool = True) -> None:
@@ -38,7 +39,7 @@ class Preempted(AttemptEnded):
 
 
 class StoreUnreachable(AttemptEnded):
-    """The store did not answer when the run was to be taken up; a later attempt may be luckier."""
+    """The store did not answer to claim or resume the run; a later attempt may succeed."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_PREEMPTED)
@@ -52,7 +53,7 @@ class Fenced(AttemptEnded):
 
 
 class Cancelled(AttemptEnded):
-    """Somebody has ended the job that this attempt is of."""
+    """The job to which this attempt belongs has been cancelled."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_CANCELLED)
@@ -66,4 +67,4 @@ class Refused(AttemptEnded):
 
 
 class ConfigurationError(ValueError):
-    """A setting that can't be used: its message names the setting, the value and the way out."""
+    """A setting can't be used; the message names the setting, its value and the fix."""

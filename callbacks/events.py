@@ -1,4 +1,4 @@
-"""The names of all log events: what dashboards and tests may rely on."""
+"""The names of all log events, on which dashboards and tests may rely."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What may make a resumed run differ from one that was never interrupted: said, or refused."""
+"""Exactness warnings: why a resumed run may differ from one that was never interrupted."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ log = structlog.get_logger("keepfit")
 
 
 class ExactnessGuard:
-    """Says each doubt in the log. With `exact`, a training that begins with one is refused.
+    """A reporter of exactness warnings; with `exact`, it refuses a training that starts with one.
 
     Attributes:
-        refuses: whether a doubt ends the training now.
+        refusing: an exactness warning now ends the training.
     """
 
     def __init__(self, *, exact: bool = False) -> None:
@@ -24,10 +24,10 @@ class ExactnessGuard:
         self.refusing = exact
 
     def report(self, event: str, *, reason: str, fix: str, **fields: Any) -> None:
-        """Name what can't be exact, why, and the way out.
+        """Report what can't be exact, why, and how to fix it.
 
         Raises:
-            Misfit: the training is to be exact, and has not begun.
+            Refused: the training has to be exact, and has not started.
         """
         if not self.refusing:
             log.warning(event, reason=reason, fix=fix, **fields)
@@ -42,9 +42,9 @@ class ExactnessGuard:
         raise Refused
 
     def fit_begins(self) -> None:
-        """From now on there is a training to refuse."""
+        """Refuse on exactness warnings from now on, if `exact`: a training is about to start."""
         self.refusing = self._exact
 
     def training_has_begun(self) -> None:
-        """From now on it is too late to refuse: a doubt is logged, and training goes on."""
+        """Only log exactness warnings from now on: it is too late to refuse, training continues."""
         self.refusing = False

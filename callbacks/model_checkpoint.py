@@ -1,4 +1,4 @@
-"""Keras' ModelCheckpoint, to files or to S3."""
+"""Keras' ModelCheckpoint, writing to files or to S3."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ log = structlog.get_logger("keepfit")
 
 
 class ModelCheckpoint(RedirectedModelCheckpoint):
-    """Saves the model or its weights now and then, as Keras' callback of this name does.
+    """A callback that saves the model or its weights from time to time, as Keras' class does.
 
     Args:
-        filepath: where; `s3://BUCKET/KEY` for objects, which are sent while training goes on, each
-            whole or not at all. Fields such as `{epoch:02d}` and `{val_loss:.2f}` are filled in.
-        **arguments: as Keras' callback takes them.
+        filepath: path of the files, or `s3://BUCKET/KEY` for objects, which are uploaded while
+            training continues, each as a whole or not at all. Fields such as `{epoch:02d}` and
+            `{val_loss:.2f}` are filled in.
+        **arguments: the further arguments of Keras' ModelCheckpoint.
 
     Raises:
-        ConfigurationError: an `s3://` filepath names no object.
+        ConfigurationError: an `s3://` filepath does not name an object.
     """
 
     def __init__(self, filepath: Any, *args: Any, **arguments: Any) -> None:
@@ -32,10 +33,10 @@ class ModelCheckpoint(RedirectedModelCheckpoint):
         self._remote = is_remote(self.filepath)
         self._uploads: UploadQueue | None = None
         if self._remote:
-            working_copy(self.filepath)  # refuses what is no address
+            working_copy(self.filepath)  # raises if it is not the address of an object
 
     def flush(self) -> None:
-        """Wait until the models that have been saved are in S3, or given up."""
+        """Wait until the models that have been saved are in S3, or have been given up."""
         if self._uploads:
             self._uploads.flush()
 
@@ -59,6 +60,6 @@ class ModelCheckpoint(RedirectedModelCheckpoint):
     def saved(self, local_path: str, path: str, epoch: int) -> None:
         if self._uploads is None:  # called by hand, outside of fit
             self._uploads = UploadQueue.open()
-        self._uploads.hand_over(local_path, path)
+        self._uploads.send_and_delete(local_path, path)
         if self.verbose > 0:
             log.info(events.FILE_SENDING, file=path, epoch=epoch + 1)

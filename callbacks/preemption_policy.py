@@ -1,7 +1,7 @@
-"""How the last two minutes are used: a pure rule, and what applies it to a training.
+"""When training stops after a notice: a pure rule, and the class that applies it to a fit.
 
-A machine that says when it goes is of use until then. A save is asked for at once, training goes
-on, and the last save begins when there is just time for it.
+A machine whose end is known, two minutes ahead on EC2, is useful until then. A save is requested at
+once, training continues, and the last save starts when there is just enough time left for it.
 """
 
 from __future__ import annotations
@@ -21,42 +21,51 @@ if TYPE_CHECKING:
 log = structlog.get_logger("keepfit")
 
 SPOT_NOTICE = 120.0
-"""Seconds from EC2's notice to the end."""
+"""Seconds from EC2's Spot notice to the end of the machine."""
 
 RESERVE_FACTOR, RESERVE_MARGIN = 1.5, 5.0
-"""The last save may take so much longer than the one before, and the process then has to end."""
+"""The last save may be slower by this factor than the one before; seconds to exit after it."""
 
 
-def final_save_reserve(saving: float) -> float:
-    """Seconds to keep for the last save, if a save takes `saving` seconds."""
-    return saving * RESERVE_FACTOR + RESERVE_MARGIN
+def final_save_reserve(save_seconds: float) -> float:
+    """Return the seconds to reserve for the last save, if a save takes `save_seconds`."""
+    return save_seconds * RESERVE_FACTOR + RESERVE_MARGIN
 
 
-def warn_if_save_slow(saving: float, mib: float) -> None:
-    """Say it if a Spot notice would not leave enough time for a save as long as this one."""
-    if final_save_reserve(saving) > SPOT_NOTICE:
+def warn_if_save_slow(save_seconds: float, mib: float) -> None:
+    """Log a warning if a Spot notice would not leave enough time for a save as long as this one.
+
+    Args:
+        save_seconds: how long the save took.
+        mib: how much it wrote.
+    """
+    if final_save_reserve(save_seconds) > SPOT_NOTICE:
         log.warning(
             events.SAVE_SLOW,
-            seconds=round(saving, 1),
+            seconds=round(save_seconds, 1),
             mib=mib,
             reason=f"a Spot notice leaves about {SPOT_NOTICE:.0f} s for the batch under way and a "
             "save, so the work since the last periodic save may be lost",
-            fix="save more often (--save-every); a bucket in the same region, reached through an "
-            "S3 gateway endpoint; an instance with more network bandwidth",
+            fix="save more often (--save-every), use a bucket in the same region through an S3 "
+            "gateway endpoint, or use an instance with more network bandwidth",
         )
 
 
-def must_leave(notice: Notice, now: float, *, saving: float, pace: float) -> bool:
-    """Whether to save and leave at this batch boundary; otherwise training goes on.
+def must_leave(
+    notice: Notice, now: float, *, save_seconds: float, boundary_interval: float
+) -> bool:
+    """Return whether to save and exit at this batch boundary; otherwise training continues.
 
     Args:
-        now: as time.monotonic() counts.
-        saving: seconds that a save takes.
-        pace: seconds until the next boundary, to judge by the last one: it must not be too late.
+        notice: the merged notice.
+        now: the present time of time.monotonic().
+        save_seconds: seconds that a save takes.
+        boundary_interval: seconds between the last two boundaries. The next one is expected after
+            as many, and must still be early enough for the last save.
     """
     if notice.deadline is None or not notice.training_allowed:
         return True
-    return notice.deadline - now - pace < final_save_reserve(saving)
+    return notice.deadline - now - boundary_interval < final_save_reserve(save_seconds)
 
 
 class PreemptionPolicy:
@@ -68,15 +77,17 @@ class PreemptionPolicy:
         self._session = session
         self._run = run
         self._clock = clock
-        self._passed = clock()
+        self._last_boundary = clock()
 
-    def due(self, step: int) -> bool:
-        """At each boundary, after `step` batches of the run: whether this is the last one."""
+    def must_exit(self, step: int) -> bool:
+        """Return whether training stops at this boundary, after `step` batches of the run."""
         now = self._clock()
-        pace, self._passed = now - self._passed, now
+        interval, self._last_boundary = now - self._last_boundary, now
         self._run.reached_step = step
         notice = self._session.notice
-        if notice is None or not must_leave(notice, now, saving=self._run.save_seconds, pace=pace):
+        if notice is None or not must_leave(
+            notice, now, save_seconds=self._run.save_seconds, boundary_interval=interval
+        ):
             return False
         self._session.begin_final_save()
         return True

@@ -1,4 +1,4 @@
-"""Keras' RemoteMonitor, which costs training nothing, and reports no epoch twice."""
+"""Keras' RemoteMonitor, without a cost to training, and without duplicate reports."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ from keepfit.callbacks.storage.base import StorageError
 log = structlog.get_logger("keepfit")
 
 ANSWER_TIMEOUT = 10.0
-"""Seconds after which a server that does not answer counts as dead for this try."""
+"""Seconds after which a try fails if the server has not answered."""
 
 RETRY_SECONDS = 60.0
-"""Seconds for one report, all its tries together."""
+"""Seconds for all tries of one report together."""
 
 CLOSE_TIMEOUT = 10.0
-"""Seconds that the end of training waits for reports that are still on their way."""
+"""Seconds for which the end of training waits for reports that are still being sent."""
 
 Report = dict[str, Any]
 
 
 class RemoteMonitor(keras.callbacks.RemoteMonitor):
-    """Streams events to a server, as Keras' callback of this name does.
+    """A callback that streams events to a server, as Keras' RemoteMonitor does.
 
     In `fit`, a thread sends them, one after another, so that a slow or dead server costs training
-    nothing; each is tried again for a minute, and then given up with a warning. Inside Resumable,
-    no epoch is reported twice, however often the run is resumed: an epoch is written down as
-    reported before it is sent, so a kill at that very moment costs its report.
+    nothing; each report is retried for a minute, and then given up with a warning. Inside
+    Resumable, no epoch is reported twice, however often the run is resumed: an epoch is recorded as
+    reported before it is sent, so a kill between the two loses its report.
 
     Args:
-        root, path, field, headers, send_as_json: as Keras' callback takes them.
+        root, path, field, headers, send_as_json: the arguments of Keras' RemoteMonitor.
     """
 
     def __init__(self, *args: Any, **arguments: Any) -> None:
@@ -60,7 +60,7 @@ class RemoteMonitor(keras.callbacks.RemoteMonitor):
         self._over = threading.Event()
 
     def report_once(self, record_once: Callable[[int], bool]) -> None:
-        """Ask `record_once` before an epoch is reported; it may raise StorageError."""
+        """Ask `record_once`, which may raise StorageError, before each epoch is reported."""
         self._record_once = record_once
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -90,7 +90,7 @@ class RemoteMonitor(keras.callbacks.RemoteMonitor):
             sender.join(CLOSE_TIMEOUT)
             if sender.is_alive():
                 self._over.set()
-                self._give_up(f"{reports.qsize()} reports and the one under way were not answered")
+                self._give_up(f"{reports.qsize()} reports and the one being sent were not answered")
 
     def _work(self, reports: queue.SimpleQueue[Report | None], over: threading.Event) -> None:
         while (report := reports.get()) and not over.is_set():
@@ -98,16 +98,17 @@ class RemoteMonitor(keras.callbacks.RemoteMonitor):
                 if self._record_once is None or self._record_once(report["epoch"]):
                     _retrying(over)(_call_with_timeout, partial(self._post, report))
             except (StorageError, requests.RequestException, TypeError, ValueError) as error:
-                if not over.is_set():  # then it has been said
+                if not over.is_set():  # otherwise on_train_end has logged it
                     self._give_up(f"epoch {report['epoch'] + 1} was not reported: {error}")
 
     def _post(self, report: Report) -> None:
         url = self.root + self.path
+        # Without `timeout`: _call_with_timeout limits the whole call.
         if self.send_as_json:
-            answer = requests.post(url, json=report, headers=self.headers)  # noqa: S113 # _in_time
+            answer = requests.post(url, json=report, headers=self.headers)  # noqa: S113
         else:
             form = {self.field: json.dumps(report)}
-            answer = requests.post(url, form, headers=self.headers)  # noqa: S113 # _in_time
+            answer = requests.post(url, form, headers=self.headers)  # noqa: S113
         answer.raise_for_status()
 
     def _give_up(self, reason: str) -> None:
@@ -115,22 +116,22 @@ class RemoteMonitor(keras.callbacks.RemoteMonitor):
             events.REPORT_FAILED,
             server=self.root,
             reason=reason,
-            fix="training goes on; see to the server, or leave RemoteMonitor out",
+            fix="training continues; check the server, or remove RemoteMonitor",
         )
 
 
 def _call_with_timeout(post: Callable[[], None]) -> None:
-    """Call it, but wait no longer than is decent: what hangs is left to a thread of its own.
+    """Call `post` in a thread of its own, which is abandoned if it does not end in time.
 
     Raises:
-        requests.RequestException: it failed, or did not end in time.
+        requests.RequestException: the call failed, or did not end within ANSWER_TIMEOUT.
     """
     outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
     def work() -> None:
         try:
             post()
-        except Exception as error:  # noqa: BLE001 # it is raised below
+        except Exception as error:  # noqa: BLE001 # raised below
             outcome.put(error)
         else:
             outcome.put(None)
@@ -152,7 +153,7 @@ def _is_transient(error: BaseException) -> bool:
 
 
 def _retrying(over: threading.Event) -> Retrying:
-    """For one report, until it is given up or training is over."""
+    """Return the retries of one report, which end when it is given up or training is over."""
     return Retrying(
         retry=retry_if_exception(_is_transient),
         stop=stop_any(stop_after_delay(RETRY_SECONDS), stop_when_event_set(over)),

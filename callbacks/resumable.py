@@ -1,4 +1,4 @@
-"""Resumable: the callback that makes a `fit` go on where an earlier attempt stopped."""
+"""Resumable, the callback that makes a `fit` continue where an earlier attempt stopped."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Logs = dict[str, Any]
 
 
 class Resumable(keras.callbacks.Callback):
-    """Saves a training as it goes, and goes on from the exact batch after an interruption.
+    """A callback that saves a training, and resumes it at the exact batch after an interruption.
 
-    It holds the other callbacks, because they have state too: they see every epoch and batch
+    It contains the other callbacks, because they have state too: they see every epoch and batch
     once, however often the process is interrupted.
 
     Example:
@@ -34,18 +34,19 @@ class Resumable(keras.callbacks.Callback):
     ```
 
     Args:
-        callbacks: the callbacks of the training, in the order in which they are to be called.
-        store: where checkpoints are kept, a URI. Default: KEEPFIT_STORE, or `file://./runs`.
-        run: the run's name. Default: KEEPFIT_RUN, or the script's name.
+        callbacks: the other callbacks of the training, in the order in which to call them.
+        store: URI of the store for checkpoints. Default: KEEPFIT_STORE, or `file://./runs`.
+        run: name of the run. Default: KEEPFIT_RUN, or the script's name.
         save_every: "auto", "30s", "5min", "200 batches" or "1 epoch". Default: KEEPFIT_SAVE_EVERY,
-            or "auto": as often as what was measured of saves and of interruptions makes it best.
-            By the clock, the first save comes after 10 seconds.
-        exact: refuse to train what can't be exact over an interruption. Default: KEEPFIT_EXACT, or
-            False, which says it in the log.
-        keep: how many checkpoints stay, for when the newest is damaged.
+            or "auto": at the interval that is best for the measured cost of saves and the measured
+            rate of interruptions. With "auto" or a time, the first save comes after 10 seconds at
+            the latest.
+        exact: refuse a training that can't be exact after an interruption. Default: KEEPFIT_EXACT,
+            or False: the log contains an exactness warning.
+        keep: how many checkpoints are kept, in case the newest one is damaged.
 
     Raises:
-        ConfigurationError: an argument or variable can't be used.
+        ConfigurationError: an argument or environment variable can't be used.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Resumable(keras.callbacks.Callback):
         self._guard = ExactnessGuard(exact=self.settings.exact)
         self._held = held_callbacks.hold_callbacks(self.callbacks, self._guard)
         self._fit: Fit | None = None
-        self._introduced: Any = None
+        self._model_of_callbacks: Any = None
 
     def set_model(self, model: Any) -> None:
         check_model(model)
@@ -78,29 +79,29 @@ class Resumable(keras.callbacks.Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         for callback in filter(_is_redundant, internals.callbacks_of_fit()):
             _report_redundant()
-            _silence(callback)
-        here = session.current()
-        self._fit = Fit(self.model, self._held, here, here.run(self.settings), self._guard)
+            _disable(callback)
+        current = session.current()
+        self._fit = Fit(self.model, self._held, current, current.run(self.settings), self._guard)
         self._fit.begin(self.params["epochs"], lambda: self._begin(self.callbacks, logs))
         if self._fit.over:
-            self._begin(self._lambdas(), logs)
+            self._begin(self._lambda_callbacks(), logs)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        fit = self._under_way()
+        fit = self._current_fit()
         fit.epoch_begins(epoch)
         if not fit.muted:
             self._call("on_epoch_begin", epoch, logs)
         fit.epoch_has_begun()
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        fit = self._under_way()
+        fit = self._current_fit()
         if not fit.muted:
             for callback in self.callbacks:
                 callback.on_train_batch_begin(batch, logs)
         fit.batch_begins()
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        fit = self._under_way()
+        fit = self._current_fit()
         if not fit.muted:
             for callback in self.callbacks:
                 callback.on_train_batch_end(batch, logs)
@@ -110,19 +111,19 @@ class Resumable(keras.callbacks.Callback):
         self._call("on_epoch_end", epoch, logs)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        fit, self._fit = self._under_way(), None
-        for callback in self._lambdas() if fit.over else self.callbacks:
+        fit, self._fit = self._current_fit(), None
+        for callback in self._lambda_callbacks() if fit.over else self.callbacks:
             callback.on_train_end(logs)
         fit.end(logs or {})
 
-    # Validation within fit, and evaluate or predict on their own.
+    # Validation within fit, and separate calls of evaluate or predict.
 
     def on_test_begin(self, logs: Logs | None = None) -> None:
         if not session.current().training:
-            self._fit = None  # of a fit that ended in an error
+            self._fit = None  # the last fit ended in an error
         if self._fit:
             self._fit.validation_begins()
-        self._introduce(self.callbacks)
+        self._set_model_of(self.callbacks)
         self._call("on_test_begin", logs)
 
     def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
@@ -139,7 +140,7 @@ class Resumable(keras.callbacks.Callback):
         self._call("on_test_end", logs)
 
     def on_predict_begin(self, logs: Logs | None = None) -> None:
-        self._introduce(self.callbacks)
+        self._set_model_of(self.callbacks)
         self._call("on_predict_begin", logs)
 
     def on_predict_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
@@ -152,23 +153,24 @@ class Resumable(keras.callbacks.Callback):
         self._call("on_predict_end", logs)
 
     def _begin(self, callbacks: Sequence[keras.callbacks.Callback], logs: Logs | None) -> None:
-        self._introduced = None
-        self._introduce(callbacks)
+        self._model_of_callbacks = None
+        self._set_model_of(callbacks)
         for callback in callbacks:
             callback.on_train_begin(logs)
 
-    def _introduce(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
-        """Give them the model and the parameters; not before a run is claimed, as some write."""
-        if self._introduced is not self.model:
-            self._introduced = self.model
+    def _set_model_of(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+        """Set the model and parameters. Some write files then, so the run is claimed before."""
+        if self._model_of_callbacks is not self.model:
+            self._model_of_callbacks = self.model
             for callback in callbacks:
                 callback.set_params(self.params)
                 callback.set_model(self.model)
 
-    def _lambdas(self) -> list[keras.callbacks.Callback]:
-        """Those that also take part in a fit that is over.
+    def _lambda_callbacks(self) -> list[keras.callbacks.Callback]:
+        """Return the callbacks that are also called in a fit that is over.
 
-        Their ends close the script's files and stop its processes, which each attempt has anew.
+        Their `on_train_end` closes the script's files and stops its processes, which each attempt
+        opens and starts anew.
         """
         kind = keras.callbacks.LambdaCallback
         return [callback for callback in self.callbacks if isinstance(callback, kind)]
@@ -177,9 +179,9 @@ class Resumable(keras.callbacks.Callback):
         for callback in self.callbacks:
             getattr(callback, hook)(*args)
 
-    def _under_way(self) -> Fit:
+    def _current_fit(self) -> Fit:
         if self._fit is None:
-            raise RuntimeError("Resumable is for model.fit: a training hook was called outside it")
+            raise RuntimeError("Resumable is for model.fit; a training hook was called outside it")
         return self._fit
 
 
@@ -191,12 +193,12 @@ def _report_redundant() -> None:
     log.warning(
         events.CALLBACK_REDUNDANT,
         callback="BackupAndRestore",
-        reason="Resumable saves and restores all that it does, so it is left out",
+        reason="Resumable saves and restores all that it does, so it is disabled",
         fix="remove it from the script",
     )
 
 
-def _silence(callback: keras.callbacks.Callback) -> None:
-    """Both would set the epoch to begin with, and the weights."""
+def _disable(callback: keras.callbacks.Callback) -> None:
+    """Disable BackupAndRestore, which sets the initial epoch and the weights, as Resumable does."""
     for hook in ("on_train_begin", "on_train_batch_end", "on_epoch_end", "on_train_end"):
         setattr(callback, hook, lambda *_, **__: None)

@@ -1,4 +1,4 @@
-"""A run as this process works on it: the claim, and the writer's thread."""
+"""A run in the process that works on it: the claim, and the thread that writes snapshots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import structlog
 import tensorflow as tf
 
 from keepfit.callbacks import events
-from keepfit.callbacks.adapters.csv_logger import fsync_file
+from keepfit.callbacks.adapters.file_helpers import fsync_file
 from keepfit.callbacks.checkpoint import save_policy
 from keepfit.callbacks.checkpoint.attempt import Attempt, Superseded
 from keepfit.callbacks.checkpoint.claim import claim_run, move_aside
@@ -39,13 +39,18 @@ class Run:
     """One training from start to end, of which this process is the newest attempt.
 
     Snapshots are written on the writer's thread, which alone uses the attempt while it is busy.
+
+    Attributes:
+        step: batches done in the run when the present fit started, or after the last one.
+        reached_step: batches done in the run so far.
+        unsaved: the final state of a fit could not be saved.
     """
 
     def __init__(
         self,
         store: Store,
         attempt: Attempt,
-        when: SavePolicy,
+        policy: SavePolicy,
         prefetcher: CheckpointPrefetcher | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -53,14 +58,14 @@ class Run:
         self._prefetcher = prefetcher
         self._attempt = attempt
         self._clock = clock
-        self._scheduler = SaveScheduler(when, attempt.head.history, lambda: attempt.age, clock)
+        self._scheduler = SaveScheduler(policy, attempt.head.history, lambda: attempt.age, clock)
         self._writer = SnapshotWriter(self._write)
         self._fits = 0
         self._saves = 0
         self._fenced_by: str | None = None
         self._failed: str | None = None
-        self._committed = 0
-        self._took = 0.0
+        self._committed_step = 0
+        self._last_save_seconds = 0.0
         self._writing_since: float | None = None
         self.reached_step = 0
         self.step = 0
@@ -73,15 +78,16 @@ class Run:
         deadline: Callable[[], float | None],
         prefetcher: CheckpointPrefetcher | None = None,
     ) -> Run:
-        """Take over the run that `settings` name, or begin it.
+        """Claim the run that `settings` name, or start it.
 
         Args:
-            deadline: when this process is gone, as time.monotonic() counts, if that is known.
-            prefetcher: what reads this run already.
+            settings: the store, the name and the save policy of the run.
+            deadline: returns when this process ends, in time.monotonic(), or None if unknown.
+            prefetcher: the one that reads this run already, if any.
 
         Raises:
-            Misfit: the store can't be used, or nothing in it can be resumed; the log says why.
-            Unreachable: the store does not answer now.
+            Refused: the store can't be used, or nothing in it can be resumed; the log says why.
+            StoreUnreachable: the store does not answer now.
         """
         versions = {
             "keepfit": version("keepfit"),
@@ -90,19 +96,19 @@ class Run:
         }
         try:
             store = (prefetcher and prefetcher.store()) or open_store(settings.store, deadline)
-            aside = (
+            moved = (
                 move_aside(store, settings.run, datetime.now(UTC))
                 if settings.starts_fresh
                 else None
             )
-            if aside:
-                log.info(events.STARTED_AFRESH, run=settings.run, moved_to=aside.name)
+            if moved:
+                log.info(events.STARTED_AFRESH, run=settings.run, moved_to=moved.name)
             attempt = claim_run(
                 store,
                 settings.run,
                 retention=KeepNewest(settings.keep),
                 versions=versions,
-                after=aside.attempt if aside else 0,
+                after=moved.attempt if moved else 0,
             )
         except NoUsableCheckpoint as error:
             log.error(events.REFUSED, reason=str(error))
@@ -114,49 +120,56 @@ class Run:
 
     @property
     def save_seconds(self) -> float:
-        """Seconds that a save takes, as far as is known: the last one, or the one under way."""
+        """Seconds that a save takes: those of the last one, or of the one under way if longer."""
         since = self._writing_since
-        return max(self._took, 0.0 if since is None else self._clock() - since)
+        elapsed = 0.0 if since is None else self._clock() - since
+        return max(self._last_save_seconds, elapsed)
 
     @property
     def uncommitted_steps(self) -> int:
-        """Batches that have been trained and are in no checkpoint."""
-        return max(0, self.reached_step - self._committed)
+        """Number of batches that have been trained and are in no checkpoint."""
+        return max(0, self.reached_step - self._committed_step)
 
     def begin_fit(self) -> tuple[int, Checkpoint | None]:
-        """The index of the `fit` that begins, and what it goes on from.
+        """Return the index of the `fit` that starts, and the checkpoint that it continues from.
 
         Raises:
             Fenced: a newer attempt owns the run, and may have pruned what this one would use.
-            Misfit: it has been saved before, and nothing of that can be used.
-            Unreachable: the store does not answer now.
+            Refused: the fit has been saved before, and none of its checkpoints can be used.
+            StoreUnreachable: the store does not answer now.
         """
         fit, self._fits = self._fits, self._fits + 1
         head = self._attempt.head
         keys = (head.finished[fit],) if fit in head.finished else head.checkpoints
-        known = self._prefetcher.take() if self._prefetcher else {}
+        prefetched = self._prefetcher.take() if self._prefetcher else {}
         with self._using_store():
             try:
-                checkpoint = read_newest_usable(self._store, head.run, keys, fit=fit, known=known)
+                checkpoint = read_newest_usable(
+                    self._store, head.run, keys, fit=fit, prefetched=prefetched
+                )
             except NoUsableCheckpoint as error:
                 self._attempt.check()
                 log.error(events.REFUSED, reason=str(error))
                 raise Refused from error
         if checkpoint:
             self._attempt.resume_from(checkpoint.key, checkpoint.manifest)
-            self.step = self.reached_step = self._committed = checkpoint.manifest.position.step
-        begins_at = checkpoint.manifest.position if checkpoint else Position(step=self.step)
-        self._scheduler.goes_on_from(begins_at)
+            self.step = checkpoint.manifest.position.step
+            self.reached_step = self._committed_step = self.step
+        start = checkpoint.manifest.position if checkpoint else Position(step=self.step)
+        self._scheduler.continue_from(start)
         return fit, checkpoint
 
     def baseline(self, fit: int, values: Mapping[str, int]) -> Mapping[str, int]:
-        """What was so when this fit first began, in any attempt.
+        """Return baseline values (for example file sizes) at the first start of this fit.
+
+        HEAD stores them, so that they are the same in every attempt.
 
         Args:
-            values: what is so now, by name, such as the sizes of files.
+            fit: index of the fit in the script.
+            values: the present values by name.
 
         Raises:
-            Fenced, Misfit, Unreachable: as begin_fit.
+            Fenced, Refused, StoreUnreachable: as for begin_fit.
         """
         recorded = self._attempt.head.baseline
         new = {f"{fit}:{name}": value for name, value in values.items()}
@@ -166,15 +179,17 @@ class Run:
         return {name: recorded.get(f"{fit}:{name}", value) for name, value in values.items()}
 
     def restore_files(self, checkpoint: Checkpoint, may_write: Callable[[str], bool]) -> None:
-        """Give the callbacks' files what they held at the checkpoint, if this machine lacks it.
+        """Restore the callbacks' files to the checkpoint, where this machine lacks their content.
 
         Args:
-            may_write: whether the script itself names a file; no other is written, whatever the
-                checkpoint says.
+            checkpoint: the checkpoint that is resumed.
+            may_write: returns whether the script itself names a file; no other file is written,
+                whatever the checkpoint contains.
 
         Raises:
-            Unreachable: the store does not answer now.
-            Misfit: it refuses to.
+            Fenced: a newer attempt owns the run.
+            StoreUnreachable: the store does not answer now.
+            Refused: the store can't be used.
         """
         for stored in checkpoint.manifest.files:
             if not may_write(stored.path):
@@ -188,29 +203,37 @@ class Run:
                     log.error(events.FILE_LOST, file=stored.path, reason=str(error))
 
     def begin_files(self, sizes: Mapping[str, int]) -> None:
-        """A `fit` that is not resumed has opened its append-only files, which are so long now."""
+        """Record the append-only files of a `fit` that is not resumed, with their present sizes."""
         self._writer.wait()
         self._attempt.begin_files(sizes)
 
     def record_once(self, name: str) -> bool:
-        """Whether nothing of this name has been asked for in the run. Any thread may call it.
+        """Atomically record `name`; return True if this run had not recorded it before.
+
+        Any thread may call it.
 
         Raises:
-            StorageError: it can't be found out.
+            StorageError: it is unknown whether the name was recorded before.
         """
         return self._attempt.record_once(name)
 
-    def due(self, epoch: int, step: int, *, asked: bool = False) -> bool:
-        """Whether the schedule or somebody asks for a save, and the writer is free."""
-        busy, durable = self._writer.busy, self._took if self._saves else None
-        return self._scheduler.due(epoch, step, asked=asked, busy=busy, durable=durable)
+    def should_save(self, epoch: int, step: int, *, asked: bool = False) -> bool:
+        """Return whether a save is due at this boundary, and the writer is free.
+
+        Args:
+            epoch: the epoch under way.
+            step: batches done in the run.
+            asked: a save has been requested.
+        """
+        busy, durable = self._writer.busy, self._last_save_seconds if self._saves else None
+        return self._scheduler.should_save(epoch, step, asked=asked, busy=busy, durable=durable)
 
     def submit(self, snapshot: Snapshot) -> None:
-        """Have it written while training goes on."""
+        """Have the snapshot written while training continues."""
         self._submit(snapshot, last=False)
 
     def save(self, snapshot: Snapshot) -> bool:
-        """Write it now, as the last one of a fit. Returns whether it is safe.
+        """Write the last snapshot of a fit, and wait for it. Return whether it is committed.
 
         Raises:
             Fenced: a newer attempt owns the run.
@@ -223,7 +246,7 @@ class Run:
         return self._failed is None
 
     def finish_fit(self, snapshot: Snapshot) -> None:
-        """Save the final state of a fit; where that fails, the runner's exit code will say so."""
+        """Save the final state of a fit; if that fails, the runner's exit code reports it."""
         self.step = snapshot.position.step
         if self.save(snapshot):
             log.info(events.FINISHED, run=self._attempt.head.run, step=self.step)
@@ -232,23 +255,27 @@ class Run:
         log.error(events.FINAL_UNSAVED, run=self._attempt.head.run, reason=self._failed)
 
     def check(self) -> None:
-        """Raises Fenced if the writer found that a newer attempt owns the run."""
+        """Check that this attempt still owns the run, as far as the writer knows.
+
+        Raises:
+            Fenced: the writer found that a newer attempt owns the run.
+        """
         if self._fenced_by:
             log.error(
                 events.FENCED,
                 run=self._attempt.head.run,
                 attempt=self._attempt.number,
-                reason=f"{self._fenced_by}; this attempt stops and has changed nothing of it",
+                reason=f"{self._fenced_by}; this attempt stops, and has overwritten nothing of it",
             )
             raise Fenced
 
     def close(self) -> None:
-        """Finish what is being written."""
+        """Finish the save that is being written, and stop the writer."""
         self._writer.close()
 
     @contextmanager
     def _using_store(self) -> Iterator[None]:
-        """Where training can't begin without the store: its errors end the attempt."""
+        """Let errors of the store end the attempt, where training can't start without the store."""
         try:
             yield
         except Superseded as error:
@@ -259,10 +286,10 @@ class Run:
 
     def _submit(self, snapshot: Snapshot, *, last: bool) -> None:
         if self._writer.submit(snapshot, last=last):
-            self._scheduler.offered(snapshot.position, stalls=not last)
+            self._scheduler.submitted(snapshot.position, stalls=not last)
 
     def _write(self, snapshot: Snapshot, last: bool) -> None:
-        """On the writer's thread."""
+        """Write a snapshot, on the writer's thread."""
         started = self._writing_since = self._clock()
         try:
             self._commit(snapshot, started, last=last)
@@ -284,8 +311,8 @@ class Run:
             log.error(events.SAVE_FAILED, step=snapshot.position.step, reason=str(error))
             return
         self._saves += 1
-        self._committed = snapshot.position.step
-        self._took = self._clock() - started
+        self._committed_step = snapshot.position.step
+        self._last_save_seconds = self._clock() - started
         mib = round(sum(shard.size for shard in manifest.shards) / 2**20, 1)
         log.info(
             events.SAVED,
@@ -293,10 +320,10 @@ class Run:
             batch=snapshot.position.batch,
             step=snapshot.position.step,
             mib=mib,
-            seconds=round(self._took, 3),
+            seconds=round(self._last_save_seconds, 3),
         )
         if self._saves == 1:
-            warn_if_save_slow(self._took, mib)
+            warn_if_save_slow(self._last_save_seconds, mib)
             self._sweep()
 
     def _sweep(self) -> None:

@@ -1,4 +1,4 @@
-"""When a run is saved: the schedule is asked at each boundary, and what saves cost is measured."""
+"""When to save a run: a policy is asked at each boundary, and the cost of saves is measured."""
 
 from __future__ import annotations
 
@@ -21,72 +21,79 @@ log = structlog.get_logger("keepfit")
 
 
 class SaveScheduler:
-    """Applies a schedule to the trainings of one attempt. For the training thread.
+    """A save policy applied to the fits of one attempt. For use on the training thread only.
 
     Args:
-        history: how long the run's attempts before this one have lived.
-        age: seconds that this one has.
+        policy: decides at each boundary whether a save is due.
+        history: the interruptions and the total duration of the run's earlier attempts.
+        age: returns the seconds since this attempt started.
+        clock: returns the present time in seconds, as time.monotonic() does.
     """
 
     def __init__(
         self,
-        when: SavePolicy,
+        policy: SavePolicy,
         history: AttemptHistory,
         age: Callable[[], float],
         clock: Callable[[], float],
     ) -> None:
-        self._schedule = when
+        self._policy = policy
         self._history = history
         self._age = age
         self._clock = clock
         self._save_cost = SaveCostEstimator()
-        self._since = (clock(), Position())
+        self._measured_from = (clock(), Position())
         self._first = True
-        self._asked_at: float | None = None
+        self._due_at: float | None = None
         self._reported: SaveInterval | None = None
 
-    def goes_on_from(self, position: Position) -> None:
-        """Nothing is at stake at this moment."""
-        self._since = (self._clock(), position)
+    def continue_from(self, position: Position) -> None:
+        """Measure the next save from now and from `position`: there are no uncommitted steps."""
+        self._measured_from = (self._clock(), position)
 
-    def offered(self, position: Position, *, stalls: bool) -> None:
-        """A snapshot has been given to the writer.
+    def submitted(self, position: Position, *, stalls: bool) -> None:
+        """Record that a snapshot has been submitted to the writer.
 
         Args:
-            stalls: training goes on after it, and so it can be measured what that cost.
+            stalls: training continues after the save, so that the cost of it can be measured.
         """
-        self.goes_on_from(position)
+        self.continue_from(position)
         self._first = False
-        now, asked = self._since[0], self._asked_at
+        now, due_at = self._measured_from[0], self._due_at
         if stalls:
-            self._save_cost.begins(now, 0.0 if asked is None else now - asked)
-        self._asked_at = None
+            self._save_cost.save_started(now, 0.0 if due_at is None else now - due_at)
+        self._due_at = None
 
-    def due(self, epoch: int, step: int, *, asked: bool, busy: bool, durable: float | None) -> bool:
-        """At each boundary: whether the schedule or somebody asks for a save, and it can begin.
+    def should_save(
+        self, epoch: int, step: int, *, asked: bool, busy: bool, durable: float | None
+    ) -> bool:
+        """Return whether a save is due and can start. Called at each boundary.
 
         Args:
-            busy: another one is being written.
-            durable: seconds that the last one took; None if none has succeeded.
+            epoch: the epoch under way.
+            step: batches done in the run.
+            asked: a save has been requested.
+            busy: another save is being written.
+            durable: seconds that the last save took; None if none has succeeded.
         """
         now = self._clock()
-        ended = self._save_cost.passes(now, epoch, step, busy=busy)
-        known = self._known(durable)
-        if ended and isinstance(self._schedule, SaveAutomatically):
-            self._report(choose_interval(known))
-        then, position = self._since
-        moment = DecisionContext(
+        ended = self._save_cost.observe_boundary(now, epoch, step, busy=busy)
+        measurements = self._measurements(durable)
+        if ended and isinstance(self._policy, SaveAutomatically):
+            self._report(choose_interval(measurements))
+        then, position = self._measured_from
+        context = DecisionContext(
             seconds=now - then,
             batches=step - position.step,
             epochs=epoch - position.epoch,
             first=self._first,
-            known=known,
+            measurements=measurements,
         )
-        due = (asked or self._schedule.due(moment)) and not busy
-        self._asked_at = now if due else None
+        due = (asked or self._policy.should_save(context)) and not busy
+        self._due_at = now if due else None
         return due
 
-    def _known(self, durable: float | None) -> SaveMeasurements:
+    def _measurements(self, durable: float | None) -> SaveMeasurements:
         age = self._age()
         return SaveMeasurements(
             cost=self._save_cost.cost,

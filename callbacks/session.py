@@ -1,7 +1,7 @@
-"""What the parts of keepfit share within one process: the notice, and the runs it works on.
+"""The state that keepfit's parts share within one process: its notices and its runs.
 
-The runner makes a session around the script; under plain `python train.py` the first Resumable
-makes one, which ends with the process.
+The runner opens a session around the script; under plain `python train.py` the first Resumable
+creates one, which ends with the process.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from keepfit.callbacks.run import Run
 
 LOSS_WARNING = 2.0
-"""Seconds before the last moment at which a save could begin, so that the log can still say so."""
+"""Seconds before the last possible start of a save: early enough to log that work will be lost."""
 
 
 @dataclass(frozen=True)
 class Notice:
-    """A warning that this process has to go.
+    """A warning that this process has to end.
 
     Attributes:
-        source: what it came from, as people know it: "SIGTERM".
-        deadline: when the process is gone at the latest, as time.monotonic() counts, if known.
+        source: the source of the notice, as users know it: "SIGTERM".
+        deadline: when the process ends at the latest, in time.monotonic(); None if unknown.
         training_allowed: the time until the deadline may be used for training.
-        hold_until_deadline: the process is better not gone before the deadline.
+        hold_until_deadline: the process should not exit before the deadline.
     """
 
     source: str
@@ -43,22 +43,26 @@ class Notice:
     hold_until_deadline: bool = False
 
     def merge(self, later: Notice) -> Notice:
-        """What both together say: the earlier deadline, and no more time than either leaves."""
-        known = [n.deadline for n in (self, later) if n.deadline is not None]
-        presses = self.training_allowed and not later.training_allowed
+        """Merge two notices: the earliest deadline wins; training continues only if both allow it.
+
+        The same holds for `hold_until_deadline`. The source is the first notice's, unless only the
+        later one forbids training.
+        """
+        deadlines = [n.deadline for n in (self, later) if n.deadline is not None]
+        is_stricter = self.training_allowed and not later.training_allowed
         return Notice(
-            source=later.source if presses else self.source,
-            deadline=min(known, default=None),
+            source=later.source if is_stricter else self.source,
+            deadline=min(deadlines, default=None),
             training_allowed=self.training_allowed and later.training_allowed,
             hold_until_deadline=self.hold_until_deadline and later.hold_until_deadline,
         )
 
 
 class Session:
-    """One process at work. Signal handlers and watchers give notice, the training thread reads it.
+    """The shared state of one process: signal handlers and watchers write, the training reads.
 
-    What they write is a flag, or appended to a list: nobody waits for a lock, which a signal
-    handler might have interrupted.
+    They write by setting a flag or appending to a list: a lock could deadlock, since a signal
+    handler may have interrupted the thread that holds it.
     """
 
     def __init__(self) -> None:
@@ -67,99 +71,106 @@ class Session:
         self._notices: list[Notice] = []
         self._save_requested = False
         self._training = 0
-        self._leaving = False
+        self._final_save_begun = False
 
     @property
     def notice(self) -> Notice | None:
-        """What all notices together say; none of them can move the deadline later."""
+        """All notices merged, or None; a further one can never move the deadline later."""
         return functools.reduce(Notice.merge, self._notices) if self._notices else None
 
     def deadline(self) -> float | None:
-        """When this process is gone, as far as that is known."""
+        """Return when this process ends, in time.monotonic(), or None if unknown."""
         notice = self.notice
         return notice.deadline if notice else None
 
     def give_notice(self, notice: Notice) -> None:
-        """Does nothing else, so that a signal handler may call it."""
+        """Add a notice. This does nothing else, so that a signal handler may call it."""
         self._notices.append(notice)
 
     def request_save(self) -> None:
-        """Have a checkpoint made at the next batch; training goes on."""
+        """Request a save at the next batch boundary, after which training continues."""
         self._save_requested = True
 
     @property
     def save_requested(self) -> bool:
-        """Whether somebody waits for a checkpoint."""
+        """True if a save has been requested and not been started yet."""
         return self._save_requested
 
     def clear_save_request(self) -> None:
-        """A checkpoint of this moment is on its way."""
+        """Clear the request: a save of this moment is under way."""
         self._save_requested = False
 
     def begin_final_save(self) -> None:
-        """Training has stopped for good; what follows is its last save."""
-        self._leaving = True
+        """Record that training has stopped for good, and that its last save follows."""
+        self._final_save_begun = True
 
     @property
     def uncommitted_steps(self) -> int:
-        """Batches that have been trained and are in no checkpoint."""
+        """Number of batches that have been trained and are in no checkpoint."""
         return sum(run.uncommitted_steps for run in tuple(self._runs.values()))
 
     def will_lose_steps(self, now: float) -> bool:
-        """Whether batches are at stake, as the one under way leaves no time for another save.
+        """Return whether uncommitted steps will be lost: it is too late for another save.
 
-        Any thread may ask.
+        This happens if the batch under way does not end in time. Any thread may call it.
+
+        Args:
+            now: the present time of time.monotonic().
         """
         deadline = self.deadline()
-        if deadline is None or self._leaving or not self._training or not self.uncommitted_steps:
+        if deadline is None or self._final_save_begun or not self._training:
             return False
-        saving = max(run.save_seconds for run in tuple(self._runs.values()))
-        return deadline - now < saving + LOSS_WARNING
+        if not self.uncommitted_steps:
+            return False
+        save_seconds = max(run.save_seconds for run in tuple(self._runs.values()))
+        return deadline - now < save_seconds + LOSS_WARNING
 
     @property
     def training(self) -> bool:
-        """Whether a `fit` is under way that will act on a notice.
+        """True if a `fit` is under way that will act on a notice.
 
-        A fit that an error has ended told nobody, so the stack is asked as well.
+        A fit that ends in an error does not call `leave_training`, so the stack is checked too.
         """
         return self._training > 0 and _within_fit()
 
     @property
     def used(self) -> bool:
-        """Whether the script has used a Resumable at all."""
+        """True if a fit of the script has used Resumable."""
         return bool(self._runs)
 
     @property
     def unsaved(self) -> bool:
-        """Whether the final state of some run could not be saved."""
+        """True if the final state of a run could not be saved."""
         return any(run.unsaved for run in self._runs.values())
 
     def start_prefetch(self, settings: Settings) -> None:
-        """Begin to read what the run that `settings` name will go on from, if it does."""
+        """Start to read the checkpoint that the run in `settings` will continue from, if any."""
         from keepfit.callbacks.checkpoint.prefetch import CheckpointPrefetcher
 
         if not settings.starts_fresh:
             self._prefetcher = CheckpointPrefetcher(settings.store, settings.run, self.deadline)
 
     def run(self, settings: Settings) -> Run:
-        """The run that `settings` name, claimed for this process at first use."""
-        from keepfit.callbacks.run import Run  # brings TensorFlow, which the runner can do without
+        """Return the run that `settings` name; the first call claims it for this process."""
+        from keepfit.callbacks.run import Run  # imports TensorFlow, which the runner does not need
 
         key = (settings.store, settings.run)
         if key not in self._runs:
             prefetcher = self._prefetcher
-            mine = prefetcher if prefetcher and (prefetcher.uri, prefetcher.run) == key else None
-            self._runs[key] = Run.claim(settings, self.deadline, mine)
+            reads_it = prefetcher and (prefetcher.uri, prefetcher.run) == key
+            self._runs[key] = Run.claim(settings, self.deadline, prefetcher if reads_it else None)
         return self._runs[key]
 
     def enter_training(self) -> None:
+        """Record that a `fit` has started that will act on a notice."""
         self._training += 1
 
     def leave_training(self) -> None:
+        """Record that such a `fit` has ended, or will no longer act on a notice."""
         self._training -= 1
 
     def close(self) -> None:
-        """Finish what is being saved."""
+        """Finish the saves that are being written, and close the runs."""
         for run in self._runs.values():
             run.close()
         if self._prefetcher:
@@ -167,7 +178,7 @@ class Session:
 
 
 def _within_fit() -> bool:
-    """Whether the calling code, or what a signal interrupted, was called by a Keras fit."""
+    """Return whether the calling code, or code that a signal interrupted, runs in a Keras fit."""
     frame: FrameType | None = sys._getframe()
     while frame:
         if frame.f_code.co_name == "fit" and frame.f_globals["__name__"].startswith("keras."):
@@ -180,7 +191,7 @@ _current: ContextVar[Session | None] = ContextVar("keepfit_session", default=Non
 
 
 def current() -> Session:
-    """The session of this process; made, and closed at exit, where no runner has made one."""
+    """Return the session of this process; without a runner, create it, and close it at exit."""
     session = _current.get()
     if session is None:
         session = Session()
@@ -191,7 +202,7 @@ def current() -> Session:
 
 @contextmanager
 def open_session() -> Iterator[Session]:
-    """A new session, current until the block ends."""
+    """Open a new session, which is the current one until the block ends."""
     session = Session()
     token = _current.set(session)
     try:

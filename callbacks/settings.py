@@ -1,4 +1,4 @@
-"""What a user decides: arguments first, then KEEPFIT_* variables, then defaults."""
+"""The settings of a run: from arguments, else from KEEPFIT_* variables, else the defaults."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,127}")
 
 
 def run_name_of(script: str) -> str:
-    """What a run is called after its script: its stem, without what names can't have."""
+    """Return the run name for a script: its stem, without the characters that names can't have."""
     return re.sub(r"[^A-Za-z0-9._=+-]", "-", Path(script).stem).lstrip("._=+-") or "run"
 
 
 def default_run_name() -> str:
-    """The default name of a run."""
+    """Return the default run name, from the script that this process runs."""
     return run_name_of(sys.argv[0])
 
 
@@ -32,10 +32,10 @@ T = TypeVar("T", bound=BaseSettings)
 
 
 def resolve_settings(kind: type[T], given: Mapping[str, Any]) -> T:
-    """Settings of that kind; what is None was not given.
+    """Return settings of class `kind`; a value of None counts as not given.
 
     Raises:
-        ConfigurationError: one of them can't be used.
+        ConfigurationError: one of the values can't be used.
     """
     try:
         return kind(**{name: value for name, value in given.items() if value is not None})
@@ -51,10 +51,10 @@ def resolve_settings(kind: type[T], given: Mapping[str, Any]) -> T:
 
 
 class Settings(BaseSettings):
-    """Where a run is kept, its name, and when to save.
+    """The store and the name of a run, and when to save it.
 
     Raises:
-        ConfigurationError: by `resolve`, with one line that says what is wrong.
+        ConfigurationError: raised by `resolve`, with one line that names the mistake.
     """
 
     model_config = SettingsConfigDict(env_prefix="KEEPFIT_", frozen=True, extra="ignore")
@@ -69,12 +69,15 @@ class Settings(BaseSettings):
 
     @property
     def starts_fresh(self) -> bool:
-        """AWS Batch makes every attempt of a job with the same settings; only the first begins."""
+        """True if `fresh` applies to this attempt.
+
+        AWS Batch starts every attempt of a job with the same settings; only the first starts fresh.
+        """
         return self.fresh and self.job_attempt == 1
 
     @classmethod
     def resolve(cls, **given: Any) -> Settings:
-        """The settings in force; what is None was not given."""
+        """Return the settings in effect; a value of None counts as not given."""
         return resolve_settings(cls, given)
 
     @field_validator("store")
@@ -88,8 +91,8 @@ class Settings(BaseSettings):
     def _run_is_a_name(cls, value: str) -> str:
         if not _RUN_NAME.fullmatch(value):
             raise ConfigurationError(
-                "a run's name has up to 128 letters, digits and . _ = + -, "
-                f"begins with a letter or digit, and has no slash. Received: run={value!r}"
+                "the name of a run has up to 128 letters, digits and . _ = + -, "
+                f"starts with a letter or digit, and contains no slash. Received: run={value!r}"
             )
         return value
 

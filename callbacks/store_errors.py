@@ -1,4 +1,4 @@
-"""What a store that can't be used means for the attempt."""
+"""The end of an attempt whose store can't be used."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ log = structlog.get_logger("keepfit")
 
 
 def exit_for_store_error(error: StorageError) -> AttemptEnded:
-    """Log why the store is of no use; the exception is the caller's to raise."""
+    """Log why the store can't be used, and return the exception for the caller to raise."""
     if isinstance(error, Transient):
         log.error(
-            events.STORE_UNREACHABLE, reason=str(error), fix="run it again: it may answer later"
+            events.STORE_UNREACHABLE,
+            reason=str(error),
+            fix="run it again later: the store may answer",
         )
         return StoreUnreachable()
-    log.error(events.REFUSED, reason=str(error), fix="mend the store, or name another one")
+    log.error(events.REFUSED, reason=str(error), fix="fix the store, or use another one")
     return Refused()

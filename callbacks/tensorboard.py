@@ -1,4 +1,4 @@
-"""Keras' TensorBoard, to a folder or to S3."""
+"""Keras' TensorBoard, writing to a folder or to S3."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from keepfit.callbacks.uploads import UploadQueue, is_remote, working_copy
 log = structlog.get_logger("keepfit")
 
 SEND_INTERVAL = 15.0
-"""Seconds between two looks at what is new, within an epoch."""
+"""Seconds between two scans for new events within an epoch."""
 
 LARGE_FILE = 8 << 20
-"""Bytes from which a file is sent again only when it has grown by an eighth: S3 can't append."""
+"""Bytes above which a file is sent again only after growing by an eighth: S3 can't append."""
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
-    """Logs for TensorBoard, as Keras' callback of this name does.
+    """A callback that writes events for TensorBoard, as Keras' TensorBoard does.
 
     Args:
-        log_dir: the folder; `s3://BUCKET/PREFIX` for a place in S3, where each file appears as it
-            grows: after each epoch, and every few seconds within one.
-        **arguments: as Keras' callback takes them.
+        log_dir: path of the folder, or `s3://BUCKET/PREFIX` for a prefix in S3, where each file is
+            updated as it grows: after each epoch, and every few seconds within one.
+        **arguments: the further arguments of Keras' TensorBoard.
 
     Raises:
-        ConfigurationError: an `s3://` log_dir names no place.
+        ConfigurationError: an `s3://` log_dir does not name a prefix.
     """
 
     log_dir: str
@@ -44,22 +44,23 @@ class TensorBoard(keras.callbacks.TensorBoard):
         self.url = self.log_dir.rstrip("/") if is_remote(self.log_dir) else None
         self._uploads: UploadQueue | None = None
         self._sent: dict[Path, FileStamp] = {}
-        self._looked = 0.0
+        self._scanned_at = 0.0
         if self.url:
             self.log_dir = working_copy(self.url)
-            shutil.rmtree(self.log_dir, ignore_errors=True)  # an attempt gets its own brought back
+            # A resumed attempt gets its own files restored.
+            shutil.rmtree(self.log_dir, ignore_errors=True)
 
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
         if self.url:
             self._uploads = UploadQueue.open()
             self._sent = {}
-            self._clear()
+            self._remove_stale()
             self._send()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         super().on_train_batch_end(batch, logs)
-        if self.url and time.monotonic() - self._looked > SEND_INTERVAL:
+        if self.url and time.monotonic() - self._scanned_at > SEND_INTERVAL:
             self._send()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -76,19 +77,19 @@ class TensorBoard(keras.callbacks.TensorBoard):
     def _send(self, *, last: bool = False) -> None:
         if self._uploads is None:
             return
-        self._looked = time.monotonic()
+        self._scanned_at = time.monotonic()
         flush_writers(self)
         for path in (p for p in Path(self.log_dir).rglob("*") if p.is_file()):
-            mark, sent = stamp_of(str(path)), self._sent.get(path)
-            if mark is None or mark == sent:
+            stamp, sent = stamp_of(str(path)), self._sent.get(path)
+            if stamp is None or stamp == sent:
                 continue
-            if sent and mark.size > LARGE_FILE and mark.size < sent.size * 9 / 8 and not last:
+            if sent and stamp.size > LARGE_FILE and stamp.size < sent.size * 9 / 8 and not last:
                 continue
-            self._sent[path] = mark
+            self._sent[path] = stamp
             self._uploads.send(str(path), f"{self.url}/{path.relative_to(self.log_dir)}")
 
-    def _clear(self) -> None:
-        """Remove from S3 what a killed attempt of this run has sent since the checkpoint."""
+    def _remove_stale(self) -> None:
+        """Remove from S3 the files that a killed attempt of this run sent since the checkpoint."""
         suffix = file_suffix(self)
         if suffix is None or self._uploads is None:
             return
@@ -101,5 +102,5 @@ class TensorBoard(keras.callbacks.TensorBoard):
                 events.UPLOAD_FAILED,
                 file=self.url,
                 reason=str(error),
-                fix="events of an earlier attempt may be shown twice",
+                fix="training continues; events of an earlier attempt may be shown twice",
             )

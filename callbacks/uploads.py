@@ -1,7 +1,7 @@
-"""Where callbacks write: to a file, or with an s3:// path to a file that a thread sends there.
+"""Uploads of callbacks' files: with an s3:// path, a callback writes a file that a thread uploads.
 
-S3 knows no appending and no half-written object: what is there is always a whole file as it once
-was, and the newest that could be sent.
+S3 has no appending and no half-written objects: an object is always a whole file as it once was,
+in the newest version that could be sent.
 """
 
 from __future__ import annotations
@@ -30,40 +30,41 @@ SCHEME = "s3://"
 
 
 def is_remote(path: str) -> bool:
-    """Whether it is in S3."""
+    """Return whether the path is in S3."""
     return path.startswith(SCHEME)
 
 
 def working_copy(url: str) -> str:
-    """The local path where a file or folder in S3 grows: the same in each attempt.
+    """Return the local path at which a file or folder of S3 is written, equal in each attempt.
 
     Raises:
-        ConfigurationError: `url` is no address of a file or folder, or somebody else has the place.
+        ConfigurationError: `url` is not the address of a file or folder, or the folder for working
+            copies belongs to another user.
     """
-    of = Object.parse(url)
+    address = Object.parse(url)
     top = Path(tempfile.gettempdir()) / "keepfit"
     top.mkdir(mode=0o700, exist_ok=True)
     if top.stat().st_uid != os.getuid() or top.is_symlink():
-        raise ConfigurationError(f"{top} belongs to somebody else; set TMPDIR to a folder of yours")
-    return str(top / of.bucket / of.key)
+        raise ConfigurationError(f"{top} belongs to another user; set TMPDIR to a folder of yours")
+    return str(top / address.bucket / address.key)
 
 
 @dataclass(frozen=True)
 class _Upload:
-    """A file to be sent; `once`: it is a copy that nobody else needs."""
+    """A file to be sent; `delete`: remove it afterwards, as it is a copy for the upload only."""
 
     path: str
     url: str
-    once: bool
+    delete: bool
 
 
 class UploadQueue:
-    """Sends files from one thread, the newest content of each. To be closed.
+    """A thread that sends files to S3, each with its newest content. It has to be closed.
 
-    A file that can't be sent is named in the log; training goes on without it.
+    A file that can't be sent is reported in the log; training continues without it.
 
     Attributes:
-        transfer: what sends them.
+        transfer: sends the files.
     """
 
     def __init__(self, transfer: Transfer) -> None:
@@ -76,33 +77,35 @@ class UploadQueue:
 
     @classmethod
     def open(cls) -> Self:
-        """With the AWS configuration of the environment, and no longer than this process has.
+        """Open a queue with the AWS configuration of the environment.
+
+        Its retries end at the deadline of this process.
 
         Raises:
-            StorageError: that can't be used.
+            StorageError: the configuration can't be used.
         """
-        from keepfit.callbacks.storage.s3.retries import RetryPolicy  # brings boto3
+        from keepfit.callbacks.storage.s3.retries import RetryPolicy  # imports boto3
         from keepfit.callbacks.storage.s3.transfer import Transfer
 
         return cls(Transfer.open(RetryPolicy(deadline=session.current().deadline)))
 
     def send(self, path: str, url: str) -> None:
-        """Send the file as it is when its turn has come; it may go on growing."""
-        self._add(_Upload(path, url, once=False))
+        """Send the file with the content that it has when its turn comes; it may keep growing."""
+        self._add(_Upload(path, url, delete=False))
 
-    def hand_over(self, path: str, url: str) -> None:
-        """Send the file, and remove it."""
-        self._add(_Upload(path, url, once=True))
+    def send_and_delete(self, path: str, url: str) -> None:
+        """Send the file, then remove it."""
+        self._add(_Upload(path, url, delete=True))
 
     def flush(self) -> None:
-        """Wait until all that was asked for by now has arrived or is given up."""
+        """Wait until each file requested by now has been sent or given up."""
         done = threading.Event()
         self._jobs.put(done)
         while self._thread.is_alive() and not done.wait(1.0):
             continue
 
     def close(self) -> None:
-        """Flush, and stop the thread."""
+        """Send the remaining files, and stop the thread."""
         self._jobs.put(None)
         self._thread.join()
 
@@ -112,7 +115,7 @@ class UploadQueue:
             self._newest[job.url] = job
         if replaced is None:
             self._jobs.put(job.url)
-        elif replaced.once:
+        elif replaced.delete:
             Path(replaced.path).unlink(missing_ok=True)
 
     def _work(self) -> None:
@@ -127,23 +130,23 @@ class UploadQueue:
     def _send(self, job: _Upload) -> None:
         try:
             self.transfer.upload(job.path, job.url)
-        except Exception as error:  # noqa: BLE001 # whoever waits for this thread must not for ever
+        except Exception as error:  # noqa: BLE001 # a thread in flush() must not wait for ever
             log.error(
                 events.UPLOAD_FAILED,
                 file=job.url,
                 reason=str(error),
-                fix="training goes on; the file is sent again when it is written again",
+                fix="training continues; the file is sent again when it is written again",
             )
         finally:
-            if job.once:
+            if job.delete:
                 Path(job.path).unlink(missing_ok=True)
 
 
 def download(url: str, path: str) -> bool:
-    """Bring the object at `url` to the file, whole; False if there is none.
+    """Download the object at `url` to the file, as a whole; return False if there is none.
 
     Raises:
-        StorageError: it can't be read.
+        StorageError: the object can't be read.
     """
     from keepfit.callbacks.storage.s3.transfer import Transfer
 

@@ -1,4 +1,4 @@
-"""Clients of AWS' services, and one line for whatever they refuse."""
+"""Clients of AWS services, and one-line errors for their failures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    ConnectionError,  # noqa: A004 - of which its own errors about connections are made
+    ConnectionError,  # noqa: A004 - the base of botocore's connection errors
     CredentialRetrievalError,
     HTTPClientError,
     NoCredentialsError,
@@ -30,22 +30,22 @@ _UNKNOWN_KEY = frozenset(
 )
 
 _ONLY_IN = {"pricing": "us-east-1"}
-"""Services that are not in every region, and where they are."""
+"""Services that exist in one region only, and that region."""
 
 
 class AwsError(Exception):
-    """AWS can't do what was asked: one line that names the thing, the cause and the way out."""
+    """AWS can't do what was requested: one line that names the thing, the cause and the way out."""
 
 
 class AwsUnreachable(AwsError):
-    """It did not answer, or had too much to do; asking again may help."""
+    """AWS did not answer, or throttled the request; a retry may help."""
 
 
 def client(service: str, region: str | None = None) -> Any:
-    """A client of boto3; region, profile and credentials as every AWS tool finds them.
+    """Create a boto3 client; region, profile and credentials are found as by every AWS tool.
 
     Args:
-        region: in place of the one that is set.
+        region: in place of the configured one.
 
     Raises:
         AwsError: the configuration can't be used.
@@ -56,7 +56,7 @@ def client(service: str, region: str | None = None) -> Any:
         read_timeout=30,
         user_agent_extra=f"keepfit/{version('keepfit')}",
     )
-    # boto3 knows AWS_DEFAULT_REGION only; every other SDK knows this name.
+    # boto3 reads AWS_DEFAULT_REGION only; every other SDK reads AWS_REGION.
     region = region or _ONLY_IN.get(service) or os.environ.get("AWS_REGION") or None
     with explain_errors(f"{service} can't be used"):
         return boto3.session.Session(region_name=region).client(service, config=config)
@@ -64,13 +64,13 @@ def client(service: str, region: str | None = None) -> Any:
 
 @contextmanager
 def explain_errors(what: str) -> Iterator[None]:
-    """Turn whatever boto3 raises within the block into one line that begins with `what`.
+    """Turn boto3's errors within the block into one line that begins with `what`.
 
-    An answer whose code the caller knows better is for the caller to catch, within the block.
+    The caller catches within the block an error code that it can handle better.
 
     Raises:
-        AwsError: what was asked is not possible.
-        AwsUnreachable: not now.
+        AwsError: the request can't succeed.
+        AwsUnreachable: the request may succeed later.
     """
     try:
         yield
@@ -86,14 +86,14 @@ def explain_errors(what: str) -> Iterator[None]:
     except (ConnectionError, HTTPClientError, CredentialRetrievalError) as error:
         raise AwsUnreachable(f"{what}: AWS was not reached: {_one_line(error)}") from error
     except ResponseParserError as error:
-        # Its text holds all of the answer, often a proxy's page.
+        # Its text contains the whole answer, often a proxy's page.
         raise AwsUnreachable(f"{what}: what answered is not AWS, or it failed badly") from error
     except BotoCoreError as error:
         raise AwsError(f"{what}: {_one_line(error)}") from error
 
 
 def code_of(error: ClientError) -> str:
-    """What AWS calls the error."""
+    """Return AWS' code of the error."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 

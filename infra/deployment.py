@@ -1,4 +1,4 @@
-"""What `keepfit infra up` has made, as the other commands find it."""
+"""The deployment that `keepfit infra up` has created, as the other commands find it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from keepfit.infra.aws import AwsError
 from keepfit.infra.stacks.stack import describe_stack
 
 DEFAULT = "keepfit"
-"""The name of a deployment, unless told otherwise."""
+"""The default name of a deployment."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Deployment:
     """The outputs of both stacks.
 
     Attributes:
-        store: for --store, "s3://BUCKET/PREFIX".
+        store: the value for --store, "s3://BUCKET/PREFIX".
         repository: where images are pushed, "ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME".
         queue, job: ARNs of the Batch job queue and job definition.
         logs: the log group of the jobs.
@@ -33,15 +33,15 @@ class Deployment:
 
 
 def stack_names(name: str) -> tuple[str, str]:
-    """The names of a deployment's stacks: storage, and compute."""
+    """Return the names of a deployment's stacks: storage, and compute."""
     return f"{name}-storage", f"{name}-compute"
 
 
 def find_deployment(cloudformation: Any, name: str = DEFAULT) -> Deployment:
-    """The deployment of that name.
+    """Return the deployment of that name.
 
     Raises:
-        AwsError: a stack is missing or not complete, or can't be asked for.
+        AwsError: a stack is missing or incomplete, or AWS refuses the request.
     """
     together: dict[str, str] = {}
     for stack in stack_names(name):

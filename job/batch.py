@@ -1,4 +1,4 @@
-"""What an attempt does first where AWS Batch makes it."""
+"""What an attempt on AWS Batch does before it runs the script."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ log = structlog.get_logger("keepfit")
 
 @dataclass(frozen=True)
 class BatchJob:
-    """What this process is an attempt of.
+    """The job, and the run, of which this process is an attempt.
 
     Attributes:
-        id: of the job; None outside of AWS Batch.
+        id: the id of the job; None outside of AWS Batch.
+        store: the URI of the store.
+        run: the name of the run.
     """
 
     id: str | None
@@ -31,12 +33,12 @@ class BatchJob:
 
 
 def prepare_attempt(job: BatchJob, code: str | None, script: Path) -> None:
-    """End here if the job was cancelled; otherwise bring its code, and go to its folder.
+    """Exit if the job was cancelled; otherwise download its code, and change to its folder.
 
     Raises:
-        Cancelled: by `keepfit cancel`.
-        Misfit: the store can't be used, the code is damaged, or there is no room for it.
-        Unreachable: the store does not answer now.
+        Cancelled: the job was cancelled with `keepfit cancel`.
+        Refused: the store can't be used, the code is damaged, or there is no space for it.
+        StoreUnreachable: the store does not answer now.
     """
     if job.id is None and code is None:
         return
@@ -46,14 +48,14 @@ def prepare_attempt(job: BatchJob, code: str | None, script: Path) -> None:
     try:
         store = open_store(job.store, session.current().deadline)
         if job.id:
-            _end_if_cancelled(store, job.id)
+            _exit_if_cancelled(store, job.id)
         if code:
             _enter_code(store, code, job.run, script)
     except StorageError as error:
         raise exit_for_store_error(error) from error
 
 
-def _end_if_cancelled(store: Store, job: str) -> None:
+def _exit_if_cancelled(store: Store, job: str) -> None:
     from keepfit.job.cancellation import is_cancelled
 
     if not is_cancelled(store, job):
@@ -61,8 +63,8 @@ def _end_if_cancelled(store: Store, job: str) -> None:
     log.warning(
         events.CANCELLED,
         job=job,
-        reason="somebody has ended this job; its checkpoints are kept",
-        fix="to go on, submit the run again: keepfit submit --resume",
+        reason="this job was cancelled; its checkpoints are kept",
+        fix="to continue, submit the run again: keepfit submit --resume",
     )
     raise Cancelled
 
@@ -70,14 +72,14 @@ def _end_if_cancelled(store: Store, job: str) -> None:
 def _enter_code(store: Store, code: str, run: str, script: Path) -> None:
     from keepfit.job.code_archive import download_archive
 
-    os.environ["KEEPFIT_STORE"] = store.uri  # which may have been relative to where we are
+    os.environ["KEEPFIT_STORE"] = store.uri  # a relative one would not survive chdir
     try:
         os.chdir(download_archive(store, code, run))
     except OSError as error:
         log.error(
             events.REFUSED,
             reason=f"the code could not be unpacked: {error}",
-            fix="a TMPDIR that this user may write to, with room for it",
+            fix="set TMPDIR to a folder that this user can write to, with enough space",
         )
         raise Refused from error
     if not script.is_file():

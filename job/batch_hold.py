@@ -1,7 +1,7 @@
-"""Why a process that has nothing left to do may stay.
+"""Why a process that has saved its work may wait before it exits.
 
-On AWS Batch the next attempt starts as soon as this one has ended. If the instance still lives, it
-may start there, and one of at most ten attempts is spent on the seconds that are left.
+On AWS Batch the next attempt starts as soon as this one has ended. If the instance still runs, the
+attempt may start there, and one of at most ten attempts is spent on the remaining seconds.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from keepfit.callbacks.session import Session
 log = structlog.get_logger("keepfit")
 
 EXIT_MARGIN = 5.0
-"""Seconds before the deadline at which the process ends, so that its exit code is still told."""
+"""Seconds before the deadline at which the process exits, so that its exit code is reported."""
 
 
 def hold_until_gone(session: Session) -> None:
-    """Wait, if the notice wants that, until shortly before the deadline; a signal ends it."""
+    """Wait until shortly before the deadline, if the notice requires it; a signal ends the wait."""
     notice = session.notice
     if notice is None or not notice.hold_until_deadline or notice.deadline is None:
         return
@@ -32,8 +32,8 @@ def hold_until_gone(session: Session) -> None:
     log.info(
         events.HOLDING,
         seconds=round(seconds, 1),
-        reason="left early, AWS Batch could put the next attempt onto this same instance",
-        fix="--leave-at-once ends that; so does SIGTERM",
+        reason="after an exit now, AWS Batch could start the next attempt on this same instance",
+        fix="use --leave-at-once to exit without this wait; SIGTERM ends it",
     )
     try:
         threading.Event().wait(seconds)

@@ -1,7 +1,7 @@
-"""Jobs that somebody has ended: AWS Batch may make another attempt, which has to end at once.
+"""Marks of cancelled jobs in the store: AWS Batch may start another attempt, which exits at once.
 
-AWS Batch stops a job with SIGTERM, on which keepfit saves and exits as after any preemption; so
-its retry rules would go on with the job.
+AWS Batch stops a job with SIGTERM, at which keepfit saves and exits as after any preemption; so
+the retry rules of AWS Batch would continue the job.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ def _key(job: str) -> str:
 
 
 def mark_cancelled(store: Store, job: str) -> None:
-    """No further attempt of this job is to train."""
+    """Mark a job as cancelled: no further attempt of it will train."""
     with suppress(AlreadyExists):
         store.put(_key(job), [b"by keepfit cancel\n"])
 
 
 def unmark_cancelled(store: Store, job: str) -> None:
-    """It was not ended after all."""
+    """Remove the mark: the job could not be terminated."""
     store.delete(_key(job))
 
 
 def is_cancelled(store: Store, job: str) -> bool:
-    """Whether somebody has ended it."""
+    """Return whether the job is marked as cancelled."""
     try:
         store.load(_key(job))
     except NotFound:

@@ -1,4 +1,4 @@
-"""The keepfit command."""
+"""The `keepfit` command."""
 
 from __future__ import annotations
 
@@ -20,57 +20,58 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",  # in "rich", [default: …] would be taken for markup and left out
-    help="Keeps Keras' model.fit running on machines that disappear.",
+    rich_markup_mode="markdown",  # "rich" would drop [default: …] as markup
+    help="Keep Keras' model.fit running on machines that disappear.",
 )
 
 
 @app.callback()
 def _keepfit() -> None:
-    """Keeps Keras' model.fit running on machines that disappear."""
+    """Keep Keras' model.fit running on machines that disappear."""
     log_output.configure()
 
 
 @app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False})
 def run(
     script: Annotated[Path, typer.Argument(help="A Keras script that uses Resumable.")],
-    args: Annotated[list[str] | None, typer.Argument(help="Its own arguments.")] = None,
+    args: Annotated[list[str] | None, typer.Argument(help="Arguments of the script.")] = None,
     code: Annotated[
         str | None,
-        typer.Option(help="SCRIPT lies in what `keepfit submit` has put into the store."),
+        typer.Option(help="Digest of the code with SCRIPT that `keepfit submit` has stored."),
     ] = None,
     store: Annotated[
-        str | None, typer.Option(help="Where checkpoints are kept. [default: file://./runs]")
+        str | None, typer.Option(help="Where checkpoints are stored. [default: file://./runs]")
     ] = None,
     run_name: RunName = None,
     save_every: SaveEvery = None,
     deterministic: Deterministic = False,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Begin again; the old run is moved aside, not deleted.")
+        bool, typer.Option("--fresh", help="Start over; the old run is moved aside, not deleted.")
     ] = False,
     exact: Exact = False,
     on_notice: Annotated[
         OnNotice | None,
-        typer.Option(help="What the time until a known end is used for. [default: train-on]"),
+        typer.Option(help="Train on until a known deadline, or save and exit. [default: train-on]"),
     ] = None,
     grace: Annotated[
-        str | None, typer.Option(help="From SIGTERM to SIGKILL. [default: 30s]")
+        str | None, typer.Option(help="Time from SIGTERM to SIGKILL. [default: 30s]")
     ] = None,
     watch: Annotated[
-        str | None, typer.Option(help="A file or URL that is a notice as soon as it exists.")
+        str | None, typer.Option(help="A file or URL whose existence is a notice.")
     ] = None,
     leave_at_once: Annotated[
-        bool, typer.Option("--leave-at-once", help="On AWS Batch, don't wait for the end of Spot.")
+        bool,
+        typer.Option("--leave-at-once", help="On AWS Batch, exit before the instance is gone."),
     ] = False,
     preempted_exit_code: Annotated[
-        int | None, typer.Option(help="In place of 75, for what retries other codes only.")
+        int | None, typer.Option(help="Exit code in place of 75, if a scheduler requires another.")
     ] = None,
 ) -> None:
     """Run SCRIPT as `python SCRIPT ARGS` would, resumable after any interruption.
 
     Exit codes: 0 trained to the end; 74 the final state could not be saved; 75 preempted, run it
-    again to go on; 76 a newer attempt owns the run; 77 its job was cancelled; 78 the configuration
-    or a checkpoint does not fit; otherwise the script's own.
+    again to continue; 76 a newer attempt owns the run; 77 the job was cancelled; 78 the
+    configuration or a checkpoint does not fit; otherwise the script's own.
     """
     if code is None and not script.is_file():
         fail(f"there is no script {str(script)!r}")
@@ -119,5 +120,5 @@ jobs.register(app)
 
 
 def main() -> None:
-    """The entry point of the distribution."""
+    """Run the `keepfit` command; the entry point of the distribution."""
     app(prog_name="keepfit")

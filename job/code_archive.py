@@ -1,4 +1,4 @@
-"""A script's folder in the store: put there by `keepfit submit`, brought here by its job."""
+"""A script's folder in the store: uploaded by `keepfit submit`, downloaded by its job."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from keepfit.infra.jobs.bundle import Bundle, BundleError, unpack_bundle
 
 
 def archive_key(digest: str) -> str:
-    """Where it lies. No run has this name: names of runs begin with a letter or a digit."""
+    """Return the key of an archive. No run has this prefix: names begin with a letter or digit."""
     return f".code/{digest}.tar.gz"
 
 
 def upload_archive(store: Store, bundle: Bundle) -> None:
-    """Put it there, unless it is there already.
+    """Upload an archive, unless the store has it already.
 
     Raises:
-        StorageError: it can't be written.
+        StorageError: the archive can't be written.
     """
     key = archive_key(bundle.digest)
     if any(entry.key == key for entry in store.list(key)):
@@ -33,21 +33,21 @@ def upload_archive(store: Store, bundle: Bundle) -> None:
 
 
 def download_archive(store: Store, digest: str, run: str) -> Path:
-    """Unpack it on this machine. Returns the folder.
+    """Unpack an archive on this machine, and return its folder.
 
-    It is the same on every machine, whatever the code: scripts name files by where they lie
-    themselves, and files of an earlier attempt come back under the names that they had.
+    The folder is the same on every machine, whatever the code: scripts name files relative to
+    their own location, and files of an earlier attempt are restored under their previous names.
 
     Raises:
-        Damaged: it is not what was sent.
-        StorageError: it can't be read.
-        OSError: it can't be written.
+        Damaged: the archive is not the one that was uploaded.
+        StorageError: the archive can't be read.
+        OSError: the folder can't be written.
     """
     try:
         content, _ = store.load(archive_key(digest))
     except NotFound as error:
         raise StorageError(
-            f"{store.uri} has no code {digest}: submit the job again, or name the store to which "
+            f"{store.uri} has no code {digest}: submit the job again, or use the store to which "
             f"it was submitted"
         ) from error
     if hashlib.sha256(content).hexdigest() != digest:
@@ -63,11 +63,11 @@ def download_archive(store: Store, digest: str, run: str) -> Path:
 
 
 def _make_private_folder(folder: Path) -> Path:
-    """A folder of this user's alone. Its name can be guessed, so somebody may have been first."""
+    """Create a folder for this user only. Its name can be guessed: another user may have it."""
     with suppress(FileNotFoundError):
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            raise PermissionError(f"{folder} is there already, and is no folder of this user's")
+        existing = folder.lstat()
+        if not stat.S_ISDIR(existing.st_mode) or existing.st_uid != os.getuid():
+            raise PermissionError(f"{folder} exists already, and is not a folder of this user")
         shutil.rmtree(folder)
     folder.mkdir(mode=0o700)
     return folder

@@ -1,4 +1,4 @@
-"""How log events look: lines for people on a terminal, JSON for everything else."""
+"""How log events are written: lines for users on a terminal, JSON everywhere else."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import structlog
 CLEAR_LINE = "\r\x1b[K"
 
 
-class _AboveTheProgressBar:
-    """Writes each line on a line of its own, though a progress bar may hold the cursor."""
+class _ProgressBarSafeLogger:
+    """Writes each message on a line of its own, even if a progress bar is on the current line."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -25,9 +25,9 @@ class _AboveTheProgressBar:
 
 
 def configure(stream: TextIO | None = None) -> None:
-    """Send keepfit's events to `stream`, standard error by default; the script's output is its own.
+    """Write keepfit's log events to `stream`; the default is standard error.
 
-    Times are UTC, ISO 8601.
+    Standard output belongs to the script. Times are UTC, ISO 8601; on a terminal, they are local.
     """
     out = stream or sys.stderr
     shared: list[Any] = [
@@ -36,7 +36,7 @@ def configure(stream: TextIO | None = None) -> None:
     ]
     if out.isatty():
         render: Any = structlog.dev.ConsoleRenderer(pad_event_to=0, sort_keys=False)
-        factory: Any = lambda *_: _AboveTheProgressBar(out)  # noqa: E731
+        factory: Any = lambda *_: _ProgressBarSafeLogger(out)  # noqa: E731
         shared[-1] = structlog.processors.TimeStamper("%H:%M:%S", utc=False)
     else:
         render = structlog.processors.JSONRenderer(ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What a user decides about notices: flags first, then KEEPFIT_* variables, then defaults."""
+"""The settings for notices: from flags, else from KEEPFIT_* variables, else the defaults."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ RESERVED_CODES = (EXIT_UNSAVED, EXIT_FENCED, EXIT_CANCELLED, EXIT_REFUSED)
 
 
 class OnNotice(StrEnum):
-    """What is done with the time that a notice leaves."""
+    """How the time between a notice and the deadline is used."""
 
     TRAIN_ON = "train-on"
     LEAVE = "leave"
 
 
 class NoticeSettings(BaseSettings):
-    """What is watched, and what follows a notice.
+    """Where notices come from, and how the process reacts to them.
 
     Raises:
-        ConfigurationError: by `resolve`, with one line that says what is wrong.
+        ConfigurationError: raised by `resolve`, with one line that names the mistake.
     """
 
     model_config = SettingsConfigDict(env_prefix="KEEPFIT_", frozen=True, extra="ignore")
@@ -46,18 +46,18 @@ class NoticeSettings(BaseSettings):
 
     @classmethod
     def resolve(cls) -> NoticeSettings:
-        """The settings in force."""
+        """Return the settings in effect."""
         return resolve_settings(cls, {})
 
     @property
     def grace_seconds(self) -> float:
-        """From SIGTERM to SIGKILL."""
+        """Seconds from SIGTERM to SIGKILL."""
         return save_policy.parse_duration(self.grace) or 0.0
 
     def hold_until_deadline(self, environment: Mapping[str, str]) -> bool:
-        """Whether to stay until a Spot instance is gone.
+        """Return whether to wait, after the last save, until a Spot instance is gone.
 
-        AWS Batch would start the next attempt on it as soon as this one has left.
+        AWS Batch would start the next attempt on it as soon as this one has exited.
         """
         batch = environment.keys() & {"AWS_BATCH_JOB_ID", "AWS_BATCH_JOB_ATTEMPT"}
         return bool(batch) and not self.leave_at_once
@@ -67,8 +67,8 @@ class NoticeSettings(BaseSettings):
     def _code_is_free(cls, value: int) -> int:
         if not 1 <= value <= 255 or value in RESERVED_CODES:
             raise ConfigurationError(
-                f"the exit code for a preemption is one of 1 to 255, but none of {RESERVED_CODES}, which "
-                f"have other meanings. Received: preempted_exit_code={value}"
+                f"the exit code for a preemption must be from 1 to 255, except {RESERVED_CODES}, "
+                f"which have other meanings. Received: preempted_exit_code={value}"
             )
         return value
 
@@ -77,7 +77,7 @@ class NoticeSettings(BaseSettings):
     def _grace_is_a_time(cls, value: str) -> str:
         if not save_policy.parse_duration(value):
             raise ConfigurationError(
-                f'grace is the time from SIGTERM to SIGKILL: "30s", "2min", or seconds. '
+                f'grace must be the time from SIGTERM to SIGKILL: "30s", "2min", or seconds. '
                 f"Received: grace={value!r}"
             )
         return value
@@ -87,7 +87,6 @@ class NoticeSettings(BaseSettings):
     def _watch_is_file_or_url(cls, value: str) -> str:
         if "://" in value and not value.startswith(("http://", "https://")):
             raise ConfigurationError(
-                f"what is watched is a file's path or an http(s):// address. "
-                f"Received: watch={value!r}"
+                f"watch must be the path of a file or an http(s):// URL. Received: watch={value!r}"
             )
         return value

@@ -1,9 +1,9 @@
-"""What the first process of a container owes the others; and what a shell there would swallow.
+"""The duties of a container's first process, and a warning if a shell there swallows SIGTERM.
 
-The kernel drops a signal to process 1 that has no handler, and gives it every orphan to reap.
-Python can't reap orphans beside `subprocess` and `multiprocessing`, which wait for children of
-their own: so process 1 becomes a small supervisor, and the job is its child, as with `docker
---init`.
+The kernel drops a signal to process 1 that has no handler, and makes it the parent of every
+orphan, which it has to reap. Python can't reap orphans beside `subprocess` and `multiprocessing`,
+which wait for children of their own: so process 1 becomes a small supervisor, and the job is its
+child, as with `docker --init`.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from keepfit.callbacks import events
 log = structlog.get_logger("keepfit")
 
 SI_KERNEL = 0x80
-"""The si_code of a signal that the kernel sends to all processes of a terminal by itself."""
+"""The si_code of a signal that the kernel itself sends to all processes of a terminal."""
 
 NOT_FORWARDED = (signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP)
 FAULT_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP)
 
 SHELLS = ("sh", "bash", "dash", "ash", "zsh", "ksh", "busybox")
 CHILD_ONLY_INITS = ("docker-init", "tini", "catatonit")
-"""First processes that pass signals on to their child, and end when it does."""
+"""Init processes that forward signals to their child only, and exit when it does."""
 
 
 def supervise_if_pid1() -> None:
-    """Go on in a child if this is process 1, and at once if it is not."""
+    """Continue in a child process if this is process 1; otherwise return at once."""
     if os.getpid() == 1:
         supervise()
 
 
 def supervise() -> None:
-    """Return in a new child only; this process passes signals on, reaps, and exits as it does."""
-    everything = signal.valid_signals() - set(FAULT_SIGNALS)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, everything)
+    """Return in a new child only; this process forwards signals, reaps, and exits with its code."""
+    blocked = signal.valid_signals() - set(FAULT_SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     child = os.fork()
     if child == 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
-    os._exit(_forward_until_exit(child, everything))
+    os._exit(_forward_until_exit(child, blocked))
 
 
 def _forward_until_exit(child: int, signals: set[signal.Signals]) -> int:
@@ -58,60 +58,60 @@ def _forward_until_exit(child: int, signals: set[signal.Signals]) -> int:
 
 
 def _reap(child: int) -> int | None:
-    """All that have ended; the exit code if `child` is among them."""
+    """Reap all ended children; return the exit code if `child` is among them."""
     code = None
     while True:
         try:
-            number, status = os.waitpid(-1, os.WNOHANG)
+            process, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return code
-        if number == 0:
+        if process == 0:
             return code
-        if number == child:
+        if process == child:
             ended = os.waitstatus_to_exitcode(status)
             code = ended if ended >= 0 else 128 - ended
 
 
 def warn_if_behind_shell(proc: Path = Path("/proc"), parent: int | None = None) -> None:
-    """Say it if SIGTERM to this container would end at a shell."""
+    """Log a warning if SIGTERM to this container would reach only a shell."""
     shell = find_shell_parent(proc, os.getppid() if parent is None else parent)
     if shell:
         log.warning(
             events.BEHIND_SHELL,
             shell=shell,
-            reason="SIGTERM reaches the shell only: nothing is saved when the container is stopped",
-            fix='ENTRYPOINT ["keepfit", "run", …] in exec form, or `exec keepfit run …` in the '
+            reason="SIGTERM reaches only the shell: nothing is saved when the container is stopped",
+            fix='use ENTRYPOINT ["keepfit", "run", …] in exec form, or `exec keepfit run …` in the '
             "script that starts it",
         )
 
 
 def find_shell_parent(proc: Path, parent: int) -> str | None:
-    """The command of a shell that a container's SIGTERM would reach in place of this process.
+    """Return the command of the shell that would receive a container's SIGTERM, or None.
 
     Args:
-        proc: where the kernel describes processes.
-        parent: of this process.
+        proc: the folder in which the kernel describes processes.
+        parent: the id of this process's parent.
     """
     try:
-        first = _command(proc, 1)
-        if _name(first) in SHELLS and not _catches_sigterm(proc, 1):
-            return " ".join(first)
-        above = _command(proc, parent)
+        pid1_command = _command(proc, 1)
+        if _name(pid1_command) in SHELLS and not _catches_sigterm(proc, 1):
+            return " ".join(pid1_command)
+        parent_command = _command(proc, parent)
         if (
-            _name(first) in CHILD_ONLY_INITS
-            and _name(above) in SHELLS
+            _name(pid1_command) in CHILD_ONLY_INITS
+            and _name(parent_command) in SHELLS
             and _status(proc, parent, "PPid") == "1"
             and not _catches_sigterm(proc, parent)
         ):
-            return " ".join(above)
-    except OSError:  # no such file system, or it is hidden: then there is nothing to be said
+            return " ".join(parent_command)
+    except OSError:  # there is no /proc, or it is hidden: nothing is known
         return None
     return None
 
 
 def _command(proc: Path, process: int) -> list[str]:
-    found = (proc / str(process) / "cmdline").read_bytes().decode(errors="replace")
-    return found.rstrip("\0").split("\0")
+    content = (proc / str(process) / "cmdline").read_bytes().decode(errors="replace")
+    return content.rstrip("\0").split("\0")
 
 
 def _name(command: list[str]) -> str:
@@ -119,7 +119,7 @@ def _name(command: list[str]) -> str:
 
 
 def _catches_sigterm(proc: Path, process: int) -> bool:
-    """A script with `trap … TERM` may well pass it on."""
+    """Return whether it handles SIGTERM: a script with `trap … TERM` may well forward it."""
     caught = int(_status(proc, process, "SigCgt") or "0", 16)
     return bool(caught >> (signal.SIGTERM - 1) & 1)
 

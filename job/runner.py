@@ -1,4 +1,4 @@
-"""Runs a script as a job: as `python SCRIPT ARGS` would, but fit to be interrupted."""
+"""Run a script as a job: as `python SCRIPT ARGS` would, but resumable after interruptions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = structlog.get_logger("keepfit")
 
 
 def no_preparation() -> None:
-    """The script is there already, and needs no preparation."""
+    """Do nothing: the script is available already."""
 
 
 def run_script(
@@ -41,10 +41,10 @@ def run_script(
 ) -> int:
     """Run `script` with `args` and return the exit code of the process.
 
-    Whatever the script raises is reported as Python would, without a frame of ours.
+    An exception of the script is reported as Python would report it, without keepfit's frames.
 
     Args:
-        prepare: called first. It may take its time: signals end it as they end a script.
+        prepare: called before the script. It may take long: signals end it as they end a script.
     """
     with (
         session.open_session() as current,
@@ -56,7 +56,7 @@ def run_script(
             code, preempted = _run_to_exit_code(script, args, current, prepare)
             if preempted:
                 batch_hold.hold_until_gone(current)
-        except Preempted:  # a signal came when the script had ended
+        except Preempted:  # a signal arrived after the script had ended
             code, preempted = EXIT_PREEMPTED, True
     if preempted:
         return settings.preempted_exit_code
@@ -66,16 +66,16 @@ def run_script(
         log.warning(
             events.NOT_RESUMABLE,
             script=str(script),
-            reason="no fit of this script uses keepfit, so it begins again after an interruption",
-            fix="model.fit(…, callbacks=[Resumable([…])]) with `from keepfit import Resumable`",
+            reason="no fit of this script uses keepfit, so it starts over after an interruption",
+            fix="use model.fit(…, callbacks=[Resumable([…])]) with `from keepfit import Resumable`",
         )
     return code
 
 
 def set_deterministic() -> None:
-    """Make every operation give the same bits each time; seeds all generators with 0.
+    """Make every operation return the same bits each time, and seed all generators with 0.
 
-    A script that sets a seed of its own overrides this one.
+    A seed that the script sets itself overrides this one.
     """
     import keras
     import tensorflow as tf
@@ -87,24 +87,27 @@ def set_deterministic() -> None:
 def _run_to_exit_code(
     script: Path, args: Sequence[str], current: session.Session, prepare: Callable[[], None]
 ) -> tuple[int, bool]:
-    """The exit code, and whether it is for us to say: the script may use the same number."""
+    """Return the exit code, and True if it means a preemption.
+
+    The code alone is ambiguous: the script may exit with the same number.
+    """
     try:
         prepare()
         _execute(script, args)
-    except Preempted as leave:
+    except Preempted as end:
         source = current.notice.source if current.notice else None
-        lost = 0 if leave.saved else current.uncommitted_steps
-        log.info(events.PREEMPTED, source=source, step=leave.step, saved=leave.saved, lost=lost)
-        return leave.code, True
-    except AttemptEnded as leave:
-        return leave.code, leave.code == EXIT_PREEMPTED
+        lost = 0 if end.saved else current.uncommitted_steps
+        log.info(events.PREEMPTED, source=source, step=end.step, saved=end.saved, lost=lost)
+        return end.code, True
+    except AttemptEnded as end:
+        return end.code, end.code == EXIT_PREEMPTED
     except ConfigurationError as error:
         log.error(events.REFUSED, reason=str(error))
         return EXIT_REFUSED, False
     except SystemExit as request:
         return _exit_code(request), False
     except BaseException as error:
-        trace = _from_script_on(error.__traceback__, os.path.abspath(script))
+        trace = _traceback_from_script(error.__traceback__, os.path.abspath(script))
         sys.excepthook(type(error), error.with_traceback(trace), trace)
         return 1, False
     return 0, False
@@ -124,7 +127,7 @@ def _execute(script: Path, args: Sequence[str]) -> None:
 
 
 def _exit_code(request: SystemExit) -> int:
-    """What Python makes of `sys.exit(x)`: a message is printed, and counts as 1."""
+    """Return the exit code that Python gives `sys.exit(x)`: 1 for a message, which is printed."""
     if request.code is None:
         return 0
     if isinstance(request.code, int):
@@ -133,7 +136,7 @@ def _exit_code(request: SystemExit) -> int:
     return 1
 
 
-def _from_script_on(trace: TracebackType | None, script: str) -> TracebackType | None:
+def _traceback_from_script(trace: TracebackType | None, script: str) -> TracebackType | None:
     while trace and trace.tb_frame.f_code.co_filename != script:
         trace = trace.tb_next
     return trace

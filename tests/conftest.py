@@ -1,4 +1,4 @@
-"""What tests of all packages share: the S3 server, and a bucket in it."""
+"""Fixtures of all test packages: a client of the S3 server, and a bucket in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def s3():
-    """A client of the S3 server that scripts/test has started."""
+    """A client of the S3 server that scripts/test starts."""
     assert "AWS_ENDPOINT_URL_S3" in os.environ, (
         "tests need an S3 server: run them with scripts/test, which starts one, or start "
         "scripts/localstack yourself and set AWS_ENDPOINT_URL_S3=http://127.0.0.1:4566"

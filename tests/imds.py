@@ -1,4 +1,6 @@
-"""An instance metadata service as AWS documents it: `python -m tests.imds --spot-in 60s`.
+"""An emulator of the instance metadata service, as AWS documents it.
+
+Start it with `python -m tests.imds --spot-in 60s`.
 
 Point a job to it with AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1:1338.
 """
@@ -25,18 +27,21 @@ MAINTENANCE, AUTOSCALING = "events/maintenance/scheduled", "autoscaling/target-l
 
 @dataclass
 class Machine:
-    """What the service says, which a test may change at any time.
+    """The state of the emulated machine, which a test may change at any time.
 
     Attributes:
-        said: text by path below /latest/meta-data/; all else is 404.
-        status: answered to everything in place of it.
-        hangs: no request for a token is answered: hop limit 1.
-        clock_ahead: seconds by which its clock differs from that of this process; None: it tells no time.
-        open: it answers without a token, as an address of another kind would.
-        tokens: the ends of those that were given.
+        documents: texts by their path below /latest/meta-data/; all other paths are 404.
+        status: the status of the response to every valid request, if set.
+        hangs: no request for a token gets a response, as with a hop limit of 1.
+        clock_ahead: seconds by which its clock is ahead of this process's; None: it sends no Date.
+        open: requests need no token, as with another kind of server.
+        life: seconds after which a token expires.
+        tokens: the expiry of each token, in time.monotonic().
+        requests: the method and path of each request.
+        released: set at the end, so that hanging requests return.
     """
 
-    said: dict[str, str] = field(default_factory=lambda: {MAINTENANCE: "[]"})
+    documents: dict[str, str] = field(default_factory=lambda: {MAINTENANCE: "[]"})
     status: int | None = None
     hangs: bool = False
     clock_ahead: float | None = 0.0
@@ -47,17 +52,17 @@ class Machine:
     released: threading.Event = field(default_factory=threading.Event)
 
     def now(self) -> datetime:
-        """By its own clock."""
+        """Return the time on the machine's own clock."""
         return datetime.now(UTC) + timedelta(seconds=self.clock_ahead or 0.0)
 
     def interrupt(self, seconds: float, action: str = "terminate") -> None:
-        """Say that the instance will be taken away."""
+        """Publish a notice that the instance will be taken away in so many seconds."""
         at = self.now() + timedelta(seconds=seconds)
-        self.said[SPOT] = json.dumps({"action": action, "time": f"{at:%Y-%m-%dT%H:%M:%SZ}"})
+        self.documents[SPOT] = json.dumps({"action": action, "time": f"{at:%Y-%m-%dT%H:%M:%SZ}"})
 
     def recommend(self) -> None:
-        """Say that the instance is at elevated risk."""
-        self.said[REBALANCE] = json.dumps({"noticeTime": f"{self.now():%Y-%m-%dT%H:%M:%SZ}"})
+        """Publish a rebalance recommendation: the instance is at elevated risk."""
+        self.documents[REBALANCE] = json.dumps({"noticeTime": f"{self.now():%Y-%m-%dT%H:%M:%SZ}"})
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -84,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.machine.requests.append(f"GET {self.path}")
-        text = self.machine.said.get(self.path.removeprefix("/latest/meta-data/"))
+        text = self.machine.documents.get(self.path.removeprefix("/latest/meta-data/"))
         token = self.headers.get(TOKEN, "")
         valid = self.machine.tokens.get(token, 0.0) >= time.monotonic()
         if not valid and not self.machine.open:
@@ -110,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(machine: Machine, port: int = 0):
-    """Its address, for as long as the block lasts."""
+    """Serve the machine's metadata until the block ends, and yield the URL."""
     handler = type("Handler", (_Handler,), {"machine": machine})
     server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = True
@@ -128,10 +133,12 @@ def serving(machine: Machine, port: int = 0):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=1338)
-    parser.add_argument("--spot-in", type=seconds, help="until the interruption notice: 60s, 2min")
-    parser.add_argument("--left", type=seconds, default=120.0, help="from it to the end [2min]")
+    parser.add_argument("--spot-in", type=seconds, help="time until the notice: 60s, 2min")
+    parser.add_argument(
+        "--left", type=seconds, default=120.0, help="from the notice to the end [2min]"
+    )
     parser.add_argument("--action", default="terminate", choices=["terminate", "stop", "hibernate"])
-    parser.add_argument("--rebalance-in", type=seconds, help="until the recommendation")
+    parser.add_argument("--rebalance-in", type=seconds, help="time until the recommendation")
     options = parser.parse_args()
     machine = Machine()
     timers = []
@@ -149,11 +156,11 @@ def main() -> None:
 
 
 def seconds(text: str) -> float:
-    """As people write times."""
-    found = save_policy.parse_duration(text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time, as 60s or 2min is")
-    return found
+    """Return the seconds of a text like 60s or 2min."""
+    duration = save_policy.parse_duration(text)
+    if duration is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 60s or 2min")
+    return duration
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ BUILD = "import sys; from setuptools import build_meta as b; getattr(b, sys.argv
 
 
 def sources(folder: Path) -> Path:
-    """Copy what is in the repository, links as links, to a folder that a build may write to."""
+    """Copy the repository's files, links as links, to a folder that a build may write to."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Nothing that keepfit does in the background changes what a script draws."""
+"""keepfit's background work does not change the random numbers that a script draws."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from keepfit.job.notices.watcher import NoticeWatcher
 
 @pytest.fixture(autouse=True)
 def untouched():
-    """The state of Python's and NumPy's generators is the same afterwards."""
+    """Assert that a test leaves the state of Python's and NumPy's generators unchanged."""
     random.seed(5)
     np.random.seed(5)
     before = random.getstate(), str(np.random.get_state(legacy=False))
@@ -30,24 +30,24 @@ def untouched():
 
 def waits(backoff, tries):
     state = RetryCallState(Retrying(), None, (), {})
-    found = []
+    seconds = []
     for number in range(1, tries + 1):
         state.attempt_number = number
-        found.append(backoff(state))
-    return found
+        seconds.append(backoff(state))
+    return seconds
 
 
 def test_waits_grow_to_the_longest():
-    """Each is random, and none is longer than it may be."""
-    found = waits(Backoff(0.2, 8.0), 2000)
-    assert all(0 <= wait <= min(8.0, 0.2 * 2**i) for i, wait in enumerate(found[:20]))
-    assert max(found) <= 8.0
-    assert max(found[10:]) > 4.0
-    assert len(set(found)) == len(found)
+    """Each wait is random, and at most the limit of its attempt."""
+    seconds = waits(Backoff(0.2, 8.0), 2000)
+    assert all(0 <= wait <= min(8.0, 0.2 * 2**i) for i, wait in enumerate(seconds[:20]))
+    assert max(seconds) <= 8.0
+    assert max(seconds[10:]) > 4.0
+    assert len(set(seconds)) == len(seconds)
 
 
 def test_retries_of_s3():
-    """A store that has to ask again does not draw from the script's generator."""
+    """Retries of a store do not draw from the script's generator."""
     tries = []
 
     def fail(number):
@@ -60,30 +60,30 @@ def test_retries_of_s3():
 
 
 def test_watching_the_machine():
-    """Nor does a poll of the metadata, whose pauses are random."""
-    asked = []
+    """Polls of the metadata, whose pauses are random, do not draw from it either."""
+    polls = []
 
-    class Silent:
+    class Unavailable:
         def describe(self):
             return {}
 
-        def ask(self):
-            asked.append(1)
-            raise SourceUnavailable("nobody")
+        def fetch(self):
+            polls.append(1)
+            raise SourceUnavailable("no server")
 
-        def understand(self, said, now):
+        def parse(self, message, now):
             return None
 
-    watcher = NoticeWatcher(Silent(), Session(), every=0.001)
+    watcher = NoticeWatcher(Unavailable(), Session(), every=0.001)
     watcher.start()
     until = time.monotonic() + 20
-    while len(asked) < 3:
+    while len(polls) < 3:
         assert time.monotonic() < until
     watcher.stop()
 
 
 def test_reports_to_a_dead_server(monkeypatch):
-    """Nor the tries of a report; and when training is over, they are."""
+    """Retries of a report do not draw from it either, and they end after the training."""
     monkeypatch.setattr("keepfit.callbacks.remote_monitor.CLOSE_TIMEOUT", 2.0)
     monitor = keepfit.RemoteMonitor("http://127.0.0.1:1")
     monitor.on_train_begin()

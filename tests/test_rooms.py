@@ -1,4 +1,4 @@
-"""Imports run one way, so that each room can be read without those above it."""
+"""Imports go one way, so that each package can be read without the packages above it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "infra/jobs": {"keepfit.infra.jobs", "keepfit.infra.aws"},
     "job/notices": {"keepfit.job.notices", "keepfit.job.notice_settings", "keepfit.callbacks"},
 }
-"""A room, and all of ours that it may import."""
+"""The modules of keepfit that a package may import."""
 
 MAY_NOT_IMPORT = {
     "callbacks/adapters": {
@@ -35,7 +35,7 @@ MAY_NOT_IMPORT = {
 
 
 def imported(path: Path) -> Iterator[str]:
-    """What of ours the file imports, under `if TYPE_CHECKING` and within functions too."""
+    """Yield keepfit's modules that the file imports, also under TYPE_CHECKING and in functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
@@ -44,52 +44,52 @@ def imported(path: Path) -> Iterator[str]:
         yield from (name for name in names if name.split(".")[0] == "keepfit")
 
 
-def below(name: str, rooms: set[str]) -> bool:
-    return any(f"{name}.".startswith(f"{room}.") for room in rooms)
+def is_in(name: str, packages: set[str]) -> bool:
+    return any(f"{name}.".startswith(f"{package}.") for package in packages)
 
 
-def files(room: str) -> list[Path]:
-    path = ROOT / room
-    found = sorted(path.rglob("*.py")) if path.is_dir() else [path]
-    assert found, f"there is no {room}"
-    return found
+def files(package: str) -> list[Path]:
+    path = ROOT / package
+    modules = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    assert modules, f"there is no {package}"
+    return modules
 
 
-@pytest.mark.parametrize("room", MAY_IMPORT)
-def test_a_room_imports_nothing_from_above(room):
-    """As README says: job, then callbacks, then nothing of ours; infra stands by itself."""
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_a_package_imports_only_lower_packages(package):
+    """job imports callbacks, callbacks imports nothing else of keepfit; infra is independent."""
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
-        for path in files(room)
+        for path in files(package)
         for name in imported(path)
-        if not below(name, MAY_IMPORT[room])
+        if not is_in(name, MAY_IMPORT[package])
     ]
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("room", MAY_NOT_IMPORT)
-def test_a_room_does_not_know_who_uses_it(room):
-    """What is above may change without it."""
+@pytest.mark.parametrize("package", MAY_NOT_IMPORT)
+def test_a_package_does_not_import_its_users(package):
+    """Packages above it can change without it."""
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
-        for path in files(room)
+        for path in files(package)
         for name in imported(path)
-        if below(name, MAY_NOT_IMPORT[room])
+        if is_in(name, MAY_NOT_IMPORT[package])
     ]
     assert not wrong, "\n".join(wrong)
 
 
-PRIVATE_ROOMS = ("callbacks/adapters/", "callbacks/training/internals.py")
-"""Where private names of Keras and TensorFlow may stand."""
+USERS_OF_PRIVATE_NAMES = ("callbacks/adapters/", "callbacks/training/internals.py")
+"""The only places where private names of Keras and TensorFlow may be used."""
 
 PRIVATE_MODULES = ("keras.src", "tensorflow.python", "tensorflow.core")
 
 
 def private_names(path: Path) -> Iterator[str]:
-    """Private modules that the file imports, and private names that no code of ours defines.
+    """Yield private modules that the file imports, and private names that it does not define.
 
-    ruff's SLF001 finds them on any object but `self`, `cls` and `super()`; a class derived from one
-    of Keras' needs more.
+    ruff's SLF001 finds private names on any object but `self`, `cls` and `super()`; classes that
+    are derived from Keras' need this check.
     """
     tree = ast.parse(path.read_text())
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
@@ -112,20 +112,20 @@ def private_names(path: Path) -> Iterator[str]:
                 yield ast.unparse(node)
 
 
-@pytest.mark.parametrize("room", ["callbacks", "job"])
-def test_private_names_of_keras_stand_in_their_rooms(room):
-    """As internals.py says; so a new version of Keras is met in few files."""
+@pytest.mark.parametrize("package", ["callbacks", "job"])
+def test_private_names_of_keras_are_in_few_files(package):
+    """Only the adapters and internals.py use them, so few files depend on Keras' version."""
     wrong = [
         f"{path.relative_to(ROOT)}: {name}"
-        for path in files(room)
-        if not str(path.relative_to(ROOT)).startswith(PRIVATE_ROOMS)
+        for path in files(package)
+        if not str(path.relative_to(ROOT)).startswith(USERS_OF_PRIVATE_NAMES)
         for name in private_names(path)
     ]
     assert not wrong, "\n".join(wrong)
 
 
 def test_private_names_are_found():
-    """The test above can fail: these files are full of them."""
-    assert "keras.src.backend.common" in list(private_names(ROOT / PRIVATE_ROOMS[1]))
+    """The test above can fail: private names are found in the files that may use them."""
+    assert "keras.src.backend.common" in list(private_names(ROOT / USERS_OF_PRIVATE_NAMES[1]))
     redirected = ROOT / "callbacks/adapters/model_checkpoint.py"
     assert "self._get_file_path" in list(private_names(redirected))

@@ -1,4 +1,4 @@
-"""What a user decides, and in which order it counts."""
+"""The user's settings, and the precedence of their sources."""
 
 import sys
 
@@ -48,26 +48,26 @@ def set_variables(monkeypatch, values):
 
 
 def test_defaults():
-    """Without a word from the user, the run is called after the script."""
+    """Without arguments and variables, defaults apply; the run is named after the script."""
     assert Settings.resolve().model_dump() == DEFAULTS
 
 
 def test_variables_before_defaults(monkeypatch):
-    """What the environment says counts where nothing was given."""
+    """Environment variables take precedence over defaults."""
     set_variables(monkeypatch, FROM_VARIABLES)
     assert Settings.resolve().model_dump() == FROM_VARIABLES
 
 
 def test_arguments_before_variables(monkeypatch):
-    """What was given counts most, also where it equals the default."""
+    """Arguments take precedence over variables, even if they equal the default."""
     set_variables(monkeypatch, FROM_VARIABLES)
     assert Settings.resolve(**FROM_ARGUMENTS).model_dump() == FROM_ARGUMENTS
     assert Settings.resolve(**DEFAULTS).model_dump() == DEFAULTS
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
-def test_none_was_not_given(monkeypatch, name):
-    """An argument that is None leaves the word to the variable, and then to the default."""
+def test_none_means_not_given(monkeypatch, name):
+    """For an argument that is None, the variable applies, and then the default."""
     assert Settings.resolve(**{name: None}).model_dump() == DEFAULTS
     set_variables(monkeypatch, {name: FROM_VARIABLES[name]})
     resolved = Settings.resolve(**{name: None}).model_dump()
@@ -75,22 +75,22 @@ def test_none_was_not_given(monkeypatch, name):
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
-def test_each_counts_for_itself(monkeypatch, name):
-    """One argument does not silence the other variables."""
+def test_each_setting_is_independent(monkeypatch, name):
+    """An argument overrides its own variable only."""
     set_variables(monkeypatch, FROM_VARIABLES)
     resolved = Settings.resolve(**{name: FROM_ARGUMENTS[name]}).model_dump()
     assert resolved == {**FROM_VARIABLES, name: FROM_ARGUMENTS[name]}
 
 
 def test_other_variables_are_ignored(monkeypatch):
-    """Variables that newer or older versions know do not stop this one."""
+    """Variables of newer or older versions are no error."""
     monkeypatch.setenv("KEEPFIT_UNKNOWN", "x")
     assert Settings.resolve().model_dump() == DEFAULTS
 
 
 @pytest.mark.parametrize("value", ["1", "true", "yes", "on", "True"])
 def test_fresh_takes_the_usual_words(monkeypatch, value):
-    """A flag in the environment is written as people write flags."""
+    """A flag in the environment accepts the usual words for true."""
     monkeypatch.setenv("KEEPFIT_FRESH", value)
     assert Settings.resolve().fresh is True
 
@@ -127,13 +127,13 @@ BAD = [
 @pytest.mark.parametrize("source", ["argument", "variable"])
 def test_bad_value_gives_one_clear_line(monkeypatch, source, name, value):
     """The line names the setting and shows the value, wherever it came from."""
-    given = {}
+    arguments = {}
     if source == "argument":
-        given = {name: value}
+        arguments = {name: value}
     else:
         set_variables(monkeypatch, {name: value})
     with pytest.raises(ConfigurationError) as caught:
-        Settings.resolve(**given)
+        Settings.resolve(**arguments)
     message = str(caught.value)
     assert message.endswith(f"Received: {name}={value!r}")
     assert "\n" not in message
@@ -142,7 +142,7 @@ def test_bad_value_gives_one_clear_line(monkeypatch, source, name, value):
 
 @pytest.mark.parametrize(("name", "value"), [("keep", 0), ("store", 5), ("run", 5), ("fresh", "x")])
 def test_bad_type_gives_one_clear_line(name, value):
-    """A value of another type is shown as it was given."""
+    """A value of another type is shown unchanged."""
     with pytest.raises(ConfigurationError, match=f"Received: {name}={value!r}$"):
         Settings.resolve(**{name: value})
 
@@ -151,7 +151,7 @@ def test_bad_type_gives_one_clear_line(name, value):
     "name", ["a", "A", "0", "mnist", "a.b", "a_b", "lr=1e-3", "a+b", "a-b", "x" * 128, "1.2.3"]
 )
 def test_names_of_runs(name):
-    """Letters, digits and a few signs that are safe in paths, keys and shells."""
+    """Letters, digits and a few characters that are safe in paths, keys and shells are valid."""
     assert Settings.resolve(run=name).run == name
 
 
@@ -172,20 +172,20 @@ def test_names_of_runs(name):
     ],
 )
 def test_script_name(monkeypatch, script, name):
-    """The script's name without folder and ending, made safe; it is always a valid name."""
+    """The default is the script's name without folder and suffix, made a valid name."""
     monkeypatch.setattr(sys, "argv", [script])
     assert default_run_name() == name
     assert Settings.resolve().run == name
 
 
 def test_script_with_a_very_long_name(monkeypatch):
-    """A name that no run can have by default is refused, and says so."""
+    """A script whose name is too long for a run is refused; the message has the limit."""
     monkeypatch.setattr(sys, "argv", ["x" * 200 + ".py"])
     with pytest.raises(ConfigurationError, match=r"up to 128"):
         Settings.resolve()
 
 
 def test_settings_are_frozen():
-    """What was resolved stays as it is."""
+    """Resolved settings can't be changed."""
     with pytest.raises(ValueError, match="frozen"):
         Settings.resolve().keep = 5

@@ -1,1 +1,1 @@
-"""keepfit beside what its users would pick instead, on the questions that decide."""
+"""Compare keepfit with the methods that users would choose instead, on the deciding questions."""

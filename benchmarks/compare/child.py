@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: `python -m compare.child JSON` prints it as JSON."""
+"""Make one measurement in a process of its own: `python -m compare.child JSON` prints JSON."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from typing import Any
 from states import State
 
 WARM_UP, TIMED = 3, 6
-"""Batches of a first training, which builds what the first batch builds, and gives the pace."""
+"""Batches of a first training, which builds the model and measures the seconds per batch."""
 
 SCALE_SAVES = 2
+"""Saves that are counted in a measurement of scale."""
 
 
 def saving(
@@ -31,13 +32,16 @@ def saving(
     ways: list[str],
     server: int | None,
 ) -> dict[str, Any]:
-    """Saves with nothing beside them, and saves of a training that goes on.
+    """Measure saves during which training pauses, and saves during which training continues.
 
     Args:
-        quiet, busy: how many. One quiet one more comes first, uncounted.
-        seconds: of training before each save of the second kind, and after it.
-        ways: to S3, for a peer's saves in turn.
-        server: the S3 server's process, if it runs here.
+        method: name in compare/methods.py.
+        state: the fields of a State.
+        url: S3 URL below which the saves are stored.
+        quiet, busy: number of saves of each kind. One more quiet save comes first, uncounted.
+        seconds: seconds of training before each busy save, and after it.
+        ways: names of the ways to S3, for a peer's saves in turn.
+        server: process id of the S3 server, if it runs on this machine.
     """
     import keras
 
@@ -48,38 +52,38 @@ def saving(
     from compare.watch import Enough, Plan, Watch
 
     keras.utils.set_random_seed(0)
-    of = State(**state)
-    training = models.dense(of)
-    found: dict[str, Any] = {
-        "bytes": of.mib * 2**20,
+    size = State(**state)
+    training = models.dense(size)
+    record: dict[str, Any] = {
+        "bytes": size.mib * 2**20,
         "cores": os.cpu_count(),
-        "batch": pace(training),
+        "batch": seconds_per_batch(training),
     }
     to_s3 = tuple(WAYS[way]() for way in ways)
     plans = {"quiet": Plan(quiet + 1, 2)}
     if busy:
-        calm, window = (max(2, round(s / found["batch"])) for s in seconds)
+        calm, window = (max(2, round(s / record["batch"])) for s in seconds)
         plans["busy"] = Plan(busy, calm, window)
     for name, plan in plans.items():
         with tempfile.TemporaryDirectory() as folder:
             place = Place(Path(folder), f"{url}/{name}", to_s3)
-            kept = METHODS[method]()
-            watch = Watch(plan, *kept.watched(place), server)
+            measured = METHODS[method]()
+            watch = Watch(plan, *measured.watched(place), server)
             with suppress(Enough):
-                kept.train(training, place, watch)
-            found[name] = {
+                measured.train(training, place, watch)
+            record[name] = {
                 "window": plan.window,
-                "saved": [asdict(one) for one in watch.saved[1 if name == "quiet" else 0 :]],
-                "calm": [asdict(one) for one in watch.calm],
+                "saved": [asdict(save) for save in watch.saved[1 if name == "quiet" else 0 :]],
+                "calm": [asdict(calm) for calm in watch.calm],
             }
-    return found
+    return record
 
 
-def pace(training: Any) -> float:
-    """Seconds a batch of plain training."""
+def seconds_per_batch(training: Any) -> float:
+    """Return the seconds per batch of training without saves."""
     import keras
 
-    class Ends(keras.callbacks.Callback):
+    class BatchTimes(keras.callbacks.Callback):
         times: list[float] = []  # noqa: RUF012
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -87,19 +91,23 @@ def pace(training: Any) -> float:
             self.times.append(time.monotonic())
 
     model, data = training
-    ends = Ends()
-    model.fit(data, steps_per_epoch=WARM_UP + TIMED, verbose=0, callbacks=[ends])
-    return (ends.times[-1] - ends.times[WARM_UP - 1]) / TIMED
+    batches = BatchTimes()
+    model.fit(data, steps_per_epoch=WARM_UP + TIMED, verbose=0, callbacks=[batches])
+    return (batches.times[-1] - batches.times[WARM_UP - 1]) / TIMED
 
 
 def recovery(
     method: str, state: dict[str, Any], url: str, *, way: str, saves: int, began: float
 ) -> dict[str, Any]:
-    """Seconds from the start of this process to the first batch that it has trained.
+    """Measure the seconds from the start of this process to the end of its first batch.
 
     Args:
-        url: of the saves, of which the last is gone on from.
-        began: when the process was started.
+        method: name in compare/methods.py.
+        state: the fields of a State.
+        url: S3 URL of the saves; the last one is resumed from.
+        way: name of the way from S3, for a peer.
+        saves: number of saves at `url`.
+        began: when the process was started, as time.monotonic() counts.
     """
     if method == "keepfit":  # as `keepfit run` does before it runs a script
         from keepfit.callbacks import session
@@ -121,22 +129,31 @@ def recovery(
     imported = time.monotonic()
     from_s3 = () if method == "keepfit" else (WAYS[way](),)
 
-    def done(_: int) -> None:
+    def report_and_exit(_: int) -> None:
         ended = time.monotonic()
         print(json.dumps({"all": ended - began, "imports": imported - began}), flush=True)
         os._exit(0)
 
-    def make() -> models.Training:
+    def make_training() -> models.Training:
         keras.utils.set_random_seed(0)
         return models.dense(State(**state))
 
     with tempfile.TemporaryDirectory() as folder:
-        METHODS[method]().resume(make, Place(Path(folder), url, from_s3), saves, done)
+        place = Place(Path(folder), url, from_s3)
+        METHODS[method]().resume(make_training, place, saves, report_and_exit)
     raise AssertionError("no batch was trained")
 
 
 def scale(state: dict[str, Any] | None, variables: int, url: str) -> dict[str, Any]:
-    """Saves of a large state, or of a tiny one in so many variables, with nothing beside them."""
+    """Measure keepfit's saves of a large state, or of a tiny one with `variables` variables.
+
+    Training pauses during each save.
+
+    Args:
+        state: the fields of a State; None for the tiny model.
+        variables: number of variables of the tiny model.
+        url: S3 URL of the run.
+    """
     import keras
 
     import models
@@ -146,21 +163,21 @@ def scale(state: dict[str, Any] | None, variables: int, url: str) -> dict[str, A
 
     keras.utils.set_random_seed(0)
     training = models.dense(State(**state)) if state else models.many(variables)
-    kept, place = Keepfit(), Place(Path(), url)
-    watch = Watch(Plan(SCALE_SAVES + 1, 2), *kept.watched(place))
+    measured, place = Keepfit(), Place(Path(), url)
+    watch = Watch(Plan(SCALE_SAVES + 1, 2), *measured.watched(place))
     with suppress(Enough):
-        kept.train(training, place, watch)
-    return {"saved": [asdict(one) for one in watch.saved[1:]]}
+        measured.train(training, place, watch)
+    return {"saved": [asdict(save) for save in watch.saved[1:]]}
 
 
 def exactness(method: str, kills: int) -> dict[str, Any]:
-    """See compare/exactness.py."""
-    from compare.exactness import killed
+    """Compare a killed job with an uninterrupted one; see compare/exactness.py."""
+    from compare.exactness import compare_killed_job
 
-    return killed(method, kills)
+    return compare_killed_job(method, kills)
 
 
 if __name__ == "__main__":
-    asked = json.loads(sys.argv[1])
-    known = {"saving": saving, "recovery": recovery, "scale": scale, "exactness": exactness}
-    print(json.dumps(known[asked.pop("what")](**asked)))
+    arguments = json.loads(sys.argv[1])
+    measurements = {"saving": saving, "recovery": recovery, "scale": scale, "exactness": exactness}
+    print(json.dumps(measurements[arguments.pop("what")](**arguments)))

@@ -1,4 +1,4 @@
-"""A job that is killed at random batches: what is trained again, and whether it ends as it should.
+"""Kill a job at random batches: how much is trained again, and is the result the same?
 
 Each attempt is a process, forked from one that has imported TensorFlow but not used it.
 """
@@ -31,36 +31,42 @@ SEED = 2026
 BATCH = 128
 
 
-def killed(method: str, kills: int) -> dict[str, Any]:
-    """The job with kills, beside the same without.
+def compare_killed_job(method: str, kills: int) -> dict[str, Any]:
+    """Run the job with kills and without, and compare the results.
 
     Returns:
-        kills, batches: of the job.
-        trained: by all attempts of the job that was killed.
-        same_model, same_history: as without kills; None where it has no history.
+        kills, batches: number of kills, and of batches of the job.
+        trained: number of batches that all attempts of the killed job have trained.
+        same_model, same_history: whether these equal those of the uninterrupted job; None where the
+            method has no history.
     """
     total = JOB.epochs * JOB.steps
-    at = sorted(random.Random(SEED).sample(range(total - 1), kills))
-    plain, interrupted = _job(method, [None]), _job(method, [*at, None])
-    history = plain["history"]
+    batches = sorted(random.Random(SEED).sample(range(total - 1), kills))
+    uninterrupted, interrupted = _job(method, [None]), _job(method, [*batches, None])
+    history = uninterrupted["history"]
     return {
         "kills": kills,
         "batches": total,
         "trained": interrupted["trained"],
-        "same_model": plain["digest"] == interrupted["digest"],
+        "same_model": uninterrupted["digest"] == interrupted["digest"],
         "same_history": None if history is None else history == interrupted["history"],
     }
 
 
 def _job(method: str, kills: Sequence[int | None]) -> dict[str, Any]:
-    """All attempts of one job; the last is not killed."""
+    """Run all attempts of one job and return its result.
+
+    Args:
+        method: name in compare/methods.py.
+        kills: the batch at which each attempt is killed; None for the last one.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        kept, result, trained = (Path(folder, name) for name in ("kept", "result", "trained"))
-        kept.mkdir()
+        saves, result, trained = (Path(folder, name) for name in ("saves", "result", "trained"))
+        saves.mkdir()
         for kill in kills:
             pid = os.fork()
             if not pid:
-                _attempt(method, kept, kill, trained, result)
+                _attempt(method, saves, kill, trained, result)
             _, status = os.waitpid(pid, 0)
             code = os.waitstatus_to_exitcode(status)
             if code != (0 if kill is None else -signal.SIGKILL):
@@ -68,33 +74,34 @@ def _job(method: str, kills: Sequence[int | None]) -> dict[str, Any]:
         return {**json.loads(result.read_text()), "trained": trained.stat().st_size}
 
 
-def _attempt(method: str, kept: Path, kill: int | None, trained: Path, result: Path) -> None:
-    """In a process of its own, which it ends."""
+def _attempt(method: str, saves: Path, kill: int | None, trained: Path, result: Path) -> None:
+    """Run one attempt in a process of its own, and end the process."""
     try:
         tf.config.experimental.enable_op_determinism()
-        # Not a file object: keepfit would take it for a callback's log, and count nothing twice.
+        # Not a file object: keepfit would take it for a file of the callback and restore its size,
+        # so no batch would be counted twice.
         count = os.open(trained, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-        def then(batch: int) -> None:
+        def on_batch(batch: int) -> None:
             os.write(count, b".")
             if batch == kill:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        model, history = METHODS[method]().complete(_training, kept, JOB, then)
+        model, history = METHODS[method]().complete(_training, saves, JOB, on_batch)
         values = [*model.get_weights(), *(np.asarray(v) for v in model.optimizer.variables)]
         digest = hashlib.sha256(b"".join(np.ascontiguousarray(v).tobytes() for v in values))
         result.write_text(json.dumps({"digest": digest.hexdigest(), "history": history}))
         os._exit(0)
-    except BaseException:  # noqa: BLE001 the process ends here, whatever it is
+    except BaseException:  # noqa: BLE001 the process ends here, whatever the error is
         traceback.print_exc()
         os._exit(1)
 
 
 def _training() -> Training:
-    """Handwritten digits, shuffled anew for each epoch, with dropout."""
+    """Return a training on handwritten digits, shuffled for each epoch, with dropout."""
     keras.utils.set_random_seed(SEED)
-    with np.load(Path(mnist.__file__).with_name("mnist.npz")) as found:
-        images, labels = found["x_train"] / np.float32(255), found["y_train"].astype("int64")
+    with np.load(Path(mnist.__file__).with_name("mnist.npz")) as arrays:
+        images, labels = arrays["x_train"] / np.float32(255), arrays["y_train"].astype("int64")
     model = keras.Sequential(
         [
             keras.Input(images.shape[1:]),

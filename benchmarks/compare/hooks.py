@@ -1,4 +1,4 @@
-"""Callbacks that stand beside a method's own."""
+"""Callbacks that measure a method's own callback."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ import keras
 from compare.method import ENDLESS, OnBatch
 from compare.watch import Watch
 
-if TYPE_CHECKING:  # its peers need not wait for its imports
+if TYPE_CHECKING:  # peers need not wait for keepfit's imports
     from keepfit.callbacks.session import Session
 
 Logs = dict[str, Any] | None
 
 
 class Watched(keras.callbacks.Callback):
-    """Stands before a method's callback, and leaves it to the watch when it saves.
+    """A callback that calls a method's callback, and lets the watch decide when that saves.
 
     Args:
-        session: of keepfit, which sees every batch and is asked for a save. None: a callback that
-            saves at each batch that it sees, and so sees no other.
+        inner: the method's callback.
+        watch: decides at which batches a save is made, and measures it.
+        session: keepfit's session, which gets the save requests; its callback is called at every
+            batch. None: the inner callback saves whenever it is called, so it is called at no other
+            batch.
     """
 
     def __init__(
@@ -53,23 +56,30 @@ class Watched(keras.callbacks.Callback):
         def hook() -> None:
             self._inner.on_train_batch_end(batch, logs)
 
-        def asked() -> bool:
+        def save_on_request() -> bool:
             session.request_save()
             hook()
-            return not session.save_requested  # it is, while another save is still under way
+            return not session.save_requested  # still True while another save is in progress
 
         if session:
-            self._watch.batch_ends(asked, otherwise=hook)
+            self._watch.batch_ends(save_on_request, otherwise=hook)
         else:
             self._watch.batch_ends(hook)
 
 
 class After(keras.callbacks.Callback):
-    """Calls a function after each batch. Inside Resumable it sees only what is trained."""
+    """A callback that calls a function after each batch.
 
-    def __init__(self, then: OnBatch, steps: int = ENDLESS) -> None:
+    Inside Resumable it is called only for batches that are trained, not for skipped ones.
+
+    Args:
+        on_batch: is called with the number of the batch within the whole job, from 0.
+        steps: number of batches per epoch.
+    """
+
+    def __init__(self, on_batch: OnBatch, steps: int = ENDLESS) -> None:
         super().__init__()
-        self._then, self._steps = then, steps
+        self._on_batch, self._steps = on_batch, steps
         self._epoch = 0
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -78,7 +88,7 @@ class After(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         del logs
-        self._then(self._epoch * self._steps + batch)
+        self._on_batch(self._epoch * self._steps + batch)
 
     def get_state(self) -> dict[str, int]:
         return {"epoch": self._epoch}

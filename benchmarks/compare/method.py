@@ -1,4 +1,4 @@
-"""What a way to keep a training has to do here, so that all are measured alike."""
+"""The interface of the methods that are compared, so that all are measured alike."""
 
 from __future__ import annotations
 
@@ -16,35 +16,41 @@ from models import Training
 ENDLESS = 10**9
 
 OnBatch = Callable[[int], None]
-"""Is given the number of the batch within the whole job, from 0."""
+"""Called with the number of the batch within the whole job, from 0."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where checkpoints go.
+    """The place where checkpoints are stored.
 
     Attributes:
-        folder: on this machine, empty at first.
-        url: in S3.
-        ways: how a peer's folder gets to S3; the save of number i goes ways[i % len(ways)].
+        folder: a folder on this machine, empty at first.
+        url: S3 URL.
+        ways: how a peer's folder is copied to S3; save number i uses ways[i % len(ways)].
     """
 
     folder: Path
     url: str
     ways: tuple[Way, ...] = ()
 
-    def of(self, number: int) -> str:
-        """Where a peer's save of that number is in S3."""
+    def save_url(self, number: int) -> str:
+        """Return the S3 URL of a peer's save of that number."""
         return f"{self.url}/{number}"
 
 
-Done = tuple[keras.Model, dict[str, list[float]] | None]
+Result = tuple[keras.Model, dict[str, list[float]] | None]
 """A trained model, and its history if there is one."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A training with an end: so many epochs of so many batches, and a save every so many."""
+    """A training of fixed length.
+
+    Attributes:
+        epochs: number of epochs.
+        steps: number of batches per epoch.
+        every: number of batches between two saves.
+    """
 
     epochs: int
     steps: int
@@ -52,16 +58,20 @@ class Job:
 
 
 class Method(Protocol):
-    """Keeps a training."""
+    """A method to save and resume a training."""
 
     def watched(self, place: Place) -> tuple[Callable[[int], Durable], Callable[[int], str]]:
-        """When a save is durable, and how it gets there; as Watch asks for them."""
+        """Return the functions that Watch takes as `durable` and `way`."""
 
     def train(self, training: Training, place: Place, watch: Watch) -> None:
-        """Train, with saves where the watch wants them, until it has seen enough."""
+        """Train, with saves where the watch requests them, until it raises Enough."""
 
-    def resume(self, make: Callable[[], Training], place: Place, saves: int, then: OnBatch) -> None:
-        """Go on from the last of the saves on an empty machine; call `then` after each batch."""
+    def resume(
+        self, make_training: Callable[[], Training], place: Place, saves: int, on_batch: OnBatch
+    ) -> None:
+        """Resume from the last save, with an empty folder; call `on_batch` after each batch."""
 
-    def complete(self, make: Callable[[], Training], folder: Path, job: Job, then: OnBatch) -> Done:
-        """Train to the end, from what is in the folder if anything is."""
+    def complete(
+        self, make_training: Callable[[], Training], folder: Path, job: Job, on_batch: OnBatch
+    ) -> Result:
+        """Train to the end; resume from the last save in the folder if there is one."""

@@ -11,7 +11,7 @@ from compare.method import Method
 
 
 def _ours() -> Method:
-    from compare.ours import Keepfit  # for whose imports its peers need not wait
+    from compare.ours import Keepfit  # peers need not wait for its imports
 
     return Keepfit()
 

@@ -1,4 +1,4 @@
-"""keepfit, as its README shows it."""
+"""keepfit, used as in its README."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from compare.hooks import After, Watched
-from compare.method import ENDLESS, Done, Job, OnBatch, Place
+from compare.method import ENDLESS, Job, OnBatch, Place, Result
 from compare.watch import Durable, Watch, now
 from keepfit import Resumable
 from keepfit.callbacks import events, session
@@ -20,7 +20,7 @@ NEVER = "1000000000 batches"
 
 
 class Keepfit:
-    """Resumable. What asks it for a save here is what SIGUSR1 asks with in a job."""
+    """Resumable. Saves are requested in the same way as by SIGUSR1 in a job."""
 
     def watched(self, place: Place) -> tuple[Callable[[int], Durable], Callable[[int], str]]:
         del place
@@ -34,39 +34,43 @@ class Keepfit:
             raise structlog.DropEvent
 
         structlog.configure(processors=[collect])
-        # The writer may be faster than the watch, so the next save is waited for beforehand.
-        coming: list[Durable] = [Future()]
-        waiting.append(coming[0])
+        # The writer may be faster than the watch, so the future of the next save exists already.
+        upcoming: list[Durable] = [Future()]
+        waiting.append(upcoming[0])
 
         def durable(_: int) -> Durable:
-            this = coming.pop()
-            coming.append(Future())
-            waiting.append(coming[0])
-            return this
+            current = upcoming.pop()
+            upcoming.append(Future())
+            waiting.append(upcoming[0])
+            return current
 
         return durable, lambda _: "keepfit"
 
     def train(self, training: Training, place: Place, watch: Watch) -> None:
         model, data = training
-        kept = Resumable(store=place.url, run="bench", save_every=NEVER, keep=1)
-        watched = Watched(kept, watch, session.current())
+        resumable = Resumable(store=place.url, run="bench", save_every=NEVER, keep=1)
+        watched = Watched(resumable, watch, session.current())
         model.fit(data, steps_per_epoch=ENDLESS, verbose=0, callbacks=[watched])
 
-    def resume(self, make: Callable[[], Training], place: Place, saves: int, then: OnBatch) -> None:
+    def resume(
+        self, make_training: Callable[[], Training], place: Place, saves: int, on_batch: OnBatch
+    ) -> None:
         del saves
-        model, data = make()
-        kept = Resumable([After(then)], store=place.url, run="bench", save_every=NEVER)
-        model.fit(data, steps_per_epoch=ENDLESS, verbose=0, callbacks=[kept])
+        model, data = make_training()
+        resumable = Resumable([After(on_batch)], store=place.url, run="bench", save_every=NEVER)
+        model.fit(data, steps_per_epoch=ENDLESS, verbose=0, callbacks=[resumable])
 
-    def complete(self, make: Callable[[], Training], folder: Path, job: Job, then: OnBatch) -> Done:
-        model, data = make()
-        kept = Resumable(
-            [After(then, job.steps)],
+    def complete(
+        self, make_training: Callable[[], Training], folder: Path, job: Job, on_batch: OnBatch
+    ) -> Result:
+        model, data = make_training()
+        resumable = Resumable(
+            [After(on_batch, job.steps)],
             store=f"file://{folder}",
             run="bench",
             save_every=f"{job.every} batches",
         )
-        done = model.fit(
-            data, epochs=job.epochs, steps_per_epoch=job.steps, verbose=0, callbacks=[kept]
+        history = model.fit(
+            data, epochs=job.epochs, steps_per_epoch=job.steps, verbose=0, callbacks=[resumable]
         )
-        return model, done.history
+        return model, history.history

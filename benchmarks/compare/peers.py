@@ -1,8 +1,8 @@
-"""What people use without keepfit, each in the form that its own documentation shows.
+"""The methods that are used without keepfit, each in the form that its documentation shows.
 
-No peer can write to S3 from TensorFlow 2.21, so what a peer has saved in a folder is sent from
-there, by a thread, so that training need not wait for it: the peers' documents leave that open, and
-this is the best that a careful user does.
+No peer can write to S3 from TensorFlow 2.21, so a peer saves to a folder, from which a thread
+uploads the files, so that training need not wait for it: the peers' documentation leaves this to
+the user, and this is the best that a careful user would do.
 """
 
 from __future__ import annotations
@@ -16,99 +16,104 @@ import keras
 import tensorflow as tf
 
 from compare.hooks import After, Watched
-from compare.method import ENDLESS, Done, Job, OnBatch, Place
+from compare.method import ENDLESS, Job, OnBatch, Place, Result
 from compare.uploads import Way
 from compare.watch import Durable, Watch, now
 from models import Training
 
 
 class Sending:
-    """What peers share: a thread that sends the folder to S3, once it is complete."""
+    """The common part of all peers: a thread that uploads the folder to S3 once it is complete."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "sender")
 
-    def settle(self) -> None:
-        """Return when the last save is complete in its folder."""
+    def flush(self) -> None:
+        """Wait until the last save is complete in its folder."""
 
     def watched(self, place: Place) -> tuple[Callable[[int], Durable], Callable[[int], str]]:
         def way(number: int) -> Way:
             return place.ways[number % len(place.ways)]
 
         def send(number: int) -> float:
-            self.settle()
-            way(number).send(place.folder, place.of(number))
+            self.flush()
+            way(number).send(place.folder, place.save_url(number))
             return now()
 
         return lambda number: self._pool.submit(send, number), lambda number: way(number).name
 
     def fetch(self, place: Place, saves: int) -> Path:
-        """Bring the last of the saves to this machine."""
-        place.ways[0].fetch(place.of(saves - 1), place.folder)
+        """Download the last of the saves into the folder and return the folder."""
+        place.ways[0].fetch(place.save_url(saves - 1), place.folder)
         return place.folder
 
 
 class OwnCallback(Sending):
-    """A callback of Keras'."""
+    """One of Keras' own callbacks."""
 
     def __init__(
         self,
-        make: Callable[[Path, int], keras.callbacks.Callback],
+        make_callback: Callable[[Path, int], keras.callbacks.Callback],
         load: Callable[[keras.Model, Path], keras.Model],
         *,
         restores: bool = False,
     ) -> None:
-        """A callback, and what its users write to go on from its files.
+        """Take a callback, and the code that its users write to resume from its files.
 
         Args:
-            make: is given a folder, and how many batches are between two saves.
-            load: gives the model that goes on, or the same one.
-            restores: the callback itself does it. Otherwise its users note the epoch, too.
+            make_callback: takes a folder and the number of batches between two saves.
+            load: returns the model to continue with, which may be the same one.
+            restores: the callback itself resumes. Otherwise its users record the epoch as well.
         """
         super().__init__()
-        self._make, self._load, self._restores = make, load, restores
+        self._make_callback, self._load, self._restores = make_callback, load, restores
         self._callback: Any = None
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         if hasattr(self._callback, "wait_until_finished"):
             self._callback.wait_until_finished()
 
     def train(self, training: Training, place: Place, watch: Watch) -> None:
         model, data = training
-        self._callback = self._make(place.folder, 1)
+        self._callback = self._make_callback(place.folder, 1)
         watched = Watched(self._callback, watch)
         model.fit(data, steps_per_epoch=ENDLESS, verbose=0, callbacks=[watched])
 
-    def resume(self, make: Callable[[], Training], place: Place, saves: int, then: OnBatch) -> None:
+    def resume(
+        self, make_training: Callable[[], Training], place: Place, saves: int, on_batch: OnBatch
+    ) -> None:
         folder = self.fetch(place, saves)
-        model, data = make()
+        model, data = make_training()
         model = self._load(model, folder)
-        own = [self._make(folder, ENDLESS)] if self._restores else []
-        model.fit(data, steps_per_epoch=ENDLESS, verbose=0, callbacks=[*own, After(then)])
+        own = [self._make_callback(folder, ENDLESS)] if self._restores else []
+        model.fit(data, steps_per_epoch=ENDLESS, verbose=0, callbacks=[*own, After(on_batch)])
 
-    def complete(self, make: Callable[[], Training], folder: Path, job: Job, then: OnBatch) -> Done:
-        model, data = make()
-        began, note = 0, folder.with_name("epoch")
+    def complete(
+        self, make_training: Callable[[], Training], folder: Path, job: Job, on_batch: OnBatch
+    ) -> Result:
+        model, data = make_training()
+        initial_epoch, epoch_file = 0, folder.with_name("epoch")
         if any(folder.iterdir()) and not self._restores:
             model = self._load(model, folder)
-            began = int(note.read_text())
-        noting = keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, _: note.write_text(str(epoch))
+            initial_epoch = int(epoch_file.read_text())
+        record_epoch = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, _: epoch_file.write_text(str(epoch))
         )
-        done = model.fit(
+        own = self._make_callback(folder, job.every)
+        history = model.fit(
             data,
             epochs=job.epochs,
-            initial_epoch=began,
+            initial_epoch=initial_epoch,
             steps_per_epoch=job.steps,
             verbose=0,
-            callbacks=[self._make(folder, job.every), noting, After(then, job.steps)],
+            callbacks=[own, record_epoch, After(on_batch, job.steps)],
         )
-        return model, done.history
+        return model, history.history
 
 
 def weights(name: str) -> Callable[[keras.Model, Path], keras.Model]:
     def load(model: keras.Model, folder: Path) -> keras.Model:
-        model.optimizer.build(model.trainable_variables)  # or its state is left out
+        model.optimizer.build(model.trainable_variables)  # otherwise its state is not loaded
         model.load_weights(folder / name)
         return model
 
@@ -116,30 +121,30 @@ def weights(name: str) -> Callable[[keras.Model, Path], keras.Model]:
 
 
 class CheckpointManager(Sending):
-    """tf.train.CheckpointManager in a loop of one's own, as in TensorFlow's guide.
+    """tf.train.CheckpointManager in a custom training loop, as in TensorFlow's guide.
 
-    The iterator is saved, too. The step is Keras' own, so that it takes as long as in `fit`.
-    Asynchronously, it is given the variables below Keras' own: with those it raises "tf.function
-    only supports singleton tf.Variables" (TensorFlow 2.21, Keras 3.15: each save makes a variable
-    in Variable._copy_trackable_to_cpu).
+    The iterator is saved, too. The train step is Keras' own, so that it takes as long as in `fit`.
+    In asynchronous mode the checkpoint gets the tf.Variables inside Keras' variables: with Keras'
+    own, saving raises "tf.function only supports singleton tf.Variables" (TensorFlow 2.21,
+    Keras 3.15: each save creates a variable in Variable._copy_trackable_to_cpu).
     """
 
     def __init__(self, *, asynchronous: bool) -> None:
         super().__init__()
-        self._below = asynchronous
+        self._use_tf_variables = asynchronous
         self._options = tf.train.CheckpointOptions(enable_async=asynchronous)
         self._checkpoint: Any = None
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         self._checkpoint.sync()
 
     def _manager(self, training: Training, folder: Path) -> tuple[Any, Any]:
         model, data = training
         iterator = iter(data)
         net, optimizer = model, model.optimizer
-        if self._below:
+        if self._use_tf_variables:
             optimizer.build(model.trainable_variables)
-            net, optimizer = ([v.value for v in of.variables] for of in (net, optimizer))
+            net, optimizer = ([v.value for v in part.variables] for part in (net, optimizer))
         self._checkpoint = tf.train.Checkpoint(
             step=tf.Variable(0), optimizer=optimizer, net=net, iterator=iterator
         )
@@ -155,18 +160,22 @@ class CheckpointManager(Sending):
             self._checkpoint.step.assign_add(1)
             watch.batch_ends(lambda: manager.save(options=self._options))
 
-    def resume(self, make: Callable[[], Training], place: Place, saves: int, then: OnBatch) -> None:
+    def resume(
+        self, make_training: Callable[[], Training], place: Place, saves: int, on_batch: OnBatch
+    ) -> None:
         folder = self.fetch(place, saves)
-        training = make()
+        training = make_training()
         manager, iterator = self._manager(training, folder)
         self._checkpoint.restore(manager.latest_checkpoint).expect_partial()
         step = _step(training[0])
         while True:
             step(iterator)
-            then(0)
+            on_batch(0)
 
-    def complete(self, make: Callable[[], Training], folder: Path, job: Job, then: OnBatch) -> Done:
-        training = make()
+    def complete(
+        self, make_training: Callable[[], Training], folder: Path, job: Job, on_batch: OnBatch
+    ) -> Result:
+        training = make_training()
         model, _ = training
         manager, iterator = self._manager(training, folder)
         if manager.latest_checkpoint:
@@ -177,8 +186,8 @@ class CheckpointManager(Sending):
             self._checkpoint.step.assign_add(1)
             if (batch + 1) % job.every == 0:
                 manager.save(options=self._options)
-            then(batch)
-        self.settle()
+            on_batch(batch)
+        self.flush()
         return model, None
 
 

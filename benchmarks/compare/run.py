@@ -1,4 +1,4 @@
-"""Runs all measurements, each in a process of its own, and all methods in turn."""
+"""Run all measurements, each in a process of its own, and all methods in turn."""
 
 from __future__ import annotations
 
@@ -29,23 +29,27 @@ METHODS = (
     "CheckpointManager",
     "CheckpointManager, async",
 )
-"""Of compare/methods.py, which imports TensorFlow."""
+"""The names in compare/methods.py, which is not imported here because it imports TensorFlow."""
 
 WAYS = ("boto3", "s5cmd")
-"""Of compare/uploads.py."""
+"""The names in compare/uploads.py."""
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
+"""Shows the current progress."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is measured.
+    """The amount of measurements.
 
     Attributes:
-        rounds: of all methods in turn, each in new processes.
-        quiet, busy: saves of each kind in one process, by each way to S3 in turn.
-        calm, window: seconds of training before a save, and between two.
-        kills: how often the job of the last question is killed.
+        larger: states of which only keepfit's saves are measured.
+        variables: numbers of variables, of which only keepfit's saves are measured.
+        rounds: number of rounds; each measures all methods in turn, in new processes.
+        quiet, busy: number of saves in one process without and with training beside them, by each
+            way to S3 in turn.
+        calm, window: seconds of training before a save, and after it.
+        kills: how often the job of the exactness question is killed.
     """
 
     methods: Sequence[str]
@@ -86,47 +90,49 @@ QUICK = Extent(
 )
 
 
-def nothing() -> dict[str, Any]:
-    """Before anything is measured."""
+def empty_results() -> dict[str, Any]:
+    """Return the results before anything is measured."""
     return {"saving": [], "recovery": [], "scale": [], "exactness": []}
 
 
-def measure(extent: Extent, server: Server, say: Say, found: dict[str, Any]) -> None:
-    """Add all figures that are not there yet; figures.py makes ratios of them."""
+def measure(extent: Extent, server: Server, report: Report, results: dict[str, Any]) -> None:
+    """Add all measurements that `results` lacks; figures.py computes the figures from them."""
     for state in extent.states:
         for turn in range(extent.rounds):
             for method in extent.methods:
-                of = {"method": method, "state": state.name, "round": turn}
-                if _has(found["recovery"], of):
+                key = {"method": method, "state": state.name, "round": turn}
+                if _has(results["recovery"], key):
                     continue
-                say(f"{state.name}, round {turn + 1} of {extent.rounds}: {method}")
+                report(f"{state.name}, round {turn + 1} of {extent.rounds}: {method}")
                 ways = WAYS if turn % 2 == 0 else WAYS[::-1]
-                saved = _saving(extent, server, method, state, ways)
-                back = _recovery(extent, server, method, state, ways[0])
-                found["saving"].append({**of, **saved})
-                found["recovery"].append({**of, **back})
+                saving = _saving(extent, server, method, state, ways)
+                recovery = _recovery(extent, server, method, state, ways[0])
+                results["saving"].append({**key, **saving})
+                results["recovery"].append({**key, **recovery})
                 server.clear()
-    _measure_scale(extent, server, say, found["scale"])
+    _measure_scale(extent, server, report, results["scale"])
     for method in extent.methods if extent.kills else ():
-        if not _has(found["exactness"], {"method": method}):
-            say(f"killed {extent.kills} times: {method}")
-            ended = child("exactness", method=method, kills=extent.kills)
-            found["exactness"].append({"method": method, **ended})
+        if not _has(results["exactness"], {"method": method}):
+            report(f"killed {extent.kills} times: {method}")
+            exactness = child("exactness", method=method, kills=extent.kills)
+            results["exactness"].append({"method": method, **exactness})
 
 
-def _measure_scale(extent: Extent, server: Server, say: Say, found: list[dict[str, Any]]) -> None:
+def _measure_scale(
+    extent: Extent, server: Server, report: Report, records: list[dict[str, Any]]
+) -> None:
     sizes = [({"state": state.name, "mib": state.mib}, asdict(state), 0) for state in extent.larger]
     numbers = [({"variables": number}, None, number) for number in extent.variables]
-    for of, state, number in (*sizes, *numbers):
-        if not _has(found, of):
-            say(f"{of.get('state') or f'{number} variables'}: keepfit")
-            more = child("scale", state=state, url=f"{server.url}/scale", variables=number)
-            found.append({**of, **more})
+    for key, state, number in (*sizes, *numbers):
+        if not _has(records, key):
+            report(f"{key.get('state') or f'{number} variables'}: keepfit")
+            scale = child("scale", state=state, url=f"{server.url}/scale", variables=number)
+            records.append({**key, **scale})
             server.clear()
 
 
-def _has(found: Sequence[Mapping[str, Any]], of: Mapping[str, Any]) -> bool:
-    return any(one.items() >= of.items() for one in found)
+def _has(records: Sequence[Mapping[str, Any]], key: Mapping[str, Any]) -> bool:
+    return any(record.items() >= key.items() for record in records)
 
 
 def _saving(
@@ -148,7 +154,7 @@ def _saving(
 def _recovery(
     extent: Extent, server: Server, method: str, state: State, way: str
 ) -> dict[str, Any]:
-    found = child(
+    recovery = child(
         "recovery",
         method=method,
         state=asdict(state),
@@ -157,12 +163,12 @@ def _recovery(
         saves=extent.busy or extent.quiet + 1,
         began=time.monotonic(),
     )
-    return {"way": way, **found}
+    return {"way": way, **recovery}
 
 
 def child(what: str, **arguments: Any) -> dict[str, Any]:
-    """One measurement in a new process."""
-    found: dict[str, Any] = processes.measure(
+    """Make one measurement in a new process."""
+    record: dict[str, Any] = processes.measure(
         "compare.child", json.dumps({"what": what, **arguments})
     )
-    return found
+    return record

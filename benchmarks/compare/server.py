@@ -1,4 +1,4 @@
-"""The S3 server that all methods use: the fastest that can be had here."""
+"""The S3 server that all methods use: the fastest one available on this machine."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 MODULE = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
-ROOT = Path(__file__).parents[3]
-ROOM = 12 << 30
-"""Bytes that what is measured may take on the server at once."""
-START = 120.0
+ROOT = Path(__file__).parents[2]
+REQUIRED_BYTES = 12 << 30
+"""Bytes that the measurements may store on the server at once."""
+START_TIMEOUT = 120.0
+"""Seconds in which the server has to start."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class Server:
     """An S3 server with an empty bucket.
 
     Attributes:
-        name: for the tables.
-        url: of the bucket.
-        pid: its process, if it runs here.
+        name: shown with the results.
+        url: S3 URL of the bucket, with a prefix if there is one.
+        pid: process id, if the server runs on this machine.
     """
 
     name: str
@@ -39,35 +40,35 @@ class Server:
     pid: int | None = None
 
     def clear(self) -> None:
-        """Remove all that was written."""
+        """Delete all objects below the URL."""
         bucket, _, prefix = self.url.removeprefix("s3://").partition("/")
         boto3.resource("s3").Bucket(bucket).objects.filter(Prefix=prefix).delete()
 
 
 @contextmanager
 def serving(bucket: str | None) -> Iterator[Server]:
-    """The server that the environment names, if a bucket is given; else one that is started here.
+    """Yield the server that the environment names if `bucket` is given, else start one.
 
     Args:
-        bucket: s3://BUCKET[/PREFIX], on what AWS_ENDPOINT_URL_S3 names; what is written is removed.
+        bucket: s3://BUCKET[/PREFIX], at AWS_ENDPOINT_URL_S3; the objects written are deleted.
     """
     if bucket:
-        at = os.environ.get("AWS_ENDPOINT_URL_S3", "S3")
-        yield Server(f"S3 at {at}", f"{bucket}/bench-{os.getpid()}")
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3", "S3")
+        yield Server(f"S3 at {endpoint}", f"{bucket}/bench-{os.getpid()}")
         return
     program = _versitygw()
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    secret = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "benchmark"}
-    here = {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1"}
-    os.environ.update({**secret, **here, "AWS_DEFAULT_REGION": "us-east-1"})
-    with tempfile.TemporaryDirectory(dir=_roomy()) as folder:
+    credentials = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "benchmark"}
+    address = {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}", "AWS_REGION": "us-east-1"}
+    os.environ.update({**credentials, **address, "AWS_DEFAULT_REGION": "us-east-1"})
+    with tempfile.TemporaryDirectory(dir=_memory_folder()) as folder:
         if program:
             name = f"versitygw {MODULE.rpartition('@')[2]}"
             command = [program, "--port", f"127.0.0.1:{port}", "--quiet", "posix", folder]
             env = {"ROOT_ACCESS_KEY": "bench", "ROOT_SECRET_KEY": "benchmark"}
         else:
-            name = "LocalStack, slower than a real instance's way to S3"
+            name = "LocalStack, slower than S3 from a real instance"
             command, env = [str(ROOT / "scripts/localstack"), str(port), folder], {}
         with subprocess.Popen(
             command, env=os.environ | env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -80,7 +81,7 @@ def serving(bucket: str | None) -> Iterator[Server]:
 
 
 def _versitygw() -> str | None:
-    """The program, built where Go is at hand."""
+    """Return the path of versitygw, which is built if Go is installed; None without both."""
     folder = Path(sys.executable).parent
     program = folder / "versitygw"
     if not program.exists() and (go := shutil.which("go")):
@@ -88,20 +89,20 @@ def _versitygw() -> str | None:
     return str(program) if program.exists() else None
 
 
-def _roomy() -> str | None:
-    """Memory, if there is enough: the way to S3 has no disk of this machine in it."""
+def _memory_folder() -> str | None:
+    """Return a folder in memory if it is large enough: real S3 does not use this machine's disk."""
     shared = "/dev/shm"
     free = shutil.disk_usage(shared).free if Path(shared).is_dir() else 0
-    return shared if free > ROOM else None
+    return shared if free > REQUIRED_BYTES else None
 
 
 def _make_bucket(process: subprocess.Popen[bytes]) -> None:
-    client, until = boto3.client("s3"), time.monotonic() + START
+    client, deadline = boto3.client("s3"), time.monotonic() + START_TIMEOUT
     while True:
         try:
             client.create_bucket(Bucket="bench")
             return
         except (BotoCoreError, ClientError) as error:
-            if process.poll() is not None or time.monotonic() > until:
+            if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"scripts/bench: the S3 server did not start: {error}") from error
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""The ways in which a folder gets to S3 and back, as people do it who have no better."""
+"""The ways to copy a folder to S3 and back, as users of the peers do it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ import boto3
 
 
 class Way(Protocol):
-    """Brings a folder's files to S3, and back."""
+    """A way to copy a folder's files to S3 and back."""
 
     name: str
 
-    def send(self, folder: Path, url: str) -> None: ...
+    def send(self, folder: Path, url: str) -> None:
+        """Upload all files of the folder."""
 
-    def fetch(self, url: str, folder: Path) -> None: ...
+    def fetch(self, url: str, folder: Path) -> None:
+        """Download all files below the URL into the folder."""
 
 
 class Boto3:
-    """upload_file and download_file, one file after the other, with their own settings."""
+    """upload_file and download_file, one file after the other, with their default settings."""
 
     name = "boto3"
 
@@ -47,7 +49,7 @@ class Boto3:
 
 
 class S5cmd:
-    """s5cmd, which sends all files, and parts of large ones, at once."""
+    """s5cmd, which transfers all files, and the parts of large ones, in parallel."""
 
     name = "s5cmd"
 
@@ -69,11 +71,11 @@ WAYS: Mapping[str, Callable[[], Way]] = {"boto3": Boto3, "s5cmd": S5cmd}
 
 
 def parts(url: str) -> tuple[str, str]:
-    """The bucket, and the key."""
+    """Split an S3 URL into the bucket and the key."""
     bucket, _, key = url.removeprefix("s3://").partition("/")
     return bucket, key
 
 
 def files_in(folder: Path) -> list[Path]:
-    """All, in order."""
+    """Return all files in the folder and below, sorted."""
     return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""Follows the batches of a training, has checkpoints made at some of them, and measures both."""
+"""Request checkpoints at some batches of a training, and measure the saves and the batches."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from typing import Any
 now = time.monotonic
 
 Durable = Future[float]
-"""When a checkpoint was safe in S3, as `now` counts."""
+"""The time at which a checkpoint was durable in S3, as `now` counts."""
 
 
 class Enough(Exception):
-    """Raised within a training, when all has been measured."""
+    """Raised within a training when everything has been measured."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Calm batches, a save, the batches after it; and again.
+    """The sequence of batches: calm ones, a save, the batches after it, and so on.
 
     Attributes:
-        calm: batches before each save, and after the last window.
-        window: batches after each save. None: training stands still until it is durable, so that
-            nothing else takes CPU time.
+        saves: number of saves.
+        calm: number of batches before each save, and after the last window.
+        window: number of batches after each save. None: training pauses until the save is durable,
+            so that nothing else takes CPU time.
     """
 
     saves: int
@@ -41,15 +42,16 @@ class Saved:
     """One checkpoint.
 
     Attributes:
-        way: how it went to S3.
-        stall: seconds that the training thread lost at once.
-        durable: seconds from the request until it was safe in S3.
-        cpu: seconds of this process and of those that it started; if training stood still.
-        server: CPU seconds of the S3 server, if it runs here: until it was durable, or within the
-            window, if there is one.
-        sent: bytes that went over the network meanwhile.
-        busy: seconds a batch in the window after it, stall included, and until it was durable.
-        peak: the process's peak memory until then, in bytes.
+        way: name of the way to S3.
+        stall: seconds for which the save blocked the training thread.
+        durable: seconds from the request until the checkpoint was durable in S3.
+        cpu: CPU seconds of this process and its child processes, if training paused.
+        server: CPU seconds of the S3 server, if it runs on this machine: until the checkpoint was
+            durable, or within the window, if there is one.
+        sent: bytes sent over the network until then, if training paused.
+        busy: seconds per batch in the window, including the stall and the wait until the checkpoint
+            was durable.
+        peak: peak memory of the process until the checkpoint was durable, in bytes.
     """
 
     way: str
@@ -64,19 +66,21 @@ class Saved:
 
 @dataclass
 class Calm:
-    """Batches without a checkpoint: seconds a batch, and peak memory in bytes."""
+    """Batches without a checkpoint: seconds per batch, and peak memory in bytes."""
 
     batch: float
     peak: int
 
 
 class Watch:
-    """Called at the end of each batch of a training.
+    """The measurement of one training; called at the end of each batch.
 
     Args:
-        durable: is called after a save has been asked for; says when it is durable.
-        server: the S3 server's process, if it runs here.
-        way: how the save of that number goes to S3.
+        plan: the sequence of batches.
+        durable: is called with the save's number after it has been requested; returns a future of
+            the time at which it is durable.
+        way: returns the name of the way to S3 of the save of that number.
+        server: process id of the S3 server, if it runs on this machine.
     """
 
     def __init__(
@@ -94,21 +98,22 @@ class Watch:
         self._server = server
         self._pending: Durable | None = None
         self._batches = 0
-        self._since = self._asked = 0.0
+        self._since = self._requested_at = 0.0
         self._server_before: float | None = None
         self._hooks = 0.0
         reset_peak()
 
     def batch_ends(self, save: Callable[[], Any], otherwise: Callable[[], Any] = int) -> None:
-        """Call `save` if a checkpoint is due, else `otherwise`, what the method does at any batch.
+        """Call `save` if a checkpoint is due, else `otherwise`.
 
         Args:
-            save: may return False: it could not, and is called again at the next batch.
+            save: may return False if no save was possible; it is called again at the next batch.
+            otherwise: the work of the method at a batch without a save.
 
         Raises:
             Enough: all checkpoints have been made.
         """
-        if not self._since:  # the first batch is not measured: it was under way
+        if not self._since:  # the first batch is not measured: it began before the first call
             otherwise()
             self._since = now()
             return
@@ -130,16 +135,16 @@ class Watch:
             raise Enough
         reset_peak()
         cpu, sent, server = cpu_seconds(), bytes_sent(), cpu_of(self._server)
-        asked = now()
-        taken = save()
-        stall = now() - asked
-        if taken is False:
+        requested_at = now()
+        accepted = save()
+        stall = now() - requested_at
+        if accepted is False:
             self._hooks += stall
             return
         number = len(self.saved)
         self.calm.append(calm)
         self.saved.append(Saved(self._way(number), stall=stall))
-        self._asked, self._server_before = asked, server
+        self._requested_at, self._server_before = requested_at, server
         self._pending = self._durable(number)
         self._batches = 0
         if self.plan.window is None:
@@ -152,12 +157,12 @@ class Watch:
         otherwise()
         if self._batches == self.plan.window:
             self._await()
-            self.saved[-1].busy = (now() - self._asked) / self._batches
+            self.saved[-1].busy = (now() - self._requested_at) / self._batches
             self._end_of_window()
 
     def _await(self) -> None:
         if self._pending:
-            self.saved[-1].durable = self._pending.result() - self._asked
+            self.saved[-1].durable = self._pending.result() - self._requested_at
             self.saved[-1].peak = peak()
         self._pending = None
 
@@ -169,13 +174,13 @@ class Watch:
 
 
 def cpu_seconds() -> float:
-    """Of this process, and of its children that have ended."""
+    """Return the CPU seconds of this process, and of its children that have ended."""
     kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return sum(found.ru_utime + found.ru_stime for found in map(resource.getrusage, kinds))
+    return sum(usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, kinds))
 
 
 def cpu_of(pid: int | None) -> float | None:
-    """Of another process."""
+    """Return the CPU seconds of another process; None without a process id."""
     if pid is None:
         return None
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -183,18 +188,18 @@ def cpu_of(pid: int | None) -> float | None:
 
 
 def bytes_sent() -> int:
-    """Over all network interfaces of this machine; so nothing else may use them meanwhile."""
+    """Return the bytes sent over all network interfaces; nothing else may use them meanwhile."""
     lines = Path("/proc/net/dev").read_text().splitlines()[2:]
     return sum(int(line.split(":")[1].split()[8]) for line in lines)
 
 
 def peak() -> int:
-    """Bytes of memory that this process has had at most since `reset_peak`."""
+    """Return the peak memory of this process since `reset_peak`, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    (found,) = (line for line in lines if line.startswith("VmHWM"))
-    return int(found.split()[1]) * 1024
+    (high_water,) = (line for line in lines if line.startswith("VmHWM"))
+    return int(high_water.split()[1]) * 1024
 
 
 def reset_peak() -> None:
-    """Begin again with what it has now (man 5 proc, clear_refs)."""
+    """Reset the peak memory to the current memory (man 5 proc, clear_refs)."""
     Path("/proc/self/clear_refs").write_text("5")

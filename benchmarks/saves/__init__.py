@@ -1,1 +1,1 @@
-"""Where the time of a save goes."""
+"""Measure how the time of a save is spent."""

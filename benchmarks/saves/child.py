@@ -1,4 +1,4 @@
-"""One measurement in a process: `python -m saves.child NAME NUMBER…` prints it as JSON."""
+"""Make one measurement in a process: `python -m saves.child NAME NUMBER…` prints it as JSON."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ MEASUREMENTS: Mapping[str, Callable[..., Any]] = {
 
 if __name__ == "__main__":
     keras.utils.set_random_seed(0)
-    found = MEASUREMENTS[sys.argv[1]](*map(int, sys.argv[2:]))
-    print(json.dumps(found))
+    figures = MEASUREMENTS[sys.argv[1]](*map(int, sys.argv[2:]))
+    print(json.dumps(figures))

@@ -1,4 +1,4 @@
-"""Runs every measurement in a process of its own, several times in turn, and prints the figures."""
+"""Run every measurement in a process of its own, several times in turn, and print the figures."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ SHUFFLED_ROWS = (0, 256, 1000, 10_000)
 
 
 def saves(quick: bool = False, keep: Path | None = None) -> None:
-    """Measure what checkpoints cost; none of it passes or fails.
+    """Measure the cost of checkpoints; there is no pass or fail.
 
     Args:
-        quick: fewer repetitions, for less than two minutes.
-        keep: a file for the raw figures, as JSON.
+        quick: fewer repetitions; takes less than two minutes.
+        keep: file to which the raw figures are written, as JSON.
     """
     console = Console(width=max(Console().width, 110))
     rounds, number = (1, 2) if quick else (3, 5)
-    found: dict[str, Any] = defaultdict(list)
+    figures: dict[str, Any] = defaultdict(list)
     with console.status("measuring") as status:
         for turn in range(rounds):
             for kind in ("none", "keepfit", "keras"):
                 status.update(f"training 288 MiB, round {turn + 1} of {rounds}: {kind}")
-                found[kind].append(measure(kind, number))
+                figures[kind].append(measure(kind, number))
         status.update("hooks of a tiny model")
-        found["hooks"] = measure("hooks", 500, 5 if quick else 15)
+        figures["hooks"] = measure("hooks", 500, 5 if quick else 15)
         for number in VARIABLES[: 2 if quick else None]:
             status.update(f"{number} variables")
-            found["many"].append((number, measure("many", number)))
+            figures["many"].append((number, measure("many", number)))
         for rows in SHUFFLED_ROWS[-1 if quick else 0 :]:
             status.update(f"{rows} rows in a shuffle buffer")
-            found["shuffled"].append((rows, measure("shuffled", rows)))
-    for table in report.tables(found):
+            figures["shuffled"].append((rows, measure("shuffled", rows)))
+    for table in report.tables(figures):
         console.print(table)
     console.print(machine(), soft_wrap=True)
     if keep:
-        keep.write_text(json.dumps(found))
+        keep.write_text(json.dumps(figures))
 
 
 def measure(name: str, *numbers: int) -> Any:
-    """One measurement in a new process."""
+    """Make one measurement in a new process."""
     return processes.measure("saves.child", name, *map(str, numbers))

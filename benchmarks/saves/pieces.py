@@ -1,4 +1,4 @@
-"""The parts of a checkpoint, timed from outside by wrapping the functions that do them."""
+"""The parts of a save, timed from outside by wrapping the functions that do them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Owner = tuple[Any, str]
 Calls = Mapping[str, Sequence[Call]]
 Span = tuple[float, float]
 
-OFFER = "give it to the writer"
-WRITE = "the whole write"
+SUBMIT = "submit to the writer"
+WRITE = "whole write"
 
 TRAINING_THREAD: Mapping[str, Owner] = {
     "record": (recorder.TrainingRecorder, "record"),
     "· read the variables": (variables.VariableReader, "__call__"),
-    "· callbacks' state": (held_callbacks, "capture"),
-    "· random state": (random_state, "capture"),
+    "· capture the callbacks' state": (held_callbacks, "capture"),
+    "· capture the random state": (random_state, "capture_random_state"),
     "· encode": (recorder, "encode"),
     "position in the data": (data_tracker.DataTracker, "position"),
-    "· take the iterator's state": (data_tracker.DataTracker, "_take"),
-    OFFER: (Run, "offer"),
+    "· capture the iterator's state": (data_tracker.DataTracker, "_capture_state"),
+    SUBMIT: (Run, "submit"),
 }
 WRITER_THREAD: Mapping[str, Owner] = {
     WRITE: (Run, "_write"),
@@ -42,7 +42,7 @@ WRITER_THREAD: Mapping[str, Owner] = {
 
 @contextmanager
 def timed() -> Iterator[Calls]:
-    """The calls of each part while the block runs."""
+    """Record the calls of each part while the block runs."""
     with ExitStack() as stack:
         everything = {**TRAINING_THREAD, **WRITER_THREAD}
         yield {
@@ -52,15 +52,15 @@ def timed() -> Iterator[Calls]:
 
 
 def seconds(calls: Sequence[Call], spans: Sequence[Span]) -> list[float]:
-    """How long the calls took that began within each span."""
+    """Return the duration of the calls that began within each span."""
     return [sum(c.ended - c.began for c in calls if a <= c.began <= b) for a, b in spans]
 
 
 def cpu_seconds(calls: Sequence[Call], spans: Sequence[Span]) -> list[float]:
-    """The same in CPU time of the thread that called."""
+    """Return the CPU time, of the calling thread, of the calls that began within each span."""
     return [sum(c.cpu for c in calls if a <= c.began <= b) for a, b in spans]
 
 
 def during(calls: Sequence[Call], span: Span) -> bool:
-    """Whether there was a call within the span."""
+    """Return True if a call began within the span."""
     return any(span[0] <= call.began <= span[1] for call in calls)

@@ -1,4 +1,4 @@
-"""What the hooks of small trainings cost: a batch without a save, and saves of many variables."""
+"""Measure the cost of hooks in small trainings: without a save, and saves of many variables."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ EPOCHS, SAVES_AN_EPOCH, APART = 3, 4, 400
 
 
 class Idle(keras.callbacks.Callback):
-    """Does nothing, and yet makes Keras call its callbacks on the training thread."""
+    """A callback that does nothing, but makes Keras call callbacks on the training thread."""
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         pass
 
 
 def hooks(batches: int, rounds: int) -> Figures:
-    """Seconds per batch of one model's training, in turn with each kind of callbacks.
+    """Return the seconds per batch of one model's training, in turn with each kind of callbacks.
 
-    A fit's beginning and end cost the same however long it is, so they cancel out in the
+    The beginning and the end of a fit cost the same however long it is, so they cancel out in the
     difference of a long and a short one.
     """
     collect_events()
     model, data = models.tiny()
 
-    def fit(kept: list[keras.callbacks.Callback], steps: int) -> float:
+    def fit(callbacks: list[keras.callbacks.Callback], steps: int) -> float:
         began = time.perf_counter()
-        model.fit(data, steps_per_epoch=steps, verbose=0, callbacks=kept)
+        model.fit(data, steps_per_epoch=steps, verbose=0, callbacks=callbacks)
         return time.perf_counter() - began
 
     with tempfile.TemporaryDirectory() as store:
@@ -56,17 +56,17 @@ def hooks(batches: int, rounds: int) -> Figures:
             "ten_held": lambda run: [resumable(run, 10)],
         }
         fit([], WARM_UP)
-        found: Figures = {kind: [] for kind in kinds}
+        figures: Figures = {kind: [] for kind in kinds}
         for turn in range(rounds):
             for kind, make in kinds.items():
                 short = fit(make(f"{kind}-short{turn}"), WARM_UP)
                 long = fit(make(f"{kind}-long{turn}"), WARM_UP + batches)
-                found[kind].append((long - short) / batches)
-    return found
+                figures[kind].append((long - short) / batches)
+    return figures
 
 
 def many(variables: int) -> Figures:
-    """The saves of a training with so many variables, far enough apart for the writer."""
+    """Measure the saves of a training with many variables, far enough apart for the writer."""
     collect_events()
     model, data = models.many(variables)
     steps = SAVES_AN_EPOCH * APART + APART // 2
@@ -75,7 +75,7 @@ def many(variables: int) -> Figures:
             Resumable(store=f"file://{store}", run="bench", save_every=f"{APART} batches")
         )
         model.fit(data, epochs=EPOCHS, steps_per_epoch=steps, verbose=0, callbacks=[timed])
-    saving = [b for b in timed.batches if pieces.during(calls[pieces.OFFER], b.span)]
+    saving = [b for b in timed.batches if pieces.during(calls[pieces.SUBMIT], b.span)]
     return {
         "stalls": [batch.hooks for batch in saving],
         "first_batch": timed.batches[0].hooks,
@@ -86,9 +86,9 @@ def many(variables: int) -> Figures:
 
 
 def shuffled(rows: int) -> Figures:
-    """What the state of an iterator costs with a shuffle buffer of so many rows of 4 KiB.
+    """Measure the cost of an iterator's state with a shuffle buffer of `rows` rows of 4 KiB.
 
-    The tracker takes it on the training thread, whenever its budget allows.
+    DataTracker captures the state on the training thread, whenever its budget allows.
     """
     iterator = iter(models.shuffled(rows))
     next(iterator)

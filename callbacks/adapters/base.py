@@ -1,4 +1,4 @@
-"""How the state of one class of callbacks is read and put back."""
+"""The protocols of adapters, which read and restore the state of one class of callbacks."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 State = dict[str, Any]
-"""Plain values and arrays, see checkpoint/codec.py."""
+"""Plain values and arrays; see checkpoint/codec.py."""
 
 
 class Adapter(Protocol):
-    """Knows where a callback keeps its state."""
+    """An adapter that reads and restores the state of a callback."""
 
     def get(self, callback: Any) -> State:
-        """Its state now. Arrays are shared, so they must not be changed in place later."""
+        """Return the current state. Its arrays are shared and must not be changed in place."""
 
     def set(self, callback: Any, state: State) -> None:
-        """Put it back, after `on_train_begin` has reset the callback."""
+        """Restore the state, after `on_train_begin` has reset the callback."""
 
 
 class KnownAdapter(Adapter, Protocol):
-    """For a class of Keras'.
+    """An adapter for one of Keras' callback classes.
 
     Attributes:
-        state: the names of the attributes that training changes.
-        config: the names of those that the script sets.
-        handles: the names of all others, which live no longer than the process. All three together
-            are all there are, so that a test can tell when Keras adds one.
+        state: names of the attributes that training changes.
+        config: names of the attributes that the script sets.
+        handles: names of all other attributes, which live no longer than the process. Together the
+            three name every attribute of the class, so that a test notices when Keras adds one.
     """
 
     @property
@@ -41,65 +41,70 @@ class KnownAdapter(Adapter, Protocol):
 
 @runtime_checkable
 class FileAdapter(Protocol):
-    """For a callback that writes files, which have to agree with the checkpoint."""
+    """An adapter for a callback that writes files, which have to agree with the checkpoint."""
 
     def append_only(self, callback: Any) -> Mapping[str, int]:
-        """Its append-only files, flushed: the size of each in bytes, by path."""
+        """Flush the callback's append-only files, and return their sizes in bytes, by path."""
 
     def replaced(self, callback: Any) -> Sequence[str]:
-        """The files that it replaces as a whole."""
+        """Return the paths of the files that the callback replaces as a whole."""
 
     def may_write(self, callback: Any, path: str) -> bool:
-        """Whether the script itself names this file, so that a checkpoint may bring it back."""
+        """Return whether the script itself names this file, so that a checkpoint may restore it."""
 
     def baseline(self, callback: Any) -> Mapping[str, int]:
-        """What to remember of the time before the fit began, in whichever attempt that was."""
+        """Return baseline values (for example file sizes), read before the callback starts.
+
+        HEAD stores the values of the first start of this fit, for all later attempts.
+        """
 
     def starting(self, callback: Any, baseline: Mapping[str, int]) -> AbstractContextManager[None]:
-        """Surrounds `set_model` and `on_train_begin` in a fit that begins anew.
+        """Return a context for `set_model` and `on_train_begin` in a fit that is not resumed.
 
         Args:
-            first: what `first` gave in the first attempt; it may have left files behind.
+            baseline: the baseline values at the first start of this fit. The attempt that started
+                it may have left files behind.
         """
 
     def resuming(
         self, callback: Any, state: State, sizes: Mapping[str, int]
     ) -> AbstractContextManager[None]:
-        """The same in a fit that is resumed.
+        """Return a context for `set_model` and `on_train_begin` in a fit that is resumed.
 
         Args:
-            state: what the adapter gave at the checkpoint.
-            sizes: of the append-only files at the checkpoint.
+            state: the adapter's state at the checkpoint.
+            sizes: the sizes in bytes of the append-only files at the checkpoint, by path.
         """
 
 
 RecordOnce = Callable[[str], bool]
-"""Whether something happens for the first time in the whole run, given a name for it."""
+"""Atomically records a name; returns True if this run had not recorded it before."""
 
 
 @runtime_checkable
 class ReportingAdapter(Protocol):
-    """For a callback that tells the outside world, which must not be told twice."""
+    """An adapter for a callback that sends reports, none of which may be sent twice."""
 
     def report_once(self, callback: Any, record_once: RecordOnce) -> None:
-        """Ask `record_once` before each report from now on."""
+        """Make the callback ask `record_once` before each report from now on."""
 
 
 @runtime_checkable
 class UploadingCallback(Protocol):
-    """A callback that sends files from a thread of its own."""
+    """A callback that uploads files from a thread of its own."""
 
     def flush(self) -> None:
-        """Wait until what has been sent by now has arrived or is given up."""
+        """Wait until each upload requested by now has arrived or been given up."""
 
 
 @dataclass(frozen=True)
 class HeldCallback:
-    """A callback inside Resumable, and how its state is kept.
+    """A callback inside Resumable, with the adapters that keep its state.
 
     Attributes:
-        own: for the attributes that a class derived from a known one has added.
-        files: for what it writes.
+        adapter: keeps the state of its class, or of the known class that it is derived from.
+        own: keeps the attributes that a class derived from a known one has added.
+        files: keeps the files that the callback writes.
     """
 
     callback: Any
@@ -116,11 +121,11 @@ class HeldCallback:
         return {"known": known, "own": self.own.get(self.callback)} if self.own else known
 
     def set(self, state: State) -> None:
-        self.adapter.set(self.callback, self.known(state))
+        self.adapter.set(self.callback, self.known_state(state))
         if self.own:
             self.own.set(self.callback, state["own"])
 
-    def known(self, state: State) -> State:
-        """The adapter's part of it."""
-        found: State = state["known"] if self.own else state
-        return found
+    def known_state(self, state: State) -> State:
+        """Return the part of a stored state that belongs to `adapter`."""
+        known: State = state["known"] if self.own else state
+        return known

@@ -1,23 +1,18 @@
-"""Append-only files: cut to where the checkpoint is, never rewritten."""
+"""The adapter of CSVLogger, whose file is truncated to the checkpoint and never rewritten."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import structlog
-
-from keepfit.callbacks import events
 from keepfit.callbacks.adapters.base import State
+from keepfit.callbacks.adapters.file_helpers import file_size, truncate_file
 from keepfit.callbacks.adapters.paths import differ_only_in_numbers, resolve_first_path
-
-log = structlog.get_logger("keepfit")
 
 
 class CSVLoggerAdapter:
-    """For CSVLogger, which truncates its file or writes rows twice when it is started again."""
+    """Adapter for CSVLogger, which truncates its file or writes rows twice when it is restarted."""
 
     state = ("keys", "append_header")
     config = ("sep", "filename", "append")
@@ -64,33 +59,3 @@ class CSVLoggerAdapter:
             yield
         finally:
             callback.append = append
-
-
-def file_size(path: str) -> int:
-    """In bytes; 0 if there is no such file."""
-    return os.path.getsize(path) if os.path.exists(path) else 0
-
-
-def truncate_file(path: str, size: int) -> None:
-    """Bring a log back to the size that it had; what was written since will be written again."""
-    found = file_size(path)
-    if found < size:
-        log.error(
-            events.FILE_TOO_SHORT,
-            file=path,
-            bytes=found,
-            expected=size,
-            fix="put the file of the last attempt back; without it, its first rows are missing",
-        )
-    elif found > size:
-        os.truncate(path, size)
-
-
-def fsync_file(path: str) -> None:
-    """See to it that what has been written to the file survives a power cut."""
-    if os.path.exists(path):
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)

@@ -1,4 +1,4 @@
-"""ModelCheckpoint: what it has seen, and the files that it has written."""
+"""The adapter of ModelCheckpoint: its state, and the files that it has written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keepfit.callbacks.adapters.paths import matches_template
 
 
 class ModelCheckpointAdapter:
-    """For ModelCheckpoint, which forgets what the best was, and when it saved last."""
+    """Adapter for ModelCheckpoint, which forgets on restart the best value and its last save."""
 
     state = ("best", "_batches_seen_since_last_saving", "_last_batch_seen", "_current_epoch")
     handles = ()
@@ -33,8 +33,8 @@ class ModelCheckpointAdapter:
     )
 
     def get(self, callback: Any) -> State:
-        found = {name: getattr(callback, name) for name in self.state if hasattr(callback, name)}
-        return {"values": found, "files": list(_recorded_paths(callback))}
+        values = {name: getattr(callback, name) for name in self.state if hasattr(callback, name)}
+        return {"values": values, "files": list(_recorded_paths(callback))}
 
     def set(self, callback: Any, state: State) -> None:
         for name, value in state["values"].items():
@@ -64,13 +64,13 @@ class ModelCheckpointAdapter:
 
 
 class RedirectedModelCheckpoint(keras.callbacks.ModelCheckpoint):
-    """Keras' ModelCheckpoint, which saves to the path that a derived class chooses.
+    """Keras' ModelCheckpoint, saving to a path that a derived class chooses.
 
-    Keras decides when to save and what; `local_path` and `saved` are for the derived class.
+    Keras decides when to save and what; a derived class overrides `local_path` and `saved`.
     """
 
     def local_path(self, path: str) -> str:
-        """Return the path to save to in place of `path`, which Keras has made of the template."""
+        """Return the path to save to in place of `path`, which Keras has made from the template."""
         return path
 
     def saved(self, local_path: str, path: str, epoch: int) -> None:
@@ -90,19 +90,21 @@ class RedirectedModelCheckpoint(keras.callbacks.ModelCheckpoint):
 
 @contextmanager
 def _fixed_path(callback: Any, path: str) -> Iterator[None]:
-    """Have the callback save to `path`, whatever its template says, until the block ends."""
-    recording = vars(callback).get("_get_file_path")
+    """Make the callback save to `path` until the block ends, whatever its template is."""
+    recording_function = vars(callback).get("_get_file_path")
     callback._get_file_path = lambda *_, **__: path
     try:
         yield
     finally:
         del callback._get_file_path
-        if recording:
-            callback._get_file_path = recording
+        if recording_function:
+            callback._get_file_path = recording_function
 
 
 class RecordingPathFunction:
-    """Makes a path as ModelCheckpoint does, and remembers it: a template can become anything.
+    """A function that makes paths as ModelCheckpoint does, and records them.
+
+    The template alone does not tell which paths it was turned into.
 
     Attributes:
         used: the paths, in the order of their first use.
@@ -125,5 +127,5 @@ def _record_paths(callback: Any, used: Sequence[str]) -> None:
 
 
 def _recorded_paths(callback: Any) -> Sequence[str]:
-    watched = callback._get_file_path
-    return watched.used if isinstance(watched, RecordingPathFunction) else ()
+    function = callback._get_file_path
+    return function.used if isinstance(function, RecordingPathFunction) else ()

@@ -1,7 +1,7 @@
-"""Files that a callback, or a function in it, has open: append-only logs of the script's own.
+"""Files that a callback, or a function in it, has open: append-only files of the script.
 
-A script opens its log anew in each attempt, and mostly empties it. The file is given back its
-content in place, and the script's own handle is moved behind it.
+A script opens its file anew in each attempt, and usually empties it. The content of the file is
+restored in place, and the script's own handle is moved to the end of it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from types import FunctionType
 from typing import IO, Any
 
 from keepfit.callbacks.adapters.base import State
-from keepfit.callbacks.adapters.csv_logger import truncate_file
+from keepfit.callbacks.adapters.file_helpers import truncate_file
 
 _KINDS = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom, io.FileIO)
 
 
 class OpenFilesAdapter:
-    """For a callback that keeps its own file, or uses one of the script's."""
+    """Adapter for a callback that keeps a file of its own, or uses one of the script's."""
 
     def append_only(self, callback: Any) -> Mapping[str, int]:
         sizes = {}
@@ -63,7 +63,7 @@ def _seek_to_end(callback: Any) -> None:
 
 
 def _handles(callback: Any) -> list[IO[Any]]:
-    """Files on disk, open for writing or closed again, that the callback's code can reach."""
+    """Return the files, open for writing or closed again, that the callback's code can reach."""
     own = [*vars(callback).values()]
     functions = [v for v in (*own, *vars(type(callback)).values()) if isinstance(v, FunctionType)]
     reached = (
@@ -75,7 +75,7 @@ def _handles(callback: Any) -> list[IO[Any]]:
 
 
 def _values_reachable_from(function: FunctionType) -> Iterable[Any]:
-    """The values of its closure and defaults, and the globals that it names."""
+    """Yield the values of the function's closure and defaults, and the globals that it names."""
     for cell in function.__closure__ or ():
         try:
             yield cell.cell_contents

@@ -1,4 +1,4 @@
-"""Paths of callbacks' files over attempts: scripts put the time of their start into them."""
+"""Paths of callbacks' files across attempts: scripts put the time of their start into them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ _DIGITS = re.compile(r"\d+")
 
 
 def differ_only_in_numbers(path: str, other: str) -> bool:
-    """Whether they are the same but for numbers, as `logs/20260101-1200` and the next attempt's."""
+    """Return whether two paths differ in numbers at most, as in `logs/20260101-1200`."""
     return _DIGITS.sub("0", os.path.normpath(path)) == _DIGITS.sub("0", os.path.normpath(other))
 
 
 def resolve_first_path(path: str, saved: str) -> str:
-    """The path to go on with: the one that the run began with, unless the script means another."""
+    """Return the path to continue with: the run's first one, unless the script means another.
+
+    Args:
+        path: the path that the script names in this attempt.
+        saved: the path that the run started with, from the checkpoint.
+    """
     if path == saved or not differ_only_in_numbers(path, saved):
         return path
     log.info(events.PATH_KEPT, path=saved, instead_of=path)
@@ -29,7 +34,7 @@ def resolve_first_path(path: str, saved: str) -> str:
 
 
 def matches_template(template: str, path: str) -> bool:
-    """Whether `path` is the template with its `{fields}` filled, or alike."""
+    """Return whether `path` is `template` with `{fields}` filled in; other numbers may differ."""
     pattern = ""
     for text, field, *_ in Formatter().parse(template):
         pattern += _DIGITS.sub(r"\\d+", re.escape(text)) + (".+" if field is not None else "")

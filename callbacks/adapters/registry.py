@@ -1,4 +1,4 @@
-"""The adapters: for Keras' own callbacks, and for those of the user."""
+"""The choice of an adapter: for Keras' own callbacks, keepfit's, and the user's."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ Callback = keras.callbacks.Callback
 _INHERITED = frozenset(vars(Callback()))
 
 LARGE_ARRAYS = 1 << 20
-"""Bytes of arrays above which Plain asks only whether it is the same array, not its content."""
+"""Bytes of arrays above which ChangedAttributesAdapter compares identities, not contents."""
 
 
 @dataclass(frozen=True)
 class AttributeAdapter:
-    """For callbacks whose state is a few attributes.
+    """Adapter for callbacks whose state is a few attributes.
 
     Attributes:
-        state, config, handles: see Known.
+        state, config, handles: see KnownAdapter.
     """
 
     state: Sequence[str] = ()
@@ -62,7 +62,7 @@ class AttributeAdapter:
 
 
 class StateMethodsAdapter:
-    """For a callback with `get_state` and `set_state`."""
+    """Adapter for a callback with `get_state` and `set_state`."""
 
     def get(self, callback: Any) -> State:
         return {"state": _copy_arrays(callback.get_state())}
@@ -72,9 +72,9 @@ class StateMethodsAdapter:
 
 
 class ChangedAttributesAdapter:
-    """For a callback that we know nothing of: the attributes that training has changed.
+    """Adapter for a callback of an unknown class: its state is what training has changed.
 
-    What training does not change is configuration, and stays as the script sets it.
+    Attributes that training does not change are configuration, and stay as the script sets them.
     """
 
     def __init__(
@@ -82,18 +82,18 @@ class ChangedAttributesAdapter:
     ) -> None:
         self._guard = guard or ExactnessGuard()
         self._not_own = {*_INHERITED, *known}
-        self._first = self._own(callback)
-        self._marks = {name: _fingerprint(value) for name, value in self._first.items()}
+        self._initial = self._own(callback)
+        self._fingerprints = {name: _fingerprint(value) for name, value in self._initial.items()}
         self._reported: set[str] = set()
 
     def get(self, callback: Any) -> State:
-        found: State = {}
+        changed: State = {}
         lost = []
         for name, value in self._own(callback).items():
-            mark = _fingerprint(value)
-            if mark is not None and mark != self._marks.get(name):
-                found[name] = _copy_arrays(value)
-            elif mark is None and not callable(value) and name not in self._reported:
+            fingerprint = _fingerprint(value)
+            if fingerprint is not None and fingerprint != self._fingerprints.get(name):
+                changed[name] = _copy_arrays(value)
+            elif fingerprint is None and not callable(value) and name not in self._reported:
                 lost.append(name)
         if lost:
             self._reported.update(lost)
@@ -102,22 +102,23 @@ class ChangedAttributesAdapter:
                 callback=type(callback).__name__,
                 attributes=lost,
                 reason="attributes of this kind can't be saved",
-                fix="give it get_state() and set_state(state), or these begin anew when resumed",
+                fix="give it get_state() and set_state(state); otherwise these attributes are "
+                "reset when the run is resumed",
             )
-        return found
+        return changed
 
     def set(self, callback: Any, state: State) -> None:
         for name, value in state.items():
             setattr(callback, name, _restore_default_factory(getattr(callback, name, None), value))
 
     def _own(self, callback: Any) -> State:
-        """Its attributes, but for those that Keras gives every callback, or that are known."""
+        """Return its attributes, except known ones and those that Keras gives every callback."""
         own = {k: v for k, v in vars(callback).items() if k not in self._not_own}
         return {k: dict(v) if isinstance(v, defaultdict) else v for k, v in own.items()}
 
 
 class RemoteMonitorAdapter:
-    """For RemoteMonitor, which reports an epoch again when it is trained again."""
+    """Adapter for RemoteMonitor, which reports an epoch again when it is trained again."""
 
     state = ()
     config = ("root", "path", "field", "headers", "send_as_json")
@@ -131,16 +132,16 @@ class RemoteMonitorAdapter:
 
     def report_once(self, callback: Any, record_once: RecordOnce) -> None:
         target = f"{callback.root}{callback.path}"
-        if isinstance(callback, RemoteMonitor):  # which asks from its own thread
+        if isinstance(callback, RemoteMonitor):  # it asks from its own thread
             callback.report_once(lambda epoch: record_once(f"{target}-{epoch}"))
             return
         report = type(callback).on_epoch_end
 
-        def once(epoch: int, logs: Any = None) -> None:
+        def report_new(epoch: int, logs: Any = None) -> None:
             if record_once(f"{target}-{epoch}"):
                 report(callback, epoch, logs)
 
-        callback.on_epoch_end = once
+        callback.on_epoch_end = report_new
 
 
 _MONITOR = ("monitor", "mode", "min_delta", "monitor_op")
@@ -171,22 +172,23 @@ OWN_ATTRIBUTES: Mapping[type, Sequence[str]] = {
     CSVLogger: ("url", "_uploads"),
     ModelCheckpoint: ("_remote", "_uploads"),
     RemoteMonitor: ("_record_once", "_reports", "_sender", "_over"),
-    TensorBoard: ("url", "_uploads", "_sent", "_looked"),
+    TensorBoard: ("url", "_uploads", "_sent", "_scanned_at"),
 }
-"""Our own classes: the handles that they add to Keras' of the same names."""
+"""keepfit's own classes, with the handles that they add to Keras' classes of the same names."""
 
 
 def adapter_for_object(value: Any, guard: ExactnessGuard) -> Adapter:
-    """For an object of the user's: its own methods, or the attributes that training changes."""
+    """Return an adapter for a user's object: its own methods, or what training changes."""
     if hasattr(value, "get_state") and hasattr(value, "set_state"):
         return StateMethodsAdapter()
     return ChangedAttributesAdapter(value, guard=guard)
 
 
 def hold_callback(callback: Any, guard: ExactnessGuard | None = None) -> HeldCallback:
-    """The callback with what keeps its state: its own methods, or the nearest known class of Keras.
+    """Return the callback with the adapters that keep its state.
 
-    To be called before training changes the callback.
+    These are its own methods if it has them, else the adapter of the nearest known class of Keras,
+    else one for the attributes that training changes. Call this before training changes any.
     """
     if hasattr(callback, "get_state") and hasattr(callback, "set_state"):
         return HeldCallback(callback, StateMethodsAdapter(), files=OpenFilesAdapter())
@@ -213,14 +215,14 @@ def hold_callback(callback: Any, guard: ExactnessGuard | None = None) -> HeldCal
 
 
 def _restore_default_factory(present: Any, value: Any) -> Any:
-    """A defaultdict where the script has made one: its factory can't be stored."""
+    """Return a defaultdict if the script has made one: its factory can't be stored."""
     if isinstance(present, defaultdict) and isinstance(value, dict):
         return defaultdict(present.default_factory, value)
     return value
 
 
 def _fingerprint(value: Any) -> str | None:
-    """Equal for equal values; None for what can't be stored."""
+    """Return a text that is equal for equal values; None for a value that can't be stored."""
     arrays: dict[str, Array] = {}
     try:
         text = json.dumps(encode(value, "", arrays))
@@ -232,7 +234,7 @@ def _fingerprint(value: Any) -> str | None:
 
 
 def _copy_arrays(value: Any) -> Any:
-    """A copy of the arrays in a nest, since a callback may change its own in place."""
+    """Copy a nest with its arrays, since a callback may change its own in place."""
     match value:
         case np.ndarray():
             return value.copy()

@@ -1,7 +1,7 @@
-"""TensorBoard's event files: every attempt adds its own, and none says anything twice.
+"""The adapter of TensorBoard: every attempt adds its own event files, and no event is duplicated.
 
-The files bear a mark of the run in their names. So what a killed attempt has left behind since the
-checkpoint can be told from what others have written into the same folder.
+The names of the files contain a tag of the run. It distinguishes the files that a killed attempt
+has written since the checkpoint from those that other processes have written into the same folder.
 """
 
 from __future__ import annotations
@@ -18,22 +18,21 @@ import numpy as np
 import tensorflow as tf
 
 from keepfit.callbacks.adapters.base import State
-from keepfit.callbacks.adapters.csv_logger import file_size, truncate_file
+from keepfit.callbacks.adapters.file_helpers import file_size, truncate_file
 from keepfit.callbacks.adapters.paths import differ_only_in_numbers, resolve_first_path
 
 FOLDERS = ("train", "validation")
 
-
 _START_TIMES = ("_batch_start_time", "_epoch_start_time")
-"""Kept as the time that had gone by."""
+"""Stored as the seconds that have elapsed since then."""
 
 
 class TaggedSummaryModule:
-    """`tf.summary`, whose writers put a mark into the names of their files."""
+    """`tf.summary` with writers that put a tag of the run into the names of their files."""
 
-    def __init__(self, mark: int) -> None:
-        self.mark = mark
-        self.suffix = f".keepfit-{mark:08x}.v2"
+    def __init__(self, run_tag: int) -> None:
+        self.run_tag = run_tag
+        self.suffix = f".keepfit-{run_tag:08x}.v2"
 
     def create_file_writer(self, folder: str) -> Any:
         return tf.summary.create_file_writer(folder, filename_suffix=self.suffix)
@@ -43,7 +42,7 @@ class TaggedSummaryModule:
 
 
 class TensorBoardAdapter:
-    """For TensorBoard, whose steps begin at 0 when it is started again."""
+    """Adapter for TensorBoard, whose steps start at 0 when it is restarted."""
 
     state = (
         "_global_train_batch",
@@ -119,9 +118,9 @@ class TensorBoardAdapter:
 
     @contextmanager
     def starting(self, callback: Any, baseline: Mapping[str, int]) -> Iterator[None]:
-        mark = baseline[f"mark of {callback.log_dir}"]
-        callback._summary_module = TaggedSummaryModule(mark)
-        for path in _tagged_files(callback.log_dir, mark):
+        tag = baseline[f"mark of {callback.log_dir}"]
+        callback._summary_module = TaggedSummaryModule(tag)
+        for path in _tagged_files(callback.log_dir, tag):
             Path(path).unlink()
         yield
 
@@ -143,23 +142,23 @@ class TensorBoardAdapter:
 
 
 def flush_writers(callback: Any) -> None:
-    """Write out what the callback's summary writers hold in memory."""
+    """Write out the events that the callback's summary writers hold in memory."""
     for writer in callback._writers.values():
         writer.flush()
 
 
 def file_suffix(callback: Any) -> str | None:
-    """The end of the names of this run's event files; None outside of Resumable."""
+    """Return the suffix of the names of this run's event files; None outside of Resumable."""
     return getattr(callback._summary_module, "suffix", None)
 
 
 def _tag_of(callback: Any) -> int | None:
-    return getattr(callback._summary_module, "mark", None)
+    return getattr(callback._summary_module, "run_tag", None)
 
 
-def _tagged_files(log_dir: str, mark: int | None) -> list[str]:
-    """Those with this mark, in the order in which they were begun."""
-    if mark is None:
+def _tagged_files(log_dir: str, tag: int | None) -> list[str]:
+    """Return the event files with this tag, in the order in which they were created."""
+    if tag is None:
         return []
-    name = f"*.keepfit-{mark:08x}.v2"
+    name = f"*.keepfit-{tag:08x}.v2"
     return sorted(str(p) for folder in FOLDERS for p in Path(log_dir, folder).glob(name))

@@ -1,4 +1,5 @@
 """The checkpoint engine: from a snapshot in memory to a committed checkpoint, and back.
 
-Nothing here knows Keras or TensorFlow: a snapshot is named buffers and a tree of plain values.
+This package does not know Keras or TensorFlow: a snapshot consists of named buffers and a tree of
+plain values.
 """

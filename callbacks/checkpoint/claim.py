@@ -1,4 +1,4 @@
-"""How a process comes to own a run: taking it over, beginning it, or setting it aside."""
+"""Claiming a run: taking ownership of an existing one, starting a new one, or moving one aside."""
 
 from __future__ import annotations
 
@@ -29,23 +29,24 @@ def claim_run(
     versions: Mapping[str, str],
     after: int = 0,
 ) -> Attempt:
-    """Take the run over, or begin it.
+    """Claim a run: take ownership of it, or start it if it does not exist.
 
     Args:
-        after: the last attempt of a run of this name that was set aside. A process of that run
-            that is still alive must not find names of its own in the new one; what it has written
-            here since, without a HEAD, is no checkpoint of the new one.
+        after: number of the last attempt of a run of this name that was moved aside; 0 if none was.
+            The new run's attempt numbers continue from it, because a process of the old run may
+            still be alive: it must not find keys with its own attempt number in the new run. The
+            objects that it has written since, without a HEAD, are not checkpoints of the new run.
 
     Raises:
-        NoneLeft: HEAD is damaged or missing, and no checkpoint is left to go on from.
-        Conflict: ten times in a row another process was faster.
+        NoUsableCheckpoint: HEAD is damaged or missing, and no checkpoint is left to continue from.
+        Conflict: another process was faster ten times in a row.
         StorageError: the store can't be read or written.
     """
-    found = read_head(store, run)
-    begun_anew = after > 0 and found.version is None
-    old = found.head
-    if old is None and not begun_anew:
-        old = _recover(store, run, missing=found.version is None)
+    loaded = read_head(store, run)
+    starts_over = after > 0 and loaded.version is None
+    old = loaded.head
+    if old is None and not starts_over:
+        old = _recover_head(store, run, missing=loaded.version is None)
     head = Head(
         run=run,
         attempt=(old.attempt if old else after) + 1,
@@ -54,27 +55,31 @@ def claim_run(
         checkpoints=old.checkpoints if old else (),
         finished=old.finished if old else {},
         baseline=old.baseline if old else {},
-        history=old.history.of_next() if old else AttemptHistory(),
+        history=old.history.for_next_attempt() if old else AttemptHistory(),
     )
-    version = store.swap(head_key(run), head.to_bytes(), expected=found.version)
+    version = store.swap(head_key(run), head.to_bytes(), expected=loaded.version)
     return Attempt(store, head, version, retention, versions)
 
 
 @dataclass(frozen=True)
 class MovedRun:
-    """A run that was moved: its new name, and the number of its last attempt."""
+    """A run that was moved aside: its new name, and the number of its last attempt."""
 
     name: str
     attempt: int
 
 
 def move_aside(store: Store, run: str, now: datetime) -> MovedRun | None:
-    """Move the whole run to a dated name, so that it can be begun again.
+    """Move the whole run to a dated name, so that a new run of this name can start.
 
-    Its attempt that is still alive is fenced off first: it must not prune what is being moved.
+    An attempt of it that is still alive is fenced first: it must not prune objects while they are
+    being moved.
+
+    Args:
+        now: the time that the new name contains, UTC.
 
     Returns:
-        None if there was nothing to move.
+        The moved run; None if there was nothing to move.
     """
     if next(store.list(f"{run}/"), None) is None:
         return None
@@ -85,19 +90,33 @@ def move_aside(store: Store, run: str, now: datetime) -> MovedRun | None:
 
 @retry(retry=retry_if_exception_type(Conflict), stop=stop_after_attempt(10), reraise=True)
 def _fence(store: Store, run: str) -> int:
-    """Take HEAD away from whoever has it, if it can be read. Returns the last attempt's number."""
-    found = read_head(store, run)
-    if found.head is None:
+    """Claim HEAD, if it can be read, so that no other attempt can commit to the run any more.
+
+    Returns:
+        The number of the run's last attempt.
+    """
+    loaded = read_head(store, run)
+    if loaded.head is None:
         return max((attempt_of(entry.key) or 0 for entry in store.list(f"{run}/")), default=0)
-    old = found.head
+    old = loaded.head
     changes = {"attempt": old.attempt + 1, "writer": uuid.uuid4().hex, "swaps": old.swaps + 1}
     head = old.model_copy(update=changes)
-    store.swap(head_key(run), head.to_bytes(), expected=found.version)
+    store.swap(head_key(run), head.to_bytes(), expected=loaded.version)
     return head.attempt
 
 
-def _recover(store: Store, run: str, *, missing: bool) -> Head | None:
-    """What HEAD must have said, by the manifests that are there; None for a run not yet begun."""
+def _recover_head(store: Store, run: str, *, missing: bool) -> Head | None:
+    """Rebuild HEAD from the manifests in the store.
+
+    Args:
+        missing: HEAD does not exist; otherwise it is damaged.
+
+    Returns:
+        The rebuilt HEAD; None if the run has not been started.
+
+    Raises:
+        NoUsableCheckpoint: the run has objects, but no readable manifest.
+    """
     keys = [entry.key for entry in store.list(f"{run}/checkpoints/")]
     manifests = read_manifests(store, run, keys, report=True)
     shards = [entry.key for entry in store.list(f"{run}/shards/")]
@@ -106,8 +125,8 @@ def _recover(store: Store, run: str, *, missing: bool) -> Head | None:
     problem = f"{store.uri}/{head_key(run)} is {'missing' if missing else 'damaged'}"
     if not manifests:
         raise NoUsableCheckpoint(
-            f"{problem}, and run {run!r} has no manifest to go on from; begin again with "
-            f"--fresh, which moves the old run aside, or put back what is missing"
+            f"{problem}, and run {run!r} has no manifest to continue from; start over with "
+            f"--fresh, which moves the old run aside, or restore the missing objects"
         )
     newest = sorted(
         manifests, key=lambda k: (manifests[k].attempt, manifests[k].sequence), reverse=True

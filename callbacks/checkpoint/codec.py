@@ -1,7 +1,8 @@
-"""Python values to JSON and arrays, and back, without pickle: a bucket's content never runs code.
+"""Encode Python values as JSON and arrays, and decode them, without pickle.
 
-JSON alone would turn tuples into lists and keys into strings, and lose NumPy's types. What JSON
-can't say is written as a dict with one key that begins with `$`.
+The content of a bucket therefore never runs code. JSON alone would turn tuples into lists and keys
+into strings, and lose NumPy's types. A value that JSON can't express is written as a dict with one
+key that begins with `$`.
 """
 
 from __future__ import annotations
@@ -18,21 +19,23 @@ from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Json
 
 Array = np.ndarray[Any, Any]
 
-LONGEST_NAME = 200
-"""Characters of an array's name; it says where in the state the array stands."""
+MAX_NAME_LENGTH = 200
+"""Maximum number of characters in an array's name, which is the array's path within the state."""
 
 
 class UnsupportedValue(TypeError):
-    """A value of a type that can't be stored; the message says where it stands."""
+    """A value of a type that can't be stored; the message contains its path within the state."""
 
 
 def encode(value: object, name: str, arrays: dict[str, Array]) -> Json:
-    """`value` as JSON; the arrays in it are put into `arrays` under names that begin with `name`.
+    """Return `value` as JSON, and add its arrays to `arrays`, under names that begin with `name`.
+
+    Supported are None, bool, int, float, str, bytes, NumPy scalars and arrays of the dtypes in
+    NUMPY_DTYPES, and of these: lists, tuples (not named ones), sets, dicts, ordered dicts and
+    counters. Any other mapping becomes a dict.
 
     Raises:
-        Unstorable: it holds something else than None, bool, int, float, complex-free NumPy
-            scalars and arrays, str, bytes, lists, tuples (without names), sets of these, dicts,
-            ordered dicts and counters. Any other mapping becomes a dict.
+        UnsupportedValue: `value` is or contains a value of another type.
     """
     match value:
         case None | bool() | int():
@@ -56,7 +59,12 @@ def encode(value: object, name: str, arrays: dict[str, Array]) -> Json:
 
 
 def decode(value: Json, array: Callable[[str], Array]) -> Any:
-    """What `encode` was given; `array` finds an array by its name."""
+    """Return the value that `encode` was given.
+
+    Args:
+        value: the JSON that `encode` returned.
+        array: returns an array by its name.
+    """
     match value:
         case list():
             return [decode(item, array) for item in value]
@@ -102,17 +110,20 @@ def _encode_array(value: object, name: str, arrays: dict[str, Array]) -> Json:
 
 
 def _store(array: Array, name: str, arrays: dict[str, Array]) -> str:
-    """Put the array under `name`, or one made of it where that is too long or taken."""
-    free = stem = name[:LONGEST_NAME]
+    """Add the array under `name`, shortened or numbered if need be, and return the name used."""
+    unused = stem = name[:MAX_NAME_LENGTH]
     numbers = itertools.count(2)
-    while free in arrays:
-        free = f"{stem}~{next(numbers)}"
-    arrays[free] = array
-    return free
+    while unused in arrays:
+        unused = f"{stem}~{next(numbers)}"
+    arrays[unused] = array
+    return unused
 
 
 def _is_unicode(text: str) -> bool:
-    """False for half of a surrogate pair, which Python makes of file names that are not UTF-8."""
+    """Return False if `text` contains a lone surrogate.
+
+    Python represents file names that are not UTF-8 by lone surrogates.
+    """
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 

@@ -1,12 +1,13 @@
-"""The files of a training's callbacks, in the store: parts for resume, whole files for people.
+"""The callbacks' files in the store: parts to resume from, and whole files for users.
 
-Of an append-only file each checkpoint sends what it has grown by since the one before it. A part is
-written once and named by manifests, as shards are. Small parts at the end are sent again as one, so
-that a file of n parts has had each byte sent about log n times, and n stays small.
+Of an append-only file, each checkpoint uploads the bytes that were appended since the checkpoint
+before it. A part is written once and named by manifests, as shards are. Small parts at the end are
+uploaded again as one, so that each byte of a file of n parts has been uploaded about log n times,
+and n stays small.
 
-A file that is replaced as a whole is sent when it has changed. If training replaces it once more
-while it is read, the checkpoint has it as it was before: what came after the checkpoint will be
-done again, and with it the file.
+A file that is replaced as a whole is uploaded when it has changed. If training replaces it again
+while it is being read, the checkpoint has the version before: the steps after the checkpoint will
+be repeated, and they write the file again.
 """
 
 from __future__ import annotations
@@ -31,32 +32,36 @@ from keepfit.callbacks.checkpoint.snapshot import FileStamp, stamp_of
 from keepfit.callbacks.storage.base import Conflict, Damaged, Store, Version
 
 MAX_PART_SIZE = 64 << 20
-"""Bytes from which a part is never sent again, and of a part of a whole file."""
+"""Size in bytes from which a part is never uploaded again; also the part size of whole files."""
 
 SMALL_ARTIFACT = 1 << 20
-"""Bytes up to which the whole file is sent with each checkpoint, for people to look at."""
+"""Size in bytes up to which a file's copy for users is uploaded again at each checkpoint."""
 
 
 class FileUploader:
-    """What of the files is in the store. Not thread-safe, as the attempt that owns it."""
+    """Uploads the files, and tracks which parts are stored. Not thread-safe, like its Attempt."""
 
     def __init__(self, store: Store, run: str, attempt: int) -> None:
         self._store = store
         self._run = run
         self._attempt = attempt
         self._parts: dict[str, tuple[StoredPart, ...]] = {}
-        self._whole: dict[str, StoredFile] = {}
-        self._marks: dict[str, FileStamp] = {}
-        self._shown: dict[str, int] = {}
+        self._replaced: dict[str, StoredFile] = {}
+        self._stamps: dict[str, FileStamp] = {}
+        self._published_sizes: dict[str, int] = {}
         self._versions: dict[str, Version] = {}
 
     def resume_from(self, manifest: Manifest) -> None:
-        """Go on from the files as they were at a checkpoint."""
-        self._parts = {log.path: log.parts for log in manifest.files if not log.whole}
-        self._whole = {log.path: log for log in manifest.files if log.whole}
+        """Continue from the files as they were at a checkpoint."""
+        self._parts = {file.path: file.parts for file in manifest.files if not file.whole}
+        self._replaced = {file.path: file for file in manifest.files if file.whole}
 
     def begin(self, sizes: Mapping[str, int]) -> None:
-        """Forget the files that a `fit` has begun anew, given how long they are now."""
+        """Forget the parts of files that a `fit` has started over.
+
+        Args:
+            sizes: present size in bytes of each append-only file, by path.
+        """
         for path, size in sizes.items():
             if size < _total_size(self._parts.get(path, ())):
                 del self._parts[path]
@@ -64,34 +69,48 @@ class FileUploader:
     def send(
         self, sizes: Mapping[str, int], files: Mapping[str, FileStamp], sequence: int
     ) -> tuple[StoredFile, ...]:
-        """Send what is new in the append-only files, up to these sizes, and the whole ones.
+        """Upload the new bytes of append-only files, and the replaced files that have changed.
+
+        Args:
+            sizes: append-only files by path, each with the number of bytes to upload up to.
+            files: files that are replaced as a whole, by path, each with its stamp.
+            sequence: the checkpoint's number within the attempt.
+
+        Returns:
+            The files as the manifest names them.
 
         Raises:
             OSError: a file can't be read.
-            StorageError: it could not be sent.
+            StorageError: a file could not be uploaded.
         """
         grown = (
             StoredFile(path=path, parts=self._with_new_part(path, size, sequence))
             for path, size in sorted(sizes.items())
         )
-        whole = (self._as_whole(path, mark, sequence) for path, mark in sorted(files.items()))
-        return (*grown, *(log for log in whole if log))
+        replaced = (
+            self._replaced_file(path, stamp, sequence) for path, stamp in sorted(files.items())
+        )
+        return (*grown, *(file for file in replaced if file))
 
     def confirm(self, manifest: Manifest) -> None:
-        """The checkpoint that names these parts is in force, so they will stay."""
+        """Record that the checkpoint that names these parts is committed, so they are kept."""
         self.resume_from(manifest)
 
-    def show(self, manifest: Manifest) -> None:
-        """Put whole files where people look for them, the larger ones only now and then.
+    def publish_artifacts(self, manifest: Manifest) -> None:
+        """Upload append-only files as whole artifacts for users.
+
+        A small file is uploaded at each checkpoint, a larger one when it has doubled in size and
+        when the fit has finished.
 
         Raises:
-            StorageError: one of them could not be sent.
+            OSError: a file can't be read.
+            StorageError: an artifact could not be uploaded.
         """
-        for log in (log for log in manifest.files if not log.whole):
-            grown = log.size >= 2 * self._shown.get(log.path, 0)
-            if log.size <= SMALL_ARTIFACT or grown or manifest.position.finished:
-                self._show(log)
-                self._shown[log.path] = log.size
+        for file in (file for file in manifest.files if not file.whole):
+            grown = file.size >= 2 * self._published_sizes.get(file.path, 0)
+            if file.size <= SMALL_ARTIFACT or grown or manifest.position.finished:
+                self._publish_artifact(file)
+                self._published_sizes[file.path] = file.size
 
     def _with_new_part(self, path: str, size: int, sequence: int) -> tuple[StoredPart, ...]:
         parts = list(self._parts.get(path, ()))
@@ -108,66 +127,68 @@ class FileUploader:
         self._store.put(key, [content], digest=digest)
         return (*parts, StoredPart(key=key, digest=digest, size=len(content)))
 
-    def _as_whole(self, path: str, mark: FileStamp, sequence: int) -> StoredFile | None:
-        """The file as it is at `mark`, or, if it is so no more, as it was sent last."""
-        before = self._whole.get(path)
-        if before and self._marks.get(path) == mark:
+    def _replaced_file(self, path: str, stamp: FileStamp, sequence: int) -> StoredFile | None:
+        """Upload the file as it is at `stamp`; if it has changed since, return the last upload."""
+        before = self._replaced.get(path)
+        if before and self._stamps.get(path) == stamp:
             return before
-        known = before.parts if before else ()
+        stored = before.parts if before else ()
         parts = []
-        for i, start in enumerate(range(0, mark.size, MAX_PART_SIZE)):
-            if stamp_of(path) != mark:
+        for i, start in enumerate(range(0, stamp.size, MAX_PART_SIZE)):
+            if stamp_of(path) != stamp:
                 return before
-            content = _read(path, start, min(mark.size, start + MAX_PART_SIZE))
+            content = _read(path, start, min(stamp.size, start + MAX_PART_SIZE))
             digest = hashlib.sha256(content).hexdigest()
-            if stamp_of(path) != mark:
+            if stamp_of(path) != stamp:
                 return before
-            if i < len(known) and known[i].digest == digest:
-                parts.append(known[i])
+            if i < len(stored) and stored[i].digest == digest:
+                parts.append(stored[i])
                 continue
             key = part_key(self._run, _key_from_path(path), start, self._attempt, sequence)
             self._store.put(key, [content], digest=digest)
             parts.append(StoredPart(key=key, digest=digest, size=len(content)))
-        self._marks[path] = mark
+        self._stamps[path] = stamp
         return StoredFile(path=path, parts=tuple(parts), whole=True)
 
-    def _show(self, log: StoredFile) -> None:
-        key = artifact_key(self._run, _key_from_path(log.path))
-        content = _read(log.path, 0, log.size)
+    def _publish_artifact(self, file: StoredFile) -> None:
+        key = artifact_key(self._run, _key_from_path(file.path))
+        content = _read(file.path, 0, file.size)
         try:
             version = self._store.swap(key, content, expected=self._versions.get(key))
-        except Conflict:  # an earlier attempt's
+        except Conflict:  # the artifact is an earlier attempt's
             _, version = self._store.load(key)
             version = self._store.swap(key, content, expected=version)
         self._versions[key] = version
 
 
-def restore_file(store: Store, log: StoredFile) -> bool:
-    """Give a file the content that it had at the checkpoint, unless it still has it.
+def restore_file(store: Store, file: StoredFile) -> bool:
+    """Restore a file to its content at the checkpoint, unless it still has that content.
 
-    An append-only file that is longer and begins with that content is left alone. It is written in
-    place, since the script may hold it open already; one that is whole is replaced.
+    An append-only file that begins with that content and is longer is not changed. An append-only
+    file is written in place, since the script may have opened it already; a file that is replaced
+    as a whole is replaced.
 
     Returns:
-        Whether it was written.
+        True if the file was written.
 
     Raises:
-        NotFound, Damaged: a part can't be used; the file was left alone.
-        OSError: it can't be written.
+        NotFound, Damaged: a part can't be used; the file was not changed.
+        StorageError: the store can't be read; the file was not changed.
+        OSError: the file can't be written.
     """
-    path = Path(log.path)
-    longer = path.exists() and path.stat().st_size > log.size
-    if _begins_with(path, log) and not (log.whole and longer):
+    path = Path(file.path)
+    longer = path.exists() and path.stat().st_size > file.size
+    if _begins_with(path, file) and not (file.whole and longer):
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
     try:
-        with open(temporary, "xb") as file:
-            for part in log.parts:
-                file.write(_read_part(store, part))
-            file.flush()
-            os.fsync(file.fileno())
-        if log.whole or not path.exists():
+        with open(temporary, "xb") as new:
+            for part in file.parts:
+                new.write(_read_part(store, part))
+            new.flush()
+            os.fsync(new.fileno())
+        if file.whole or not path.exists():
             temporary.rename(path)
         else:
             _overwrite(path, temporary)
@@ -177,7 +198,10 @@ def restore_file(store: Store, log: StoredFile) -> bool:
 
 
 def _overwrite(path: Path, source: Path) -> None:
-    """The content of `source` into the same file; a crash in between is found by the next."""
+    """Copy `source` into the existing file `path`, in place.
+
+    If a crash leaves the file incomplete, the next restore_file notices and writes it again.
+    """
     with open(source, "rb") as new, open(path, "r+b") as file:
         file.truncate(0)
         shutil.copyfileobj(new, file)
@@ -186,21 +210,23 @@ def _overwrite(path: Path, source: Path) -> None:
 
 
 def _read_part(store: Store, part: StoredPart) -> bytearray:
-    """The bytes of a part, verified."""
+    """Read and verify a part."""
     content = bytearray(part.size)
     for _ in range(MAX_READS):
         store.read_into(part.key, memoryview(content))
         if hashlib.sha256(content).hexdigest() == part.digest:
             return content
-    raise Damaged(f"{store.uri}/{part.key} is not what was written")
+    raise Damaged(f"{store.uri}/{part.key} does not have the digest that its manifest names")
 
 
-def _begins_with(path: Path, log: StoredFile) -> bool:
+def _begins_with(path: Path, file: StoredFile) -> bool:
+    """Return True if the file at `path` begins with the content of `file`."""
     if not path.exists():
-        return log.size == 0
-    with open(path, "rb") as file:
+        return file.size == 0
+    with open(path, "rb") as present:
         return all(
-            hashlib.sha256(file.read(part.size)).hexdigest() == part.digest for part in log.parts
+            hashlib.sha256(present.read(part.size)).hexdigest() == part.digest
+            for part in file.parts
         )
 
 
@@ -209,7 +235,7 @@ def _read(path: str, start: int, end: int) -> bytes:
         file.seek(start)
         content = file.read(end - start)
     if len(content) < end - start:
-        raise OSError(f"{path} has become shorter than {end} bytes while training went on")
+        raise OSError(f"{path} has become shorter than {end} bytes during training")
     return content
 
 
@@ -218,6 +244,9 @@ def _total_size(parts: tuple[StoredPart, ...] | list[StoredPart]) -> int:
 
 
 def _key_from_path(path: str) -> str:
-    """The path as a part of a key: no root, no `..`, no character that S3 or a folder minds."""
+    """Return the path as part of a key.
+
+    It has no root, no `..`, and no character that S3 or a file system does not accept.
+    """
     parts = (quote(part, safe=" ()+=@") for part in path.split("/") if part not in ("", "."))
     return "/".join("%2E%2E" if part == ".." else part for part in parts)

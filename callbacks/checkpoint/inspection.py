@@ -1,7 +1,7 @@
-"""What a store holds, for people and programs: read only, and never in the way of an attempt.
+"""Inspect the runs in a store, read only and without disturbing a running attempt.
 
-An attempt that is alive puts new checkpoints in force and deletes old ones while they are looked
-at. So what is missing is missing only if HEAD, read again, still names it.
+A running attempt commits new checkpoints and deletes old ones while they are being inspected. So an
+object counts as missing only if HEAD, read again, still names it.
 """
 
 from __future__ import annotations
@@ -25,28 +25,34 @@ from keepfit.callbacks.checkpoint.retention import unreferenced
 from keepfit.callbacks.storage.base import Damaged, NotFound, Store, Transient
 
 TRIES = 5
-"""How often HEAD is read again because an attempt has changed it meanwhile."""
+"""How often an inspection starts over because an attempt has changed HEAD meanwhile."""
 
 
 class NoSuchRun(Exception):
-    """The store has no run of that name."""
+    """The store has no run of this name."""
 
 
 class RunMoved(Exception):
-    """It is another run, moved here by --fresh; the message says which, and the way back."""
+    """The folder contains another run, moved here by --fresh.
+
+    The message names that run and says how to move it back.
+    """
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A run at a glance.
+    """A summary of a run.
 
     Attributes:
-        state: "finished", "resumable", "begun" (nothing saved yet), "set aside" or "damaged".
-        fit, epoch: counted from 1, as people do; batch and step: batches done.
-        saved: when the newest checkpoint was made, UTC.
-        size: bytes of all checkpoints in force, what they share counted once.
-        attempts: processes that have worked on it.
-        reason: what is damaged, or which run it was.
+        state: "finished", "resumable", "begun" (nothing saved yet), "set aside" (moved by --fresh)
+            or "damaged".
+        attempts: number of attempts so far.
+        fit, epoch: position of the newest checkpoint, counted from 1 as users count.
+        batch, step: batches done in that epoch and in the run.
+        saved: creation time of the newest checkpoint, UTC.
+        size: size in bytes of all committed checkpoints; shared objects are counted once.
+        checkpoints: number of checkpoints that HEAD keeps.
+        reason: why the run is damaged, or which run was moved here.
     """
 
     run: str
@@ -64,7 +70,12 @@ class Summary:
 
 @dataclass(frozen=True)
 class ObjectCheck:
-    """One object that was read to its last byte; `problem` is None if it is what was written."""
+    """The result of verifying one object.
+
+    Attributes:
+        size: size in bytes.
+        problem: why the object can't be used; None if it is exactly as it was written.
+    """
 
     key: str
     size: int
@@ -73,10 +84,11 @@ class ObjectCheck:
 
 @dataclass(frozen=True)
 class CommittedState:
-    """HEAD, and the manifests that it names, the newest first.
+    """HEAD and the manifests that it names, read at one consistent moment.
 
     Attributes:
-        problems: why a manifest can't be read, by its key.
+        manifests: the manifests by key, the newest first.
+        problems: why a manifest can't be read, by key.
     """
 
     head: Head
@@ -85,30 +97,32 @@ class CommittedState:
 
 
 def summarize_all(store: Store) -> Iterator[Summary]:
-    """All runs in order of their names, those set aside included; other folders are left out."""
+    """Yield all runs by name, the ones moved aside included; skip folders that contain no run."""
     for name in store.folders(""):
         with suppress(NoSuchRun):
             yield summarize(store, name)
 
 
 def summarize(store: Store, run: str) -> Summary:
-    """Needs as many requests as the run has checkpoints in force, however many it has had.
+    """Summarize a run.
+
+    This needs one request for each committed checkpoint, however many checkpoints the run has had.
 
     Raises:
-        NoSuchRun: there is none.
+        NoSuchRun: there is no run of this name.
         StorageError: the store can't be read.
     """
     try:
-        found = read_committed(store, run)
+        committed = read_committed(store, run)
     except (Damaged, RunMoved) as error:
         state = "damaged" if isinstance(error, Damaged) else "set aside"
         return Summary(run, state, reason=str(error))
-    head, manifests = found.head, found.manifests
+    head, manifests = committed.head, committed.manifests
     newest = next(iter(head.checkpoints), None)
     if newest is None:
         return Summary(run, "begun", attempts=head.attempt)
     if newest not in manifests:
-        return Summary(run, "damaged", attempts=head.attempt, reason=found.problems[newest])
+        return Summary(run, "damaged", attempts=head.attempt, reason=committed.problems[newest])
     position = manifests[newest].position
     finished = position.finished and head.finished.get(position.fit) == newest
     return Summary(
@@ -126,7 +140,7 @@ def summarize(store: Store, run: str) -> Summary:
 
 
 def created_at(manifest: Manifest) -> datetime | None:
-    """When it was made, UTC; None if what it says is no time."""
+    """Return when the checkpoint was created, UTC; None if the manifest has no valid time."""
     try:
         return datetime.fromisoformat(manifest.created).astimezone(UTC)
     except (ValueError, OverflowError):
@@ -134,12 +148,12 @@ def created_at(manifest: Manifest) -> datetime | None:
 
 
 def read_committed(store: Store, run: str) -> CommittedState:
-    """What HEAD names, as it was at one moment.
+    """Read HEAD and the manifests that it names, as they were at one moment.
 
     Raises:
-        NoSuchRun: there is none.
-        SetAside: it is another run's.
-        Damaged: HEAD can't be read.
+        NoSuchRun: there is no run of this name.
+        RunMoved: the folder contains another run.
+        Damaged: HEAD is missing or damaged.
     """
     head = read_named_head(store, run)
     for _ in range(TRIES):
@@ -157,21 +171,21 @@ def read_committed(store: Store, run: str) -> CommittedState:
 
 
 def read_named_head(store: Store, run: str) -> Head:
-    """HEAD, or the reason why there is none.
+    """Read HEAD, or raise the reason why it can't be used.
 
     Raises:
-        NoSuchRun, SetAside, Damaged: as in_force.
+        NoSuchRun, RunMoved, Damaged: as for read_committed.
     """
-    found = read_head(store, run)
-    if found.head:
-        return found.head
+    loaded = read_head(store, run)
+    if loaded.head:
+        return loaded.head
     key = head_key(run)
     with suppress(NotFound):
         try:
             head = Head.from_bytes(store.load(key)[0])
         except ValueError as error:
             raise Damaged(f"{store.uri}/{key} is damaged: {error}") from error
-        if head.run == run:  # written at this moment
+        if head.run == run:  # HEAD was written between the two reads
             return head
         raise RunMoved(
             f"{run!r} is run {head.run!r}, moved aside by --fresh; "
@@ -184,10 +198,10 @@ def read_named_head(store: Store, run: str) -> Head:
 
 
 def verify(store: Store, run: str) -> list[ObjectCheck]:
-    """Read every byte that the checkpoints in force consist of, each object once.
+    """Read and verify every byte of the committed checkpoints, each object once.
 
     Raises:
-        NoSuchRun, SetAside: there is no run of that name.
+        NoSuchRun, RunMoved: there is no run of this name.
         StorageError: the store itself can't be read.
     """
     for _ in range(TRIES):
@@ -195,13 +209,13 @@ def verify(store: Store, run: str) -> list[ObjectCheck]:
             head = read_named_head(store, run)
         except Damaged as error:
             return [ObjectCheck(head_key(run), 0, str(error))]
-        found = [
+        checks = [
             ObjectCheck(head_key(run), len(head.to_bytes())),
             *_verify_objects(store, run, head),
         ]
-        sound = all(finding.problem is None for finding in found)
-        if sound or read_named_head(store, run).manifests() == head.manifests():
-            return found
+        intact = all(check.problem is None for check in checks)
+        if intact or read_named_head(store, run).manifests() == head.manifests():
+            return checks
     raise Transient(
         f"run {run!r} in {store.uri} saves faster than its checkpoints can be read; "
         f"verify it when it has finished"
@@ -224,20 +238,20 @@ def _verify_objects(store: Store, run: str, head: Head) -> Iterator[ObjectCheck]
 
 
 def find_orphans(store: Store, run: str) -> list[str]:
-    """What attempts before the newest one have left behind, in a safe order to delete.
+    """Return the keys of unused objects of attempts before the newest, in a safe order to delete.
 
-    Safe beside an attempt that is alive: an older attempt can put nothing in force any more, and
-    the newest builds on nothing of theirs but what HEAD names.
+    They can be deleted while an attempt is running: an older attempt can't commit any more, and the
+    newest one uses no objects of older attempts except those that HEAD's manifests name.
 
     Raises:
-        NoSuchRun, SetAside: there is none of that name.
-        Damaged: something in force can't be read, so it is not known what it needs.
+        NoSuchRun, RunMoved: there is no run of this name.
+        Damaged: a committed manifest can't be read, so it is unknown which objects it needs.
     """
-    found = read_committed(store, run)
-    for key in found.problems:
+    committed = read_committed(store, run)
+    for key in committed.problems:
         raise Damaged(f"{store.uri}/{key} can't be read, so nothing is deleted")
     keys = (entry.key for entry in store.list(f"{run}/"))
-    return unreferenced(keys, found.manifests, found.head.attempt - 1)
+    return unreferenced(keys, committed.manifests, committed.head.attempt - 1)
 
 
 def _referenced_objects(manifest: Manifest) -> list[StoredShard | StoredPart]:
@@ -245,17 +259,18 @@ def _referenced_objects(manifest: Manifest) -> list[StoredShard | StoredPart]:
 
 
 def _check_object(store: Store, stored: StoredShard | StoredPart) -> str | None:
+    """Return why the object is not what was written, or None."""
     try:
         content = bytearray(stored.size)
         store.read_into(stored.key, memoryview(content))
     except (NotFound, Damaged) as error:
         return str(error)
-    found = hashlib.sha256(content).hexdigest()
-    if found == stored.digest:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest == stored.digest:
         return None
-    return f"{store.uri}/{stored.key} has SHA-256 {found}, written was {stored.digest}"
+    return f"{store.uri}/{stored.key} has SHA-256 {digest} instead of {stored.digest}"
 
 
 def _sizes(manifests: Iterable[Manifest]) -> dict[str, int]:
-    """The bytes of each object that the manifests name."""
+    """Return the size in bytes of each object that the manifests name, by key."""
     return {stored.key: stored.size for m in manifests for stored in _referenced_objects(m)}

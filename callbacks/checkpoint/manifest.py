@@ -1,7 +1,7 @@
 """The two JSON documents of a run: a checkpoint's manifest, and HEAD.
 
-Both bear a digest of themselves, and are validated when they are read, because anything may stand
-in a bucket.
+Both contain a digest of themselves and are validated when they are read, because a bucket may
+contain anything.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from keepfit.callbacks.checkpoint.snapshot import Json, Position
 _OPENING, _MIDDLE, _CLOSING = b'{"sha256":"', b'","document":', b"}"
 
 MAX_INTERRUPTIONS, MAX_SECONDS = 10**9, 1e12
-"""What is counted of a run's attempts; more in a bucket is no truth, and must not overflow."""
+"""Upper limits of the counts of a run; a higher value is invalid, and must not overflow."""
 
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
 class Document(BaseModel):
-    """A frozen JSON document of format 1; unknown fields are a sign of a newer keepfit."""
+    """A frozen JSON document of format 1; unknown fields mean that a newer keepfit wrote it."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", ser_json_inf_nan="strings", validate_by_name=True
@@ -40,21 +40,21 @@ class Document(BaseModel):
     format: Literal[1] = 1
 
     def to_bytes(self) -> bytes:
-        """The document and its SHA-256, as one JSON object."""
+        """Return the document and its SHA-256 as one JSON object."""
         document = self.model_dump_json(by_alias=True).encode()
         return b"".join((_OPENING, _digest(document), _MIDDLE, document, _CLOSING))
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
-        """What `to_bytes` gave.
+        """Parse the output of `to_bytes`, and verify its digest.
 
         Raises:
-            ValueError: one line that says what is wrong.
+            ValueError: the content is not a valid document; the message is one line.
         """
         start = len(_OPENING) + 64 + len(_MIDDLE)
         document = content[start : -len(_CLOSING)]
         if content != b"".join((_OPENING, _digest(document), _MIDDLE, document, _CLOSING)):
-            raise ValueError("its content does not have the digest that it names")
+            raise ValueError("its content does not have the digest that it contains")
         try:
             return cls.model_validate_json(document)
         except ValidationError as error:
@@ -64,7 +64,13 @@ class Document(BaseModel):
 
 
 class StoredTensor(BaseModel):
-    """Where a tensor's bytes lie: `offset` and `size` are bytes within the shard's object."""
+    """The location of a tensor's bytes in a shard.
+
+    Attributes:
+        dtype: as the safetensors format names it: "F32".
+        shard: index into the manifest's `shards`.
+        offset, size: in bytes, within the shard's object.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -87,7 +93,7 @@ class StoredShard(BaseModel):
 
 
 class StoredPart(BaseModel):
-    """A stretch of a file: its key, its SHA-256 and its size in bytes."""
+    """A contiguous part of a file: its key, its SHA-256 and its size in bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -100,8 +106,8 @@ class StoredFile(BaseModel):
     """A file as it was at the checkpoint: the concatenation of its parts.
 
     Attributes:
-        path: as the script names it.
-        whole: it is replaced as a whole, and not appended to.
+        path: the path as the script names it.
+        whole: the file is replaced as a whole; otherwise it is append-only.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -112,15 +118,19 @@ class StoredFile(BaseModel):
 
     @property
     def size(self) -> int:
+        """The file's size in bytes."""
         return sum(part.size for part in self.parts)
 
 
 class Manifest(Document):
-    """What a checkpoint consists of. Written once, before HEAD names it.
+    """The contents of a checkpoint. Written once, before HEAD names it.
 
     Attributes:
-        sequence: checkpoints written by this attempt before this one.
-        created: UTC, ISO 8601; for people only, nothing is decided by it.
+        attempt: number of the attempt that wrote the checkpoint.
+        sequence: number of checkpoints that this attempt wrote before this one.
+        created: creation time, UTC, ISO 8601; for users only, no decision depends on it.
+        versions: versions of the libraries that wrote the checkpoint, by name.
+        state: plain values by name, encoded by codec.py.
     """
 
     run: Name
@@ -135,21 +145,23 @@ class Manifest(Document):
     files: Annotated[tuple[StoredFile, ...], Field(alias="logs")] = ()
 
     def objects(self) -> tuple[str, ...]:
-        """The keys of all objects that the checkpoint consists of, but for the manifest."""
+        """Return the keys of all objects of the checkpoint, except the manifest's own."""
         parts = (part.key for file in self.files for part in file.parts)
         return (*(shard.key for shard in self.shards), *parts)
 
 
 class AttemptHistory(BaseModel):
-    """How long the run's attempts have lived, each by its own clock, so that none is compared.
+    """Interruptions and durations of the run's attempts.
 
-    An attempt is counted once it has saved: one that fails before is no interrupted training.
+    Each duration is measured by the attempt's own clock, so clocks of different machines are never
+    compared. An attempt is counted once it has saved: one that fails earlier is not an interrupted
+    training.
 
     Attributes:
-        interruptions: attempts before this one that have ended without a last save.
-        seconds: what the attempts before this one had lived at their last checkpoints, summed.
-        lived: what this one has, at its last checkpoint; 0 before the first.
-        parted: that checkpoint was meant to be its last one.
+        interruptions: number of attempts before this one that ended without a last save.
+        seconds: total duration of the attempts before this one, each up to its last checkpoint.
+        lived: duration of this attempt in seconds up to its last checkpoint; 0 before the first.
+        parted: that checkpoint was meant to be this attempt's last one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True)
@@ -159,8 +171,8 @@ class AttemptHistory(BaseModel):
     lived: Annotated[float, Field(ge=0, le=MAX_SECONDS)] = 0.0
     parted: bool = False
 
-    def of_next(self) -> AttemptHistory:
-        """What the attempt after this one knows."""
+    def for_next_attempt(self) -> AttemptHistory:
+        """Return the history for the attempt after this one."""
         ended = self.lived > 0 and not self.parted
         return AttemptHistory(
             interruptions=min(self.interruptions + ended, MAX_INTERRUPTIONS),
@@ -168,7 +180,12 @@ class AttemptHistory(BaseModel):
         )
 
     def after_save(self, lived: float, *, last: bool) -> AttemptHistory:
-        """With another checkpoint, after so many seconds of this attempt."""
+        """Return the history after another checkpoint of this attempt.
+
+        Args:
+            lived: duration of this attempt in seconds.
+            last: the checkpoint is meant to be the attempt's last one.
+        """
         return AttemptHistory(
             interruptions=self.interruptions,
             seconds=self.seconds,
@@ -181,13 +198,14 @@ class Head(Document):
     """The one mutable object of a run.
 
     Attributes:
-        attempt: the newest attempt; only it may write.
-        writer: names the process, so that a writer knows its own HEAD after an unclear answer.
-        swaps: how often HEAD was swapped; no two contents of HEAD are equal.
-        checkpoints: keys of the manifests in force, the newest first.
-        finished: the final checkpoint of each `fit` that is over, by its index.
-        baseline: what was so before a fit first began, by name: the sizes of append-only files.
-        history: how long attempts have lived.
+        attempt: number of the newest attempt; only that attempt may write to the run.
+        writer: a unique name of the process, by which a writer recognizes its own HEAD when the
+            outcome of a swap is unknown.
+        swaps: number of swaps of HEAD so far; it makes all contents of HEAD different.
+        checkpoints: keys of the manifests of the kept checkpoints, the newest first.
+        finished: key of the final checkpoint of each finished `fit`, by the fit's index.
+        baseline: baseline values by name (for example file sizes) at the first start of a fit.
+        history: interruptions and durations of the run's attempts.
     """
 
     run: Name
@@ -200,45 +218,56 @@ class Head(Document):
     history: Annotated[AttemptHistory, Field(alias="past")] = AttemptHistory()
 
     def manifests(self) -> tuple[str, ...]:
-        """Every key in force, the newest first, none twice."""
+        """Return the keys of all committed manifests, the newest first, without duplicates."""
         return tuple(dict.fromkeys((*self.checkpoints, *reversed(self.finished.values()))))
 
 
 def head_key(run: str) -> str:
-    """Where the run's HEAD is."""
+    """Return the key of the run's HEAD."""
     return f"{run}/HEAD.json"
 
 
 def manifest_key(run: str, step: int, attempt: int, sequence: int) -> str:
-    """Sequence keeps two checkpoints of one step apart: after its batch, and when fit is over."""
+    """Return the key of a manifest.
+
+    `sequence` distinguishes two checkpoints of the same step: one after the batch, one when the fit
+    has finished.
+    """
     return f"{run}/checkpoints/{step:010d}-{attempt:04d}-{sequence:04d}.json"
 
 
 def shard_key(run: str, digest: str, attempt: int) -> str:
-    """The attempt is in the name so that no attempt ever deletes a newer one's shard.
+    """Return the key of a shard.
 
-    An older attempt that is still alive removes only names of its own or older ones, and of those
-    only what its last HEAD did not keep; a newer attempt builds on that HEAD and on its own names.
+    It contains the attempt's number so that no attempt ever deletes a newer attempt's shard: an
+    older attempt that is still alive deletes only keys of its own or of older attempts, and of
+    those only the ones that its last HEAD did not keep; a newer attempt uses the shards of that
+    HEAD and those under its own keys.
     """
     return f"{run}/shards/{digest}-{attempt:04d}.safetensors"
 
 
 def part_key(run: str, name: str, start: int, attempt: int, sequence: int) -> str:
-    """A part of a callback's file; `name` stands for its path."""
+    """Return the key of a part of a callback's file.
+
+    Args:
+        name: the file's path, made fit for a key.
+        start: offset in bytes of the part within the file.
+    """
     return f"{run}/logs/{name}/{start:012d}-{attempt:04d}-{sequence:04d}"
 
 
 def artifact_key(run: str, name: str) -> str:
-    """A whole file, for people. Nothing reads it, and nothing deletes it."""
+    """Return the key of a whole file for users. keepfit neither reads nor deletes it."""
     return f"{run}/artifacts/{name}"
 
 
 def report_key(run: str, name: str) -> str:
-    """Says that the outside world has been told something, so that nobody tells it again."""
+    """Return the key of a marker: this report has been sent, and must not be sent again."""
     return f"{run}/reports/{quote(name, safe='')}"
 
 
-_WRITTEN = re.compile(
+_ATTEMPT_KEY = re.compile(
     r"[^/]+/(?:checkpoints/\d{10,}-(\d{4,})-\d{4,}\.json"
     r"|shards/[0-9a-f]{64}-(\d{4,})\.safetensors"
     r"|logs/.+/\d{12,}-(\d{4,})-\d{4,})",
@@ -247,8 +276,8 @@ _WRITTEN = re.compile(
 
 
 def attempt_of(key: str) -> int | None:
-    """The attempt that wrote a manifest, a shard or a log's part; None for any other object."""
-    match = _WRITTEN.fullmatch(key)
+    """Return the attempt that wrote a manifest, shard or file part; None for any other object."""
+    match = _ATTEMPT_KEY.fullmatch(key)
     return int(match[1] or match[2] or match[3]) if match else None
 
 

@@ -1,8 +1,8 @@
-"""Reads a run's newest checkpoint before anybody asks for it: while a script still imports.
+"""Read a run's newest checkpoint ahead of time, while the script still imports TensorFlow.
 
-To import TensorFlow takes seconds of one processor, in which the network has nothing to do. What is
-read meanwhile needs no claim: shards are written once and are verified, so whoever has claimed the
-run by then takes those that the manifests in force name, and reads the others.
+The import keeps one processor busy for seconds, in which the network is idle. Reading meanwhile
+needs no claim: shards are written once and verified, so the attempt that claims the run later uses
+the prefetched shards that the committed manifests name, and reads the others.
 """
 
 from __future__ import annotations
@@ -19,44 +19,45 @@ from keepfit.callbacks.storage.base import StorageError, Store
 
 
 class CheckpointPrefetcher:
-    """A thread that reads, and what it has read so far.
+    """Reads a run's newest checkpoint on a thread of its own.
 
-    What goes wrong here is no error: it is met again by who needs the checkpoint, who reports it.
+    A failure here is not reported: the attempt that needs the checkpoint meets it again and
+    reports it.
 
     Args:
-        uri: of the store.
-        deadline: as open_store takes it.
+        uri: the store's address.
+        deadline: see open_store.
     """
 
     def __init__(self, uri: str, run: str, deadline: Callable[[], float | None]) -> None:
         self.uri, self.run = uri, run
         self._deadline = deadline
-        self._over = False
+        self._closed = False
         self._pool = ThreadPoolExecutor(1, "keepfit-prefetch")
-        self._store = self._pool.submit(self._opened)
-        self._shards = self._pool.submit(self._read)
+        self._store = self._pool.submit(self._open_store)
+        self._shards = self._pool.submit(self._read_newest)
 
     def store(self) -> Store | None:
-        """The store, opened; None if it can't be."""
+        """Return the opened store, or None if it can't be opened."""
         return self._store.result()
 
     def take(self) -> Mapping[StoredShard, Array]:
-        """All that has been read, once it is; it is kept no longer."""
-        read, self._shards = self._shards, self._pool.submit(dict)
-        return read.result()
+        """Wait for the shards that are being read, and return and release all of them."""
+        shards, self._shards = self._shards, self._pool.submit(dict)
+        return shards.result()
 
     def close(self) -> None:
-        """End the thread; what it has begun to ask for is not asked for again."""
-        self._over = True
+        """Stop the thread; a request under way is not tried again if it fails."""
+        self._closed = True
         self._pool.shutdown(cancel_futures=True)
 
-    def _opened(self) -> Store | None:
+    def _open_store(self) -> Store | None:
         try:
-            return open_store(self.uri, lambda: -math.inf if self._over else self._deadline())
+            return open_store(self.uri, lambda: -math.inf if self._closed else self._deadline())
         except StorageError:
             return None
 
-    def _read(self) -> dict[StoredShard, Array]:
+    def _read_newest(self) -> dict[StoredShard, Array]:
         store = self._store.result()
         if store is None:
             return {}

@@ -1,4 +1,4 @@
-"""From the store back to arrays: every byte is checked before any of it is used."""
+"""Read checkpoints from the store into arrays; every byte is verified before any of it is used."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from keepfit.callbacks.storage.base import Damaged, NotFound, Store, Version
 log = structlog.get_logger("keepfit")
 
 PARALLEL_READS = min(8, os.cpu_count() or 1)
-"""Shards in flight at once; memory never exceeds the checkpoint's size."""
+"""Number of shards read at once; memory use never exceeds the checkpoint's size."""
 
 MAX_READS = 2
-"""How often an object is read before it counts as damaged: its way from the store may harm it."""
+"""Number of reads before an object counts as damaged: it may be corrupted on the way."""
 
 _DTYPES: Mapping[str, np.dtype[Any]] = {
     stored: np.dtype(getattr(ml_dtypes, name, name)) for name, stored in NUMPY_DTYPES.items()
@@ -45,17 +45,17 @@ NO_SHARDS: Mapping[StoredShard, Array] = MappingProxyType({})
 
 
 class NoUsableCheckpoint(Exception):
-    """The run has checkpoints, and none of them can be used."""
+    """The run has checkpoints, but none of them can be used."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint in memory, verified.
+    """A verified checkpoint in memory.
 
     Attributes:
-        key: of its manifest.
-        arrays: every tensor by its name; views of the shards' memory.
-        state: the plain values, arrays included.
+        key: the manifest's key.
+        arrays: every tensor by name; views of the shards' memory.
+        state: the decoded values of the snapshot's `state`, arrays included.
     """
 
     key: str
@@ -66,34 +66,39 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class LoadedHead:
-    """HEAD as it stands; without `head` it is missing (no version) or damaged."""
+    """The result of reading HEAD.
+
+    Attributes:
+        head: None if HEAD is missing or damaged.
+        version: None if HEAD is missing.
+    """
 
     head: Head | None
     version: Version | None
 
 
 def read_manifest(store: Store, run: str, key: str) -> Manifest:
-    """The manifest at `key`.
+    """Read the manifest at `key`.
 
     Raises:
-        NotFound: it is missing.
-        Damaged: it is not a manifest, or not one of this run.
+        NotFound: the manifest is missing.
+        Damaged: the object is not a manifest, or not one of this run.
     """
     content, _ = store.load(key)
     try:
         manifest = Manifest.from_bytes(content)
     except ValueError as error:
-        raise Damaged(f"{store.uri}/{key} is no manifest: {error}") from error
+        raise Damaged(f"{store.uri}/{key} is not a valid manifest: {error}") from error
     if manifest.run != run:
         raise Damaged(f"{store.uri}/{key} belongs to run {manifest.run!r}, not {run!r}")
     for shard in manifest.shards:
         if not shard.key.startswith(f"{run}/shards/") or attempt_of(shard.key) is None:
-            raise Damaged(f"{store.uri}/{key} names {shard.key!r}, which is no shard of {run!r}")
+            raise Damaged(f"{store.uri}/{key} names {shard.key!r}, which is not a shard of {run!r}")
     return manifest
 
 
 def read_head(store: Store, run: str) -> LoadedHead:
-    """HEAD as it stands."""
+    """Read HEAD. A missing or damaged HEAD raises no error."""
     try:
         content, version = store.load(head_key(run))
     except NotFound:
@@ -108,51 +113,61 @@ def read_head(store: Store, run: str) -> LoadedHead:
 def read_manifests(
     store: Store, run: str, keys: Iterable[str], *, report: bool = False
 ) -> dict[str, Manifest]:
-    """Those of `keys` that can be read; the others go into the log if they are to be reported."""
-    found: dict[str, Manifest] = {}
+    """Read the manifests at `keys`, and leave out those that are missing or damaged.
+
+    Args:
+        report: log an event for each manifest that is left out.
+
+    Returns:
+        The manifests by key, in the order of `keys`.
+    """
+    manifests: dict[str, Manifest] = {}
     for key in keys:
         try:
-            found[key] = read_manifest(store, run, key)
+            manifests[key] = read_manifest(store, run, key)
         except (NotFound, Damaged) as error:
             if report:
                 log.error(events.CHECKPOINT_REJECTED, checkpoint=key, reason=str(error))
-    return found
+    return manifests
 
 
 def read_shards(
-    store: Store, shards: Sequence[StoredShard], known: Mapping[StoredShard, Array] = NO_SHARDS
+    store: Store, shards: Sequence[StoredShard], prefetched: Mapping[StoredShard, Array] = NO_SHARDS
 ) -> list[Array]:
-    """Their bytes, several read at once, every digest checked.
+    """Read and verify shards, several at once.
 
     Args:
-        known: what has been read and checked before.
+        prefetched: shards that have been read and verified before.
+
+    Returns:
+        The bytes of each shard, uint8, in the order of `shards`.
 
     Raises:
-        NotFound: one is missing.
-        Damaged: one is not what was written.
+        NotFound: a shard is missing.
+        Damaged: a shard is not what was written.
     """
 
     def read(shard: StoredShard) -> Array:
-        return known[shard] if shard in known else _read_shard(store, shard)
+        return prefetched[shard] if shard in prefetched else _read_shard(store, shard)
 
     with ThreadPoolExecutor(PARALLEL_READS, "keepfit-reader") as pool:
         return list(pool.map(read, shards))
 
 
 def read_checkpoint(
-    store: Store, run: str, key: str, known: Mapping[StoredShard, Array] = NO_SHARDS
+    store: Store, run: str, key: str, prefetched: Mapping[StoredShard, Array] = NO_SHARDS
 ) -> Checkpoint:
-    """The checkpoint whose manifest is at `key`, every digest checked.
+    """Read and verify the checkpoint whose manifest is at `key`.
 
     Args:
-        known: shards that have been read and checked before.
+        prefetched: shards that have been read and verified before.
 
     Raises:
         NotFound: the manifest or a shard is missing.
         Damaged: one of them is not what was written.
     """
     manifest = read_manifest(store, run, key)
-    shards = read_shards(store, manifest.shards, known)
+    shards = read_shards(store, manifest.shards, prefetched)
     arrays = {t.name: _array(store, key, t, shards) for t in manifest.tensors}
     try:
         state = decode(manifest.state, arrays.__getitem__)
@@ -167,25 +182,30 @@ def read_newest_usable(
     keys: Iterable[str],
     *,
     fit: int,
-    known: Mapping[StoredShard, Array] = NO_SHARDS,
+    prefetched: Mapping[StoredShard, Array] = NO_SHARDS,
 ) -> Checkpoint | None:
-    """The first of `keys` that verifies and belongs to `fit`; None if that fit has none.
+    """Read the first checkpoint of `keys` that can be verified and belongs to `fit`.
 
-    Each that does not verify is named in the log.
+    Each checkpoint that can't be verified is logged.
 
     Args:
-        known: shards that have been read and checked before.
+        keys: the manifests' keys, the newest first.
+        fit: index of the fit in the script.
+        prefetched: shards that have been read and verified before.
+
+    Returns:
+        The checkpoint; None if this fit has none.
 
     Raises:
-        NoneLeft: there were some, and none verifies.
-        StorageError: the store itself failed, which says nothing about the checkpoints.
+        NoUsableCheckpoint: a checkpoint was rejected, and no other one can be used.
+        StorageError: the store itself failed, which tells nothing about the checkpoints.
     """
     rejected = False
     for key in keys:
         try:
             of_fit = read_manifest(store, run, key).position.fit
             if of_fit == fit:
-                return read_checkpoint(store, run, key, known)
+                return read_checkpoint(store, run, key, prefetched)
             if of_fit < fit:
                 break
         except (NotFound, Damaged) as error:
@@ -195,7 +215,7 @@ def read_newest_usable(
         return None
     raise NoUsableCheckpoint(
         f"run {run!r} in {store.uri} has checkpoints, but none of them can be used; "
-        f"begin again with --fresh, which moves the old run aside, or put back what is missing"
+        f"start over with --fresh, which moves the old run aside, or restore the missing objects"
     )
 
 
@@ -206,12 +226,13 @@ def _read_shard(store: Store, shard: StoredShard) -> Array:
         raise Damaged(f"{store.uri}/{shard.key} can't have {shard.size} bytes") from error
     for _ in range(MAX_READS):
         store.read_into(shard.key, data.data)
-        if (found := digest([data.data])) == shard.digest:
+        if (actual := digest([data.data])) == shard.digest:
             return data
-    raise Damaged(f"{store.uri}/{shard.key} has SHA-256 {found}, written was {shard.digest}")
+    raise Damaged(f"{store.uri}/{shard.key} has SHA-256 {actual} instead of {shard.digest}")
 
 
 def _array(store: Store, key: str, tensor: StoredTensor, shards: list[Array]) -> Array:
+    """Return a tensor as a view of its shard's memory; copied only if it is not aligned."""
     dtype = _DTYPES.get(tensor.dtype)
     fits = (
         dtype is not None

@@ -1,4 +1,4 @@
-"""Which checkpoints stay in force, and what may be deleted: pure decisions, no I/O."""
+"""Which checkpoints are kept, and which objects may be deleted: pure decisions, no I/O."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from keepfit.callbacks.checkpoint.manifest import Manifest, attempt_of
 
 
 class Retention(Protocol):
-    """Chooses among the manifests' keys, the newest first, those that stay."""
+    """A policy that decides which checkpoints are kept."""
 
-    def keep(self, checkpoints: Sequence[str]) -> Sequence[str]: ...
+    def keep(self, checkpoints: Sequence[str]) -> Sequence[str]:
+        """Return the manifest keys to keep, out of all of them, the newest first."""
 
 
 @dataclass(frozen=True)
 class KeepNewest:
-    """The `count` newest; older ones are there for when the newest is damaged."""
+    """Keeps the `count` newest checkpoints; the older ones are used if the newest is damaged."""
 
     count: int
 
@@ -30,13 +31,15 @@ class KeepNewest:
 
 
 def unreferenced(keys: Iterable[str], kept: Mapping[str, Manifest], attempt: int) -> list[str]:
-    """What `attempt` may delete of `keys`, in a safe order: manifests before what they name.
+    """Return the keys that `attempt` may delete, in a safe order: manifests before their objects.
 
-    Nothing that a kept manifest names, nothing of a newer attempt, and no object that is neither
-    a manifest nor a shard nor a log's part.
+    These are keys of manifests, shards and file parts, except those that a kept manifest names and
+    those of a newer attempt.
 
     Args:
-        kept: the manifests in force, by key.
+        keys: the candidates.
+        kept: the manifests of the checkpoints to keep, by key.
+        attempt: number of the attempt that deletes.
     """
     used = {key for manifest in kept.values() for key in manifest.objects()} | kept.keys()
     candidates = [

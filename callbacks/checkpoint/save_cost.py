@@ -1,4 +1,4 @@
-"""What saves cost the training, measured at its batch boundaries."""
+"""Estimate how much training time saves cost, measured at batch boundaries."""
 
 from __future__ import annotations
 
@@ -7,83 +7,102 @@ from dataclasses import dataclass
 from statistics import median, median_low
 
 BATCH_WINDOW, SAVE_WINDOW = 64, 5
-"""How many of the latest are looked at: enough for a median, few enough to follow a change."""
+"""Number of recent values that are used: enough for a median, few enough to follow a change."""
 
 
 @dataclass(frozen=True)
 class _Boundary:
-    """Where training was, and whether it came straight from the boundary before."""
+    """A batch boundary.
+
+    Attributes:
+        time: in seconds.
+        consecutive: the boundary before was in the same epoch.
+    """
 
     time: float
     epoch: int
     step: int
-    straight: bool = False
+    consecutive: bool = False
 
 
 @dataclass
 class _SaveInProgress:
-    """One that is being written: the batches since it began, and the seconds that they took."""
+    """A save that is being written.
 
-    began: float
+    Attributes:
+        started: when the snapshot was submitted, in seconds.
+        stall: seconds that the training thread spent on it.
+        batches, seconds: batches trained while it is written, and the time that they took.
+    """
+
+    started: float
     stall: float
     batches: int = 0
     seconds: float = 0.0
 
 
 class SaveCostEstimator:
-    """Compares batches during which a save was written with the usual ones. For one thread.
+    """Compares batches during which a save was written with other batches. Not thread-safe.
 
-    A save costs what its batches took longer, its stall included, and at least the stall. Only
-    batches that follow each other within an epoch are compared: between others lie validation,
-    other callbacks, and the start of an iterator. Medians keep out what happens to be slow.
+    The cost of a save is the additional time that its batches took, including its stall, and at
+    least the stall. Only consecutive batches within an epoch are compared: validation, other
+    callbacks and the start of an iterator take time between others. Medians exclude outliers.
     """
 
     def __init__(self) -> None:
-        self._usual: deque[float] = deque(maxlen=BATCH_WINDOW)
+        self._batch_seconds: deque[float] = deque(maxlen=BATCH_WINDOW)
         self._costs: deque[float] = deque(maxlen=SAVE_WINDOW)
         self._last: _Boundary | None = None
         self._save: _SaveInProgress | None = None
 
     @property
     def cost(self) -> float:
-        """Seconds of training that a save costs: the median, or what the first one has so far."""
+        """Seconds of training that a save costs: the median; before the first, its stall so far."""
         if self._costs:
             return median_low(self._costs)
         return self._save.stall if self._save else 0.0
 
-    def begins(self, time: float, stall: float) -> None:
-        """A save begins to be written; the training thread has spent `stall` seconds on it."""
-        self._save = _SaveInProgress(time, stall)
-
-    def passes(self, time: float, epoch: int, step: int, *, busy: bool) -> bool:
-        """At each boundary.
+    def save_started(self, time: float, stall: float) -> None:
+        """Record that a save has started.
 
         Args:
+            time: now, in seconds.
+            stall: seconds that the training thread has spent on it.
+        """
+        self._save = _SaveInProgress(time, stall)
+
+    def observe_boundary(self, time: float, epoch: int, step: int, *, busy: bool) -> bool:
+        """Record a batch boundary; to be called at each.
+
+        Args:
+            time: now, in seconds.
+            epoch: the epoch under way.
+            step: batches done in the run.
             busy: a save is being written.
 
         Returns:
-            Whether a save has ended since the boundary before.
+            True if a save has ended since the boundary before.
         """
         last = self._last or _Boundary(time, epoch, step)
-        straight = epoch == last.epoch and step > last.step
-        self._last = _Boundary(time, epoch, step, straight)
-        if straight and last.straight:
-            self._count(time - last.time, step - last.step)
+        consecutive = epoch == last.epoch and step > last.step
+        self._last = _Boundary(time, epoch, step, consecutive)
+        if consecutive and last.consecutive:
+            self._record(time - last.time, step - last.step)
         if self._save is None or busy:
             return False
-        self._costs.append(self._price(self._save, time))
+        self._costs.append(self._cost_of(self._save, time))
         self._save = None
         return True
 
-    def _count(self, seconds: float, batches: int) -> None:
+    def _record(self, seconds: float, batches: int) -> None:
         if self._save is None:
-            self._usual.append(seconds / batches)
+            self._batch_seconds.append(seconds / batches)
         else:
             self._save.batches += batches
             self._save.seconds += seconds
 
-    def _price(self, save: _SaveInProgress, time: float) -> float:
-        if not self._usual:
+    def _cost_of(self, save: _SaveInProgress, time: float) -> float:
+        if not self._batch_seconds:
             return save.stall
-        longer = save.seconds - save.batches * median(self._usual)
-        return min(max(save.stall, longer), save.stall + time - save.began)
+        additional = save.seconds - save.batches * median(self._batch_seconds)
+        return min(max(save.stall, additional), save.stall + time - save.started)

@@ -23,7 +23,7 @@ FIRST_SAVE = 10.0
 """Seconds until the first save: 17 percent of real spot instances live less than 5 minutes."""
 
 PRIOR_SECONDS = 4 * 3600.0
-"""Seconds in which one failure is expected before anything is known."""
+"""Seconds in which one failure is expected before anything is measured."""
 
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 30.0, 900.0
 """Seconds between two saves.
@@ -95,53 +95,54 @@ def daly_interval(cost: float, between: float) -> float:
     return math.sqrt(2 * cost * between) * (1 + math.sqrt(ratio) / 3 + ratio / 9)
 
 
-def mean_time_between_failures(known: SaveMeasurements) -> float:
+def mean_time_between_failures(measured: SaveMeasurements) -> float:
     """Seconds to the next failure that are expected of a machine that has grown up."""
-    return (PRIOR_SECONDS + known.lived) / (1 + known.interruptions)
+    return (PRIOR_SECONDS + measured.lived) / (1 + measured.interruptions)
 
 
-def interval_seconds(known: SaveMeasurements) -> float:
+def interval_seconds(measured: SaveMeasurements) -> float:
     """How far apart saves are to be."""
-    if known.durable is None:
+    if measured.durable is None:
         return UNMEASURED_INTERVAL
-    best = _unbounded_interval(known)
+    best = _unbounded_interval(measured)
     return max(
-        known.durable,
-        min(LONGEST_INTERVAL, max(SHORTEST_INTERVAL, known.cost / MAX_OVERHEAD, best)),
+        measured.durable,
+        min(LONGEST_INTERVAL, max(SHORTEST_INTERVAL, measured.cost / MAX_OVERHEAD, best)),
     )
 
 
-def choose_interval(known: SaveMeasurements) -> SaveInterval:
+def choose_interval(measured: SaveMeasurements) -> SaveInterval:
     """The same, in words as well."""
-    seconds = interval_seconds(known)
-    if known.durable is None:
+    seconds = interval_seconds(measured)
+    if measured.durable is None:
         return SaveInterval(seconds, "no save has succeeded yet")
     limits = {
-        known.durable: "; no save begins before the last one is durable",
+        measured.durable: "; no save begins before the last one is durable",
         LONGEST_INTERVAL: f"; never further apart than {format_duration(LONGEST_INTERVAL)}",
         SHORTEST_INTERVAL: f"; never closer than {format_duration(SHORTEST_INTERVAL)}",
-        known.cost / MAX_OVERHEAD: "; never more than 2 percent of the training",
-        _unbounded_interval(known): "",
+        measured.cost / MAX_OVERHEAD: "; never more than 2 percent of the training",
+        _unbounded_interval(measured): "",
     }
-    young = ", and more often in the first hour of a machine" if known.age < MATURE_AGE else ""
+    young = ", and more often in the first hour of a machine" if measured.age < MATURE_AGE else ""
     return SaveInterval(
         seconds,
-        f"a save costs {format_duration(known.cost)} of training and is durable after "
-        f"{format_duration(known.durable)}; an end without a last save is expected once in "
-        f"{format_duration(mean_time_between_failures(known))}{young} ({known.interruptions} so far in "
-        f"{format_duration(known.lived)} of this run)"
+        f"a save costs {format_duration(measured.cost)} of training and is durable after "
+        f"{format_duration(measured.durable)}; an end without a last save is expected once in "
+        f"{format_duration(mean_time_between_failures(measured))}{young} "
+        f"({measured.interruptions} so far in {format_duration(measured.lived)} of this run)"
         f"{limits[seconds]}",
     )
 
 
 def format_duration(seconds: float) -> str:
-    """A time as people write it: "1 h", "97 min", "85 s", "250 ms"."""
+    """Return a duration as users write it: "1 h", "97 min", "85 s", "250 ms"."""
     for size, unit in ((3600.0, "h"), (60.0, "min")):
         if seconds == size or seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.3g} s" if seconds >= 1 or not seconds else f"{seconds * 1000:.3g} ms"
 
 
-def _unbounded_interval(known: SaveMeasurements) -> float:
-    youth = min(1.0, max(MINIMUM_AGE, known.age) / MATURE_AGE)
-    return daly_interval(known.cost, mean_time_between_failures(known) * youth**HAZARD_EXPONENT)
+def _unbounded_interval(measured: SaveMeasurements) -> float:
+    youth = min(1.0, max(MINIMUM_AGE, measured.age) / MATURE_AGE)
+    between = mean_time_between_failures(measured) * youth**HAZARD_EXPONENT
+    return daly_interval(measured.cost, between)

@@ -17,71 +17,71 @@ from keepfit.callbacks.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class DecisionContext:
-    """A batch boundary, measured against the last save of this attempt, or against its start.
+    """A batch boundary, relative to the last save of this attempt, or to its start.
 
     Attributes:
-        seconds, batches, epochs: passed since then.
-        first: nothing has been saved yet.
-        known: what was measured, of this attempt and those before it.
+        seconds, batches, epochs: elapsed since then.
+        first: True if this attempt has not saved yet.
+        measurements: measurements of this attempt and of those before it.
     """
 
     seconds: float
     batches: int
     epochs: int
     first: bool
-    known: SaveMeasurements = field(default_factory=SaveMeasurements)
+    measurements: SaveMeasurements = field(default_factory=SaveMeasurements)
 
 
 class SavePolicy(Protocol):
-    """Decides whether a save is due."""
+    """Decides at a batch boundary whether to save."""
 
-    def due(self, moment: DecisionContext) -> bool: ...
+    def should_save(self, context: DecisionContext) -> bool: ...
 
 
 @dataclass(frozen=True)
 class SaveAutomatically:
-    """By the clock, at an interval that follows from what was measured (interval.py)."""
+    """Save by the clock, at an interval computed from measurements (save_interval.py)."""
 
-    def due(self, moment: DecisionContext) -> bool:
-        return moment.seconds >= self.wait(moment.known, first=moment.first)
+    def should_save(self, context: DecisionContext) -> bool:
+        return context.seconds >= self.wait(context.measurements, first=context.first)
 
-    def wait(self, known: SaveMeasurements, *, first: bool) -> float:
-        """Seconds from the last save, or from the start, to the next one."""
-        return FIRST_SAVE if first else interval_seconds(known)
+    def wait(self, measurements: SaveMeasurements, *, first: bool) -> float:
+        """Return the seconds from the last save, or from the start, to the next save."""
+        return FIRST_SAVE if first else interval_seconds(measurements)
 
 
 @dataclass(frozen=True)
 class SaveEverySeconds:
-    """By the clock; the first save comes early."""
+    """Save by the clock; the first save is early."""
 
     seconds: float
 
-    def due(self, moment: DecisionContext) -> bool:
-        return moment.seconds >= self.wait(moment.known, first=moment.first)
+    def should_save(self, context: DecisionContext) -> bool:
+        return context.seconds >= self.wait(context.measurements, first=context.first)
 
     def wait(self, _: SaveMeasurements, *, first: bool) -> float:
-        """Seconds from the last save, or from the start, to the next one."""
+        """Return the seconds from the last save, or from the start, to the next save."""
         return min(FIRST_SAVE, self.seconds) if first else self.seconds
 
 
 @dataclass(frozen=True)
 class SaveEveryBatches:
-    """By the number of batches trained."""
+    """Save after every so many batches."""
 
     batches: int
 
-    def due(self, moment: DecisionContext) -> bool:
-        return moment.batches >= self.batches
+    def should_save(self, context: DecisionContext) -> bool:
+        return context.batches >= self.batches
 
 
 @dataclass(frozen=True)
 class SaveEveryEpochs:
-    """At the end of every so many epochs."""
+    """Save at the end of every so many epochs."""
 
     epochs: int
 
-    def due(self, moment: DecisionContext) -> bool:
-        return moment.epochs >= self.epochs
+    def should_save(self, context: DecisionContext) -> bool:
+        return context.epochs >= self.epochs
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
@@ -89,17 +89,17 @@ _FORM = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
 
 
 def parse_duration(text: str) -> float | None:
-    """The time that `text` describes: "30s", "5min", "30"; None if it describes none."""
+    """Return the seconds that `text` describes: "30s", "5min", "30"; None if it is no duration."""
     match = _FORM.fullmatch(text if re.search("[a-z]", text) else f"{text}s")
     number, unit = (float(match[1]), match[2]) if match else (0.0, "")
     return number * _UNITS[unit] if unit in _UNITS and 0 < number < math.inf else None
 
 
 def parse_save_policy(text: str) -> SavePolicy:
-    """The schedule that `text` describes: "auto", "30s", "5min", "2h", "200 batches", "1 epoch".
+    """Return the policy for `text`: "auto", "30s", "5min", "2h", "200 batches", "1 epoch".
 
     Raises:
-        ConfigurationError: it describes none.
+        ConfigurationError: `text` describes none.
     """
     if text.strip() == "auto":
         return SaveAutomatically()

@@ -1,4 +1,4 @@
-"""Tensors to safetensors objects, without copying a byte of them.
+"""Packs tensors into safetensors objects without copying a byte of them.
 
 The format is eight bytes of header length, a JSON header and the tensors' bytes
 (github.com/huggingface/safetensors#format). Any safetensors reader opens these files.
@@ -16,11 +16,11 @@ from keepfit.callbacks.checkpoint.snapshot import Tensor
 from keepfit.callbacks.storage.base import Body, Buffer
 
 TARGET_SIZE = 64 << 20
-"""Bytes after which a group's next tensor goes to a new shard. Few objects, yet parallel ones."""
+"""Bytes after which a group's next tensor goes to a new shard: few objects, yet several at once."""
 
 MIN_SHARED_SIZE = 1 << 20
-"""Bytes from which a shard that has not changed is not sent again. Checkpoints that share a shard
-are damaged together, so a small one is written anew for each: it bears the checkpoint's name."""
+"""Bytes from which an unchanged shard is not sent again. Checkpoints that share a shard are damaged
+together, so a small one is written for each: it contains the checkpoint's name."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Shard:
     """A safetensors object ready to be written.
 
     Attributes:
-        tensors: in order, each with its offset and size in bytes within the object.
+        tensors: the tensors in order, each with its offset and size in bytes within the object.
         digest: SHA-256 of the whole object.
     """
 
@@ -41,13 +41,13 @@ class Shard:
 def pack_shards(
     tensors: Iterable[Tensor], checkpoint: str, target: int = TARGET_SIZE
 ) -> Iterator[Shard]:
-    """Shards of about `target` bytes; only tensors of one group share a shard.
+    """Yield shards of about `target` bytes; only tensors of one group share a shard.
 
     Equal tensors in an equal order give equal shards where they are worth sharing, whatever the
     process and the checkpoint.
 
     Args:
-        checkpoint: a name that no other checkpoint of the run has.
+        checkpoint: a name that is unique among the checkpoints of the run.
     """
     for _, group in groupby(sorted(tensors, key=lambda t: t.group), key=lambda t: t.group):
         batch: list[tuple[Tensor, memoryview]] = []
@@ -87,12 +87,12 @@ def _shard(batch: Sequence[tuple[Tensor, memoryview]], checkpoint: str) -> Shard
 
 
 def stored_shape(tensor: Tensor, size: int) -> tuple[int, ...]:
-    """The tensor's shape, given that its bytes turned out to be `size` many."""
+    """Return the tensor's shape, given the number of its bytes."""
     return (size,) if tensor.shape is None else tensor.shape
 
 
 def digest(body: Body) -> str:
-    """SHA-256 over the concatenation of the buffers, in hex."""
+    """Return the SHA-256 of the concatenation of the buffers, in hex."""
     sha = hashlib.sha256()
     for buffer in body:
         sha.update(buffer)

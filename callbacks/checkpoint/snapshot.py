@@ -1,4 +1,4 @@
-"""What is captured of a training, in memory, at one batch boundary."""
+"""The state of a training, captured in memory at one batch boundary."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 Json = Any
-"""What `json` can write: None, bool, int, float, str, lists and string-keyed dicts of these."""
+"""Values for `json`: None, bool, int, float, str, lists and string-keyed dicts of these."""
 
 Group = Literal["model", "frozen", "optimizer", "metrics", "state", "data"]
-"""Tensors of one group share shards: groups change at different rates, shards are sent if new."""
+"""Tensors of one group share shards: groups change at different rates; only new shards are sent."""
 
 
 class Position(BaseModel):
-    """Where a training stands: what has been done, and so what comes next.
+    """The position of a training: what has been done, and so what comes next.
 
     Attributes:
-        fit: the script's `fit` calls before this one.
+        fit: number of the script's `fit` calls before this one.
         epoch: the epoch under way, from 0.
         batch: batches done in this epoch.
         calls: calls of the train function in this epoch; fewer than batches with
             `steps_per_execution`.
         step: batches done in the run, over all fits.
-        begun: `on_epoch_begin` has run for this epoch.
-        exhausted: the train function has found the data at its end in this epoch. The call that
-            finds it trains nothing, but it does advance the seeds and the optimizer's count.
-        finished: this fit is over.
+        begun: `on_epoch_begin` has been called for this epoch.
+        exhausted: the train function has reached the end of the data in this epoch. That call
+            trains nothing, but it advances the seeds and the optimizer's count.
+        finished: this fit has ended.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,7 +52,7 @@ class Tensor:
     Attributes:
         dtype: as safetensors names it: "F32", "BF16", "I64", …
         shape: None for bytes whose number is known only when `host` is called.
-        host: gives the bytes, C-contiguous, in host memory; called on the writer's thread.
+        host: returns the bytes, C-contiguous, in host memory; called on the writer's thread.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class FileStamp:
-    """Tells two contents of a file apart, as the file system sees them."""
+    """Identifies a content of a file by what the file system records."""
 
     inode: int
     size: int
@@ -72,7 +72,7 @@ class FileStamp:
 
 
 def stamp_of(path: str) -> FileStamp | None:
-    """The file as it is now; None if there is none."""
+    """Return the stamp of the file's present content; None if the file does not exist."""
     try:
         found = Path(path).stat()
     except FileNotFoundError:
@@ -82,13 +82,13 @@ def stamp_of(path: str) -> FileStamp | None:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that resume needs. Immutable, so that training goes on while it is written.
+    """All state that resume needs. Immutable, so that training continues while it is written.
 
     Attributes:
-        state: plain values; arrays among them stand in `tensors` (see codec.py).
+        state: plain values; arrays among them are stored in `tensors` (see codec.py).
         append_only_files: append-only files by path, each with its size in bytes at this moment.
-        replaced_files: files that are replaced as a whole, by path, as they are at this moment.
-        pending_uploads: what has to be over before this is put in force; called on the writer's thread.
+        replaced_files: files that are replaced as a whole, by path, with their present stamps.
+        pending_uploads: waits to complete before this is committed; called on the writer's thread.
     """
 
     position: Position
@@ -121,7 +121,7 @@ NUMPY_DTYPES: Mapping[str, str] = {
 
 
 def array_bytes(array: np.ndarray[Any, Any]) -> memoryview:
-    """The array's own memory as bytes; copied only if it is not contiguous or not little-endian."""
+    """Return the array's memory as bytes; copied only if not contiguous or not little-endian."""
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     flat = np.ascontiguousarray(array).reshape(-1)

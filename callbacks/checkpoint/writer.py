@@ -11,18 +11,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from keepfit.callbacks.checkpoint.snapshot import Snapshot
 
 NICENESS = 10
-"""Of the writer's thread, so that hashing and copying slow training less where cores are few."""
+"""Niceness of the writer's thread: hashing and copying then slow training less on few cores."""
 
 
 class SnapshotWriter:
     """Writes one snapshot at a time on a thread of its own.
 
-    Memory is bounded by one snapshot: an offer that comes while another is being written is
-    declined, and the caller offers a newer one at a later batch. `write` handles its own errors;
-    one that escapes it is a bug, and reaches the caller at the next call.
+    Memory is bounded by one snapshot: a snapshot that is submitted while another one is being
+    written is declined, and the caller submits a newer one at a later batch. `write` handles its
+    own errors; an exception that escapes it is a bug, and is raised at the next call.
 
     Args:
-        write: is given a snapshot, and whether it is the last one of its fit.
+        write: called with a snapshot, and whether it is the last one of its fit.
     """
 
     def __init__(self, write: Callable[[Snapshot, bool], None]) -> None:
@@ -35,7 +35,7 @@ class SnapshotWriter:
         return self._last is not None and not self._last.done()
 
     def submit(self, snapshot: Snapshot, *, last: bool = False) -> bool:
-        """Start to write it, unless another is being written. Returns whether it was taken."""
+        """Start to write the snapshot unless another one is being written; return whether so."""
         if self.busy:
             return False
         self.wait()
@@ -43,18 +43,18 @@ class SnapshotWriter:
         return True
 
     def wait(self) -> None:
-        """Until nothing is being written."""
+        """Wait until no snapshot is being written."""
         if self._last is not None:
             last, self._last = self._last, None
             last.result()
 
     def close(self) -> None:
-        """Finish what is being written and end the thread."""
+        """Wait for the snapshot that is being written, and end the thread."""
         self._pool.shutdown(wait=True)
         self.wait()
 
 
 def _lower_thread_priority() -> None:
-    """Let the thread use the time that training leaves; Linux keeps a priority for each thread."""
+    """Lower the priority of this thread only: Linux has a niceness for each thread."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

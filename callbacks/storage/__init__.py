@@ -1,4 +1,4 @@
-"""Where checkpoints are kept: one protocol, chosen by URI."""
+"""The stores that hold checkpoints: one protocol, with an implementation chosen by URI."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ __all__ = ["Store", "check_uri", "open_store"]
 
 
 def no_deadline() -> float | None:
-    """Nothing presses."""
+    """Return None: this process has no known deadline."""
     return None
 
 
 def open_store(uri: str, deadline: Callable[[], float | None] = no_deadline) -> Store:
-    """The store at `uri`; nothing is read or written yet.
+    """Return the store at `uri`; nothing is read or written yet.
 
     Args:
         uri: `s3://BUCKET/PREFIX`, or `file://` and a path, absolute (`file:///mnt/runs`) or
             relative (`file://./runs`).
-        deadline: when this machine goes, as time.monotonic() counts, if that is known; nothing is
-            tried again after it.
+        deadline: returns when this machine is gone, in time.monotonic(), or None if unknown; no
+            request is retried after it.
 
     Raises:
-        ConfigurationError: `uri` is not of that form.
+        ConfigurationError: `uri` does not have that form.
         StorageError: the AWS configuration can't be used.
     """
     check_uri(uri)
@@ -36,7 +36,7 @@ def open_store(uri: str, deadline: Callable[[], float | None] = no_deadline) -> 
     if scheme == "s3":
         from keepfit.callbacks.storage.s3.retries import RetryPolicy
         from keepfit.callbacks.storage.s3.store import (
-            S3Store,  # brings boto3, which a directory can do without
+            S3Store,  # imports boto3, which a directory does not need
         )
 
         return S3Store.open(uri, RetryPolicy(deadline=deadline))
@@ -44,7 +44,7 @@ def open_store(uri: str, deadline: Callable[[], float | None] = no_deadline) -> 
 
 
 def check_uri(uri: str) -> None:
-    """Raises ConfigurationError if `uri` is not the address of a store."""
+    """Raise ConfigurationError if `uri` is not the URI of a store."""
     scheme, _, path = uri.partition("://")
     if scheme == "s3":
         Address.parse(uri)

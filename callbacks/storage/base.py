@@ -1,9 +1,9 @@
-"""The Store protocol: what a safe commit needs of S3 or of a directory, and nothing else.
+"""The Store protocol: the guarantees that a safe commit needs, and nothing else.
 
-Why this suffices: everything but HEAD is written once under a name of its own, whole or not at
-all, so a crash leaves at most unused objects. HEAD is the only thing that changes, and `swap`
-lets exactly one of any number of writers change it. A commit is therefore one atomic step, the
-swap, however many objects lead up to it.
+Why they suffice: every object except HEAD is written once under its own key and appears whole or
+not at all, so a crash leaves at most unused objects. HEAD is the only object that changes, and
+`swap` succeeds for exactly one of any number of writers. A commit is therefore one atomic step,
+the swap, however many objects are written before it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ Version = NewType("Version", str)
 
 
 class StorageError(Exception):
-    """The store could not do what was asked; the message names the store, the key and the cause."""
+    """The store could not do the operation; the message names the store, the key and the cause."""
 
 
 class NotFound(StorageError):
-    """There is no such object."""
+    """The object does not exist."""
 
 
 class AlreadyExists(StorageError):
-    """The key is taken, and keys are written once."""
+    """An object with this key exists, and keys are written once."""
 
 
 class Conflict(StorageError):
@@ -35,7 +35,7 @@ class Conflict(StorageError):
 
 
 class Damaged(StorageError):
-    """The object is there, but it is not what was written."""
+    """The object exists, but its content is not what was written."""
 
 
 class Transient(StorageError):
@@ -51,63 +51,67 @@ class Entry:
 
 
 class Store(Protocol):
-    """Where checkpoints live: immutable objects, and one that is swapped.
+    """A store of checkpoints: immutable objects, and one object that is swapped.
 
-    Keys are relative, with `/` between their parts. Every method may raise StorageError.
+    S3 gives these guarantees by conditional writes, a POSIX directory by rename and a lock. Keys
+    are relative to the store, with `/` between their parts. Every method may raise StorageError.
     """
 
     @property
     def uri(self) -> str:
-        """The address, as the user would write it."""
+        """The URI of the store, as the user would write it."""
 
     @property
     def parallel(self) -> int:
-        """How many objects are worth writing at once; `put` may be called by so many threads."""
+        """The number of threads that may usefully call `put` at once."""
 
     def put(self, key: str, body: Body, *, digest: str | None = None) -> None:
         """Write `body`, the concatenation of its buffers, once.
 
         Args:
-            digest: its SHA-256 in hex, where that is known already.
+            digest: the SHA-256 of the body in hex, if it is known already.
 
         Raises:
-            AlreadyExists: `key` is taken; its content is left alone.
+            AlreadyExists: an object with this key exists; it is not changed.
         """
 
     def swap(self, key: str, body: bytes, *, expected: Version | None) -> Version:
-        """Replace `key` if it is still at `expected` (None: if it does not exist).
+        """Replace `key` if it is still at version `expected` (None: if it does not exist).
+
+        Returns:
+            The new version.
 
         Raises:
             Conflict: another writer was first.
-            Transient: the outcome is unknown.
+            Transient: the outcome is unknown; read back before trying again.
         """
 
     def load(self, key: str) -> tuple[bytes, Version]:
-        """The content and version of a small object. Raises NotFound."""
+        """Return the content and the version of a small object. Raises NotFound."""
 
     def read_into(self, key: str, into: memoryview) -> None:
         """Fill `into` with the object, which must have exactly that size.
 
         Raises:
-            NotFound: there is no such object.
-            Damaged: its size is another.
+            NotFound: the object does not exist.
+            Damaged: the object has another size.
         """
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        """All objects whose key begins with `prefix`, in order of their keys."""
+        """Yield all objects whose key begins with `prefix`, in order of their keys."""
 
     def folders(self, prefix: str) -> Iterator[str]:
-        """What stands between `prefix`, which is empty or ends with `/`, and the next `/`."""
+        """Yield the names between `prefix`, which is empty or ends with `/`, and the next `/`."""
 
     def delete(self, key: str) -> None:
-        """Remove `key`; a key that is not there is as good as removed."""
+        """Delete `key`; it is no error if it does not exist."""
 
     def clear_unfinished(self, prefix: str) -> None:
-        """Remove what killed writers left half-written under `prefix`.
+        """Remove the unfinished objects under `prefix` that killed writers have left.
 
-        A writer that is still alive then fails to finish its object, so this is for the one who
-        has fenced every other writer off.
+        A writer that is still alive then fails to finish its object; so only the attempt that has
+        fenced every other writer off may call this.
         """
 
     def move(self, source: str, target: str) -> None:
-        """Give every object under the prefix `source` a key under `target`, which is empty."""
+        """Move every object from the prefix `source` to `target`, which has no objects."""

@@ -1,4 +1,4 @@
-"""The few file operations a durable store is made of, behind one seam that tests can break."""
+"""The file operations of a durable store, behind one interface that tests can make fail."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from keepfit.callbacks.storage.base import Body
 
 
 class FileOperations:
-    """POSIX, with the guarantees spelled out: each method is one step that a crash may follow."""
+    """POSIX operations with explicit guarantees: a crash may follow after each method."""
 
     def write(self, path: Path, body: Body) -> None:
-        """Create `path` and write `body`; not durable until `sync`."""
+        """Write `body` to the file `path`; it is not durable before `sync`."""
         with open(path, "xb", buffering=1 << 20) as file:
             file.writelines(body)
 
     def sync(self, path: Path) -> None:
-        """Make the content of a file, or the names in a directory, survive a power cut."""
+        """Make the content of a file, or the names in a directory, survive a power failure."""
         fd = os.open(path, os.O_RDONLY)
         try:
             os.fsync(fd)
@@ -32,16 +32,16 @@ class FileOperations:
         os.replace(source, target)
 
     def remove(self, path: Path) -> None:
-        """Remove a file that may be gone already."""
+        """Remove a file; it is no error if it does not exist."""
         path.unlink(missing_ok=True)
 
     def make_folder(self, path: Path) -> None:
-        """Create a directory; its name is not durable until its parent is synced."""
+        """Create a directory; its name is not durable before its parent is synced."""
         path.mkdir(exist_ok=True)
 
     @contextmanager
     def locked(self, path: Path) -> Iterator[None]:
-        """Hold an exclusive lock among processes; the kernel drops it if the holder dies."""
+        """Hold an exclusive lock among processes; the kernel releases it if the holder dies."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)

@@ -1,7 +1,7 @@
 """A directory as a Store.
 
-An object is written to a temporary name, synced, and renamed into place under a lock, then the
-directory is synced: after any crash a key is absent or whole, and what was committed stays.
+An object is written under a temporary name, synced, and renamed into place under a lock; then the
+directory is synced. After any crash, a key is absent or whole, and what was committed remains.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TEMPORARY = ".tmp"
 
 
 class LocalStore:
-    """Keeps objects as files below `root`, which is created with the first object."""
+    """A store of objects as files below `root`, which is created with the first object."""
 
     parallel = 1
 
@@ -124,18 +124,18 @@ class LocalStore:
             for name in names:
                 path = Path(parent, name)
                 if not name.startswith("."):
-                    with suppress(FileNotFoundError):  # deleted since
+                    with suppress(FileNotFoundError):  # deleted in the meantime
                         yield Entry(path.relative_to(self._root).as_posix(), path.stat().st_size)
 
     def _path(self, key: str) -> Path:
-        """Where an object is; never outside the store, whatever the key."""
+        """Return the path of an object, which is never outside the store, whatever the key."""
         if "\0" in key or key.startswith("/") or ".." in key.split("/"):
             raise StorageError(f"{key!r} is no key of {self.uri}")
         return self._root / key
 
     @contextmanager
     def _prepared(self, path: Path, body: Body) -> Iterator[Path]:
-        """A synced file beside `path` that holds `body`; to be placed, or gone after an error."""
+        """Yield a synced temporary file beside `path` with the body; remove it after an error."""
         self._make_folders(path.parent)
         temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}"
         with ExitStack() as after_error:
@@ -163,7 +163,7 @@ class LocalStore:
 
     @contextmanager
     def _reporting(self, action: str, key: str) -> Iterator[None]:
-        """Turn the system's errors into the store's, naming what was attempted."""
+        """Turn errors of the operating system into the store's, with the attempted operation."""
         try:
             yield
         except OSError as error:
@@ -173,7 +173,7 @@ class LocalStore:
 
 
 def _unless_missing(error: OSError) -> None:
-    """A folder that is not there, or no longer, has no objects."""
+    """Ignore a directory that does not exist, or no longer: it contains no objects."""
     if not isinstance(error, FileNotFoundError):
         raise error
 

@@ -1,1 +1,1 @@
-"""What a running `fit` consists of, and how each part is captured and put back."""
+"""The parts of a running `fit`, and how each of them is captured and restored."""

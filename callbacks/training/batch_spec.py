@@ -1,4 +1,4 @@
-"""The structure of a batch as plain values, so that a model can be built before data is read."""
+"""The structure of a batch as JSON values, so that a model can be built before data is read."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import tensorflow as tf
 
 
 def spec_to_json(spec: Any) -> Any:
-    """A nest of TensorSpec, RaggedTensorSpec, SparseTensorSpec and None as plain values.
+    """Return a nest of TensorSpec, RaggedTensorSpec, SparseTensorSpec and None as JSON values.
 
     Raises:
-        TypeError: something else is in it.
+        TypeError: the nest contains a value of another type.
     """
     match spec:
         case tf.TensorSpec():
@@ -35,11 +35,11 @@ def spec_to_json(spec: Any) -> Any:
             }
         case tuple() | list():
             return {"kind": type(spec).__name__, "items": [spec_to_json(item) for item in spec]}
-    raise TypeError(f"a batch holds a {type(spec).__name__}")
+    raise TypeError(f"a batch contains a {type(spec).__name__}")
 
 
 def spec_from_json(plain: dict[str, Any]) -> Any:
-    """What `to_plain` was given, a named tuple as a tuple."""
+    """Return the nest that `spec_to_json` was given; a named tuple is returned as a tuple."""
     match plain["kind"]:
         case "tensor":
             return tf.TensorSpec(plain["shape"], plain["dtype"])

@@ -1,4 +1,4 @@
-"""One `fit` under way: where it stands, when it is saved, and how it gets to where it was."""
+"""One `fit` in progress: its position, its saves, and its return to an interrupted position."""
 
 from __future__ import annotations
 
@@ -35,19 +35,20 @@ log = structlog.get_logger("keepfit")
 
 
 class Fit:
-    """Follows `fit` from hook to hook.
+    """The state of one `fit` call, updated by the hooks of Resumable.
 
-    A resumed fit starts with the interrupted epoch. What was done of it is skipped: the train
-    function returns at once and `muted` is true, so that the held callbacks don't see it twice.
+    A resumed fit starts with the interrupted epoch. The batches of it that are done are skipped:
+    the train function returns at once and `muted` is true, so that the callbacks inside Resumable
+    don't see them twice.
 
-    A save is possible at three kinds of moments: after a batch; before an epoch, where it is
-    completed by the first call of the train function, which brings the new iterator (if its data
-    can be saved before the first batch: see DataTracker); and during validation, where it stands
-    for the end of the epoch's training.
+    A save is possible at three kinds of moments: after a batch; before an epoch, where the snapshot
+    is completed at the first call of the train function, which passes the new iterator (if its data
+    can be saved before the first batch: see DataTracker); and during validation, where the snapshot
+    is the one from the end of the epoch's training.
 
     Attributes:
-        muted: the held callbacks have seen this part of the training in an earlier attempt.
-        over: the whole fit has been done by an earlier attempt.
+        muted: the callbacks inside Resumable have seen this part in an earlier attempt.
+        over: an earlier attempt has completed the whole fit.
     """
 
     def __init__(
@@ -72,43 +73,45 @@ class Fit:
             internals.input_adapter_of_fit(),
             drawn_by_batch=internals.shuffles_within_batches_of_fit(),
         )
-        self._source = PyDatasetState(internals.py_dataset_of_fit(), guard)
+        self._py_dataset = PyDatasetState(internals.py_dataset_of_fit(), guard)
         self._index, self._resume = run.begin_fit()
         self.over = self._resume is not None and self._resume.manifest.position.finished
         self._epoch = self._batch = self._calls = 0
         self._begun = self._exhausted = False
         self._step = run.step
         self._logs: Logs = {}
-        self._skip = 0
-        self._expecting = False
-        self._unread: Checkpoint | None = None
+        self._calls_to_skip = 0
+        self._step_expected = False
+        self._data_checkpoint: Checkpoint | None = None
         self._random_state: dict[str, Any] = {}
-        self._stopping = False
+        self._stop_training = False
         self._before_epoch: Snapshot | None = None
         self._before_validation: Snapshot | None = None
-        self._validation_offered = False
+        self._validation_submitted = False
 
     def begin(self, epochs: int, begin_callbacks: Callable[[], None]) -> None:
-        """At `on_train_begin`; `begin_callbacks` calls the held callbacks' own.
+        """Begin the fit, at `on_train_begin`.
 
         Args:
             epochs: the argument of `fit`.
+            begin_callbacks: calls `on_train_begin` of the callbacks inside Resumable.
 
         Raises:
-            Misfit: the checkpoint does not fit the model; the log says what differs.
+            Refused: the checkpoint does not match the model; the log lists the differences.
+            Preempted: the fit was finished before, and a notice ends the attempt.
         """
-        # From here on a signal waits for the first batch: raised while TensorFlow traces, its
-        # exception would be taken for one of TensorFlow's own.
+        # From here on a signal waits for the first batch: an exception that it raised while
+        # TensorFlow traces a function would be taken for one of TensorFlow's own.
         self._session.enter_training()
         if self._resume:
             callback_files.restore_files(self._run, self._callbacks, self._resume)
-            self._fit_model_to(self._resume)
+            self._match_model(self._resume)
             self.over = self.over or self._resume.manifest.position.epoch >= epochs
         if self._resume and self.over:
             internals.set_initial_epoch(self._model, epochs)
             refusal.report_finished(self._resume, epochs)
             self._session.leave_training()
-            if self._preemption.due(self._step):
+            if self._preemption.must_exit(self._step):
                 raise Preempted(self._step)
             return
         if self._resume:
@@ -119,7 +122,7 @@ class Fit:
         step_function.install(self._model, self)
 
     def epoch_begins(self, epoch: int) -> None:
-        """At `on_epoch_begin`, before the held callbacks'."""
+        """Called at `on_epoch_begin`, before the callbacks inside Resumable."""
         internals.set_initial_epoch(self._model, None)
         if not step_function.is_installed(self._model):
             step_function.install(self._model, self)
@@ -130,105 +133,111 @@ class Fit:
         self._epoch, self._batch, self._calls = epoch, 0, 0
         self._begun = self._exhausted = False
         self._recorder.expect_new_variables()
-        self._source.epoch_begins()
+        self._py_dataset.epoch_begins()
         self._run.check()
         if self._session.notice or self._save_is_due():
             self._before_epoch = self._record()
 
     def epoch_has_begun(self) -> None:
-        """At `on_epoch_begin`, after the held callbacks'."""
+        """Called at `on_epoch_begin`, after the callbacks inside Resumable."""
         self._begun = True
         if not self.muted:
-            self._source.epoch_begins()
+            self._py_dataset.epoch_begins()
 
     def batch_begins(self) -> None:
-        """At `on_train_batch_begin`, after the held callbacks'; the train function is next."""
-        self._expecting = True
+        """Called at `on_train_batch_begin`, after the callbacks inside Resumable.
+
+        The train function is called next.
+        """
+        self._step_expected = True
 
     def batch_ends(self, batch: int, batch_logs: Logs) -> None:
-        """At `on_train_batch_end`, after the held callbacks'."""
-        done = batch + 1 - self._batch
+        """Called at `on_train_batch_end`, after the callbacks inside Resumable."""
+        new_batches = batch + 1 - self._batch
         self._batch = batch + 1
         if self.muted:
-            if not self._skip and not self._exhausted:
-                self._go_on()
+            if not self._calls_to_skip and not self._exhausted:
+                self._end_replay()
             return
-        self._step += done
+        self._step += new_batches
         self._calls += 1
         self._logs = batch_logs
         self._before_epoch = None
-        self._source.batch_ends()
+        self._py_dataset.batch_ends()
         self._run.check()
         if self._calls == 1:
-            # The first batch builds what a record before it could not find.
+            # The first batch builds variables that a record before it could not find.
             self._recorder.expect_new_variables()
             self._recorder.prepare()
             if self._guard.refusing:
                 held_callbacks.capture(self._callbacks, {}, self._guard)
             self._guard.training_has_begun()
-        if self._preemption.due(self._step):
-            self._leave(self._record(), StateRefresh.ALWAYS)
+        if self._preemption.must_exit(self._step):
+            self._save_and_exit(self._record(), StateRefresh.ALWAYS)
         if self._save_is_due():
             self._submit(self._record(), StateRefresh.IF_CHEAP)
 
     def expected(self) -> bool:
-        """Whether the call of the train function is one of this fit."""
-        expecting, self._expecting = self._expecting, False
-        return expecting
+        """Return True if this call of the train function is a step of this fit."""
+        expected, self._step_expected = self._step_expected, False
+        return expected
 
     def before_step(self, iterator: Any) -> Logs | None:
-        """Before each call of the train function, which brings the iterator."""
+        """Called before each call of the train function, with its iterator."""
         if self._data.observe(iterator):
-            self._recorder.see_batches_of(self._data.element_spec)
-        if self._unread:
-            checkpoint, self._unread = self._unread, None
+            self._recorder.record_element_spec(self._data.element_spec)
+        if self._data_checkpoint:
+            checkpoint, self._data_checkpoint = self._data_checkpoint, None
             self._restore_data(checkpoint)
         if self._before_epoch and self._data.can_be_saved:
             snapshot, self._before_epoch = self._before_epoch, None
-            if self._preemption.due(self._step):
-                self._leave(snapshot, StateRefresh.ALWAYS)
+            if self._preemption.must_exit(self._step):
+                self._save_and_exit(snapshot, StateRefresh.ALWAYS)
             if self._save_is_due():
                 self._submit(snapshot, StateRefresh.IF_CHEAP)
-        if self._skip:
-            self._skip -= 1
+        if self._calls_to_skip:
+            self._calls_to_skip -= 1
             return dict(self._logs)
         if self._exhausted:
-            self._go_on()
+            self._end_replay()
             raise StopIteration
         return None
 
     def after_step(self) -> None:
-        """After each call of the train function that trained."""
+        """Called after each call of the train function that trained."""
         self._data.advance()
 
     def data_ended(self) -> None:
-        """After a call of the train function that found no data."""
+        """Called after a call of the train function that found no data."""
         self._exhausted = True
 
     def validation_begins(self) -> None:
-        """At `on_test_begin`, before the held callbacks', and before the metrics are reset."""
-        earlier = self._source.after_batch
-        more = {"randomness": earlier} if earlier else {}
+        """Called at `on_test_begin`, before the callbacks inside Resumable.
+
+        The metrics have not been reset yet.
+        """
+        after_batch = self._py_dataset.after_batch
+        more = {"randomness": after_batch} if after_batch else {}
         self._before_validation = self._record(finished=False, **more)
-        self._validation_offered = False
+        self._validation_submitted = False
 
     def validation_batch_ends(self) -> None:
-        """At `on_test_batch_end`."""
+        """Called at `on_test_batch_end`."""
         self._run.check()
         if self._before_validation is None:
             return
-        if self._preemption.due(self._step):
-            self._leave(self._before_validation, StateRefresh.NEVER)
-        if not self._validation_offered and self._save_is_due():
+        if self._preemption.must_exit(self._step):
+            self._save_and_exit(self._before_validation, StateRefresh.NEVER)
+        if not self._validation_submitted and self._save_is_due():
             self._submit(self._before_validation, StateRefresh.NEVER)
-            self._validation_offered = True
+            self._validation_submitted = True
 
     def validation_ends(self) -> None:
-        """At `on_test_end`."""
+        """Called at `on_test_end`."""
         self._before_validation = None
 
     def end(self, training_logs: Logs) -> None:
-        """At `on_train_end`, after the held callbacks'."""
+        """Called at `on_train_end`, after the callbacks inside Resumable."""
         if self._resume and self.over:
             internals.set_initial_epoch(self._model, None)
             self._recorder.restore(self._resume)
@@ -240,7 +249,7 @@ class Fit:
         self._logs = training_logs
         final = self._record(finished=True)
         self._run.finish_fit(with_data(final, DataPosition()))
-        if self._preemption.due(self._step):
+        if self._preemption.must_exit(self._step):
             raise Preempted(self._step, saved=not self._run.unsaved)
 
     def _record(self, *, finished: bool = False, **more: Any) -> Snapshot:
@@ -254,39 +263,43 @@ class Fit:
             exhausted=self._exhausted,
             finished=finished,
         )
-        return self._recorder.record(position, self._logs, source=self._source.epoch, **more)
+        return self._recorder.record(position, self._logs, source=self._py_dataset.epoch, **more)
 
     def _save_is_due(self) -> bool:
-        return self._run.due(self._epoch, self._step, asked=self._session.save_requested)
+        return self._run.should_save(self._epoch, self._step, asked=self._session.save_requested)
 
-    def _submit(self, snapshot: Snapshot, renew: StateRefresh) -> None:
+    def _submit(self, snapshot: Snapshot, refresh: StateRefresh) -> None:
         self._session.clear_save_request()
-        self._run.submit(with_data(snapshot, self._data.position(renew)))
+        self._run.submit(with_data(snapshot, self._data.position(refresh)))
 
-    def _leave(self, snapshot: Snapshot, renew: StateRefresh) -> None:
-        saved = self._run.save(with_data(snapshot, self._data.position(renew)))
+    def _save_and_exit(self, snapshot: Snapshot, refresh: StateRefresh) -> None:
+        saved = self._run.save(with_data(snapshot, self._data.position(refresh)))
         raise Preempted(self._step, saved=saved)
 
-    def _fit_model_to(self, checkpoint: Checkpoint) -> None:
+    def _match_model(self, checkpoint: Checkpoint) -> None:
+        """Build the model's variables if necessary; refuse a model that differs."""
         try:
-            self._recorder.fit_to(checkpoint)
+            self._recorder.build_and_compare(checkpoint)
         except ModelChanged as error:
             raise refusal.refusal(
                 checkpoint, f"the model's variables differ from the checkpoint's:\n{error}"
             ) from None
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        """At the first epoch's beginning: Keras has reset the callbacks and the metrics by now."""
+        """Restore everything but the data, at the first `on_epoch_begin`.
+
+        By then Keras has reset the callbacks and the metrics.
+        """
         position = checkpoint.manifest.position
         self._recorder.restore(checkpoint)
         self._epoch, self._batch, self._calls = position.epoch, 0, position.calls
         self._step, self._begun, self._exhausted = position.step, position.begun, position.exhausted
         self._logs = checkpoint.state["logs"]
-        self._unread = checkpoint
-        self._skip = position.calls
+        self._data_checkpoint = checkpoint
+        self._calls_to_skip = position.calls
         self._random_state = checkpoint.state["randomness"]
-        self._stopping = checkpoint.state["stop_training"]
-        self._source.restore(checkpoint.state["source"])
+        self._stop_training = checkpoint.state["stop_training"]
+        self._py_dataset.restore(checkpoint.state["source"])
         self.muted = position.begun
         log.info(
             events.RESUMED,
@@ -304,15 +317,15 @@ class Fit:
             self._data.restore(iterator_states(checkpoint.arrays), data, steps)
         except DataChanged as error:
             raise refusal.refusal(
-                checkpoint, f"the input data is not that of the checkpoint: {error}"
+                checkpoint, f"the input data differs from the checkpoint's: {error}"
             ) from None
 
         if before_this_epoch := data["calls"] - self._calls:
             internals.add_steps_seen(before_this_epoch * steps)
 
-    def _go_on(self) -> None:
-        """The last skipped batch has gone by; from here on everything is new."""
+    def _end_replay(self) -> None:
+        """Resume training after the last skipped batch: the next batch is new."""
         self.muted = False
         random_state.restore_random_state(self._random_state)
-        self._source.batch_ends()
-        self._model.stop_training = self._stopping
+        self._py_dataset.batch_ends()
+        self._model.stop_training = self._stop_training

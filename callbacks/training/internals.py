@@ -1,7 +1,7 @@
 """The private names of Keras and TensorFlow that keepfit uses, each with its reason.
 
-Those of a single callback class of Keras stand in its adapter, in callbacks/adapters/. No other
-file uses any (tests/test_rooms.py).
+Private names of a single callback class of Keras are in its adapter, in callbacks/adapters/. No
+other file uses any (tests/test_rooms.py).
 tests/training/test_internals.py fails when a new version changes one of them.
 """
 
@@ -21,51 +21,57 @@ from tensorflow.python.ops import stateful_random_ops
 
 
 def set_initial_epoch(model: keras.Model, epoch: int | None) -> None:
-    """Make the `fit` under way start at `epoch`; None gives the argument of `fit` its say again.
+    """Make the current `fit` start at `epoch`; None restores the `initial_epoch` argument of `fit`.
 
-    `fit` reads it once, after `on_train_begin`; BackupAndRestore does the same. It has to be
-    cleared, or the next `fit` of this model would skip its epochs as well.
+    `fit` reads the attribute once, after `on_train_begin`; BackupAndRestore sets it in the same
+    way. It has to be cleared, or the next `fit` of this model would skip its epochs as well.
     """
     model._initial_epoch = epoch
 
 
 def layers_of(model: keras.Model) -> list[keras.layers.Layer]:
-    """The model and all layers in it, at any depth. Model.layers has the topmost only."""
+    """Return the model and all its layers at any depth; Model.layers has only the top level."""
     return list(model._flatten_layers())
 
 
 def add_steps_seen(steps: int) -> None:
-    """Tell the `fit` that calls this that its iterator has given so many steps more.
+    """Add `steps` to the count of steps that the calling `fit` has taken from its iterator.
 
-    With `steps_per_epoch`, one iterator may serve several epochs; `fit` counts its steps, to make
-    another one when the data has been read. Only a local variable of it leads to the count.
+    With `steps_per_epoch`, one iterator may serve several epochs; `fit` counts its steps, to create
+    another one when all data has been read. The count is reachable only through a local variable
+    of `fit`.
     """
     _local_of_fit("epoch_iterator")._steps_seen += steps
 
 
 def callbacks_of_fit() -> list[keras.callbacks.Callback]:
-    """All callbacks of the `fit` that calls this: it tells none of them about the others."""
-    found: list[keras.callbacks.Callback] = _local_of_fit("callbacks").callbacks
-    return found
+    """Return all callbacks of the calling `fit`, which tells none of them about the others."""
+    callbacks: list[keras.callbacks.Callback] = _local_of_fit("callbacks").callbacks
+    return callbacks
 
 
 def input_adapter_of_fit() -> str:
-    """The class that Keras has chosen for the input of the `fit` that calls this."""
+    """Return the class name of Keras' data adapter for the input of the calling `fit`."""
     return type(_local_of_fit("epoch_iterator").data_adapter).__name__
 
 
 def shuffles_within_batches_of_fit() -> bool:
-    """Whether the `fit` that calls this was given arrays and shuffle="batch"."""
+    """Return True if the calling `fit` was given arrays and shuffle="batch"."""
     adapter = _local_of_fit("epoch_iterator").data_adapter
     return getattr(adapter, "_shuffle", None) == "batch"
 
 
 def py_dataset_of_fit() -> keras.utils.PyDataset | None:
-    """The input of the `fit` that calls this, if Keras asks it for batches by their numbers."""
+    """Return the input of the calling `fit` if it is a PyDataset, which Keras reads by index."""
     return getattr(_local_of_fit("epoch_iterator").data_adapter, "py_dataset", None)
 
 
 def _local_of_fit(name: str) -> Any:
+    """Return the local variable `name` of the Keras `fit` on the call stack.
+
+    Raises:
+        LookupError: no such `fit` is on the call stack.
+    """
     frame: FrameType | None = sys._getframe()
     while frame and not (
         frame.f_code.co_name == "fit"
@@ -74,15 +80,15 @@ def _local_of_fit(name: str) -> Any:
     ):
         frame = frame.f_back
     if frame is None:
-        raise LookupError(f"no fit of Keras that has {name!r} calls this")
+        raise LookupError(f"no Keras fit with a local variable {name!r} is on the call stack")
     return frame.f_locals[name]
 
 
 def iterator_state(iterator: Any) -> tf.Tensor | None:
-    """The iterator's state as a variant tensor, immutable; None where it can't be saved.
+    """Return the iterator's state as an immutable variant tensor; None where it can't be saved.
 
-    The same call as in tf.train.Checkpoint, whose public form writes files and so keeps the
-    training thread for the serialisation too, five times as long.
+    tf.train.Checkpoint makes the same call, but its public API writes files, which blocks the
+    training thread for the serialisation as well: five times as long.
     """
     if not isinstance(iterator, tf.data.Iterator):
         return None
@@ -94,18 +100,22 @@ def iterator_state(iterator: Any) -> tf.Tensor | None:
 
 
 def restore_iterator(iterator: Any, state: tf.Tensor) -> None:
-    """Put the iterator to where `state` was taken. Raises tf.errors.OpError if it is of another."""
+    """Set the iterator to `state`.
+
+    Raises:
+        tf.errors.OpError: the state belongs to a different pipeline.
+    """
     (name,) = iterator._serialize_to_tensors().keys()
     iterator._restore_from_tensors({name: state})
 
 
 def seed_paths(state: bytes) -> frozenset[bytes]:
-    """The paths of the datasets whose seeds for the epochs to come a serialised state holds.
+    """Return the paths of the datasets whose seeds for later epochs are in a serialised state.
 
-    The seeds belong to the dataset, but only the state of a living iterator holds them: a shuffle
-    below another one begins to live at the first batch, and a batch or map dataset lets go of its
-    input as soon as that has ended. Each iterator writes its keys under its path,
-    `Iterator::Root::Prefetch::BatchV2::Shuffle@@key`.
+    The seeds belong to the dataset, but only the state of an existing iterator contains them: the
+    iterator of a shuffle below another one is created at the first batch, and a batch or map
+    dataset releases its input as soon as that has ended. Each iterator writes its keys under its
+    path, `Iterator::Root::Prefetch::BatchV2::Shuffle@@key`.
     """
     return frozenset(_SEEDS.findall(state))
 
@@ -114,35 +124,35 @@ _SEEDS = re.compile(rb"(Iterator::[\w:\[\]]+)@@epoch_num_random_samples")
 
 
 def count_shuffles(iterator: Any) -> int:
-    """Datasets below the iterator that keep seeds of their own, without those in functions."""
+    """Count the datasets below the iterator that have seeds of their own, except in functions."""
     return sum(isinstance(d, shuffle_op._ShuffleDataset) for d in _datasets(iterator))
 
 
 def has_cache(iterator: Any) -> bool:
-    """Whether states of the iterator would hold all that the cache has collected."""
+    """Return True if states of the iterator would contain everything in a cache."""
     return any(isinstance(d, cache_op.CacheDataset) for d in _datasets(iterator))
 
 
 def _datasets(iterator: Any) -> list[Any]:
-    """All that the iterator's dataset is made of, each as often as it is used."""
+    """Return the iterator's dataset and all its inputs, each as often as it is used."""
     dataset = getattr(iterator, "_dataset", None)
-    found = [] if dataset is None else [dataset]
-    for dataset in found:
-        found.extend(dataset._inputs())
-    return found
+    datasets = [] if dataset is None else [dataset]
+    for dataset in datasets:
+        datasets.extend(dataset._inputs())
+    return datasets
 
 
 def is_endless(iterator: Any) -> bool:
-    """Whether the dataset repeats for ever, so that no part of it is ever let go of."""
+    """Return True if the dataset repeats for ever, so that no part of it is ever released."""
     dataset = getattr(iterator, "_dataset", None)
     return dataset is not None and int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
 
 
 def has_hidden_randomness(iterator: Any) -> bool:
-    """Whether the dataset draws random numbers that its state does not hold.
+    """Return True if the dataset draws random numbers that its state does not contain.
 
-    Keras marks the dataset that it builds from arrays so: the permutation of an epoch is drawn
-    with the first batch, and only from then on part of the state.
+    Keras marks the dataset that it builds from arrays in this way: the permutation of an epoch is
+    drawn with the first batch, and is part of the state only from then on.
     """
     dataset = getattr(iterator, "_dataset", None)
     if dataset is None:
@@ -152,15 +162,16 @@ def has_hidden_randomness(iterator: Any) -> bool:
 
 
 def eager_seed_state() -> tuple[Any, ...] | None:
-    """The state of the generator that seeds eager random ops; None if no global seed was set."""
+    """Return the state of the generator that seeds eager ops; None if no global seed was set."""
     rng = getattr(context.context(), "_rng", None)
     return None if rng is None else rng.getstate()
 
 
 def set_eager_seed_state(state: tuple[Any, ...]) -> None:
-    """Undo what has been drawn from it since, if the script has set a global seed.
+    """Restore the state of the generator that seeds eager ops, if a global seed was set.
 
-    The kernels that eager ops have left in the cache were seeded before, and go on from there.
+    Kernels that eager ops have left in the cache were seeded from the state before, so the cache
+    is cleared.
     """
     if (rng := getattr(context.context(), "_rng", None)) is not None:
         rng.setstate(state)
@@ -168,23 +179,23 @@ def set_eager_seed_state(state: tuple[Any, ...]) -> None:
 
 
 def global_generator() -> tf.random.Generator | None:
-    """TensorFlow's global generator, if the script uses it.
+    """Return TensorFlow's global generator; None if the script does not use it.
 
-    The public function makes one where there is none, and refuses to with deterministic ops.
+    The public function creates one if there is none, and raises an error with deterministic ops.
     """
     return stateful_random_ops.global_generator
 
 
 _GLOBAL_SEED_GENERATOR = "global_seed_generator"
-"""Keras' constant of this name is new in 3.13; before, Keras wrote the name out in two places."""
+"""Keras has a constant of this name since 3.13; before that, two places had the literal."""
 
 
 def global_seed_variable() -> keras.Variable | None:
-    """The state of the generator behind `keras.random` without a seed; None if it is unused."""
+    """Return the state of `keras.random`'s generator for calls without a seed; None if unused."""
     generator = global_state.get_global_attribute(_GLOBAL_SEED_GENERATOR)
     return None if generator is None else generator.state
 
 
 def make_global_seed_variable() -> keras.Variable:
-    """The same, created if this process has not used it yet."""
+    """Return the same state; create the generator if this process has not used it yet."""
     return keras.src.random.seed_generator.global_seed_generator().state

@@ -1,8 +1,8 @@
-"""Input that is Python of the user's: a PyDataset, asked for its batches by number.
+"""Input from the user's own Python code: a PyDataset, which Keras reads by batch index.
 
 It has state of two kinds between epochs: the order that Keras draws with Python's `random` when an
-epoch begins, and what its own `on_epoch_end` has changed, such as a shuffled list of files. Both
-are kept as they were at the beginning of the epoch, which a resumed process reads once more.
+epoch begins, and the attributes that its own `on_epoch_end` has changed, such as a shuffled list of
+files. Both are captured at the beginning of the epoch, which a resumed process reads once more.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ State = dict[str, Any]
 
 
 class PyDatasetState:
-    """The PyDataset of one `fit`, if its input is one."""
+    """The state of one fit's PyDataset; does nothing if the input is of another kind."""
 
     def __init__(self, dataset: Any, guard: ExactnessGuard) -> None:
         self._dataset = dataset
@@ -27,28 +27,28 @@ class PyDatasetState:
 
     @property
     def epoch(self) -> State | None:
-        """As it was when the epoch under way began."""
+        """The state at the beginning of the current epoch."""
         return self._epoch
 
     @property
     def after_batch(self) -> State | None:
-        """The process's random state after the last batch, before the epoch's end draws from it."""
+        """The process's random state after the last batch, before `on_epoch_end` draws from it."""
         return self._after_batch
 
     def epoch_begins(self) -> None:
-        """Before the first batch is drawn."""
+        """Capture the state at the beginning of an epoch, before its first batch is drawn."""
         if self._adapter:
             own = self._adapter.get(self._dataset)
             self._epoch = {"randomness": random_state.capture_random_state(), "own": own}
             self._after_batch = None
 
     def batch_ends(self) -> None:
-        """After each batch."""
+        """Capture the random state after each batch."""
         if self._adapter:
             self._after_batch = random_state.capture_random_state()
 
     def restore(self, epoch: State | None) -> None:
-        """Let it be as at the beginning of the interrupted epoch."""
+        """Restore the state from the beginning of the interrupted epoch."""
         self._epoch = epoch
         if self._adapter and epoch:
             self._adapter.set(self._dataset, epoch["own"])

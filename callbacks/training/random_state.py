@@ -13,10 +13,10 @@ from keepfit.callbacks.training import internals
 
 
 def capture_random_state() -> dict[str, Any]:
-    """The state of every generator of the process, as plain values and arrays.
+    """Return the state of every generator of the process, as plain values and arrays.
 
-    Layers' own seed generators are among the model's variables. The kernels of stateful random
-    ops inside a graph keep a state that TensorFlow gives no access to; Keras uses none.
+    Layers' own seed generators are among the model's variables. Stateful random ops inside a
+    graph keep their state in kernels, to which TensorFlow gives no access; Keras uses no such ops.
     """
     seed = internals.global_seed_variable()
     generator = internals.global_generator()
@@ -30,9 +30,9 @@ def capture_random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Put all of them back to what `capture` saw.
+    """Restore all generators to a state from `capture_random_state`.
 
-    Python's comes last: Keras draws from it when its own generator has to be made.
+    Python's comes last: Keras draws from it when its own generator has to be created.
     """
     if state["keras"] is not None:
         internals.make_global_seed_variable().assign(state["keras"])

@@ -1,4 +1,4 @@
-"""One training as a whole: recorded into a snapshot, and restored from a checkpoint."""
+"""Record one training as a whole into a snapshot, and restore it from a checkpoint."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from keepfit.callbacks.training.data_position import DataPosition
 log = structlog.get_logger("keepfit")
 
 
-_HISTORY = ADAPTERS[keras.callbacks.History]
+_HISTORY_ADAPTER = ADAPTERS[keras.callbacks.History]
 
 
 class ModelChanged(Exception):
-    """The model's variables are not those of the checkpoint; the message lists which."""
+    """The model's variables differ from the checkpoint's; the message lists the differences."""
 
 
 class TrainingRecorder:
@@ -51,49 +51,52 @@ class TrainingRecorder:
         self._guard = guard or ExactnessGuard()
         self._model = model
         self._callbacks = callbacks
-        self._capture: variables.VariableReader | None = None
-        self._stale = True
+        self._reader: variables.VariableReader | None = None
+        self._variables_stale = True
         self._element_spec: Any = None
         self._architecture: bytes | None = None
 
     def expect_new_variables(self) -> None:
-        """Look for them again at the next record: layers or an optimizer may have been built."""
-        self._stale = True
+        """Search for variables at the next record: layers or an optimizer may have been built."""
+        self._variables_stale = True
 
-    def see_batches_of(self, element_spec: Any) -> None:
-        """Remember what a batch looks like, so that resume can build the model."""
+    def record_element_spec(self, element_spec: Any) -> None:
+        """Record the structure of a batch, so that a resumed fit can build the model from it."""
         try:
             self._element_spec = batch_spec.spec_to_json(element_spec)
         except TypeError as error:
             log.warning(events.BATCH_UNKNOWN, reason=str(error), fix="build the model before fit")
 
     def prepare(self) -> variables.VariableReader:
-        """Find what a record reads, ahead of the first one."""
-        if self._stale or self._capture is None:
-            found = variables.find_variables(self._model)
-            if self._capture is None and (names := variables.unsupported_variables(self._model)):
+        """Return the reader of all variables; find them first if they may have changed."""
+        if self._variables_stale or self._reader is None:
+            current = variables.find_variables(self._model)
+            if self._reader is None and (names := variables.unsupported_variables(self._model)):
                 self._guard.report(
                     events.VARIABLES_UNSTORABLE,
                     names=names,
-                    reason="variables of strings or of no fixed shape are not saved",
-                    fix="see to it that training does not change them",
+                    reason="variables of strings or without a fixed shape are not saved",
+                    fix="make sure that training does not change them",
                 )
-            if self._capture is None or not self._capture.reads(found):
-                self._capture = variables.VariableReader(found)
-                self._architecture = _architecture(self._model, found)
-            self._stale = False
-        return self._capture
+            if self._reader is None or not self._reader.reads(current):
+                self._reader = variables.VariableReader(current)
+                self._architecture = _architecture(self._model, current)
+            self._variables_stale = False
+        return self._reader
 
     def record(self, position: Position, logs: Mapping[str, Any], **more: Any) -> Snapshot:
-        """All of the training but the position in the data, which `with_data` adds.
+        """Return a snapshot without the position in the data, which `with_data` adds.
 
         Args:
-            more: plain values and arrays; `randomness` among them is that of an earlier moment.
+            position: the position of the training.
+            logs: the batch logs of the last batch.
+            more: plain values and arrays to store as well; `randomness` replaces the current random
+                state by one that was captured earlier.
         """
-        capture = self.prepare()
+        read_variables = self.prepare()
         plain = {
-            "history": _numbers(_HISTORY.get(self._model.history)),
-            "logs": _numbers(dict(logs)),
+            "history": _tensors_to_arrays(_HISTORY_ADAPTER.get(self._model.history)),
+            "logs": _tensors_to_arrays(dict(logs)),
             "randomness": random_state.capture_random_state(),
             "element_spec": self._element_spec,
             "architecture": self._architecture,
@@ -103,7 +106,7 @@ class TrainingRecorder:
         arrays: dict[str, Array] = {}
         encoded = encode(plain, "state", arrays)
         encoded["callbacks"] = held_callbacks.capture(self._callbacks, arrays, self._guard)
-        tensors = [*capture(), *(_tensor(name, a) for name, a in arrays.items())]
+        tensors = [*read_variables(), *(_tensor(name, a) for name, a in arrays.items())]
         return Snapshot(
             position,
             tensors,
@@ -113,11 +116,11 @@ class TrainingRecorder:
             pending_uploads=held_callbacks.pending_uploads(self._callbacks),
         )
 
-    def fit_to(self, checkpoint: Checkpoint) -> None:
-        """Build what training would build, and compare it with the checkpoint.
+    def build_and_compare(self, checkpoint: Checkpoint) -> None:
+        """Build the variables that training would build, and compare them with the checkpoint's.
 
         Raises:
-            ModelChanged: they differ.
+            ModelChanged: the variables differ.
         """
         saved = [
             variables.VariableSpec(t.name, t.dtype, t.shape)
@@ -131,33 +134,35 @@ class TrainingRecorder:
                 raise ModelChanged("\n".join(lines))
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Put back the variables, the callbacks' state and the history, not the random state."""
+        """Restore the variables, the callbacks' state and the history, but not the random state."""
         self.expect_new_variables()
         self._element_spec = checkpoint.state["element_spec"]
         variables.assign_variables(variables.find_variables(self._model), checkpoint.arrays)
         held_callbacks.restore(self._callbacks, checkpoint.state["callbacks"])
-        _HISTORY.set(self._model.history, checkpoint.state["history"])
+        _HISTORY_ADAPTER.set(self._model.history, checkpoint.state["history"])
 
     def _specs(self) -> list[variables.VariableSpec]:
         return [named.spec for named in variables.find_variables(self._model)]
 
 
-def _architecture(model: keras.Model, found: Sequence[variables.NamedVariable]) -> bytes | None:
-    """What `keepfit export` builds the model from; None where only its script can.
+def _architecture(
+    model: keras.Model, named_variables: Sequence[variables.NamedVariable]
+) -> bytes | None:
+    """Return the JSON that `keepfit export` builds the model from; None if only its script can.
 
-    A model built anew names its variables otherwise, and may not know which are frozen, by which
-    checkpoints sort them. What stays is the order in which they are found.
+    A rebuilt model gives its variables other names, and may not know which of them are frozen, by
+    which checkpoints sort them. The order in which they are found is the same.
     """
     try:
         config: str = model.to_json()
     except Exception:  # noqa: BLE001 # a layer's get_config is the user's, and may raise anything
         return None
-    names = [named.spec.name for named in found]
+    names = [named.spec.name for named in named_variables]
     return f'{{"variables": {json.dumps(names)}, "model": {config}}}'.encode()
 
 
 def with_data(snapshot: Snapshot, data: DataPosition) -> Snapshot:
-    """The snapshot, complete with the position in the data."""
+    """Return the snapshot with the position in the data added to it."""
     return replace(
         snapshot,
         tensors=[*snapshot.tensors, *data.tensors()],
@@ -165,13 +170,13 @@ def with_data(snapshot: Snapshot, data: DataPosition) -> Snapshot:
     )
 
 
-def _numbers(value: Any) -> Any:
-    """A nest of logs, with tensors as arrays: Keras makes floats of scalars only."""
+def _tensors_to_arrays(value: Any) -> Any:
+    """Convert the tensors in a nest of logs to arrays: Keras converts only scalars, to floats."""
     match value:
         case dict():
-            return {key: _numbers(item) for key, item in value.items()}
+            return {key: _tensors_to_arrays(item) for key, item in value.items()}
         case list():
-            return [_numbers(item) for item in value]
+            return [_tensors_to_arrays(item) for item in value]
     return np.asarray(value) if tf.is_tensor(value) else value
 
 

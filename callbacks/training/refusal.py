@@ -1,4 +1,4 @@
-"""What is said of a checkpoint that a `fit` can't go on from, or need not."""
+"""Reports about a checkpoint from which a `fit` can't resume, or does not need to."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ log = structlog.get_logger("keepfit")
 
 
 def refusal(checkpoint: Checkpoint, reason: str) -> Refused:
-    """Log why the checkpoint does not fit this script; the exception is the caller's to raise."""
+    """Log why this script can't resume from the checkpoint; return the exception to raise."""
     log.error(
         events.REFUSED,
         checkpoint=checkpoint.key,
         reason=reason,
-        fix="undo the change, or begin a new run with --run NAME or --fresh",
+        fix="undo the change, or start a new run with --run NAME or --fresh",
     )
     return Refused()
 
 
 def report_finished(checkpoint: Checkpoint, epochs: int) -> None:
-    """Say that the fit was over before, and where it now asks for something else, that too."""
+    """Log that the fit had already finished, and warn if it now asks for other epochs."""
     position = checkpoint.manifest.position
     log.info(
         events.ALREADY_FINISHED,
         fit=position.fit + 1,
         epochs=position.epoch + 1,
         step=position.step,
-        fix="to train anew, use --fresh or another --run NAME",
+        fix="to train again, use --fresh or another --run NAME",
     )
     if position.epoch >= epochs:
         log.warning(
             events.FEWER_EPOCHS,
             reason=f"fit asks for {epochs} epochs, the run is in epoch {position.epoch + 1}",
-            fix="the model is as it was left; ask for more epochs to train on",
+            fix="the model is as the checkpoint has it; ask for more epochs to continue training",
         )
     elif position.epoch + 1 < epochs and not checkpoint.state["stop_training"]:
         log.warning(

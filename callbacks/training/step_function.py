@@ -1,4 +1,4 @@
-"""A stand-in for `model.train_function`: the one place in `fit` through which every batch goes."""
+"""A wrapper around `model.train_function`, the one call in `fit` that every batch goes through."""
 
 from __future__ import annotations
 
@@ -11,57 +11,62 @@ Logs = dict[str, Any]
 
 
 class StepObserver(Protocol):
-    """What is to happen around the steps of a training."""
+    """The code that runs around each training step."""
 
     def expected(self) -> bool:
-        """Whether a step is to come now. A stand-in that an error left on the model is not."""
+        """Return True if this call is a step of the observed fit.
+
+        Calls of a wrapper that an error left on the model are not.
+        """
 
     def before_step(self, iterator: Any) -> Logs | None:
-        """Logs to return in place of a step that has been done; None to train."""
+        """Return the batch logs of a step that an earlier attempt has done; None to train."""
 
-    def after_step(self) -> None: ...
+    def after_step(self) -> None:
+        """Called after a step that trained."""
 
-    def data_ended(self) -> None: ...
+    def data_ended(self) -> None:
+        """Called after a step that found no data."""
 
 
 class StepFunction:
-    """Asks `steps` before and after each step.
+    """A train function that calls its observer before and after each step.
 
     Attributes:
-        inner: what Keras made, and what does the training.
+        inner: the train function made by Keras, which does the training.
     """
 
-    def __init__(self, inner: Callable[[Any], Any], steps: StepObserver) -> None:
+    def __init__(self, inner: Callable[[Any], Any], observer: StepObserver) -> None:
         self.inner = inner
-        self._steps = steps
+        self._observer = observer
 
     def __call__(self, iterator: Any) -> Any:
-        if not self._steps.expected():
+        if not self._observer.expected():
             return self.inner(iterator)
-        done = self._steps.before_step(iterator)
-        if done is not None:
-            return done
+        replayed = self._observer.before_step(iterator)
+        if replayed is not None:
+            return replayed
         try:
             logs = self.inner(iterator)
         except (StopIteration, tf.errors.OutOfRangeError):
-            self._steps.data_ended()
+            self._observer.data_ended()
             raise
-        self._steps.after_step()
+        self._observer.after_step()
         return logs
 
 
-def install(model: Any, steps: StepObserver) -> None:
-    """Put a stand-in before the model's train function, in place of one that an error left."""
-    model.train_function = StepFunction(_inner(model), steps)
+def install(model: Any, observer: StepObserver) -> None:
+    """Wrap the model's train function; a wrapper that an error left on it is replaced."""
+    model.train_function = StepFunction(_inner(model), observer)
 
 
 def uninstall(model: Any) -> None:
-    """Give the model its own train function back."""
+    """Restore the model's own train function."""
     model.train_function = _inner(model)
 
 
 def is_installed(model: Any) -> bool:
-    """Whether the model's train function is a stand-in."""
+    """Return True if the model's train function is a wrapper."""
     return isinstance(model.train_function, StepFunction)
 
 

@@ -1,4 +1,4 @@
-"""A training's variables: found, captured without copying, compared and put back."""
+"""Find a training's variables, capture them without copying, compare and restore them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GENERATED = re.compile(r"_\d+(?=/|_|$)")
 
 @dataclass(frozen=True)
 class VariableSpec:
-    """What must agree between a checkpoint's tensor and a model's variable."""
+    """The properties in which a checkpoint's tensor and a model's variable must agree."""
 
     name: str
     dtype: str
@@ -41,14 +41,14 @@ class NamedVariable:
 
 
 def find_variables(model: keras.Model) -> list[NamedVariable]:
-    """Every variable that training changes, in an order that is the same in every process.
+    """Return every variable that training changes, in an order that all processes share.
 
-    Names are made of Keras' paths without the numbers that Keras generates (`dense_1`), which
-    differ between processes; equal names are told apart by their order.
+    A name is Keras' path without the numbers that Keras generates (`dense_1`), because those differ
+    between processes; equal names are distinguished by their order.
     """
     seen = {id(variable) for _, variable in _walk(model) if not _is_storable(variable)}
     count: Counter[str] = Counter()
-    found = []
+    named_variables = []
     for group, variable in _walk(model):
         if id(variable) in seen:
             continue
@@ -61,18 +61,18 @@ def find_variables(model: keras.Model) -> list[NamedVariable]:
         dtype = NUMPY_DTYPES[tf.as_dtype(variable.dtype).name]
         parts = _replica_values(variable, group)
         for i, part in enumerate(parts):
-            of_replica = f"{name}@{i}" if len(parts) > 1 else name
-            found.append(
-                NamedVariable(VariableSpec(of_replica, dtype, tuple(variable.shape)), group, part)
-            )
-    return found
+            replica_name = f"{name}@{i}" if len(parts) > 1 else name
+            spec = VariableSpec(replica_name, dtype, tuple(variable.shape))
+            named_variables.append(NamedVariable(spec, group, part))
+    return named_variables
 
 
 def _replica_values(variable: Any, group: Group) -> Sequence[Any]:
-    """What each replica has of it, under a distribution strategy.
+    """Return the values to save: one for each replica where they differ, else the variable itself.
 
-    Weights and the optimizer's variables are the same in all replicas. The sums of metrics and the
-    averages of a batch normalisation are not: each replica has seen other rows.
+    Under a distribution strategy, weights and the optimizer's variables are the same in all
+    replicas. The sums of metrics and the averages of a batch normalisation are not: each replica
+    has processed other rows.
     """
     value = getattr(variable, "value", None)
     replicas = getattr(value, "values", ())
@@ -80,37 +80,38 @@ def _replica_values(variable: Any, group: Group) -> Sequence[Any]:
 
 
 def _walk(model: keras.Model) -> Iterator[tuple[Group, Any]]:
+    """Yield all variables with their groups; one variable may come several times."""
     for variable in model.variables:
         yield ("model" if variable.trainable else "frozen"), variable
-    own = [value for layer in internals.layers_of(model) for value in _values(vars(layer))]
-    for optimizer in (getattr(model, "optimizer", None), *own):
+    attributes = [leaf for layer in internals.layers_of(model) for leaf in _leaves(vars(layer))]
+    for optimizer in (getattr(model, "optimizer", None), *attributes):
         if isinstance(optimizer, keras.optimizers.Optimizer):
             for variable in optimizer.variables:
                 yield "optimizer", variable
     for variable in model.metrics_variables:
         yield "metrics", variable
-    for variable in own:
+    for variable in attributes:
         if isinstance(variable, tf.Variable):
             yield "model", variable
 
 
-def _values(nest: Any) -> Iterator[Any]:
-    """What Keras does not track: optimizers and tf.Variables in a layer's attributes."""
+def _leaves(nest: Any) -> Iterator[Any]:
+    """Yield the leaves of a nest of attributes, for objects that Keras itself does not track."""
     match nest:
         case Mapping():
             for value in nest.values():
-                yield from _values(value)
+                yield from _leaves(value)
         case list() | tuple():
             for value in nest:
-                yield from _values(value)
+                yield from _leaves(value)
         case _:
             yield nest
 
 
 def unsupported_variables(model: keras.Model) -> list[str]:
-    """The names of variables that no checkpoint can hold: of strings, or without a fixed shape."""
-    found = {id(v): v.name for _, v in _walk(model) if not _is_storable(v)}
-    return list(found.values())
+    """Return the names of variables that can't be saved: of strings, or without a fixed shape."""
+    names = {id(v): v.name for _, v in _walk(model) if not _is_storable(v)}
+    return list(names.values())
 
 
 def _is_storable(variable: Any) -> bool:
@@ -119,7 +120,7 @@ def _is_storable(variable: Any) -> bool:
 
 
 class VariableReader:
-    """Reads all variables: a snapshot without a copy.
+    """A callable that captures all variables without copying them.
 
     TensorFlow lends the reader each variable's own buffer and copies it when training next writes
     to it, so this costs microseconds a variable and no memory until then. The ops run one by one:
@@ -128,23 +129,23 @@ class VariableReader:
 
     def __init__(self, variables: Sequence[NamedVariable]) -> None:
         self._variables = variables
-        self._values = [_value(named.variable) for named in variables]
+        self._values = [_backend_value(named.variable) for named in variables]
 
     def reads(self, variables: Sequence[NamedVariable]) -> bool:
-        """Whether these are the variables that it reads, in this order."""
-        mine = [(n.spec, id(n.variable)) for n in self._variables]
-        return mine == [(n.spec, id(n.variable)) for n in variables]
+        """Return True if the reader reads exactly these variables, in this order."""
+        own = [(n.spec, id(n.variable)) for n in self._variables]
+        return own == [(n.spec, id(n.variable)) for n in variables]
 
     def __call__(self) -> list[Tensor]:
         return [
             Tensor(n.spec.name, n.group, n.spec.dtype, n.spec.shape, _HostBytes(value))
-            for n, value in zip(self._variables, map(_buffer, self._values), strict=True)
+            for n, value in zip(self._variables, map(_read_value, self._values), strict=True)
         ]
 
 
 @dataclass(frozen=True)
 class _HostBytes:
-    """A captured value's bytes, when the writer asks for them."""
+    """A callable that returns a captured value's bytes, called on the writer's thread."""
 
     value: tf.Tensor
 
@@ -156,12 +157,12 @@ class _HostBytes:
         return array_bytes(np.asarray(memoryview(value)))
 
 
-def _value(variable: Any) -> Any:
+def _backend_value(variable: Any) -> Any:
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 
-def _buffer(value: Any) -> tf.Tensor:
-    """The variable's value in a type that Python's buffer protocol knows."""
+def _read_value(value: Any) -> tf.Tensor:
+    """Return the variable's value, in a type that Python's buffer protocol supports."""
     if isinstance(value, tf.Variable) and not hasattr(value, "distribute_strategy"):
         tensor = tf.raw_ops.ReadVariableOp(resource=value.handle, dtype=value.dtype)
     else:
@@ -174,7 +175,7 @@ def _buffer(value: Any) -> tf.Tensor:
 
 
 def differences(saved: Sequence[VariableSpec], current: Sequence[VariableSpec]) -> list[str]:
-    """What is not the same, one line a variable; empty if the checkpoint fits."""
+    """Return the differences, one line a variable; an empty list if the checkpoint matches."""
     before = {spec.name: spec for spec in saved}
     now = {spec.name: spec for spec in current}
     lines = [f"only in the checkpoint: {before[n]}" for n in before if n not in now]
@@ -188,7 +189,7 @@ def differences(saved: Sequence[VariableSpec], current: Sequence[VariableSpec]) 
 
 
 def assign_variables(variables: Sequence[NamedVariable], arrays: Mapping[str, Array]) -> None:
-    """Give every variable its value from the checkpoint; `differences` must have found none."""
+    """Assign the checkpoint's values to the variables; `differences` must have returned none."""
     for named in variables:
         named.variable.assign(arrays[named.spec.name])
 
@@ -196,9 +197,9 @@ def assign_variables(variables: Sequence[NamedVariable], arrays: Mapping[str, Ar
 def build_variables(model: keras.Model, element_spec: Any) -> None:
     """Create every variable that the first training step would create.
 
-    The step is traced, not run, so it works for custom train steps, metrics and any number of
+    The step is traced, not run, so this works for custom train steps, metrics and any number of
     optimizers alike. A model that runs eagerly may not be traceable: it takes one step on zeros,
-    whose effects are overwritten by what is restored after it.
+    whose effects the restore overwrites.
     """
 
     def step(data: Any) -> Any:
@@ -212,7 +213,7 @@ def build_variables(model: keras.Model, element_spec: Any) -> None:
 
 
 def _zeros(spec: Any) -> Any:
-    """Something of the spec's type, one row where the batch may be of any size."""
+    """Return zeros of the spec's type, of size 1 in unknown dimensions; None for an optional."""
     if isinstance(spec, tf.OptionalSpec):
         return None
     if isinstance(spec, tf.RaggedTensorSpec):

@@ -1,1 +1,1 @@
-"""What runs on AWS Lambda; each file is sent as it is, within a template."""
+"""The source of the Lambda functions; each file is embedded in a template."""

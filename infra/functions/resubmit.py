@@ -1,10 +1,10 @@
-"""Submits a job again that AWS Batch has given up, if its run has progressed since.
+"""Submits a job again after its last attempt, if its run has progressed since.
 
-AWS Batch gives a job ten attempts. A rule of EventBridge calls `handler` when it has given up a
-job that was interrupted. That one job is interrupted ten times is normal in a long training; that
-its run gets no further meanwhile is not, and would cost money for ever.
+AWS Batch gives a job ten attempts. An EventBridge rule calls `handler` when an interrupted job has
+used them up. Ten interruptions are normal in a long training; a run without any progress between
+them is not, and would cost money forever.
 
-Events may come twice. Two jobs of one run do no harm: the store fences the older one off.
+Events may arrive twice. Two jobs of one run are harmless: the store fences the older one off.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log.setLevel(logging.INFO)
 
 
 def handler(event: dict[str, Any], context: object) -> str | None:
-    """The id of the new job; None if there is none. Either way it logs one line."""
+    """Return the id of the new job, or None. In both cases one line is logged."""
     del context
     batch = boto3.client("batch")
     (job,) = batch.describe_jobs(jobs=[event["detail"]["jobId"]])["jobs"]
@@ -49,7 +49,7 @@ def handler(event: dict[str, Any], context: object) -> str | None:
 
 
 def newest_step(store: str, run: str) -> int:
-    """Batches trained at the newest checkpoint; 0 without one."""
+    """Return the number of batches trained at the newest checkpoint; 0 without one."""
     bucket, _, prefix = store.removeprefix("s3://").strip("/").partition("/")
     within = "/".join(part for part in (prefix.strip("/"), run, "checkpoints/") if part)
     pages = boto3.client("s3").get_paginator("list_objects_v2")
@@ -75,7 +75,7 @@ def _skip(job: dict[str, Any], variables: dict[str, str]) -> str | None:
 
 
 def _submit_again(job: dict[str, Any], variables: dict[str, str], step: int) -> dict[str, Any]:
-    """What SubmitJob needs for the same job; AWS Batch sets the variables AWS_BATCH_… itself."""
+    """Return SubmitJob's arguments for the same job, without AWS Batch's own variables."""
     kept = {k: v for k, v in variables.items() if k not in _OVER and not k.startswith("AWS_BATCH")}
     container = job["container"]
     overrides = {

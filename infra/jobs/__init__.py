@@ -1,1 +1,1 @@
-"""Jobs on AWS Batch: what is submitted, found again, followed and ended."""
+"""Jobs on AWS Batch: submitting, finding, following and ending them."""

@@ -30,7 +30,7 @@ LIMIT = 100 << 20
 
 
 class BundleError(Exception):
-    """The folder can't be sent; the message names what is in the way, and the way out."""
+    """The folder can't be archived; the message names the file and the way out."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Bundle:
     """The archive of a folder.
 
     Attributes:
-        digest: SHA-256 of the content, in hex: the same files give the same.
+        digest: SHA-256 of the content, in hex; equal files give an equal digest.
         content: a compressed tar archive.
-        files: how many it holds.
+        files: number of files in it.
     """
 
     digest: str
@@ -49,13 +49,14 @@ class Bundle:
 
 
 def pack_bundle(folder: Path, limit: int = LIMIT, *, script: str | None = None) -> Bundle:
-    """Archive the files of `folder` that .dockerignore does not leave out.
+    """Archive the files of `folder` that .dockerignore does not exclude.
 
     Args:
         script: a file that has to be among them.
 
     Raises:
-        NotBundled: they are too large, or one is no file, or leads out of the folder.
+        BundleError: the files are too large, an entry is not a regular file, or a link leads out of
+            the folder.
     """
     names = list(_within(folder, limit))
     if script is not None and script not in names:
@@ -72,12 +73,12 @@ def pack_bundle(folder: Path, limit: int = LIMIT, *, script: str | None = None) 
 
 
 def unpack_bundle(content: bytes, folder: Path) -> None:
-    """Write the archive's files and links to `folder`, which is there, and nothing outside of it.
+    """Write the archive's files and links into `folder`, which exists, and nowhere else.
 
-    Not by `extractall`: its filters are missing in Python 3.11.2, which Debian 12 has.
+    `extractall` is not used: its filters are missing in Python 3.11.2, which Debian 12 has.
 
     Raises:
-        NotBundled: something in it leads out of the folder; no archive of `pack` has that.
+        BundleError: an entry leads out of the folder; none in an archive of `pack_bundle` does.
     """
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
         for entry in archive:
@@ -94,7 +95,7 @@ def unpack_bundle(content: bytes, folder: Path) -> None:
 
 
 def _within(folder: Path, limit: int) -> Iterator[str]:
-    """The names of all files and links. It stops as soon as there is too much: nothing is read."""
+    """Return the names of all files and links. It stops once there are too many; it reads none."""
     sizes: Counter[str] = Counter()
     walked = dockerignore.walk(folder, _patterns(folder))
     for name in walked:
@@ -119,12 +120,12 @@ def _patterns(folder: Path) -> list[dockerignore.Pattern]:
 
 
 def _part(name: str) -> str:
-    """A file at the top, or the folder that the file lies in, and at most two levels of that."""
+    """Return a file at the top, or the folder of the file, limited to its first two levels."""
     return "/".join(name.split("/")[:-1][:2]) or name
 
 
 def _largest(sizes: Mapping[str, int]) -> list[tuple[str, int]]:
-    """What people would name in .dockerignore: folders at the top, or what fills one of them."""
+    """Return the entries to name in .dockerignore: top-level folders, or what fills one of them."""
     tops: dict[str, Counter[str]] = {}
     for part, size in sizes.items():
         tops.setdefault(part.partition("/")[0], Counter())[part] += size
@@ -137,7 +138,7 @@ def _largest(sizes: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def _too_large(folder: Path, limit: int, sizes: Counter[str], others: Iterator[str]) -> BundleError:
-    """Look on for a moment, so that all that is large is named at once."""
+    """Continue to look for a moment, so that the error names everything that is large."""
     until = time.monotonic() + LOOKING_ON
     for name in others:
         sizes[_part(name)] += (folder / name).lstat().st_size + OVERHEAD
@@ -151,7 +152,7 @@ def _too_large(folder: Path, limit: int, sizes: Counter[str], others: Iterator[s
 
 
 def _check_link(folder: Path, name: str) -> None:
-    """It may be followed on another machine, where the folder has another name."""
+    """Check that the link is valid on another machine, where the folder has another name."""
     target = (folder / name).readlink()
     stays_inside = not os.path.normpath(Path(name).parent / target).startswith("..")
     if not stays_inside or target.is_absolute() or not _within_itself(folder, name):
@@ -166,7 +167,7 @@ def _within_itself(folder: Path, name: str) -> bool:
 
 
 def _add(archive: tarfile.TarFile, folder: Path, name: str) -> None:
-    """Without times and owners, which differ from copy to copy."""
+    """Add a file without its times and owner, which differ from copy to copy."""
     path = folder / name
     entry = tarfile.TarInfo(name)
     if path.is_symlink():

@@ -1,4 +1,4 @@
-"""How a job stands: its attempts, its machines, and what they have cost."""
+"""The report on a job: its attempts, its machines, and what they have cost."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Client = Callable[[str], Any]
 
 @dataclass(frozen=True)
 class CostReport:
-    """What is known of a job, for people and programs.
+    """The known facts of a job, for users and programs.
 
     Attributes:
-        ran_on: the machine of each attempt by its number, where it is still known.
-        so_far: dollars for whole machines while the attempts ran on them; None if unknown.
-        on_demand: what they would have been on demand.
-        gaps: why something of it is not known, a clause for each.
+        ran_on: the machine of each attempt by its number, where AWS still knows it.
+        so_far: dollars for whole machines during the attempts; None if unknown.
+        on_demand: dollars for the same machines at the on-demand price; None if unknown.
+        gaps: for each unknown fact, a clause that says why it is unknown.
     """
 
     job: Job
@@ -35,7 +35,7 @@ class CostReport:
 
 
 def report_costs(job: Job, client: Client, region: str, now: datetime) -> CostReport:
-    """Ask for all that can be known; what can't be is a gap, not an error."""
+    """Ask AWS for all facts of the job; a fact that is not available is a gap, not an error."""
     client = cache(client)
     gaps: list[str] = []
     ran_on = _machines(job, client, gaps)

@@ -1,7 +1,7 @@
-"""What .dockerignore leaves out, by Docker's rules.
+"""The files that .dockerignore excludes, by Docker's rules.
 
-Patterns are of the whole path, `**` is any number of folders, what lies in a folder that matches
-is left out with it, `!` takes back in, and the last pattern that matches decides.
+A pattern matches the whole path; `**` matches any number of folders; the content of a matching
+folder is excluded with it; `!` includes again; the last matching pattern decides.
 https://docs.docker.com/build/concepts/context/#dockerignore-files
 """
 
@@ -19,7 +19,7 @@ _MEANS_MORE = re.compile(r"[\[&|~]")
 
 
 class InvalidPattern(ValueError):
-    """A line that can't be read: a range of characters from high to low."""
+    """A line that is not a valid pattern: a character range from high to low."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Pattern:
     """One line of the file.
 
     Attributes:
-        fixed: what it begins with, up to the first part that has a wildcard.
+        fixed: the start of the pattern, up to the first path component with a wildcard.
     """
 
     takes_in: bool
@@ -36,10 +36,10 @@ class Pattern:
 
 
 def parse_patterns(lines: Iterable[str]) -> list[Pattern]:
-    """Those of the lines; comments and blank lines are none.
+    """Return the patterns of the lines, without comments and blank lines.
 
     Raises:
-        NoPattern: one of them can't be read.
+        InvalidPattern: a line is not a valid pattern.
     """
     found = []
     for line in lines:
@@ -48,7 +48,7 @@ def parse_patterns(lines: Iterable[str]) -> list[Pattern]:
             continue
         takes_in, text = text.startswith("!"), text.removeprefix("!").strip()
         clean = posixpath.normpath(text).lstrip("/") if text else "."
-        if clean == ".":  # ignored, for historical reasons
+        if clean == ".":  # ignored, as Docker does for historical reasons
             continue
         try:
             regex = re.compile(_regex(clean), re.DOTALL)
@@ -59,7 +59,7 @@ def parse_patterns(lines: Iterable[str]) -> list[Pattern]:
 
 
 def is_excluded(name: str, of: Iterable[Pattern]) -> bool:
-    """Whether the path, relative and with `/`, is left out."""
+    """Return whether the relative path, with `/` as separator, is excluded."""
     parts = name.split("/")
     paths = ["/".join(parts[: n + 1]) for n in range(len(parts))]
     out = False
@@ -70,7 +70,7 @@ def is_excluded(name: str, of: Iterable[Pattern]) -> bool:
 
 
 def walk(folder: Path, of: list[Pattern]) -> Iterator[str]:
-    """The paths in `folder` that are not left out, without folders, in order."""
+    """Yield the paths of the files in `folder` that are not excluded, in order, without folders."""
 
     def within(prefix: str) -> Iterator[str]:
         for entry in sorted(os.scandir(folder / prefix), key=lambda entry: entry.name):
@@ -100,7 +100,7 @@ def _fixed(pattern: str) -> str:
 
 
 def _regex(pattern: str) -> str:
-    """As Docker compiles it; `[…]` is a class of characters, a backslash escapes."""
+    """Translate a pattern as Docker does: `[…]` is a character class, a backslash escapes."""
     found = ""
     tokens = re.compile(r"\*\*/|\*\*|\*|\?|\\.|\[\^?[^\]]+\]|.", re.DOTALL)
     for match in tokens.finditer(pattern):

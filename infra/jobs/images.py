@@ -1,4 +1,4 @@
-"""Whether an image can be pulled, as far as that can be known before a machine tries."""
+"""Checks whether an image can be pulled, as far as that is known before a machine tries."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _NOT_ALLOWED = frozenset({"AccessDeniedException", "AccessDenied"})
 
 
 def region_of(image: str) -> str | None:
-    """The region of an image in ECR; None for one in another registry, which can't be asked."""
+    """Return the region of an image in ECR; None for another registry, which can't be queried."""
     match = _OF_ECR.fullmatch(image)
     return match["region"] if match else None
 
 
 def check_image(ecr: Any, image: str) -> None:
-    """Ask for an image in ECR; who is not allowed to ask learns it when a machine pulls it.
+    """Check that an image in ECR exists; without permission to ask, the pull itself will tell.
 
     Raises:
         AwsError: there is no such image.

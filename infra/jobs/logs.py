@@ -1,4 +1,4 @@
-"""What a job has written to CloudWatch Logs, attempt by attempt."""
+"""The output of a job in CloudWatch Logs, attempt by attempt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keepfit.infra.aws import code_of, explain_errors
 
 
 class Stream:
-    """One attempt's log, read on where it was left."""
+    """The log stream of one attempt, read from where the last call stopped."""
 
     def __init__(self, logs: Any, group: str, name: str) -> None:
         self._logs = logs
@@ -19,10 +19,10 @@ class Stream:
         self._token: str | None = None
 
     def new_lines(self) -> Iterator[str]:
-        """What has come since the last call.
+        """Return the lines since the last call; an attempt that wrote nothing yet has none.
 
         Raises:
-            AwsError: it can't be read. A stream that nothing was written to yet has no lines.
+            AwsError: the stream can't be read.
         """
         while True:
             more = {"nextToken": self._token} if self._token else {}

@@ -1,4 +1,4 @@
-"""A run's jobs, as AWS Batch knows them. It forgets those that were over a week ago."""
+"""The jobs of a run, as AWS Batch knows them. It forgets a job a week after its end."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Job:
-    """A job, and its attempts in order.
+    """A job with its attempts in order.
 
     Attributes:
         queue: the ARN of its queue.
-        store: where its run is; empty if it does not say.
+        store: the URI of the run's store; empty if the job's variables do not name it.
     """
 
     id: str
@@ -71,20 +71,20 @@ class Job:
 
     @property
     def waits(self) -> bool:
-        """For a machine: for its first attempt, or for another one."""
+        """True while the job waits for a machine, for its first attempt or for another one."""
         return self.status in WAITING_STATES
 
 
 def job_name(run: str) -> str:
-    """The name of a run's jobs: AWS Batch knows no dots, plus signs and equals signs."""
+    """Return the name of a run's jobs: AWS Batch allows no dots, plus signs and equals signs."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", run)
 
 
 def jobs_of(batch: Any, queue: str, run: str) -> list[Job]:
-    """All jobs of the run that AWS Batch still knows, the newest first.
+    """Return all jobs of the run that AWS Batch still knows, the newest first.
 
     Raises:
-        AwsError: it can't be asked for.
+        AwsError: AWS refuses the request or does not answer.
     """
     with explain_errors(f"the jobs of run {run!r}"):
         pages = batch.get_paginator("list_jobs").paginate(
@@ -96,11 +96,11 @@ def jobs_of(batch: Any, queue: str, run: str) -> list[Job]:
 
 
 def newest_job(batch: Any, queue: str, run: str) -> Job:
-    """The run's newest job, with the attempts of those before it, counted on from job to job.
+    """Return the run's newest job, with the attempts of all its jobs, numbered consecutively.
 
     Raises:
         NoJob: there is none.
-        AwsError: it can't be asked for.
+        AwsError: AWS refuses the request or does not answer.
     """
     found = jobs_of(batch, queue, run)
     if not found:
@@ -111,7 +111,7 @@ def newest_job(batch: Any, queue: str, run: str) -> Job:
 
 
 def describe_job(batch: Any, job_id: str) -> Job:
-    """The job of that id, as it is now."""
+    """Return the current state of the job with that id."""
     with explain_errors(f"job {job_id}"):
         (found,) = _described(batch, [job_id])
     return found

@@ -1,4 +1,4 @@
-"""What machine an attempt ran on, and what it cost."""
+"""The machine that an attempt ran on, and its price."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Instance:
 
 
 def find_instance(ecs: Any, arn: str) -> Instance | None:
-    """The instance behind an ECS container instance; None once it is gone, as ECS forgets it.
+    """Return the EC2 instance of an ECS container instance; None once it is gone.
 
     Raises:
-        AwsError: it can't be asked for.
+        AwsError: AWS refuses the request or does not answer.
     """
     cluster = cluster_of(arn)
     if not cluster:
@@ -39,16 +39,16 @@ def find_instance(ecs: Any, arn: str) -> Instance | None:
 
 
 def cluster_of(arn: str) -> str:
-    """The ECS cluster of a container instance."""
+    """Return the ECS cluster of a container instance."""
     cluster, found, _ = arn.partition("container-instance/")[2].partition("/")
-    return cluster if found else ""  # of before 2018, when it was no part of the ARN
+    return cluster if found else ""  # ARNs of before 2018 do not contain it
 
 
 def on_demand_clusters(batch: Any, queue: str) -> frozenset[str]:
-    """Those of a queue's compute environments that have no Spot machines.
+    """Return the clusters of a queue's compute environments that have no Spot machines.
 
     Raises:
-        AwsError: they can't be asked for.
+        AwsError: AWS refuses the request or does not answer.
     """
     with explain_errors("whether machines are Spot machines"):
         _, found = queues.describe_queue(batch, queue)
@@ -60,10 +60,10 @@ def on_demand_clusters(batch: Any, queue: str) -> frozenset[str]:
 
 
 def spot_price(ec2: Any, machine: Instance, attempt: Attempt, now: datetime) -> float:
-    """Dollars an hour, the mean over the attempt's time.
+    """Return the mean price over the attempt's time, in dollars an hour.
 
     Raises:
-        AwsError: it can't be asked for, or there is none.
+        AwsError: AWS refuses the request or knows no price.
     """
     began, ended = attempt.began or now, attempt.ended or now
     with explain_errors("the Spot price"):
@@ -75,12 +75,12 @@ def spot_price(ec2: Any, machine: Instance, attempt: Attempt, now: datetime) -> 
             **({"AvailabilityZone": machine.zone} if machine.zone else {}),
         )["SpotPriceHistory"]
     if not found:
-        raise AwsError(f"EC2 tells no Spot price of {machine.type}")
+        raise AwsError(f"EC2 has no Spot price of {machine.type}")
     return _mean(sorted((p["Timestamp"], float(p["SpotPrice"])) for p in found), began, ended)
 
 
 def _mean(changes: list[tuple[datetime, float]], began: datetime, ended: datetime) -> float:
-    """Of a price from one time to another. It is told when it has changed."""
+    """Return the mean price between two times, given each change of the price."""
     times = [max(began, time) for time, _ in changes[1:]] + [ended]
     start, dollars = began, 0.0
     for (_, price), until in zip(changes, times, strict=True):
@@ -91,10 +91,10 @@ def _mean(changes: list[tuple[datetime, float]], began: datetime, ended: datetim
 
 
 def on_demand_price(pricing: Any, machine: Instance, region: str) -> float:
-    """Dollars an hour, by the price list.
+    """Return the on-demand price of the price list, in dollars an hour.
 
     Raises:
-        AwsError: it can't be asked for, or there is none.
+        AwsError: AWS refuses the request or knows no price.
     """
     wanted = {
         "instanceType": machine.type,
@@ -115,7 +115,7 @@ def on_demand_price(pricing: Any, machine: Instance, region: str) -> float:
 
 
 def hours(attempt: Attempt, now: datetime) -> float:
-    """How long it has run."""
+    """Return how long the attempt has run, in hours."""
     if attempt.began is None:
         return 0.0
     return ((attempt.ended or now) - attempt.began).total_seconds() / 3600

@@ -1,4 +1,4 @@
-"""Whether a queue can run a job, as far as that can be known before the job waits there."""
+"""Checks whether a queue can run a job, as far as that is known before the job waits there."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _CHOSEN_BY_BATCH = ("optimal", "default_")
 
 @dataclass(frozen=True)
 class JobSize:
-    """Of a job, or of a machine. Memory is in MiB."""
+    """The size of a job or of a machine. Memory is in MiB."""
 
     vcpus: float = 0
     memory: int = 0
     gpus: int = 0
 
     def fits(self, machine: JobSize) -> bool:
-        """Whether a machine of that size can run a job of this one.
+        """Return whether a machine of that size can run a job of this one.
 
-        Its system and its agent keep some of the memory.
+        The operating system and the ECS agent use some of the machine's memory.
         """
         return (
             self.vcpus <= machine.vcpus
@@ -35,26 +35,26 @@ class JobSize:
 
 
 def size_of(requirements: Sequence[Mapping[str, str]]) -> JobSize:
-    """As `resourceRequirements` give it."""
+    """Return the size that `resourceRequirements` of a job definition describe."""
     needs = {need["type"]: float(need["value"]) for need in requirements}
     return JobSize(needs.get("VCPU", 0), int(needs.get("MEMORY", 0)), int(needs.get("GPU", 0)))
 
 
 def describe_queue(batch: Any, queue: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The queue, if there is one of that name, and the compute environments behind it.
+    """Return the queue, if there is one of that name, and its compute environments.
 
-    Within `explained`: errors are boto3's.
+    To be called within `explain_errors`: it raises boto3's errors.
     """
     found = batch.describe_job_queues(jobQueues=[queue])["jobQueues"]
     names = [entry["computeEnvironment"] for q in found for entry in q["computeEnvironmentOrder"]]
-    if not names:  # which would ask for all that there are
+    if not names:  # an empty list would ask for all environments
         return found, []
     answer = batch.describe_compute_environments(computeEnvironments=names)
     return found, answer["computeEnvironments"]
 
 
 def environments(batch: Any, queue: str) -> list[dict[str, Any]]:
-    """The compute environments behind a queue.
+    """Return the usable compute environments of a queue.
 
     Raises:
         AwsError: the queue takes no jobs, or has no machines for them.
@@ -85,10 +85,13 @@ def environments(batch: Any, queue: str) -> list[dict[str, Any]]:
 
 
 def check_size(ec2: Any, behind: Sequence[Mapping[str, Any]], job: JobSize) -> None:
-    """Raises AwsError if no machine of these environments is large enough.
+    """Check that a machine of these environments is large enough for the job.
 
-    Where that can't be known (types that AWS Batch chooses, a question that is not allowed), the
-    job is taken to fit: a queue of `keepfit infra up` ends it if it does not.
+    Where that is unknown (types that AWS Batch chooses, a request that is not allowed), the job is
+    assumed to fit: a queue of `keepfit infra up` ends it if it does not.
+
+    Raises:
+        AwsError: no machine is large enough.
     """
     resources = [environment.get("computeResources", {}) for environment in behind]
     if not all(one.get("instanceTypes") for one in resources):

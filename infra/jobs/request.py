@@ -1,4 +1,4 @@
-"""A submission: what a job is to run, and on what."""
+"""A submission: what a job runs, and on which resources."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _KINDS = {"VCPU": "vcpus", "MEMORY": "memory", "GPU": "gpus"}
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What is asked for; what is None is as the job definition has it.
+    """The values requested for a job; None keeps the value of the job definition.
 
     Attributes:
-        command: of the container, behind its entry point.
-        environment: variables beyond the definition's, KEEPFIT_RUN among them.
+        command: the container's command, after its entry point.
+        environment: variables in addition to the definition's, KEEPFIT_RUN among them.
         needs: `vcpus`, `memory` in MiB, `gpus`.
     """
 
@@ -45,7 +45,11 @@ class JobRequest:
 
 
 def describe_definition(batch: Any, definition: str) -> dict[str, Any]:
-    """The job definition of that ARN or name and revision. Raises AwsError if there is none."""
+    """Return the job definition of that ARN, or name and revision.
+
+    Raises:
+        AwsError: there is none.
+    """
     with explain_errors(f"job definition {definition}"):
         found = batch.describe_job_definitions(jobDefinitions=[definition])["jobDefinitions"]
     if not found:
@@ -54,9 +58,9 @@ def describe_definition(batch: Any, definition: str) -> dict[str, Any]:
 
 
 def with_image(batch: Any, base: Mapping[str, Any], image: str) -> tuple[str, bool]:
-    """A job definition like `base` with another image: its ARN, and whether it is new.
+    """Return the ARN of a job definition like `base` with another image, and whether it is new.
 
-    Its name begins with the base's, which is what the function that submits jobs again may use.
+    Its name begins with the base's name, as the permissions of the resubmit function require.
     """
     kept = {name: base[name] for name in _KEPT if base.get(name)}
     kept["containerProperties"] = {**kept["containerProperties"], "image": image}
@@ -71,10 +75,10 @@ def with_image(batch: Any, base: Mapping[str, Any], image: str) -> tuple[str, bo
 
 
 def submit_job(batch: Any, queue: str, base: Mapping[str, Any], order: JobRequest) -> str:
-    """Submit the job. Returns its id.
+    """Submit the job and return its id.
 
     Raises:
-        AwsError: AWS Batch refuses it; nothing is left behind.
+        AwsError: AWS Batch refuses it; a definition that was registered for it is removed again.
     """
     definition, made = str(base["jobDefinitionArn"]), False
     if order.image and order.image != base["containerProperties"]["image"]:
@@ -97,7 +101,7 @@ def submit_job(batch: Any, queue: str, base: Mapping[str, Any], order: JobReques
 
 
 def overrides(order: JobRequest, base: Mapping[str, Any]) -> dict[str, Any]:
-    """The container overrides of SubmitJob."""
+    """Return the container overrides of SubmitJob."""
     return {
         "command": list(order.command),
         "environment": [{"name": k, "value": v} for k, v in sorted(order.environment.items())],
@@ -106,7 +110,7 @@ def overrides(order: JobRequest, base: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resources(needs: Mapping[str, int | None], base: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What is asked for; what is not named stays the definition's."""
+    """Return the resource requirements; what is not requested stays the definition's."""
     usual = base["containerProperties"].get("resourceRequirements", ())
     found = {need["type"]: need["value"] for need in usual}
     asked = {kind: needs.get(name) for kind, name in _KINDS.items()}

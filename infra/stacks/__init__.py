@@ -1,1 +1,1 @@
-"""The two stacks of CloudFormation: made by change sets, watched, described and deleted."""
+"""The two CloudFormation stacks: created by change sets, followed, described and deleted."""

@@ -1,4 +1,4 @@
-"""Change sets: what an execution would change, known before it is done."""
+"""Change sets: the changes of an update, known before it is executed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
 
 @dataclass(frozen=True)
 class Change:
-    """One resource. `replacement`: "True", "False", "Conditional", or "" where it has no sense."""
+    """The change of one resource.
+
+    Attributes:
+        replacement: "True", "False", "Conditional", or "" if not applicable.
+    """
 
     action: str
     resource: str
@@ -40,10 +44,10 @@ class Change:
 
 
 def ready(cloudformation: Any, name: str, tell: EventSink) -> Stack | None:
-    """The stack that is there to be updated; what a failed creation has left is deleted.
+    """Return the stack to update, or None; delete the remains of a creation that failed.
 
     Raises:
-        AwsError: it is being changed, or can't be.
+        AwsError: the stack is being changed, or can't be changed.
     """
     found = describe_stack(cloudformation, name)
     if found is None:
@@ -66,11 +70,11 @@ def ready(cloudformation: Any, name: str, tell: EventSink) -> Stack | None:
 
 @dataclass(frozen=True)
 class StackDeployer:
-    """Brings stacks to what their templates say.
+    """Creates and updates stacks from their templates.
 
     Attributes:
-        tell: told each event.
-        agree: shown the changes of a stack, None where there are none; raises to give up.
+        tell: called with each event.
+        agree: called with the changes of a stack (None if there are none); raises to give up.
     """
 
     cloudformation: Any
@@ -80,10 +84,10 @@ class StackDeployer:
     def bring(
         self, kind: template.Kind, name: str, before: Stack | None, given: Mapping[str, str]
     ) -> Stack:
-        """The stack `name`, made or changed; a parameter that is not given stays as it was.
+        """Create or update the stack `name` and return it; a parameter that is not given is kept.
 
         Raises:
-            AwsError: it can't be.
+            AwsError: the stack can't be created or updated.
         """
         body = template.template_body(kind)
         with ChangeSet(self.cloudformation, name, before, body, given) as change_set:
@@ -95,10 +99,10 @@ class StackDeployer:
 
 
 class ChangeSet:
-    """A change set of one stack, from its creation until it is executed or given up.
+    """A change set of one stack, from its creation until it is executed or discarded.
 
     Attributes:
-        changes: what it would do to resources.
+        changes: the changes to resources.
         empty: nothing would change, not even an output.
     """
 
@@ -110,7 +114,7 @@ class ChangeSet:
         body: str,
         given: Mapping[str, str],
     ) -> None:
-        """Of the stack `name`, which is `stack` if it exists; a parameter not given stays."""
+        """Prepare a change set for the stack `name`; `stack` is the existing one, or None."""
         self._cloudformation = cloudformation
         self._name = name
         self._before = stack
@@ -137,16 +141,16 @@ class ChangeSet:
         self._undo.close()
 
     def execute(self, tell: EventSink) -> Stack:
-        """Make the changes, and wait for their end.
+        """Execute the changes and wait for their end.
 
         Raises:
-            StackFailed: they could not be made; the stack is as it was before, or gone.
+            StackFailed: the changes failed; the stack is as it was before, or deleted.
         """
         assert self._ids is not None
         change_set, stack = self._ids
         since = newest_event(self._cloudformation, stack)
         with explain_errors(f"stack {self._name}"):
-            # Without this, the bucket of a creation that fails would stay, as its policy says.
+            # Without this, the bucket of a failed creation would be retained, as its policy says.
             self._cloudformation.execute_change_set(
                 ChangeSetName=change_set, StackName=stack, RetainExceptOnCreate=True
             )
@@ -162,7 +166,7 @@ class ChangeSet:
         )
 
     def _clean_up(self, failed: Stack, tell: EventSink) -> str:
-        """What becomes of a stack that failed. AWS takes a change back, but leaves a creation."""
+        """Remove a stack whose creation failed; CloudFormation itself only rolls back an update."""
         if self._before is not None:
             return f"it is {failed.status}"
         try:
@@ -210,7 +214,7 @@ class ChangeSet:
         ]
 
     def _discard(self) -> None:
-        """A first change set has made a stack without resources; both go."""
+        """Delete the change set, and the empty stack that a first change set has created."""
         if self._ids is not None:
             with explain_errors(f"change set of stack {self._name}"):
                 self._cloudformation.delete_change_set(
@@ -224,7 +228,7 @@ class ChangeSet:
 
 
 def _say_nothing(event: Event) -> None:
-    """Nobody has seen that stack."""
+    """Ignore an event of a stack that the user has not seen."""
 
 
 def _reason(error: ClientError | WaiterError) -> str:

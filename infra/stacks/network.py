@@ -1,4 +1,4 @@
-"""Where the machines are to be, and which there are: a VPC, subnets of it, instance families."""
+"""The network and the instance types of a deployment: a VPC, its subnets, instance families."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Network:
 
 
 def resolve_network(ec2: Any, vpc: str | None, subnets: Sequence[str]) -> Network:
-    """What is not given is found: the default VPC, or a subnet's; and all subnets of a VPC.
+    """Return the network; by default, the default VPC or the subnets' VPC, and all its subnets.
 
     Raises:
-        AwsError: there is no such network, or it can't be asked for.
+        AwsError: there is no such network, or AWS refuses the request.
     """
     if subnets:
         return _of_subnets(ec2, vpc, subnets)
@@ -32,7 +32,7 @@ def resolve_network(ec2: Any, vpc: str | None, subnets: Sequence[str]) -> Networ
         return Network(vpc, tuple(sorted(found)))
     default = _default_vpc(ec2)
     within = {"Name": "vpc-id", "Values": [default]}
-    # Others that were added to it may have no way out, and a machine there is never heard of.
+    # Other subnets may have no route to the internet, and a machine there never registers.
     by_default = {"Name": "default-for-az", "Values": ["true"]}
     found = _subnets(ec2, Filters=[within, by_default])
     if not found:
@@ -41,10 +41,12 @@ def resolve_network(ec2: Any, vpc: str | None, subnets: Sequence[str]) -> Networ
 
 
 def offered_types(ec2: Any, families: Sequence[str]) -> tuple[str, ...]:
-    """Those that this region has: AWS Batch refuses all of a list for one that it has not.
+    """Return those of the instance families that this region offers.
+
+    AWS Batch refuses a whole list because of one family that the region lacks.
 
     Raises:
-        AwsError: it has none of them, or can't be asked.
+        AwsError: the region offers none of them, or AWS refuses the request.
     """
     with explain_errors("the region's instance types can't be listed"):
         pages = ec2.get_paginator("describe_instance_type_offerings").paginate()
@@ -84,7 +86,7 @@ def _of_subnets(ec2: Any, vpc: str | None, subnets: Sequence[str]) -> Network:
 
 
 def _subnets(ec2: Any, **wanted: Any) -> dict[str, str]:
-    """The VPC of each."""
+    """Return the VPC of each subnet, by the subnet's id."""
     with explain_errors("the subnets can't be found"):
         pages = ec2.get_paginator("describe_subnets").paginate(**wanted)
         return {s["SubnetId"]: s["VpcId"] for page in pages for s in page["Subnets"]}

@@ -1,4 +1,4 @@
-"""Taking a deployment down; its data only where it is named."""
+"""Deletes a deployment, and its data only if the bucket is named."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from keepfit.infra.stacks.status import DeploymentStatus, unfinished_jobs
 def refuse_removal(
     standing: DeploymentStatus, bucket: str | None, batch: Any, *, force: bool
 ) -> None:
-    """Say no before anything is deleted.
+    """Check that the deployment may be deleted, before anything is.
 
     Args:
-        bucket: whose data is to be deleted too.
+        bucket: the bucket whose data is to be deleted too, or None.
 
     Raises:
-        AwsError: a job is not over, or the bucket is another one.
+        AwsError: a job is not finished, or the bucket is not the deployment's.
     """
     own = standing.outputs.get("Bucket")
     if bucket not in (None, own):
@@ -46,13 +46,13 @@ def remove_deployment(
     """Delete the deployment's stacks, and with `data` its bucket and its repository.
 
     Raises:
-        AwsError: something can't be deleted; what is named there, and all after it, is left.
+        AwsError: something can't be deleted; it and everything after it is left as it was.
     """
     cloudformation = aws.client("cloudformation")
     storage, compute = stack_names(name)
     _delete_stack(cloudformation, compute, tell)
     if data:
-        # While the stack is there, what fails here can be repeated.
+        # As long as the stack exists, a failure here can be repeated.
         s3, ecr = aws.client("s3"), aws.client("ecr")
         kept_data.empty_bucket(s3, outputs["Bucket"])
         kept_data.delete_repository(ecr, outputs["Repository"])
@@ -62,7 +62,7 @@ def remove_deployment(
 
 
 def retained_resources(standing: DeploymentStatus) -> list[str]:
-    """What outlives the stacks."""
+    """Return the names of the resources that remain after the stacks are deleted."""
     names = (standing.outputs.get("Bucket"), standing.outputs.get("Repository"))
     return [name for name in names if name]
 

@@ -1,4 +1,4 @@
-"""What is asked of a deployment, and the parameters of the stacks that follow from it."""
+"""The options of a deployment, and the stack parameters that follow from them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from keepfit.infra.stacks import network
 
-# Types of one kind do not start with the other's images; these follow where --gpu changes.
+# CPU types do not start with GPU images, nor the reverse; so these defaults follow --gpu.
 GPU_TYPES = "g6e,g6,g5,g4dn"
 CPU_TYPES = "c7i,c6i,c7a,c6a,m7i,m6i,m7a,m6a,r7i,r6i"
 
 
 @dataclass(frozen=True)
 class DeploymentRequest:
-    """None, or nothing: as it was, or for a new deployment what is usual."""
+    """The requested options; None or empty keeps the current value, or takes the default."""
 
     prefix: str | None = None
     vpc: str | None = None
@@ -29,20 +29,20 @@ class DeploymentRequest:
 
 
 def storage_parameters(wishes: DeploymentRequest) -> dict[str, str]:
-    """The parameters to give; others stay as they were."""
+    """Return the parameters of the storage stack to set; the others are kept."""
     return {} if wishes.prefix is None else {"Prefix": wishes.prefix}
 
 
 def region_parameters(
     wishes: DeploymentRequest, before: Mapping[str, str], ec2: Any
 ) -> dict[str, str]:
-    """Those parameters of the compute stack that depend on what the region has.
+    """Return the parameters of the compute stack that depend on what the region offers.
 
     Args:
-        before: the parameters that it has, if it exists.
+        before: the current parameters of the stack; empty if it does not exist.
 
     Raises:
-        AwsError: there is no such network, or no such machine.
+        AwsError: there is no such network, or no such instance type.
     """
     given: dict[str, str] = {}
     if wishes.vpc is not None or wishes.subnets or "Vpc" not in before:
@@ -60,7 +60,7 @@ def region_parameters(
 def compute_parameters(
     wishes: DeploymentRequest, before: Mapping[str, str], storage: Mapping[str, str]
 ) -> dict[str, str]:
-    """All its other parameters that are to be given; `storage` are that stack's outputs."""
+    """Return the compute stack's other parameters; `storage` are the storage stack's outputs."""
     image = wishes.image
     if image is None and "Image" not in before:
         image = f"{storage['Repository']}:latest"

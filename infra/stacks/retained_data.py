@@ -1,4 +1,4 @@
-"""What outlives the stacks: a bucket and a repository; here they are deleted with their content."""
+"""The bucket and the repository, which remain after the stacks: deletes them and their content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keepfit.infra.aws import AwsError, code_of, explain_errors
 
 
 def empty_bucket(s3: Any, bucket: str) -> int:
-    """Delete all that is in the bucket; the number of objects and versions.
+    """Delete all objects and versions of the bucket; return their number.
 
     Raises:
         AwsError: something could not be deleted.
@@ -40,7 +40,7 @@ def delete_bucket(s3: Any, bucket: str) -> None:
 
 
 def delete_repository(ecr: Any, uri: str) -> None:
-    """Delete the repository with its images; one that is gone is no mistake."""
+    """Delete the repository with its images; it is no error if it does not exist."""
     name = uri.partition("/")[2]
     with explain_errors(f"repository {name} can't be deleted"):
         try:
@@ -56,7 +56,7 @@ def _uploads(s3: Any, bucket: str) -> Iterator[dict[str, Any]]:
 
 
 def _versions(s3: Any, bucket: str) -> Iterator[list[dict[str, str]]]:
-    """Page by page: at most 1000, which is what S3 deletes by one request."""
+    """Yield pages of at most 1000 versions: the number that one DeleteObjects request takes."""
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
         found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
         if found:

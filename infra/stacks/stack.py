@@ -1,4 +1,4 @@
-"""A stack: what it is, and how it becomes something else, event by event."""
+"""A CloudFormation stack, and how to follow its events until it is stable."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tenacity import Retrying, retry_if_result, wait_fixed
 from keepfit.infra.aws import AwsError, AwsUnreachable, code_of, explain_errors
 
 POLL_SECONDS = 2.0
-"""Seconds; CloudFormation allows few requests."""
+"""Seconds between two polls; CloudFormation allows few requests."""
 
 UNUSABLE_STATES = frozenset(
     {"REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"}
 )
-"""States that nothing but a deletion leads out of; none of them holds data."""
+"""States that only a deletion ends; no stack in one of them holds data."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Event:
-    """What became of one of a stack's resources."""
+    """An event of one of a stack's resources."""
 
     id: str
     resource: str
@@ -48,24 +48,24 @@ class Event:
 
     @property
     def is_cause(self) -> bool:
-        """Whether it tells why a stack failed; what is cancelled for another's sake does not."""
+        """True if the event explains a failure; a cancellation because of another one does not."""
         if self.reason is None or "cancelled" in self.reason:
             return False
         return self.status.endswith("_FAILED") and self.type != "AWS::CloudFormation::Stack"
 
 
 class StackFailed(AwsError):
-    """It did not become what was asked for."""
+    """A stack did not reach the requested state."""
 
 
 EventSink = Callable[[Event], None]
 
 
 def describe_stack(cloudformation: Any, name: str) -> Stack | None:
-    """The stack of that name or id; None if there is none. A deleted one is found by id only.
+    """Return the stack of that name or id, or None. A deleted stack is found by its id only.
 
     Raises:
-        AwsError: it can't be asked for.
+        AwsError: AWS refuses the request or does not answer.
     """
     with explain_errors(f"stack {name}"):
         try:
@@ -85,7 +85,7 @@ def describe_stack(cloudformation: Any, name: str) -> Stack | None:
 
 
 def newest_event(cloudformation: Any, stack: str) -> str | None:
-    """Where to follow it from."""
+    """Return the id of the stack's newest event, to follow the stack from there."""
     with explain_errors(f"stack {stack}"):
         found = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
     return str(found[0]["EventId"]) if found else None
@@ -94,17 +94,17 @@ def newest_event(cloudformation: Any, stack: str) -> str | None:
 def wait_until_stable(
     cloudformation: Any, stack: str, since: str | None, tell: EventSink
 ) -> tuple[Stack | None, list[Event]]:
-    """Wait until the stack is at rest; tell each event as it comes.
+    """Wait until the stack is stable; pass each event to `tell` as it comes.
 
     Args:
-        stack: its id.
-        since: the event after which to begin; None: the first.
+        stack: the stack's id.
+        since: the event after which to start; None: the first one.
 
     Returns:
-        The stack, and those events that say why it failed.
+        The stack, and the events that explain a failure.
 
     Raises:
-        AwsUnreachable: it is not known how it ended.
+        AwsUnreachable: the outcome is unknown.
     """
     causes: list[Event] = []
 
@@ -128,10 +128,10 @@ def wait_until_stable(
 
 
 def delete_stack(cloudformation: Any, stack: Stack, tell: EventSink) -> None:
-    """Delete the stack and wait until it is gone; what its template retains stays.
+    """Delete the stack and wait for the end; resources that its template retains remain.
 
     Raises:
-        StackFailed: something of it could not be deleted.
+        StackFailed: a resource could not be deleted.
     """
     since = newest_event(cloudformation, stack.id)
     with explain_errors(f"stack {stack.name}"):
@@ -139,19 +139,19 @@ def delete_stack(cloudformation: Any, stack: Stack, tell: EventSink) -> None:
     left, causes = wait_until_stable(cloudformation, stack.id, since, tell)
     if left is not None and left.status != "DELETE_COMPLETE":
         raise StackFailed(
-            f"stack {stack.name} is {left.status}: {describe_failure(causes, left)}; delete by hand what "
-            f"is in the way, and do the same again"
+            f"stack {stack.name} is {left.status}: {describe_failure(causes, left)}; delete by "
+            f"hand what blocks it, and run the command again"
         )
 
 
 def describe_failure(causes: list[Event], stack: Stack) -> str:
-    """Why the stack failed."""
+    """Return the reasons for which the stack failed."""
     said = [f"{event.resource} ({event.type}): {event.reason}" for event in causes]
     return "; ".join(said) or stack.reason or "CloudFormation gives no reason"
 
 
 def _newer(cloudformation: Any, stack: str, since: str | None) -> Iterator[Event]:
-    """The newest first, as CloudFormation lists them."""
+    """Yield the events after `since`, the newest first, as CloudFormation lists them."""
     with explain_errors(f"stack {stack}"):
         pages = cloudformation.get_paginator("describe_stack_events").paginate(StackName=stack)
         for page in pages:

@@ -1,4 +1,4 @@
-"""How a deployment stands: its stacks, its queue, and the machines behind the queue."""
+"""The status of a deployment: its stacks, its queue, and the queue's compute environments."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class ResourceStatus:
     """A stack, the queue or a compute environment.
 
     Attributes:
-        status: as AWS says it; for what can be disabled, that is said too.
-        reason: why it is so, where AWS says so.
+        status: AWS' own word for it; with ENABLED or DISABLED where that applies.
+        reason: AWS' explanation, if there is one.
     """
 
     name: str
@@ -30,17 +30,17 @@ class ResourceStatus:
 
 @dataclass(frozen=True)
 class DeploymentStatus:
-    """All of a deployment."""
+    """The status of all parts of a deployment."""
 
     parts: tuple[ResourceStatus, ...]
     outputs: dict[str, str]
 
 
 def read_status(cloudformation: Any, batch: Any, name: str) -> DeploymentStatus | None:
-    """The deployment of that name; None if it has no stack.
+    """Return the status of the deployment of that name; None if it has no stack.
 
     Raises:
-        AwsError: it can't be asked for.
+        AwsError: AWS refuses the request or does not answer.
     """
     found = [describe_stack(cloudformation, stack) for stack in stack_names(name)]
     there = [stack for stack in found if stack is not None]
@@ -54,7 +54,7 @@ def read_status(cloudformation: Any, batch: Any, name: str) -> DeploymentStatus 
 
 
 def unfinished_jobs(batch: Any, queue: str) -> list[str]:
-    """The ids of jobs that are not over."""
+    """Return the ids of the jobs that are not finished."""
     with explain_errors(f"job queue {queue}"):
         pages = batch.get_paginator("list_jobs")
         return [
@@ -76,6 +76,6 @@ def _batch(batch: Any, queue: str) -> list[ResourceStatus]:
 
 def _part(found: dict[str, Any], name: str, kind: str) -> ResourceStatus:
     status = f"{found['state']}, {found.get('status', 'VALID')}"
-    # AWS Batch also gives reasons for what is well.
+    # AWS Batch gives a reason also when nothing is wrong.
     well = status == "ENABLED, VALID"
     return ResourceStatus(name, kind, status, None if well else found.get("statusReason"))

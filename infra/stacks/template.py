@@ -1,4 +1,4 @@
-"""The templates, as they are sent."""
+"""The templates, in the form in which they are sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FUNCTION = re.compile(r"^( +)# infra/functions/(\w+\.py)\n", re.MULTILINE)
 
 
 def template_body(kind: Kind) -> str:
-    """The template, with the source of each function in the place where it is named."""
+    """Return the template, with each Lambda function's source in place of its name."""
     folder = files("keepfit.infra")
 
     def source(match: re.Match[str]) -> str:
@@ -23,7 +23,7 @@ def template_body(kind: Kind) -> str:
 
 
 def template_parameters(template: str) -> frozenset[str]:
-    """The names of its parameters."""
+    """Return the names of the template's parameters."""
     section = template.partition("\nParameters:\n")[2]
     section = re.split(r"^\w", section, maxsplit=1, flags=re.MULTILINE)[0]
     return frozenset(re.findall(r"^  (\w+):", section, re.MULTILINE))

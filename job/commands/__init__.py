@@ -1,1 +1,1 @@
-"""The commands beside `keepfit run`: what a store holds, whether it is sound, and how to use it."""
+"""The commands besides `keepfit run`: stores, plans, deployments and jobs on AWS."""

@@ -1,4 +1,4 @@
-"""One line, and an exit code, for whatever can go wrong with a command."""
+"""Turn every failure of a command into one log line and an exit code."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ USAGE_ERROR = 2
 
 
 def fail(reason: str, code: int = USAGE_ERROR) -> NoReturn:
-    """Log why the command can't be done, and end it."""
+    """Log why the command failed, and exit."""
     log.error(events.REFUSED, reason=reason)
     raise typer.Exit(code)
 
 
 @contextmanager
 def aws_errors_exit() -> Iterator[None]:
-    """What AWS refuses: 78, or 75 where asking again may help."""
+    """Exit with 78 if AWS refuses a request, or with 75 if a retry may help."""
     from keepfit.infra.aws import AwsError, AwsUnreachable
 
     try:
@@ -38,7 +38,7 @@ def aws_errors_exit() -> Iterator[None]:
 
 @contextmanager
 def store_errors_exit() -> Iterator[None]:
-    """What a store refuses, or does not hold: 2 for what was asked wrongly, otherwise the same."""
+    """Exit with 2 for a wrong request, 75 if a retry may help, or 78 for other store errors."""
     from keepfit.callbacks.checkpoint.inspection import NoSuchRun, RunMoved
     from keepfit.callbacks.checkpoint.reader import NoUsableCheckpoint
     from keepfit.callbacks.errors import ConfigurationError

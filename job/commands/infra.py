@@ -26,10 +26,10 @@ DECLINED = 1
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,47}")
 
 infra = typer.Typer(
-    name="infra", no_args_is_help=True, help="Where runs are kept and machines come from, on AWS."
+    name="infra", no_args_is_help=True, help="A deployment on AWS: the store, and the machines."
 )
 
-Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")]
 
 
 @infra.command()
@@ -40,30 +40,31 @@ def up(
     ] = None,
     vpc: Annotated[str | None, typer.Option(help="[default: the account's default VPC]")] = None,
     subnets: Annotated[
-        str | None, typer.Option(help="Ids, with commas between. [default: all of the VPC]")
+        str | None, typer.Option(help="Ids, separated by commas. [default: all of the VPC]")
     ] = None,
     route_tables: Annotated[
         str | None,
-        typer.Option(help="Those that are to get an S3 gateway endpoint. [default: none]"),
+        typer.Option(help="Route tables that get an S3 gateway endpoint. [default: none]"),
     ] = None,
     instance_types: Annotated[
-        str | None, typer.Option(help="Families or types, with commas between.")
+        str | None, typer.Option(help="Families or types, separated by commas.")
     ] = None,
     gpu: Annotated[
         bool | None, typer.Option("--gpu/--no-gpu", help="Machines with NVIDIA's drivers.")
     ] = None,
     max_vcpus: Annotated[
-        int | None, typer.Option(min=1, help="Of all Spot instances. [default: 64]")
+        int | None, typer.Option(min=1, help="Limit for all Spot instances together. [default: 64]")
     ] = None,
     on_demand_vcpus: Annotated[
-        int | None, typer.Option(min=0, help="Behind Spot, at the full price. [default: 0]")
+        int | None,
+        typer.Option(min=0, help="Limit for on-demand instances behind Spot. [default: 0]"),
     ] = None,
     image: Annotated[
         str | None, typer.Option(help="The jobs' image. [default: the repository's :latest]")
     ] = None,
     yes: Yes = False,
 ) -> None:
-    """Make a deployment, or change it: what is not given stays as it is.
+    """Create or change a deployment; options that are not given keep their values.
 
     The changes are shown before they are made.
     """
@@ -73,23 +74,25 @@ def up(
 
     _check(name, yes=yes)
     asked = request.DeploymentRequest(
-        prefix, vpc, _listed(subnets) or (), _listed(route_tables), instance_types, gpu, max_vcpus,
-        on_demand_vcpus, image,
+        prefix, vpc, _split_list(subnets) or (), _split_list(route_tables), instance_types, gpu,
+        max_vcpus, on_demand_vcpus, image,
     )  # fmt: skip
     with aws_errors_exit():
         cloudformation, ec2 = aws.client("cloudformation"), aws.client("ec2")
         storage, compute = stack_names(name)
-        # Whatever can be refused is refused before the first thing is made.
-        computing = changes.ready(cloudformation, compute, _tell)
-        storing = changes.ready(cloudformation, storage, _tell)
-        before = computing.parameters if computing else {}
-        there = request.region_parameters(asked, before, ec2)
+        # Everything that can be refused is refused before the first resource is created.
+        compute_stack = changes.ready(cloudformation, compute, _show_event)
+        storage_stack = changes.ready(cloudformation, storage, _show_event)
+        before = compute_stack.parameters if compute_stack else {}
+        regional = request.region_parameters(asked, before, ec2)
         deployment = changes.StackDeployer(
-            cloudformation, _tell, lambda stack, c: _agree(stack, c, yes)
+            cloudformation, _show_event, lambda stack, c: _confirm_changes(stack, c, yes)
         )
-        stored = deployment.bring("storage", storage, storing, request.storage_parameters(asked))
-        given = there | request.compute_parameters(asked, before, stored.outputs)
-        computed = deployment.bring("compute", compute, computing, given)
+        stored = deployment.bring(
+            "storage", storage, storage_stack, request.storage_parameters(asked)
+        )
+        given = regional | request.compute_parameters(asked, before, stored.outputs)
+        computed = deployment.bring("compute", compute, compute_stack, given)
     _show_outputs(stored.outputs | computed.outputs)
 
 
@@ -100,12 +103,12 @@ def status(name: Deployment = "keepfit", json: AsJson = False) -> None:
 
     _check(name, yes=True)
     with aws_errors_exit():
-        standing = _look(name)
+        found = _read_status(name)
     if json:
-        tables.show(tables.as_json({"name": name, **vars(standing)}))
+        tables.show(tables.as_json({"name": name, **vars(found)}))
         return
-    _show_parts(standing)
-    _show_outputs(standing.outputs)
+    _show_parts(found)
+    _show_outputs(found.outputs)
 
 
 @infra.command()
@@ -115,62 +118,62 @@ def down(
         str | None,
         typer.Option(
             metavar="BUCKET",
-            help="Delete all runs and images too: the bucket's exact name, asked for once more.",
+            help="Delete all runs and images too: the bucket's exact name, to be confirmed.",
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Even while jobs are not over; it ends them.")
+        bool, typer.Option("--force", help="Even while jobs are not over; they are terminated.")
     ] = False,
     yes: Yes = False,
 ) -> None:
-    """Delete a deployment; the bucket with the runs and the repository with the images stay."""
+    """Delete a deployment; the bucket with the runs and the image repository are kept."""
     from keepfit.infra import aws
     from keepfit.infra.stacks import removal
 
     _check(name, yes=yes)
     with aws_errors_exit():
-        standing = _look(name)
-        removal.refuse_removal(standing, delete_data, aws.client("batch"), force=force)
+        found = _read_status(name)
+        removal.refuse_removal(found, delete_data, aws.client("batch"), force=force)
     if not yes:
-        _show_parts(standing)
-        _confirm_removal(standing, delete_data)
+        _show_parts(found)
+        _confirm_removal(found, delete_data)
     with aws_errors_exit():
-        removal.remove_deployment(name, standing.outputs, _tell, data=delete_data is not None)
-    kept = "" if delete_data else ", ".join(removal.retained_resources(standing))
+        removal.remove_deployment(name, found.outputs, _show_event, data=delete_data is not None)
+    kept = "" if delete_data else ", ".join(removal.retained_resources(found))
     log.info(events.INFRA_DELETED, name=name, **({"kept": kept} if kept else {}))
 
 
 def register(app: typer.Typer) -> None:
-    """Make them commands of `app`."""
+    """Register these commands with `app`."""
     app.add_typer(infra)
 
 
 def _check(name: str, *, yes: bool) -> None:
     if not _NAME.fullmatch(name):
         fail(
-            f"a deployment's name is a letter and at most 47 letters, digits and hyphens. "
+            f"a deployment's name must be a letter and at most 47 letters, digits and hyphens. "
             f"Received: --name={name!r}",
             USAGE_ERROR,
         )
     if not yes and not sys.stdin.isatty():
-        fail("there is no terminal to ask at: --yes does it without a question", USAGE_ERROR)
+        fail("there is no terminal for a confirmation: use --yes to skip it", USAGE_ERROR)
 
 
-def _look(name: str) -> DeploymentStatus:
+def _read_status(name: str) -> DeploymentStatus:
     from keepfit.infra import aws
     from keepfit.infra.stacks import status
 
     found = status.read_status(aws.client("cloudformation"), aws.client("batch"), name)
     if found is None:
         raise aws.AwsError(
-            f"there is no deployment {name!r} in this region: make it with `keepfit infra up`, "
-            f"or name another deployment or region"
+            f"there is no deployment {name!r} in this region: create it with `keepfit infra up`, "
+            f"or choose another deployment or region"
         )
     return found
 
 
-def _agree(stack: str, found: tuple[Change, ...] | None, yes: bool) -> None:
-    """Show the changes of a stack, and ask; None where there are none."""
+def _confirm_changes(stack: str, found: tuple[Change, ...] | None, yes: bool) -> None:
+    """Show the changes of a stack (None: no changes), and ask for confirmation unless `yes`."""
     from keepfit.job.commands import tables
 
     if found is None:
@@ -181,37 +184,37 @@ def _agree(stack: str, found: tuple[Change, ...] | None, yes: bool) -> None:
         rows = [(c.action, c.resource, c.type, c.replacement) for c in found]
         _show_rows(("action", "resource", "type", "replacement"), rows)
     if not yes and not typer.confirm(f"Make these changes to {stack}?", err=True):
-        _declined()
+        _decline()
 
 
-def _confirm_removal(standing: DeploymentStatus, bucket: str | None) -> None:
+def _confirm_removal(found: DeploymentStatus, bucket: str | None) -> None:
     if bucket is None:
         if not typer.confirm("Delete these stacks?", err=True):
-            _declined()
+            _decline()
         return
     typed = typer.prompt(
         f"Delete these stacks, all runs in {bucket} and all images in "
-        f"{standing.outputs.get('Repository')}? To do so, type the bucket's name",
+        f"{found.outputs.get('Repository')}? To do so, type the bucket's name",
         err=True,
     )
     if typed != bucket:
-        _declined()
+        _decline()
 
 
-def _declined() -> NoReturn:
-    log.warning(events.CHANGES_DECLINED, reason="nothing more is changed")
+def _decline() -> NoReturn:
+    log.warning(events.CHANGES_DECLINED, reason="no further changes are made")
     raise typer.Exit(DECLINED)
 
 
-def _tell(event: Event) -> None:
+def _show_event(event: Event) -> None:
     from keepfit.job.commands import tables
 
     reason = f"  {event.reason}" if event.reason else ""
     tables.show(f"{event.status:<28}{event.resource:<24}{event.type}{reason}")
 
 
-def _show_parts(standing: DeploymentStatus) -> None:
-    rows = [(part.name, part.kind, part.status, part.reason or "") for part in standing.parts]
+def _show_parts(found: DeploymentStatus) -> None:
+    rows = [(part.name, part.kind, part.status, part.reason or "") for part in found.parts]
     _show_rows(("name", "", "status", "reason"), rows)
 
 
@@ -228,5 +231,5 @@ def _show_rows(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
     tables.show(table)
 
 
-def _listed(value: str | None) -> tuple[str, ...] | None:
+def _split_list(value: str | None) -> tuple[str, ...] | None:
     return None if value is None else tuple(part for part in re.split(r"[,\s]+", value) if part)

@@ -1,4 +1,4 @@
-"""A run's jobs, as they go on: what they log, and when they are over."""
+"""Poll the jobs of a run: their log lines, and their end."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from keepfit.infra.jobs.lookup import Job
 
 POLL_SECONDS = 4.0
-"""Seconds, and up to a quarter more: AWS Batch allows few requests."""
+"""Seconds between two polls, plus up to a quarter: AWS Batch allows few requests."""
 
 
 def summarize_run(store: str, run: str) -> Summary | None:
-    """What the store has of the run."""
+    """Return a summary of the run in the store, or None if the store has no such run."""
     from keepfit.callbacks.checkpoint import inspection
     from keepfit.callbacks.storage import open_store
 
@@ -31,10 +31,15 @@ def summarize_run(store: str, run: str) -> Summary | None:
 
 
 def log_lines(batch: Any, job: Job, group: str, *, follow: bool, only: int | None) -> Iterator[str]:
-    """What the attempts have written, in order.
+    """Yield the lines that the attempts have written, in order.
+
+    Args:
+        group: the log group.
+        follow: continue until the job is over.
+        only: the number of the only attempt to read; None for all.
 
     Raises:
-        AwsError: it can't be read.
+        AwsError: the lines can't be read.
     """
     from keepfit.infra import aws
     from keepfit.infra.jobs.logs import Stream
@@ -54,9 +59,9 @@ def log_lines(batch: Any, job: Job, group: str, *, follow: bool, only: int | Non
 
 
 def _poll_job(batch: Any, job: Job, *, follow: bool) -> Iterator[Job]:
-    """The run's job as it is now; with `follow`, again and again, and once after it is over.
+    """Yield the run's job as it is now; with `follow`, at each poll, and once after it is over.
 
-    A job that is submitted again after its last attempt is another one of the same run.
+    A job that is submitted again after its last attempt is another job of the same run.
     """
     from keepfit.infra.jobs.lookup import newest_job
 
@@ -70,31 +75,35 @@ def _poll_job(batch: Any, job: Job, *, follow: bool) -> Iterator[Job]:
 
 
 def wait_until_over(batch: Any, job: Job) -> Job:
-    """A job that was asked to end, when it has.
+    """Wait until a cancelled job is over, and return it.
 
-    Should AWS Batch make another attempt, it ends by itself; but if there is no machine for it
-    that may take long, so it is ended while it waits, too.
+    If AWS Batch starts another attempt, that attempt exits by itself. Without a machine for it that
+    may take long, so the job is also terminated while it waits.
 
     Raises:
-        AwsError: it can't be asked for.
+        AwsError: the job can't be read or terminated.
     """
     from tenacity import Retrying, retry_if_result, wait_fixed
 
     from keepfit.infra.jobs.lookup import describe_job
 
-    def look() -> Job:
+    def read() -> Job:
         found = describe_job(batch, job.id)
         if found.waits:
             terminate_job(batch, found)
         return found
 
     unfinished = retry_if_result(lambda found: not found.over)
-    return Retrying(retry=unfinished, wait=wait_fixed(POLL_SECONDS))(look)
+    return Retrying(retry=unfinished, wait=wait_fixed(POLL_SECONDS))(read)
 
 
 def terminate_job(batch: Any, job: Job) -> None:
-    """Ask AWS Batch to end the job. Raises AwsError if it refuses to."""
+    """Ask AWS Batch to terminate the job.
+
+    Raises:
+        AwsError: AWS Batch refuses to.
+    """
     from keepfit.infra.aws import explain_errors
 
-    with explain_errors(f"job {job.id} was not ended"):
+    with explain_errors(f"job {job.id} was not terminated"):
         batch.terminate_job(jobId=job.id, reason="keepfit cancel")

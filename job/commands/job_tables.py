@@ -1,4 +1,4 @@
-"""What `keepfit status` prints."""
+"""The tables and the JSON document that `keepfit status` prints."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from keepfit.job.commands.tables import text_table
 def job_table(
     run: str, found: CostReport | None, saved: Summary | None, now: datetime
 ) -> Iterator[Table]:
-    """The job, and a line for each of its attempts; None: AWS Batch has forgotten it."""
+    """Yield tables of a job and its attempts; `found` is None if AWS Batch has deleted the job."""
     facts = text_table("run", run)
     if found:
         facts.add_row("job", found.job.id)
         facts.add_row("state", f"{found.job.status}  {found.job.reason}".strip())
     else:
-        facts.add_row("state", "AWS Batch knows no job of it any more")
+        facts.add_row("state", "AWS Batch has no job of this run any more")
     facts.add_row("checkpoint", _checkpoint(saved))
     if found:
         facts.add_row("cost so far", _cost(found))
@@ -36,7 +36,7 @@ def job_table(
 
 
 def job_document(run: str, found: CostReport | None, saved: Summary | None) -> dict[str, Any]:
-    """The same."""
+    """Return the fields of `status --json`."""
     checkpoint = asdict(saved) if saved else None
     if found is None:
         return {"run": run, "checkpoint": checkpoint}
@@ -49,7 +49,7 @@ def job_document(run: str, found: CostReport | None, saved: Summary | None) -> d
 
 
 def _attempts(found: CostReport, now: datetime) -> Table:
-    table = text_table("attempt", "machine", "began", "for", "exit code", "reason")
+    table = text_table("attempt", "machine", "started", "duration", "exit code", "reason")
     for attempt in found.job.attempts:
         machine = found.ran_on.get(attempt.number)
         table.add_row(
@@ -64,7 +64,7 @@ def _attempts(found: CostReport, now: datetime) -> Table:
 
 
 def location(saved: Summary | None) -> str:
-    """The newest checkpoint, in words."""
+    """Return the position of the newest checkpoint as text."""
     if saved is None or saved.step is None:
         return "none"
     return f"epoch {saved.epoch}, batch {saved.batch} (step {saved.step})"

@@ -24,7 +24,7 @@ log = structlog.get_logger("keepfit")
 INTERRUPTED = 130
 
 StoreOption = Annotated[
-    str | None, typer.Option("--store", help="Where runs are. [default: the deployment's bucket]")
+    str | None, typer.Option("--store", help="The store of the runs. [default: the deployment's]")
 ]
 QueueOption = Annotated[
     str | None, typer.Option("--queue", help="A job queue. [default: the deployment's]")
@@ -32,33 +32,34 @@ QueueOption = Annotated[
 
 
 def submit(
-    script: Annotated[Path, typer.Argument(help="A Keras script; its folder goes with it.")],
-    args: Annotated[list[str] | None, typer.Argument(help="Its own arguments.")] = None,
+    script: Annotated[Path, typer.Argument(help="A Keras script; its folder is uploaded.")],
+    args: Annotated[list[str] | None, typer.Argument(help="Arguments of the script.")] = None,
     run: RunName = None,
     image: Annotated[str | None, typer.Option(help="[default: the deployment's]")] = None,
     vcpus: Annotated[int | None, typer.Option(min=1)] = None,
-    memory: Annotated[str | None, typer.Option(help="Such as 8GiB.")] = None,
+    memory: Annotated[str | None, typer.Option(help="For example 8GiB.")] = None,
     gpus: Annotated[int | None, typer.Option(min=1)] = None,
     save_every: SaveEvery = None,
     deterministic: Deterministic = False,
     exact: Exact = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that the store has already.")
+        bool, typer.Option("--resume", help="Continue a run that the store has already.")
     ] = False,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Begin such a run again; it is moved aside.")
+        bool, typer.Option("--fresh", help="Start over; the old run is moved aside, not deleted.")
     ] = False,
     env: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="For the script; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A variable for the script; repeatable."),
     ] = None,
-    max_size: Annotated[int, typer.Option(min=1, help="Of the folder, in MiB.")] = 100,
+    max_size: Annotated[int, typer.Option(min=1, help="Limit for the folder, in MiB.")] = 100,
     queue: QueueOption = None,
     store: StoreOption = None,
     name: options.Deployment = "keepfit",
 ) -> None:
     """Run SCRIPT on AWS Spot instances, over any number of interruptions.
 
-    Prints the run's name, and how to follow it.
+    Prints the run's name, and the commands to follow it.
     """
     from keepfit.callbacks.settings import Settings, run_name_of
     from keepfit.callbacks.storage import open_store
@@ -88,7 +89,7 @@ def submit(
         if region := images.region_of(wanted):
             images.check_image(aws.client("ecr", region), wanted)
     submission.check_free(batch, to, run, where, resume=resume, fresh=fresh)
-    real = script.resolve()  # as Python finds what it imports
+    real = script.resolve()  # Python imports from the folder of the file itself
     bundle = submission.pack_script(real, max_size)
     with store_errors_exit():
         code_archive.upload_archive(open_store(where), bundle)
@@ -113,7 +114,7 @@ def status(
     name: options.Deployment = "keepfit",
     json: AsJson = False,
 ) -> None:
-    """Show a run's jobs: their state, attempts, newest checkpoint, and cost."""
+    """Show a run's jobs: their state, attempts, newest checkpoint and cost."""
     from keepfit.infra import aws
     from keepfit.infra.jobs.costs import report_costs
     from keepfit.infra.jobs.lookup import NoJob
@@ -141,8 +142,10 @@ def status(
 
 def logs(
     run: Run,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job is over.")] = False,
-    attempt: Annotated[int | None, typer.Option(min=1, help="Only this one.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Continue until the job is over.")
+    ] = False,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Print only this one.")] = None,
     queue: QueueOption = None,
     name: options.Deployment = "keepfit",
 ) -> None:
@@ -170,7 +173,7 @@ def cancel(
     store: StoreOption = None,
     name: options.Deployment = "keepfit",
 ) -> None:
-    """End a run's job. It saves first; `keepfit submit --resume` goes on from there."""
+    """Cancel a run's job. It saves first; `keepfit submit --resume` continues from there."""
     from keepfit.callbacks.storage import open_store
     from keepfit.infra import aws
     from keepfit.job import cancellation
@@ -181,14 +184,14 @@ def cancel(
         batch = aws.client("batch")
         job = _newest(batch, queue or deployment.queue, run)
     if job.over:
-        fail(f"the job of run {run!r} is over already: {job.status}")
+        fail(f"the job of run {run!r} is already over: {job.status}")
     where = store or job.store or deployment.store
     with store_errors_exit():
         opened = open_store(where)
         cancellation.mark_cancelled(opened, job.id)
     try:
         with aws_errors_exit():
-            _ask_to_end(batch, job, opened)
+            _terminate(batch, job, opened)
             ended = job_polling.wait_until_over(batch, job)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
@@ -202,7 +205,7 @@ def cancel(
     )
 
 
-def _ask_to_end(batch: Any, job: Job, store: Store) -> None:
+def _terminate(batch: Any, job: Job, store: Store) -> None:
     from keepfit.infra.aws import AwsError
     from keepfit.job.cancellation import unmark_cancelled
     from keepfit.job.commands import job_polling
@@ -211,15 +214,14 @@ def _ask_to_end(batch: Any, job: Job, store: Store) -> None:
         job_polling.terminate_job(batch, job)
     except AwsError:
         with store_errors_exit():
-            unmark_cancelled(
-                store, job.id
-            )  # or its next attempt would end, though nobody could end this one
+            # Otherwise the next attempt would exit, though this one could not be terminated.
+            unmark_cancelled(store, job.id)
         raise
     log.info(events.CANCELLING, run=job.run, job=job.id, status=job.status)
 
 
 def register(app: typer.Typer) -> None:
-    """Make them commands of `app`."""
+    """Register these commands with `app`."""
     settings = {"allow_interspersed_args": False, "ignore_unknown_options": False}
     app.command(context_settings=settings)(submit)
     for command in (status, logs, cancel):

@@ -1,4 +1,4 @@
-"""A checkpoint's model as a file that other tools read, without its script."""
+"""Export a checkpoint's model to a file for other tools, without its script."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from keepfit.callbacks.storage.base import Store
 
 _MODEL, _OPTIMIZER = "model/", "optimizer/"
 _OF_OTHER_REPLICA = re.compile(r"@[1-9]\d*$")
-_WAY_OUT = "export to .safetensors instead, which needs no architecture"
+_ALTERNATIVE = "export to .safetensors instead, which needs no architecture"
 
 
 class NotExportable(Exception):
-    """The file can't be made; the message says why, and what can."""
+    """The file can't be written; the message contains the cause and an alternative."""
 
 
 class NoCheckpointYet(Exception):
@@ -31,13 +31,13 @@ class NoCheckpointYet(Exception):
 
 
 def read_newest(store: Store, run: str) -> Checkpoint:
-    """The newest checkpoint that verifies.
+    """Return the newest checkpoint that verifies.
 
-    It is looked for once more if an attempt that is alive has replaced what was to be read.
+    HEAD is read again if a running attempt has meanwhile replaced the checkpoints that it named.
 
     Raises:
-        NoneLeft: none does.
-        NothingSaved: the run has none.
+        NoUsableCheckpoint: no checkpoint verifies.
+        NoCheckpointYet: the run has no checkpoint.
     """
     for _ in range(TRIES):
         found = read_committed(store, run)
@@ -58,10 +58,10 @@ def read_newest(store: Store, run: str) -> Checkpoint:
 
 
 def export_model(checkpoint: Checkpoint, path: Path) -> bool:
-    """Write the model's variables, or the model, to `path`, whose ending says which.
+    """Write the model, or its variables, to `path`, depending on the suffix.
 
     Returns:
-        Whether the file holds the optimizer's state, from which training could go on.
+        True if the file contains the optimizer's state, with which training could continue.
 
     Raises:
         NotExportable: the model can't be built from the checkpoint alone.
@@ -95,9 +95,12 @@ def _as_safetensors(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def _model(checkpoint: Checkpoint) -> tuple[Any, bool]:
-    """The model with its weights, and whether its optimizer has its state.
+    """Return the model with its weights, and True if its optimizer has its state.
 
-    No code of the user's is loaded, so it may not be buildable.
+    No code of the user is loaded, so not every model can be built.
+
+    Raises:
+        NotExportable: the model can't be built.
     """
     import keras
 
@@ -105,36 +108,41 @@ def _model(checkpoint: Checkpoint) -> tuple[Any, bool]:
 
     text = checkpoint.state.get("architecture")
     if text is None:
-        raise NotExportable(f"this model can be built by its script only; {_WAY_OUT}")
+        raise NotExportable(f"only its script can build this model; {_ALTERNATIVE}")
     try:
         document = json.loads(text)
         names = document["variables"]
         model = keras.saving.deserialize_keras_object(document["model"], safe_mode=True)
-    except Exception as error:  # noqa: BLE001 # Keras raises whatever a layer's constructor does
+    except Exception as error:  # noqa: BLE001 # a layer's constructor may raise any exception
         cause = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise NotExportable(f"the model needs its script: {cause}; {_WAY_OUT}") from None
+        raise NotExportable(f"the model needs its script: {cause}; {_ALTERNATIVE}") from None
     if not isinstance(model, keras.Model):
-        raise NotExportable(f"the checkpoint's architecture is not a model's; {_WAY_OUT}")
+        raise NotExportable(f"the checkpoint's architecture is not that of a model; {_ALTERNATIVE}")
     found = variables.find_variables(model)
     if not _assign(checkpoint, found, names, _MODEL):
-        raise NotExportable(f"the model, built anew, has other variables; {_WAY_OUT}")
+        raise NotExportable(f"the rebuilt model has other variables; {_ALTERNATIVE}")
     return model, _assign(checkpoint, found, names, _OPTIMIZER)
 
 
 def _assign(checkpoint: Checkpoint, found: Sequence[Any], names: Any, prefix: str) -> bool:
-    """Give the variables their saved values, in the order in which both models find them.
+    """Assign the saved values to the variables, in the order in which both models list them.
 
-    The names of the layers around them may be others; their own names, types and shapes may not.
-    Returns whether they are the same; if not, none was changed.
+    The names of their layers may differ; their own names, types and shapes may not.
+
+    Returns:
+        True if the variables match; otherwise none was changed.
     """
     saved = {tensor.name: tensor for tensor in _tensors_with_prefix(checkpoint.manifest, prefix)}
     saved = {name: tensor for name, tensor in saved.items() if not _OF_OTHER_REPLICA.search(name)}
-    theirs = [saved[name] for name in names if name in saved]
-    ours = [named for named in found if named.spec.name.startswith(prefix)]
-    if len(theirs) != len(ours) or len(theirs) != len(saved):
+    tensors = [saved[name] for name in names if name in saved]
+    targets = [named for named in found if named.spec.name.startswith(prefix)]
+    if len(tensors) != len(targets) or len(tensors) != len(saved):
         return False
-    pairs = [(o, t) for o, t in zip(ours, theirs, strict=True) if t and _same_variable(o.spec, t)]
-    if len(pairs) != len(ours):
+    both = zip(targets, tensors, strict=True)
+    pairs = [
+        (named, tensor) for named, tensor in both if tensor and _same_variable(named.spec, tensor)
+    ]
+    if len(pairs) != len(targets):
         return False
     for named, tensor in pairs:
         named.variable.assign(checkpoint.arrays[tensor.name])
@@ -150,7 +158,7 @@ def _same_variable(spec: Any, tensor: StoredTensor) -> bool:
 
 
 def _own_name(name: str) -> str:
-    """A variable's own name, without its layers; an optimizer's holds theirs (`dense_kernel_m`)."""
+    """Return a variable's own name; an optimizer's contains layer names too (`dense_kernel_m`)."""
     last = re.split("[~@]", name.rpartition("/")[2])[0]
     return last.rpartition("_")[2] if name.startswith(_OPTIMIZER) else last
 

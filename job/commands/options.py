@@ -1,4 +1,4 @@
-"""Arguments and options that several commands take, and mean the same by."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ SaveEvery = Annotated[
     str | None, typer.Option(help='"auto", "30s", "200 batches", "1 epoch". [default: auto]')
 ]
 Deterministic = Annotated[
-    bool, typer.Option("--deterministic", help="The same bits in every run; costs some speed.")
+    bool, typer.Option("--deterministic", help="Give the same bits in every run; costs some speed.")
 ]
-Exact = Annotated[bool, typer.Option("--exact", help="Refuse what an interruption could change.")]
+Exact = Annotated[
+    bool, typer.Option("--exact", help="Refuse a training that can't resume exactly.")
+]
 Deployment = Annotated[str, typer.Option("--name", help="The deployment's name.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]

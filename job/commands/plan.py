@@ -1,4 +1,4 @@
-"""`keepfit plan`: what intervals between saves are worth, before a run has cost anything."""
+"""`keepfit plan`: the useful time with each interval between saves, estimated before a run."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from keepfit.job.commands.failures import fail
 from keepfit.job.commands.options import AsJson
 
 STALL_SHARE = 0.1
-"""The share of a save's time that training loses, where it is not said.
+"""The share of a save's duration that training loses, unless the user gives one.
 
-It is written by threads of a low priority. On two cores that training kept busy, 22 and 39 percent
-of saves of 280 MiB to a disk were lost; it is less where cores are free or the network is awaited.
+Threads of a low priority write the save. On two cores that training kept busy, saves of 280 MiB to
+a disk cost 22 and 39 percent of their duration; less if cores are free or a save waits for the
+network.
 """
 
 
 def plan(
     save_cost: Annotated[
-        str, typer.Option(help='Until a save is durable: "4s", as `checkpoint_saved` in a log.')
+        str,
+        typer.Option(help='Time until a save is durable: "4s"; see `checkpoint_saved` in a log.'),
     ],
-    restart: Annotated[str, typer.Option(help="From a machine's start until it trains.")] = "30s",
+    restart: Annotated[
+        str, typer.Option(help="Time from a machine's start until it trains.")
+    ] = "30s",
     stall: Annotated[
         str | None,
         typer.Option(
-            help="What a save costs training, as `save_interval` in a log. "
+            help="Time that a save costs training; see `save_interval` in a log. "
             "[default: 10 percent of --save-cost]"
         ),
     ] = None,
@@ -41,7 +45,7 @@ def plan(
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """Show how much of machines' time is useful with save_every="auto" and with fixed intervals."""
+    """Show how much of the machines' time is useful, with save_every="auto" and fixed intervals."""
     from keepfit.job.commands import tables
     from keepfit.job.planning import plan as planning
     from keepfit.job.planning.lifetimes import RECORDED, read_lifetimes
@@ -49,18 +53,18 @@ def plan(
 
     try:
         save = _time("save-cost", save_cost)
-        under = Conditions(
+        conditions = Conditions(
             save=save,
             stall=save * STALL_SHARE if stall is None else _time("stall", stall),
             restart=_time("restart", restart),
             notices=not no_notices,
         )
-        if under.stall > save:
+        if conditions.stall > save:
             raise ConfigurationError(
                 "a save can't cost training more time than it takes. "
                 f"Received: --stall={stall} --save-cost={save_cost}"
             )
-        found = planning.make_plan(read_lifetimes(lives or RECORDED), under)
+        found = planning.make_plan(read_lifetimes(lives or RECORDED), conditions)
     except ConfigurationError as error:
         fail(str(error))
     if json:
@@ -72,20 +76,22 @@ def plan(
 
 
 def register(app: typer.Typer) -> None:
-    """Make it a command of `app`."""
+    """Register the command with `app`."""
     app.command()(plan)
 
 
 def _time(name: str, text: str) -> float:
-    """Seconds; 0 is one too.
+    """Return a time in seconds; 0 is allowed.
 
     Raises:
-        ConfigurationError: it is no time.
+        ConfigurationError: `text` is not a time.
     """
     from keepfit.callbacks.checkpoint import save_policy
 
     zero = text.strip() in ("0", "0s")
     seconds = 0.0 if zero else save_policy.parse_duration(text)
     if seconds is None or not math.isfinite(seconds):
-        raise ConfigurationError(f'{name} is a time: "4s", "250ms", "2min". Received: {text!r}')
+        raise ConfigurationError(
+            f'{name} must be a time: "4s", "250ms", "2min". Received: {text!r}'
+        )
     return seconds

@@ -19,7 +19,7 @@ log = structlog.get_logger("keepfit")
 VERIFY_FAILED = 1
 
 StoreOption = Annotated[
-    str | None, typer.Option("--store", help="Where the runs are. [default: KEEPFIT_STORE]")
+    str | None, typer.Option("--store", help="The store of the runs. [default: KEEPFIT_STORE]")
 ]
 
 
@@ -38,7 +38,7 @@ def ls(
 
 
 def show(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
-    """Show a run's checkpoints, and the history of its training."""
+    """Show a run's checkpoints and the history of its training."""
     from keepfit.callbacks.checkpoint import inspection
     from keepfit.job.commands import tables
 
@@ -56,7 +56,7 @@ def show(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
 
 
 def verify(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
-    """Read every byte of a run's checkpoints, check every digest; exit code 1 if one is wrong."""
+    """Read all of a run's checkpoints and check every digest; exit code 1 if one is wrong."""
     from keepfit.callbacks.checkpoint import inspection
     from keepfit.job.commands import tables
 
@@ -94,11 +94,13 @@ def export(
 def prune(
     run: Annotated[str | None, typer.Argument(help="[default: all runs]")] = None,
     store: StoreOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what would be deleted.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Delete what attempts before the newest have left behind; safe beside one that is alive."""
+    """Delete unused objects of earlier attempts; safe while the newest attempt is running."""
     from keepfit.callbacks.checkpoint import inspection
     from keepfit.job.commands import tables
 
@@ -121,7 +123,7 @@ def prune(
 
 
 def register(app: typer.Typer) -> None:
-    """Make them commands of `app`."""
+    """Register these commands with `app`."""
     for command in (ls, show, verify, export, prune):
         app.command()(command)
 

@@ -1,4 +1,4 @@
-"""What the commands print: tables for people, JSON for programs."""
+"""The output of the commands: tables for users, JSON for programs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from keepfit.callbacks.checkpoint.inspection import CommittedState, ObjectCheck,
 
 
 def as_json(value: Any) -> str:
-    """One document. Times are ISO 8601, UTC; sizes are bytes."""
+    """Return one JSON document. Times are ISO 8601, UTC; sizes are in bytes."""
     return json.dumps(value, default=_plain, indent=1, ensure_ascii=False)
 
 
 def runs_table(found: Sequence[Summary], now: datetime) -> Table:
-    """A line for each run."""
+    """Return a table with a row for each run."""
     table = _table("run", "state", "fit", "epoch", "batch", "step", "age", "size", "attempts")
     for run in found:
         numbers = ("" if n is None else str(n) for n in (run.fit, run.epoch, run.batch, run.step))
@@ -35,7 +35,7 @@ def runs_table(found: Sequence[Summary], now: datetime) -> Table:
 
 
 def checkpoints_table(found: CommittedState, now: datetime) -> Table:
-    """A line for each checkpoint in force, the newest first."""
+    """Return a table with a row for each committed checkpoint, the newest first."""
     table = _table("checkpoint", "fit", "epoch", "batch", "step", "attempt", "age", "size", "")
     for key in found.head.manifests():
         name = key.rpartition("/")[2]
@@ -57,7 +57,7 @@ def checkpoints_table(found: CommittedState, now: datetime) -> Table:
 
 
 def history_table(found: CommittedState) -> Table:
-    """A line for each epoch that is over: what `fit` would return."""
+    """Return a table with a row for each finished epoch: the history that `fit` would return."""
     saved = history(found) or {}
     columns = {name: values for name, values in saved.get("history", {}).items() if values}
     table = _table("epoch", *columns)
@@ -70,7 +70,7 @@ def history_table(found: CommittedState) -> Table:
 
 
 def history(found: CommittedState) -> Any:
-    """What the newest checkpoint says that `fit` would return; of arrays, their type and shape."""
+    """Return the newest checkpoint's history, as from `fit`; arrays as their type and shape."""
     newest = next(iter(found.manifests.values()), None)
     if newest is None:
         return None
@@ -79,7 +79,7 @@ def history(found: CommittedState) -> Any:
 
 
 def run_document(summary: Summary, found: CommittedState) -> dict[str, Any]:
-    """The fields of `show --json`."""
+    """Return the fields of `show --json`."""
     newest = next(iter(found.manifests.values()), None)
     checkpoints = {
         key: {
@@ -99,7 +99,7 @@ def run_document(summary: Summary, found: CommittedState) -> dict[str, Any]:
 
 
 def verification_table(found: Iterable[ObjectCheck]) -> Table:
-    """A line for each object that was read."""
+    """Return a table with a row for each object that was read."""
     table = _table("object", "size", "")
     for finding in found:
         table.add_row(finding.key, decimal(finding.size), finding.problem or "ok")
@@ -107,12 +107,12 @@ def verification_table(found: Iterable[ObjectCheck]) -> Table:
 
 
 def text_table(*columns: str) -> Table:
-    """An empty one, for words rather than numbers."""
+    """Return an empty table, for text rather than numbers."""
     return Table(*columns, box=None, pad_edge=False)
 
 
 def show(content: Table | str) -> None:
-    """On standard output, as wide as it needs to be where no terminal sets a width."""
+    """Print to standard output; without a terminal, as wide as the content needs."""
     console = Console(soft_wrap=True) if isinstance(content, str) else Console()
     if not console.is_terminal:
         console.width = 1000

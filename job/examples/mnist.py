@@ -1,11 +1,11 @@
-"""Digits: the Keras tutorial on MNIST, with one line added. Stop it at any time and run it again.
+"""The Keras tutorial on MNIST, with one line added. Stop it at any time and run it again.
 
     keepfit run job/examples/mnist.py            # 6,000 real digits, packaged
     keepfit run job/examples/mnist.py --full     # all 60,000, downloaded by Keras
     keepfit run job/examples/mnist.py --full mnist.npz
 
-mnist.npz beside this file: the first 6,000 training and 1,000 test images of MNIST (LeCun, Cortes,
-Burges; CC BY-SA 3.0), in the layout of keras.datasets.mnist.
+mnist.npz in the same folder contains the first 6,000 training and 1,000 test images of MNIST
+(LeCun, Cortes, Burges; CC BY-SA 3.0), in the layout of keras.datasets.mnist.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ SEED = 20
 
 
 class Announcer(keras.callbacks.Callback):
-    """Says when an epoch starts and ends. It sees each once, however often the job is stopped."""
+    """Prints when an epoch starts and ends: each once, however often the job is interrupted."""
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         print(f"\nEpoch {epoch + 1} starts", flush=True)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         accuracy = (logs or {}).get("val_accuracy", float("nan"))
-        print(f"\nEpoch {epoch + 1} ends: {accuracy:.1%} of the test digits read", flush=True)
+        print(f"\nEpoch {epoch + 1} ends: {accuracy:.1%} of the test digits recognised", flush=True)
 
 
 def load(full: str | None) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """Images as floats in [0, 1], shape (n, 28, 28), and labels, shape (n,)."""
+    """Return images as floats in [0, 1], shape (n, 28, 28), and labels, shape (n,)."""
     if full == "":
         train, test = keras.datasets.mnist.load_data()
     else:
@@ -66,10 +66,10 @@ def build() -> keras.Model:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Trains on MNIST, resumably.")
+    parser = argparse.ArgumentParser(description="Train on MNIST, resumable after interruptions.")
     parser.add_argument("--full", nargs="?", const="", metavar="NPZ", help="all 60,000 digits")
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--patience", type=int, default=3, help="epochs without getting better")
+    parser.add_argument("--patience", type=int, default=3, help="epochs without improvement")
     options = parser.parse_args(argv)
 
     keras.utils.set_random_seed(SEED)
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     model.fit(
         train,
         epochs=options.epochs,
-        shuffle=False,  # the dataset does
+        shuffle=False,  # the dataset shuffles itself
         validation_data=tf.data.Dataset.from_tensor_slices(test).batch(256),
         callbacks=[
             Resumable(
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ],
     )
     loss, accuracy = model.evaluate(*test, batch_size=256, verbose=0)
-    print(f"\nTest loss {loss:.4f}, {accuracy:.1%} of the digits read")
+    print(f"\nTest loss {loss:.4f}, {accuracy:.1%} of the digits recognised")
 
 
 if __name__ == "__main__":

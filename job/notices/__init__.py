@@ -1,1 +1,1 @@
-"""Where the word comes from that this machine will go."""
+"""The sources of notices that this machine will be taken away."""

@@ -1,6 +1,6 @@
-"""A file, or an address, whose mere existence is a notice: how other clouds and schedulers connect.
+"""A file or URL whose existence is a notice: the interface for other clouds and schedulers.
 
-What stands there may be a JSON object: `{"time": "2026-11-23T12:00:00Z", "action": "leave"}`.
+Its content may be a JSON object: `{"time": "2026-11-23T12:00:00Z", "action": "leave"}`.
 """
 
 from __future__ import annotations
@@ -17,29 +17,36 @@ from keepfit.job.notices.documents import MachineWarning, seconds_until
 from keepfit.job.notices.source import SourceMessage, SourceUnavailable, parse_http_date
 
 TIMEOUT = 2.0
-"""Seconds for a connection, and for each part of an answer."""
+"""Seconds for a connection, and for each part of a response."""
 
 MAX_SIZE = 65536
-"""Bytes that are read: a notice is short."""
+"""Bytes that are read at most: a notice is short."""
 
 
 def parse_notice(source: str, text: str, now: datetime, grace: float) -> MachineWarning:
-    """What the text means. That it is there is a notice, even if it can't be understood."""
-    said = _object(text)
-    if said.get("action") == "save":
-        return MachineWarning(source, leaves=False)
+    """Return the warning in `text`. Its existence is a notice, even if it can't be parsed.
+
+    Args:
+        source: the file or URL that contains the text.
+        now: the present time, by the source's clock if it reports one.
+        grace: seconds until the deadline if the text contains no time.
+    """
+    document = _parse_object(text)
+    if document.get("action") == "save":
+        return MachineWarning(source, terminates=False)
     try:
-        seconds = seconds_until(said["time"], now)
+        seconds = seconds_until(document["time"], now)
     except KeyError:
-        return MachineWarning(source, leaves=True, seconds=grace, known=False)
+        return MachineWarning(source, terminates=True, seconds=grace, time_known=False)
     except (ValueError, TypeError):
-        unclear = f"{source} (its time {said['time']!r} is none, as in 2026-11-23T12:00:00Z)"
-        return MachineWarning(unclear, leaves=True, seconds=grace, known=False)
-    return MachineWarning(source, leaves=True, seconds=seconds)
+        time = document["time"]
+        described = f"{source} (its time {time!r} is not of the form 2026-11-23T12:00:00Z)"
+        return MachineWarning(described, terminates=True, seconds=grace, time_known=False)
+    return MachineWarning(source, terminates=True, seconds=seconds)
 
 
 class WatchedFile:
-    """A notice as soon as the file exists."""
+    """A source whose notice is the existence of a file."""
 
     def __init__(self, path: Path, grace: float) -> None:
         self._path = path
@@ -48,7 +55,7 @@ class WatchedFile:
     def describe(self) -> dict[str, object]:
         return {"file": str(self._path)}
 
-    def ask(self) -> list[SourceMessage]:
+    def fetch(self) -> list[SourceMessage]:
         try:
             with self._path.open("rb") as file:
                 text = file.read(MAX_SIZE).decode(errors="replace")
@@ -58,12 +65,12 @@ class WatchedFile:
             raise SourceUnavailable(f"{self._path} can't be read: {error}") from error
         return [SourceMessage(str(self._path), text)]
 
-    def understand(self, said: SourceMessage, now: datetime) -> MachineWarning | None:
-        return parse_notice(said.path, said.text, now, self._grace)
+    def parse(self, message: SourceMessage, now: datetime) -> MachineWarning | None:
+        return parse_notice(message.path, message.text, now, self._grace)
 
 
 class WatchedUrl:
-    """A notice as soon as the address answers 200."""
+    """A source whose notice is that a URL answers 200."""
 
     def __init__(self, url: str, grace: float) -> None:
         self._url = url
@@ -72,12 +79,12 @@ class WatchedUrl:
     def describe(self) -> dict[str, object]:
         return {"url": self._url}
 
-    def ask(self) -> list[SourceMessage]:
+    def fetch(self) -> list[SourceMessage]:
         try:
-            with urllib.request.urlopen(self._url, timeout=TIMEOUT) as answer:  # noqa: S310
-                text = answer.read(MAX_SIZE).decode(errors="replace")
-                at = parse_http_date(answer.headers["Date"])
-                status = answer.status
+            with urllib.request.urlopen(self._url, timeout=TIMEOUT) as response:  # noqa: S310
+                text = response.read(MAX_SIZE).decode(errors="replace")
+                at = parse_http_date(response.headers["Date"])
+                status = response.status
         except urllib.error.HTTPError as error:
             error.close()
             if error.code == http.client.NOT_FOUND:
@@ -87,24 +94,25 @@ class WatchedUrl:
             raise SourceUnavailable(f"{self._url} does not answer: {error}") from error
         return [SourceMessage(self._url, text, at)] if status == http.client.OK else []
 
-    def understand(self, said: SourceMessage, now: datetime) -> MachineWarning | None:
-        return parse_notice(said.path, said.text, now, self._grace)
+    def parse(self, message: SourceMessage, now: datetime) -> MachineWarning | None:
+        return parse_notice(message.path, message.text, now, self._grace)
 
 
 def custom_source(name: str, grace: float) -> WatchedFile | WatchedUrl:
-    """What the user has named.
+    """Return the source for the file or URL that the user has named.
 
     Args:
-        grace: seconds that are left where the notice names no time.
+        name: a path or an http(s):// URL.
+        grace: seconds until the deadline if the notice contains no time.
     """
     if name.startswith(("http://", "https://")):
         return WatchedUrl(name, grace)
     return WatchedFile(Path(name).absolute(), grace)
 
 
-def _object(text: str) -> dict[str, Any]:
+def _parse_object(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}

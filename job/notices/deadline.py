@@ -1,6 +1,6 @@
-"""Says what is lost when a batch takes longer than what is left.
+"""Log how much work is lost when a batch takes longer than the time until the deadline.
 
-The training thread is inside that batch and can say nothing; so this is a thread of its own.
+The training thread is inside that batch and can't log anything, so a thread of its own does.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from keepfit.callbacks.session import Session
 log = structlog.get_logger("keepfit")
 
 CHECK_INTERVAL = 1.0
-"""Seconds between two looks, each of which costs some microseconds."""
+"""Seconds between two checks, each of which costs some microseconds."""
 
 
 def log_if_lost(session: Session, now: float) -> bool:
-    """Log the loss if there is one by now. Returns whether there was."""
+    """Log the loss if work will be lost at time `now`; return whether it will be."""
     if not session.will_lose_steps(now):
         return False
     log.error(
         events.WORK_LOST,
         batches=session.uncommitted_steps,
-        reason="the batch under way takes longer than what is left, so the last checkpoint counts",
+        reason="the batch under way ends too late for a save, so the last checkpoint counts",
         fix="save more often (--save-every), or make batches shorter",
     )
     return True
@@ -38,11 +38,11 @@ def log_if_lost(session: Session, now: float) -> bool:
 def watch_deadline(
     session: Session, *, every: float = CHECK_INTERVAL, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[None]:
-    """Look until the block ends, or something was lost."""
-    over = threading.Event()
+    """Check until the block ends, or until a loss has been logged."""
+    stopped = threading.Event()
 
     def watch() -> None:
-        while not over.wait(every) and not log_if_lost(session, clock()):
+        while not stopped.wait(every) and not log_if_lost(session, clock()):
             pass
 
     thread = threading.Thread(target=watch, name="keepfit-countdown", daemon=True)
@@ -50,5 +50,5 @@ def watch_deadline(
     try:
         yield
     finally:
-        over.set()
+        stopped.set()
         thread.join()

@@ -1,4 +1,4 @@
-"""What the metadata service says, as a notice: pure, so that each case is a line of a test."""
+"""Parse the documents of the metadata service: pure, so that each case is a line of a test."""
 
 from __future__ import annotations
 
@@ -14,72 +14,72 @@ AUTOSCALING = "autoscaling/target-lifecycle-state"
 WATCHED_PATHS = (SPOT, REBALANCE, MAINTENANCE, AUTOSCALING)
 
 SPOT_NOTICE_SECONDS = 120.0
-"""Seconds that a Spot notice leaves, and before a scheduled event at which it is acted on so."""
+"""Seconds from a Spot notice to the end. A scheduled event this close is treated like one."""
 
 _ENDED_STATES = ("completed", "canceled")
 
 
 @dataclass(frozen=True)
 class MachineWarning:
-    """What is to come.
+    """A warning that this machine will, or may, be taken away.
 
     Attributes:
-        source: the path, and what is said there, as people know it.
-        leaves: the machine goes; otherwise it may, and a checkpoint now is worth having.
-        seconds: until it goes; 0 if it should have gone; None where that is not said.
-        known: the source itself says so; otherwise it is what is usual.
+        source: the path of the document and its essential content, as users know it.
+        terminates: the machine will be taken away; otherwise it may be, and a checkpoint is useful.
+        seconds: until it is taken away; 0 if that time is past; None if unknown.
+        time_known: `seconds` is from the source; otherwise it is the usual time.
     """
 
     source: str
-    leaves: bool
+    terminates: bool
     seconds: float | None = None
-    known: bool = True
+    time_known: bool = True
 
 
 def parse_document(path: str, text: str, now: datetime) -> MachineWarning | None:
-    """What `text` at `path` warns of; None if of nothing.
+    """Return the warning in `text`, the document at `path`; None if it contains none.
 
     Raises:
-        ValueError: it is not of the form that the path has.
+        ValueError, KeyError, TypeError: the document does not have the form for its path.
     """
     match path:
         case "spot/instance-action":
-            said = _object(json.loads(text))
-            seconds = seconds_until(said["time"], now)
-            # A hibernation begins at once, whatever time is named.
-            at_once = said["action"] == "hibernate"
-            # Nor is it more than two minutes: then it is the clocks that differ.
+            document = _require_object(json.loads(text))
+            seconds = seconds_until(document["time"], now)
+            # A hibernation begins at once, whatever time the notice contains.
+            at_once = document["action"] == "hibernate"
+            # No notice comes more than two minutes ahead; if it seems so, the clocks differ.
             left = 0.0 if at_once else min(SPOT_NOTICE_SECONDS, seconds)
-            return MachineWarning(f"{path}: {said['action']}", True, left)
+            return MachineWarning(f"{path}: {document['action']}", True, left)
         case "events/recommendations/rebalance":
-            return MachineWarning(path, leaves=False)
+            return MachineWarning(path, terminates=False)
         case "autoscaling/target-lifecycle-state":
             return MachineWarning(f"{path}: {text}", True) if text.strip() == "Terminated" else None
     return _next_maintenance(path, json.loads(text), now)
 
 
-def _next_maintenance(path: str, found: Any, now: datetime) -> MachineWarning | None:
-    if not isinstance(found, list):
-        raise ValueError(f"{path} is no list")  # noqa: TRY004 # of the text, not of an argument
-    for event in map(_object, found):
+def _next_maintenance(path: str, events: Any, now: datetime) -> MachineWarning | None:
+    if not isinstance(events, list):
+        raise ValueError(f"{path} is not a list")  # noqa: TRY004 # the text, not an argument
+    for event in map(_require_object, events):
         if event.get("State") in _ENDED_STATES:
             continue
         at = datetime.strptime(event["NotBefore"], "%d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
         seconds = (at - now).total_seconds()
         source = f"{path}: {event.get('Code', 'event')}"
         return MachineWarning(
-            source, leaves=seconds <= SPOT_NOTICE_SECONDS, seconds=max(0.0, seconds)
+            source, terminates=seconds <= SPOT_NOTICE_SECONDS, seconds=max(0.0, seconds)
         )
     return None
 
 
 def seconds_until(text: str, now: datetime) -> float:
-    """Until a time as in `2017-09-18T08:22:00Z`, which is UTC in any case; 0 if it is past."""
+    """Return the seconds until a time like `2017-09-18T08:22:00Z`, UTC by default; 0 if past."""
     at = datetime.fromisoformat(text)
     return max(0.0, ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds())
 
 
-def _object(value: Any) -> dict[str, Any]:
+def _require_object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError("it is no JSON object")  # noqa: TRY004
+        raise ValueError("it is not a JSON object")  # noqa: TRY004
     return value

@@ -1,8 +1,8 @@
-"""EC2's instance metadata, version 2: what the machine itself says of its end.
+"""A client of EC2's instance metadata service, version 2: its documents about the machine's end.
 
-On AWS Batch on EC2, no signal reaches a container when a Spot instance is taken away: only
-this tells. Paths, codes and limits: docs.aws.amazon.com/AWSEC2/latest/UserGuide, "Access instance
-metadata" and "Spot Instance interruption notices".
+On AWS Batch on EC2, no signal reaches a container when a Spot instance is taken away: this is
+the only notice. Paths, codes and limits: docs.aws.amazon.com/AWSEC2/latest/UserGuide, "Access
+instance metadata" and "Spot Instance interruption notices".
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from keepfit.job.notices.source import SourceMessage, SourceUnavailable, parse_h
 
 IPV4, IPV6 = "http://169.254.169.254", "http://[fd00:ec2::254]"
 TIMEOUT = 2.0
-"""Seconds for each connection and answer: the address is on the machine itself."""
+"""Seconds for each connection and response: the address is on the machine itself."""
 
-TOKEN_LIFE = 21600
-"""Seconds asked for, the longest that is given."""
+TOKEN_LIFETIME = 21600
+"""Seconds that are requested: the longest lifetime that a token can have."""
 
 TOKEN_RENEWAL_MARGIN = 60.0
-"""Seconds before its end at which a token is renewed."""
+"""Seconds before its expiry at which a token is renewed."""
 
 HOP_LIMIT = (
-    "the token request gets no answer, though the service is there: its hop limit is 1, which "
-    "ends at the container's border; set HttpPutResponseHopLimit to 2 in the launch template"
+    "the token request gets no response, though the service is there: its hop limit is 1, which "
+    "does not reach into a container; set HttpPutResponseHopLimit to 2 in the launch template"
 )
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _Response:
     status: int
     text: str
-    at: datetime | None
+    date: datetime | None
 
 
 @dataclass(frozen=True)
 class _Token:
     value: str
-    ends: float
+    expires: float
 
 
 class InstanceMetadata:
-    """A client that keeps its token. Not thread-safe: one thread polls."""
+    """A client that caches its token. Not thread-safe: one thread polls."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class InstanceMetadata:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self | None:
-        """Where every AWS tool looks for it; None if AWS_EC2_METADATA_DISABLED is true."""
+        """Return a client for AWS' usual variables; None if AWS_EC2_METADATA_DISABLED is true."""
         if environment.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
             return None
         mode = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "").lower()
@@ -73,85 +73,91 @@ class InstanceMetadata:
         return cls(environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or default)
 
     def describe(self) -> dict[str, object]:
-        """What is watched, for the log."""
+        """Return what is watched, for the log."""
         return {"machine": self._endpoint.geturl(), "paths": list(documents.WATCHED_PATHS)}
 
-    def ask(self) -> list[SourceMessage]:
-        """All that it says now of the machine's end.
+    def fetch(self) -> list[SourceMessage]:
+        """Return the present documents about the machine's end.
 
         Raises:
-            NoAnswer: it can't be known.
+            SourceUnavailable: the service can't be used.
         """
-        found = ((path, self._look(path)) for path in documents.WATCHED_PATHS)
-        return [SourceMessage(path, answer.text, answer.at) for path, answer in found if answer]
+        responses = ((path, self._get_document(path)) for path in documents.WATCHED_PATHS)
+        return [SourceMessage(path, found.text, found.date) for path, found in responses if found]
 
-    def understand(self, said: SourceMessage, now: datetime) -> MachineWarning | None:
-        """What it warns of; ValueError, KeyError or TypeError if it makes no sense."""
-        return documents.parse_document(said.path, said.text, now)
+    def parse(self, message: SourceMessage, now: datetime) -> MachineWarning | None:
+        """Return the warning in a document, or None.
+
+        Raises:
+            ValueError, KeyError, TypeError: the document can't be parsed.
+        """
+        return documents.parse_document(message.path, message.text, now)
 
     def get(self, path: str) -> str | None:
-        """What stands at `path` below /latest/meta-data/; None if nothing does.
+        """Return the document at `path` below /latest/meta-data/; None if there is none.
 
         Raises:
-            NoAnswer: it can't be known.
+            SourceUnavailable: the service can't be used.
         """
-        answer = self._look(path)
-        return answer.text if answer else None
+        response = self._get_document(path)
+        return response.text if response else None
 
-    def _look(self, path: str) -> _Answer | None:
+    def _get_document(self, path: str) -> _Response | None:
         for _ in range(2):
             headers = {"X-aws-ec2-metadata-token": self._valid_token()}
-            answer = self._ask("GET", f"/latest/meta-data/{path}", headers)
-            status = answer.status
+            response = self._request("GET", f"/latest/meta-data/{path}", headers)
+            status = response.status
             if status != http.client.UNAUTHORIZED:
                 break
-            self._token = None  # it was given by another service, or before a restart of this one
+            self._token = None  # it is from another service, or from before a restart of this one
         if status == http.client.NOT_FOUND:
             return None
         if status != http.client.OK:
             raise SourceUnavailable(f"{self._endpoint.geturl()} answers {status} for {path}")
-        return answer
+        return response
 
     def _valid_token(self) -> str:
-        if self._token is None or self._clock() >= self._token.ends - TOKEN_RENEWAL_MARGIN:
+        if self._token is None or self._clock() >= self._token.expires - TOKEN_RENEWAL_MARGIN:
             self._token = self._new_token()
         return self._token.value
 
     def _new_token(self) -> _Token:
-        headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_LIFE)}
+        headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_LIFETIME)}
         began = self._clock()
         try:
-            answer = self._ask("PUT", "/latest/api/token", headers)
+            response = self._request("PUT", "/latest/api/token", headers)
         except SourceUnavailable as error:
             raise SourceUnavailable(
-                HOP_LIMIT if self._answers_without_token() else str(error)
+                HOP_LIMIT if self._refuses_without_token() else str(error)
             ) from None
-        if answer.status != http.client.OK:
+        if response.status != http.client.OK:
             raise SourceUnavailable(
-                f"{self._endpoint.geturl()} answers {answer.status} instead of a token"
+                f"{self._endpoint.geturl()} answers {response.status} instead of a token"
             )
-        return _Token(answer.text, began + TOKEN_LIFE)
+        return _Token(response.text, began + TOKEN_LIFETIME)
 
-    def _answers_without_token(self) -> bool:
-        """A GET without a token is refused at once where only the way back for a PUT is cut off."""
+    def _refuses_without_token(self) -> bool:
+        """Return whether a GET without a token is refused: then only a PUT's response is lost."""
         try:
-            answer = self._ask("GET", "/latest/meta-data/", {})
+            response = self._request("GET", "/latest/meta-data/", {})
         except SourceUnavailable:
             return False
-        return answer.status == http.client.UNAUTHORIZED
+        return response.status == http.client.UNAUTHORIZED
 
-    def _ask(self, method: str, path: str, headers: Mapping[str, str]) -> _Answer:
+    def _request(self, method: str, path: str, headers: Mapping[str, str]) -> _Response:
         try:
             host, port = self._endpoint.hostname or "", self._endpoint.port
-            # Without the proxies of the environment: the address means this machine.
+            # Without the environment's proxies: the address is that of this machine.
             connection = http.client.HTTPConnection(host, port, timeout=self._timeout)
         except (ValueError, http.client.HTTPException) as error:
-            raise SourceUnavailable(f"{self._endpoint.geturl()} is no address: {error}") from error
+            raise SourceUnavailable(
+                f"{self._endpoint.geturl()} is not a valid URL: {error}"
+            ) from error
         try:
             connection.request(method, path, headers=dict(headers))
-            answer = connection.getresponse()
-            text = answer.read().decode(errors="replace")
-            return _Answer(answer.status, text, parse_http_date(answer.getheader("Date")))
+            response = connection.getresponse()
+            text = response.read().decode(errors="replace")
+            return _Response(response.status, text, parse_http_date(response.getheader("Date")))
         except (OSError, http.client.HTTPException) as error:
             cause = str(error) or type(error).__name__
             raise SourceUnavailable(

@@ -1,7 +1,7 @@
 """SIGTERM and SIGINT as notices, SIGUSR1 as a request to save.
 
-A handler only sets a flag: saving from within one would meet TensorFlow in any state. Training
-acts on the flag at its next batch. Outside training nothing would, so there the process ends.
+A handler only sets a flag: a save from within one would find TensorFlow in any state. Training
+acts on the flag at its next batch. Outside training nothing would, so there the process exits.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from keepfit.callbacks.session import Notice, Session
 TRAPPED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 EXIT_AT_ONCE = 128 + signal.SIGINT
 REACTIONS: dict[int, str] = {
-    signal.SIGTERM: "save at the next batch and leave",
-    signal.SIGINT: "save at the next batch and leave; Ctrl-C again leaves at once",
-    signal.SIGUSR1: "save at the next batch and go on",
+    signal.SIGTERM: "save at the next batch and exit",
+    signal.SIGINT: "save at the next batch and exit; a second Ctrl-C exits at once",
+    signal.SIGUSR1: "save at the next batch and continue",
 }
 
 GRACE = 30.0
-"""Seconds from SIGTERM to SIGKILL, unless told otherwise: docker stop has 10, but ECS, AWS Batch
-and Kubernetes have 30."""
+"""Default seconds from SIGTERM to SIGKILL: docker stop leaves 10, but ECS, AWS Batch and Kubernetes
+leave 30."""
 
 RESEND_SECONDS = 0.2
-"""Seconds after which a signal is sent again whose handler has raised in vain."""
+"""Seconds after which a signal is sent again if its handler's exception was dropped."""
 
 log = structlog.get_logger("keepfit")
 
@@ -48,8 +48,8 @@ def trap_signals(session: Session, grace: float = GRACE) -> Iterator[None]:
     A second SIGINT ends the process at once, whatever it is doing.
     """
 
-    def give(number: int) -> None:
-        """By the watcher at once, and by the handler, which must not depend on a thread."""
+    def record(number: int) -> None:
+        """Record a signal: on the thread at once, and in the handler, which needs no thread."""
         if number == signal.SIGUSR1:
             session.request_save()
             return
@@ -57,16 +57,16 @@ def trap_signals(session: Session, grace: float = GRACE) -> Iterator[None]:
         session.give_notice(Notice(signal.Signals(number).name, deadline))
 
     raised: list[int] = []
-    lost: list[int] = []
+    dropped: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
-        give(number)
+        record(number)
         if number != signal.SIGUSR1 and not session.training:
             raised.append(number)
             raise Preempted
 
-    with _signal_thread(give, lost), _record_dropped_exceptions(lost, raised):
+    with _signal_thread(record, dropped), _record_dropped_exceptions(dropped, raised):
         previous: dict[int, Any] = {n: signal.signal(n, handle) for n in TRAPPED_SIGNALS}
         ended = _reset_in_children(previous)
         try:
@@ -78,13 +78,13 @@ def trap_signals(session: Session, grace: float = GRACE) -> Iterator[None]:
 
 
 @contextmanager
-def _record_dropped_exceptions(lost: list[int], raised: list[int]) -> Iterator[None]:
-    """Note the signals whose exception Python drops: it was raised within some `__del__`."""
+def _record_dropped_exceptions(dropped: list[int], raised: list[int]) -> Iterator[None]:
+    """Record the signals whose exception Python drops: it was raised within some `__del__`."""
     previous = sys.unraisablehook
 
     def hook(unraisable: sys.UnraisableHookArgs) -> None:
         if isinstance(unraisable.exc_value, Preempted) and raised:
-            lost.append(raised.pop())
+            dropped.append(raised.pop())
         else:
             previous(unraisable)
 
@@ -96,13 +96,14 @@ def _record_dropped_exceptions(lost: list[int], raised: list[int]) -> Iterator[N
 
 
 def _reset_in_children(previous: Mapping[int, Any]) -> threading.Event:
-    """Worker processes that are forked from this one have no part in its notices.
+    """Reset the handlers in forked worker processes, which take no part in this one's notices.
 
-    SIGTERM ends them, as multiprocessing expects when it closes a pool. SIGINT and SIGUSR1 often
-    come to all processes of a group, and it is for this one to act on them: they go on working.
+    SIGTERM ends them, as multiprocessing expects when it closes a pool. SIGINT and SIGUSR1 are
+    often sent to all processes of a group, and this process alone acts on them: the workers
+    continue.
 
     Returns:
-        To be set when the signals are no longer trapped.
+        An event to set when the signals are no longer trapped.
     """
     ended = threading.Event()
 
@@ -119,45 +120,50 @@ def _reset_in_children(previous: Mapping[int, Any]) -> threading.Event:
 
 
 @contextmanager
-def _signal_thread(give: Callable[[int], None], lost: list[int]) -> Iterator[None]:
-    """Answer signals on a thread of its own, at once.
+def _signal_thread(record: Callable[[int], None], dropped: list[int]) -> Iterator[None]:
+    """Handle signals on a thread of its own, at once.
 
     Python runs handlers on the main thread between two of its instructions, and that thread may be
     inside TensorFlow for as long as a batch takes. The wake-up descriptor is written immediately.
     """
-    theirs, ours = socket.socketpair()
-    ours.setblocking(False)
-    watcher = threading.Thread(
-        target=_handle_arrivals, args=(theirs, give, lost), name="keepfit-signals", daemon=True
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    thread = threading.Thread(
+        target=_handle_arrivals,
+        args=(receiver, record, dropped),
+        name="keepfit-signals",
+        daemon=True,
     )
-    watcher.start()
-    previous = signal.set_wakeup_fd(ours.fileno(), warn_on_full_buffer=False)
+    thread.start()
+    previous = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     try:
         yield
     finally:
         signal.set_wakeup_fd(previous)
-        # Not `close`: a worker process that was forked meanwhile holds the descriptor as well.
-        ours.shutdown(socket.SHUT_RDWR)
-        watcher.join()
-        ours.close()
-        theirs.close()
+        # Not `close`: a worker process that was forked meanwhile has the descriptor as well.
+        sender.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        sender.close()
+        receiver.close()
 
 
-def _handle_arrivals(arrivals: socket.socket, give: Callable[[int], None], lost: list[int]) -> None:
-    """On the watcher's thread, until the other end is closed."""
+def _handle_arrivals(
+    receiver: socket.socket, record: Callable[[int], None], dropped: list[int]
+) -> None:
+    """Handle signals on the signal thread, until the other end of the socket is shut down."""
     interrupts = 0
     sent_again: list[int] = []
     while True:
         try:
-            numbers = arrivals.recv(64)
+            numbers = receiver.recv(64)
         except TimeoutError:
-            while lost:
-                sent_again.append(lost.pop())
+            while dropped:
+                sent_again.append(dropped.pop())
                 signal.pthread_kill(_main_thread(), sent_again[-1])
             continue
         if not numbers:
             return
-        arrivals.settimeout(RESEND_SECONDS)
+        receiver.settimeout(RESEND_SECONDS)
         for number in numbers:
             if number in sent_again:
                 sent_again.remove(number)
@@ -166,8 +172,8 @@ def _handle_arrivals(arrivals: socket.socket, give: Callable[[int], None], lost:
             if interrupts > 1:
                 os._exit(EXIT_AT_ONCE)
             if number in TRAPPED_SIGNALS:
-                if number != signal.SIGUSR1:  # its handler asks, once
-                    give(number)
+                if number != signal.SIGUSR1:  # its handler requests the save, once
+                    record(number)
                 name = signal.Signals(number).name
                 log.info(events.NOTICE, source=name, reaction=REACTIONS[number])
 

@@ -1,4 +1,4 @@
-"""Where a notice can come from, and what a source has said."""
+"""The interface of a source of notices, and the messages that it returns."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from keepfit.job.notices.documents import MachineWarning
 
 
 class SourceUnavailable(Exception):
-    """The source can't be used; the message says why, and what would help."""
+    """The source can't be used; the message contains the cause and, if known, the fix."""
 
 
 @dataclass(frozen=True)
 class SourceMessage:
-    """Something that a source says.
+    """A message of a source.
 
     Attributes:
-        path: where.
-        at: the time by the source's own clock, which may differ from that of this machine.
+        path: the path or URL of the message.
+        text: its content.
+        at: the time on the source's own clock, which may differ from this machine's; or None.
     """
 
     path: str
@@ -29,26 +30,30 @@ class SourceMessage:
 
 
 class NoticeSource(Protocol):
-    """Something that is asked every few seconds."""
+    """A source of notices that is polled every few seconds."""
 
     def describe(self) -> dict[str, object]:
-        """What is watched, for the log."""
+        """Return what is watched, for the log."""
 
-    def ask(self) -> list[SourceMessage]:
-        """All that it says now. Raises NoAnswer."""
-
-    def understand(self, said: SourceMessage, now: datetime) -> MachineWarning | None:
-        """What it warns of, if of anything.
+    def fetch(self) -> list[SourceMessage]:
+        """Return all present messages.
 
         Raises:
-            ValueError, KeyError, TypeError: it makes no sense.
+            SourceUnavailable: the source can't be used.
+        """
+
+    def parse(self, message: SourceMessage, now: datetime) -> MachineWarning | None:
+        """Return the warning in a message, or None.
+
+        Raises:
+            ValueError, KeyError, TypeError: the message can't be parsed.
         """
 
 
 def parse_http_date(header: str | None) -> datetime | None:
-    """The time of an HTTP answer, by the clock of the server."""
+    """Return the time in an HTTP response's `Date` header, by the server's clock, or None."""
     try:
-        found = parsedate_to_datetime(header or "")
+        date = parsedate_to_datetime(header or "")
     except ValueError:
         return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

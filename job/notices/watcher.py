@@ -1,4 +1,4 @@
-"""The threads that ask for notices, and tell the session what they hear."""
+"""The threads that poll sources for notices, and give them to the session."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from keepfit.callbacks import events as names
+from keepfit.callbacks import events
 from keepfit.callbacks.session import Notice, Session
 from keepfit.job.notice_settings import NoticeSettings, OnNotice
 from keepfit.job.notices import custom, documents
@@ -25,39 +25,39 @@ POLL_SECONDS = 5.0
 """Seconds between two polls, as AWS recommends."""
 
 MAX_POLL_SECONDS = 60.0
-"""Seconds at most between two polls where nothing answers."""
+"""Seconds at most between two polls of a source that does not answer."""
 
 
 @dataclass(frozen=True)
 class ReactionPolicy:
-    """What is to follow a notice.
+    """The reaction to a notice.
 
     Attributes:
-        training_allowed: a known deadline is used for training.
-        hold_until_deadline: a Spot instance is not left before it is gone.
+        training_allowed: the time until a known deadline is used for training.
+        hold_until_deadline: on a Spot instance, the process does not exit before the deadline.
     """
 
     training_allowed: bool = True
     hold_until_deadline: bool = False
 
-    def to(self, warned: documents.MachineWarning, now: float) -> Notice:
-        """The notice that the warning is, at this time of time.monotonic().
+    def make_notice(self, warning: documents.MachineWarning, now: float) -> Notice:
+        """Return the notice for a warning; `now` is the present time of time.monotonic().
 
-        A machine that should have gone by now has no deadline: nothing is to be gained by haste.
+        If the machine should be gone by now, there is no deadline: haste would gain nothing.
         """
-        if not warned.seconds:
-            return Notice(warned.source)
+        if not warning.seconds:
+            return Notice(warning.source)
         return Notice(
-            warned.source,
-            now + warned.seconds,
-            training_allowed=self.training_allowed and warned.known,
+            warning.source,
+            now + warning.seconds,
+            training_allowed=self.training_allowed and warning.time_known,
             hold_until_deadline=self.hold_until_deadline
-            and warned.source.startswith(documents.SPOT),
+            and warning.source.startswith(documents.SPOT),
         )
 
 
 class NoticeWatcher:
-    """Polls one source until it is stopped, or has said that the machine goes."""
+    """Polls one source until it is stopped, or until the source reports the machine's end."""
 
     def __init__(
         self,
@@ -75,10 +75,10 @@ class NoticeWatcher:
         self._now = now
         self._stopped = threading.Event()
         self._pause = every
-        self._told: bool | None = None
-        self._heard: set[tuple[str, str]] = set()
-        self._over = False
-        # Its own: Python's is the script's.
+        self._available: bool | None = None
+        self._seen: set[tuple[str, str]] = set()
+        self._finished = False
+        # A generator of its own: Python's global one belongs to the script.
         self._random = random.Random()  # noqa: S311 # no secret
         self._thread = threading.Thread(target=self._watch, name="keepfit-watcher", daemon=True)
 
@@ -86,68 +86,71 @@ class NoticeWatcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask it to end. It may be inside a request for two seconds more, and is not waited for."""
+        """Stop polling, without waiting: a request may still take up to two seconds."""
         self._stopped.set()
 
     def poll(self) -> None:
-        """Ask once for everything, and act on it."""
+        """Fetch all messages once, and act on them."""
         try:
-            said = self._source.ask()
+            messages = self._source.fetch()
         except SourceUnavailable as error:
             self._pause = min(MAX_POLL_SECONDS, self._pause * 2)
-            self._tell(answers=False, reason=str(error))
+            self._log_availability(available=False, reason=str(error))
             return
         self._pause = self._every
-        self._tell(answers=True)
-        self._heard &= {(one.path, one.text) for one in said}
-        for one in said:
-            if not self._over:
-                self._hear(one)
+        self._log_availability(available=True)
+        self._seen &= {(message.path, message.text) for message in messages}
+        for message in messages:
+            if not self._finished:
+                self._handle(message)
 
-    def _hear(self, said: SourceMessage) -> None:
-        known = (said.path, said.text) in self._heard
-        self._heard.add((said.path, said.text))
+    def _handle(self, message: SourceMessage) -> None:
+        repeated = (message.path, message.text) in self._seen
+        self._seen.add((message.path, message.text))
         try:
-            warned = self._source.understand(said, said.at or self._now())
+            warning = self._source.parse(message, message.at or self._now())
         except (ValueError, KeyError, TypeError) as error:
-            if not known:
+            if not repeated:
                 log.warning(
-                    names.NOTICE_UNREADABLE, source=said.path, text=said.text, reason=repr(error)
+                    events.NOTICE_UNREADABLE,
+                    source=message.path,
+                    text=message.text,
+                    reason=repr(error),
                 )
                 self._session.request_save()
             return
-        if warned is None or (known and not warned.leaves):
+        if warning is None or (repeated and not warning.terminates):
             return
-        notice = self._reaction.to(warned, time.monotonic())
-        self._over = warned.leaves
-        reaction = "save at the next batch and go on"
-        if notice.training_allowed and warned.leaves:
-            reaction = "save at the next batch, train on, and save again shortly before leaving"
-        elif warned.leaves:
-            reaction = "save at the next batch and leave"
-        if warned.leaves:
+        notice = self._reaction.make_notice(warning, time.monotonic())
+        self._finished = warning.terminates
+        reaction = "save at the next batch and continue"
+        if notice.training_allowed and warning.terminates:
+            reaction = "save at the next batch, train on, and save again shortly before the exit"
+        elif warning.terminates:
+            reaction = "save at the next batch and exit"
+        if warning.terminates:
             self._session.give_notice(notice)
-        if notice.training_allowed or not warned.leaves:
+        if notice.training_allowed or not warning.terminates:
             self._session.request_save()
-        log.info(names.NOTICE, source=warned.source, seconds=warned.seconds, reaction=reaction)
+        log.info(events.NOTICE, source=warning.source, seconds=warning.seconds, reaction=reaction)
 
-    def _tell(self, *, answers: bool, reason: str | None = None) -> None:
-        """Once at the start, and whenever it changes."""
-        if answers == self._told:
+    def _log_availability(self, *, available: bool, reason: str | None = None) -> None:
+        """Log whether the source is available: once at the start, and whenever it changes."""
+        if available == self._available:
             return
-        self._told = answers
-        if answers:
-            log.info(names.MACHINE_WATCHED, **self._source.describe())
+        self._available = available
+        if available:
+            log.info(events.MACHINE_WATCHED, **self._source.describe())
         else:
             log.info(
-                names.MACHINE_NOT_WATCHED,
+                events.MACHINE_NOT_WATCHED,
                 **self._source.describe(),
                 reason=reason,
-                effect="a notice from there will not be heard; signals will",
+                effect="notices from this source are not received; signals are",
             )
 
     def _watch(self) -> None:
-        while not self._stopped.is_set() and not self._over:
+        while not self._stopped.is_set() and not self._finished:
             self.poll()
             self._stopped.wait(self._pause * self._random.uniform(0.8, 1.2))
 
@@ -156,7 +159,7 @@ class NoticeWatcher:
 def watch_machine(
     session: Session, settings: NoticeSettings, environment: Mapping[str, str]
 ) -> Iterator[None]:
-    """Have the machine watched until the block ends, and what else the settings name."""
+    """Watch the machine, and the file or URL in the settings, until the block ends."""
     reaction = ReactionPolicy(
         training_allowed=settings.on_notice == OnNotice.TRAIN_ON,
         hold_until_deadline=settings.hold_until_deadline(environment),

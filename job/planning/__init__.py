@@ -1,1 +1,1 @@
-"""What an interval between saves is worth, on machines that live as long as recorded ones did."""
+"""Estimate the useful time with each interval between saves, from recorded lifetimes."""

@@ -14,10 +14,11 @@ CENTURY = 100 * 365.25 * 86400
 
 
 def read_lifetimes(path: Path) -> tuple[float, ...]:
-    """The lifetimes in seconds, in the file's order.
+    """Return the lifetimes in seconds, in the file's order.
 
     Raises:
-        ConfigurationError: it can't be read, or holds something else; one line says what.
+        ConfigurationError: the file can't be read, or contains something else; the message is one
+            line.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -28,7 +29,7 @@ def read_lifetimes(path: Path) -> tuple[float, ...]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigurationError(f"lifetimes can't be read from {path}: {error}") from error
     if not lives:
-        raise ConfigurationError(f"{path} holds no lifetimes")
+        raise ConfigurationError(f"{path} contains no lifetimes")
     return lives
 
 
@@ -39,7 +40,7 @@ def _life(path: Path, line: int, text: str | None) -> float:
         life = math.nan
     if not 0 < life <= CENTURY:
         raise ConfigurationError(
-            f"{path}, line {line}: {COLUMN} is a number of seconds, above 0 and under a century. "
-            f"Received: {text!r}"
+            f"{path}, line {line}: {COLUMN} must be a number of seconds, above 0 and under a "
+            f"century. Received: {text!r}"
         )
     return life

@@ -1,4 +1,4 @@
-"""The comparison that `keepfit plan` prints: intervals, what each is worth, and what auto does."""
+"""The comparison that `keepfit plan` prints: the useful time with each interval, and with auto."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ from keepfit.callbacks.checkpoint.save_policy import SaveAutomatically, SaveEver
 from keepfit.job.planning.replay import Conditions, useful_share
 
 FIXED = (10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
-"""The intervals, in seconds, that a user might pick instead."""
+"""The fixed intervals, in seconds, that a user might choose instead of auto."""
 
-WIDTH, STEP = 40, 5
-"""Of a bar, in characters; and the multiple of percents at which the axis begins."""
+BAR_WIDTH, AXIS_STEP = 40, 5
+"""The width of a bar in characters; the axis begins at a multiple of this many percent."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What intervals are worth under some conditions.
+    """The useful share of the machines' time with each interval, under some conditions.
 
     Attributes:
-        auto: the useful share of the machines' time, from 0 to 1, with save_every="auto".
-        fixed: the same with fixed intervals, by their seconds.
-        young, grown: seconds between two saves that auto chooses for a new run on a new machine,
-            and on one that is an hour old.
+        lives: the number of recorded lifetimes; their mean and median are in seconds.
+        auto: the useful share, from 0 to 1, with save_every="auto".
+        fixed: the useful share with each fixed interval, by the interval's seconds.
+        interval_when_new, interval_after_an_hour: seconds between two saves that auto chooses for a
+            new run, on a new machine and on one that is an hour old.
     """
 
     conditions: Conditions
@@ -44,82 +45,88 @@ class Plan:
     median_life: float
     auto: float
     fixed: dict[float, float]
-    young: float
-    grown: float
+    interval_when_new: float
+    interval_after_an_hour: float
 
     @property
-    def best(self) -> float:
-        """Seconds of the best fixed interval."""
+    def best_fixed(self) -> float:
+        """The best fixed interval, in seconds."""
         return max(self.fixed, key=self.fixed.__getitem__)
 
 
-def make_plan(lives: Sequence[float], under: Conditions) -> Plan:
-    """Replay the lives with each policy."""
-    young = SaveMeasurements(cost=under.stall, durable=under.save, age=FIRST_SAVE, lived=FIRST_SAVE)
-    grown = SaveMeasurements(cost=under.stall, durable=under.save, age=MATURE_AGE, lived=MATURE_AGE)
+def make_plan(lives: Sequence[float], conditions: Conditions) -> Plan:
+    """Replay the lifetimes with each policy, and return the results."""
+
+    def auto_interval(age: float) -> float:
+        return interval_seconds(
+            SaveMeasurements(cost=conditions.stall, durable=conditions.save, age=age, lived=age)
+        )
+
     return Plan(
-        conditions=under,
+        conditions=conditions,
         lives=len(lives),
         mean_life=fmean(lives),
         median_life=median(lives),
-        auto=useful_share(lives, SaveAutomatically(), under),
-        fixed={every: useful_share(lives, SaveEverySeconds(every), under) for every in FIXED},
-        young=interval_seconds(young),
-        grown=interval_seconds(grown),
+        auto=useful_share(lives, SaveAutomatically(), conditions),
+        fixed={every: useful_share(lives, SaveEverySeconds(every), conditions) for every in FIXED},
+        interval_when_new=auto_interval(FIRST_SAVE),
+        interval_after_an_hour=auto_interval(MATURE_AGE),
     )
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
-    """The fields of `plan --json`: times in seconds, shares from 0 to 1."""
+    """Return the fields of `plan --json`: times in seconds, shares from 0 to 1."""
     return {
         "conditions": asdict(plan.conditions),
         "lives": {"count": plan.lives, "mean": plan.mean_life, "median": plan.median_life},
         "auto": {
             "share": plan.auto,
             "first_save": FIRST_SAVE,
-            "interval": plan.young,
-            "interval_after_an_hour": plan.grown,
+            "interval": plan.interval_when_new,
+            "interval_after_an_hour": plan.interval_after_an_hour,
         },
         "fixed": [{"interval": every, "share": share} for every, share in plan.fixed.items()],
-        "best_fixed": plan.best,
+        "best_fixed": plan.best_fixed,
     }
 
 
 def describe_conditions(plan: Plan) -> str:
-    """What was replayed."""
+    """Return a description of what was replayed."""
     given = plan.conditions
     return (
-        f"{plan.lives} lives of machines, {format_duration(plan.mean_life)} on average, half of them under "
-        f"{format_duration(plan.median_life)};\na save takes {format_duration(given.save)} and costs training "
+        f"{plan.lives} lifetimes of machines, {format_duration(plan.mean_life)} on average, "
+        f"half of them under {format_duration(plan.median_life)};\n"
+        f"a save takes {format_duration(given.save)} and costs training "
         f"{format_duration(given.stall)}, a restart takes {format_duration(given.restart)}, "
         f"notices are {'used' if given.notices else 'not used'}\n"
     )
 
 
 def plan_table(plan: Plan) -> Table:
-    """A bar for each interval."""
-    shares = (plan.auto, *plan.fixed.values())
-    low = min(100 - STEP, int(min(shares) * 100 / STEP) * STEP)
+    """Return a table with a bar for each interval."""
+    shares = {"auto": plan.auto} | {
+        format_duration(every): share for every, share in plan.fixed.items()
+    }
+    low = min(100 - AXIS_STEP, int(min(shares.values()) * 100 / AXIS_STEP) * AXIS_STEP)
     table = Table(box=None, pad_edge=False)
     table.add_column("save every", justify="right", no_wrap=True)
     table.add_column("useful time", justify="right", no_wrap=True)
-    table.add_column(f"{low} %{'100 %':>{WIDTH - len(f'{low} %')}}", width=WIDTH, no_wrap=True)
-    best = {"auto": plan.auto} | {
-        format_duration(every): share for every, share in plan.fixed.items()
-    }
-    for name, share in best.items():
-        bar = Bar(100 - low, 0, share * 100 - low, width=WIDTH)
+    axis = f"{low} %{'100 %':>{BAR_WIDTH - len(f'{low} %')}}"
+    table.add_column(axis, width=BAR_WIDTH, no_wrap=True)
+    for name, share in shares.items():
+        bar = Bar(100 - low, 0, share * 100 - low, width=BAR_WIDTH)
         table.add_row(name, f"{share:.2%}", bar)
     return table
 
 
 def describe_result(plan: Plan) -> str:
-    """What auto does, and what the best of the others is."""
-    ahead = 100 * (plan.auto - plan.fixed[plan.best])
-    compared = f"{abs(ahead):.2f} points {'above' if ahead >= 0 else 'below'} it"
+    """Return a description of what auto does, compared with the best fixed interval."""
+    difference = 100 * (plan.auto - plan.fixed[plan.best_fixed])
+    compared = f"{abs(difference):.2f} points {'above' if difference >= 0 else 'below'} it"
     return (
-        f"\nauto saves {format_duration(FIRST_SAVE)} after the start, then every {format_duration(plan.young)}, "
-        f"and every {format_duration(plan.grown)} when a machine\nis an hour old; a run's own "
-        f"interruptions move that. The best fixed interval, known only\nafterwards, is "
-        f"{format_duration(plan.best)}: auto is {compared}."
+        f"\nauto saves {format_duration(FIRST_SAVE)} after the start, then every "
+        f"{format_duration(plan.interval_when_new)}, and every "
+        f"{format_duration(plan.interval_after_an_hour)} when a machine\n"
+        f"is an hour old; a run's own interruptions change that. The best fixed interval, known "
+        f"only\nafterwards, is {format_duration(plan.best_fixed)}: auto is {compared}."
     )

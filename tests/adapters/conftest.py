@@ -1,4 +1,4 @@
-"""A model to call callbacks with, and what they log."""
+"""Fixtures: a small training for callbacks, and the log events."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 @pytest.fixture(scope="session")
 def train():
-    """Trains a small model with these callbacks, without Resumable."""
+    """Return a function that trains a small model with callbacks, without Resumable."""
 
     def fit(*callbacks, epochs=3, start=0):
         model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
@@ -31,6 +31,6 @@ def train():
 
 @pytest.fixture
 def logged():
-    """The log's entries so far."""
+    """Return the list of log events, which grows during the test."""
     with capture_logs() as entries:
         yield entries

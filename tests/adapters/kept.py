@@ -1,4 +1,4 @@
-"""State on its way through a checkpoint."""
+"""Helpers that pass the state of callbacks through the encoding of a checkpoint."""
 
 import json
 
@@ -7,20 +7,20 @@ from keepfit.callbacks.checkpoint.codec import decode
 
 
 def stored(held):
-    """The callbacks' state, as the reader of a checkpoint gives it."""
+    """Return the callbacks' state as the reader of a checkpoint returns it."""
     arrays = {}
     text = json.dumps(held_callbacks.capture(held, arrays))
     kept = {name: array.copy() for name, array in arrays.items()}
     return decode(json.loads(text), kept.__getitem__)
 
 
-def restored(held, saved):
-    """Put it back into these callbacks, as Recorder does."""
+def restore(held, saved):
+    """Restore the state in these callbacks, as Resumable does."""
     held_callbacks.restore(held, saved)
 
 
-def passed_on(old, *new):
-    """The new callbacks, after they got what `old` holds."""
+def transferred(old, *new):
+    """Return the new callbacks, inside Resumable, with the state of `old`."""
     held = held_callbacks.hold_callbacks(new)
-    restored(held, stored(old))
+    restore(held, stored(old))
     return held

@@ -1,4 +1,4 @@
-"""What is kept of each callback: its state, all of it, and nothing of its configuration."""
+"""Each callback keeps all of its state and nothing of its configuration."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ from keepfit.callbacks.checkpoint.codec import decode
 
 
 def trained(callback):
-    """The callback after a short fit."""
+    """Return the callback after a short fit."""
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     model.fit(np.ones((4, 2)), np.ones(4), epochs=2, verbose=0, callbacks=[callback])
@@ -23,7 +23,7 @@ def trained(callback):
 
 
 class Custom(keras.callbacks.Callback):
-    """A user's callback with configuration, state, and things that can't be kept."""
+    """A user's callback with configuration, state, and attributes that can't be kept."""
 
     def __init__(self, limit=3):
         super().__init__()
@@ -42,14 +42,14 @@ class Custom(keras.callbacks.Callback):
 
 
 def kept(callback):
-    """What a checkpoint holds of the callback."""
+    """Return the state of the callback in a checkpoint."""
     arrays = {}
     (item,) = held_callbacks.capture(held_callbacks.hold_callbacks([callback]), arrays)
     return decode(item["state"], arrays.__getitem__)
 
 
 def test_plain_callback_keeps_what_training_has_changed():
-    """Attributes that were changed, also in place, or added; none that were not."""
+    """Attributes that were added or changed, also in place, are kept; unchanged ones are not."""
     callback = Custom()
     adapter = ChangedAttributesAdapter(callback)
     callback.train()
@@ -63,7 +63,7 @@ def test_plain_callback_keeps_what_training_has_changed():
 
 
 def test_what_cannot_be_kept_is_named_once():
-    """In one line, with the way out; a function is no state."""
+    """One line names it, with the way out; a function is no state."""
     callback = Custom()
     adapter = ChangedAttributesAdapter(callback)
     with capture_logs() as logs:
@@ -74,8 +74,8 @@ def test_what_cannot_be_kept_is_named_once():
     assert "get_state" in line["fix"]
 
 
-def test_attribute_that_holds_itself_is_named():
-    """It can't be kept, and stops no training."""
+def test_attribute_that_contains_itself_is_named():
+    """An attribute that contains itself can't be kept, and does not stop training."""
     callback = keras.callbacks.Callback()
     callback.ring = []
     callback.ring.append(callback.ring)
@@ -85,7 +85,7 @@ def test_attribute_that_holds_itself_is_named():
 
 
 def test_own_methods_come_first():
-    """A subclass of a known callback that has get_state and set_state is asked itself."""
+    """get_state and set_state of a subclass of a known callback are used instead of its adapter."""
 
     class Own(keras.callbacks.EarlyStopping):
         def get_state(self):
@@ -100,7 +100,7 @@ def test_own_methods_come_first():
 
 
 def test_state_that_cannot_be_stored_is_named():
-    """Training goes on without it."""
+    """The log names the callback, and training continues without its state."""
 
     class Bad(keras.callbacks.Callback):
         def get_state(self):
@@ -117,7 +117,7 @@ def test_state_that_cannot_be_stored_is_named():
 
 
 def test_state_goes_to_the_callback_of_its_class_and_order():
-    """A callback that was added or left out since disturbs no other."""
+    """A callback that was added or removed does not affect the others."""
     first, second = keras.callbacks.EarlyStopping(), keras.callbacks.EarlyStopping()
     first.best, second.best = 1.0, 2.0
     saved = [
@@ -137,7 +137,7 @@ def test_state_goes_to_the_callback_of_its_class_and_order():
 
 
 def test_configuration_is_never_restored():
-    """A patience that the user has changed since stays changed; min_delta's sign is not state."""
+    """A patience that the user has changed stays changed; the sign of min_delta is not state."""
     before = trained(keras.callbacks.EarlyStopping("loss", patience=5, min_delta=0.1))
     after = keras.callbacks.EarlyStopping("loss", patience=9, min_delta=0.1)
     hold_callback(after).set(hold_callback(before).get())

@@ -1,4 +1,4 @@
-"""CSVLogger's file over an interruption: one header, each row once, nothing rewritten."""
+"""CSVLogger's file after an interruption: one header, each row once, nothing rewritten."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters import held_callbacks
-from tests.adapters.kept import restored, stored
+from tests.adapters.kept import restore, stored
 
 CSVLogger = keras.callbacks.CSVLogger
 
@@ -18,11 +18,11 @@ def path(tmp_path):
 
 
 class Stopped(Exception):
-    """A process that ends here."""
+    """Raised to end a training, as the end of its process would."""
 
 
 class StopAfter(keras.callbacks.Callback):
-    """Captures the state after so many epochs, and lets so many more be written."""
+    """A callback that captures the state after `saved` epochs, and stops after `lost` more."""
 
     def __init__(self, held, saved, lost=0):
         super().__init__()
@@ -37,7 +37,7 @@ class StopAfter(keras.callbacks.Callback):
 
 
 class Resuming(keras.callbacks.Callback):
-    """What Resumable does around the others' hooks."""
+    """A callback that calls others as Resumable does."""
 
     def __init__(self, held, saved):
         super().__init__()
@@ -45,25 +45,25 @@ class Resuming(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         with held_callbacks.resuming_files(self.held, self.saved, {}):
-            for each in self.held:
-                each.callback.on_train_begin(logs)
+            for item in self.held:
+                item.callback.on_train_begin(logs)
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.saved is not None:
-            restored(self.held, self.saved)
+            restore(self.held, self.saved)
             self.saved = None
 
     def on_epoch_end(self, epoch, logs=None):
-        for each in self.held:
-            each.callback.on_epoch_end(epoch, logs)
+        for item in self.held:
+            item.callback.on_epoch_end(epoch, logs)
 
     def on_train_end(self, logs=None):
-        for each in self.held:
-            each.callback.on_train_end(logs)
+        for item in self.held:
+            item.callback.on_train_end(logs)
 
 
 def interrupted(train, logger, saved, lost=0):
-    """State of a training that was interrupted."""
+    """Interrupt a training and return the captured state."""
     held = held_callbacks.hold_callbacks([logger])
     stop = StopAfter(held, saved, lost)
     with pytest.raises(Stopped):
@@ -73,10 +73,12 @@ def interrupted(train, logger, saved, lost=0):
 
 
 def resumed(train, logger, saved, start, epochs=5):
+    """Resume a training from this state."""
     train(Resuming(held_callbacks.hold_callbacks([logger]), saved), epochs=epochs, start=start)
 
 
 def epochs_in(path, separator=","):
+    """Return the epochs in the file's rows; assert that it has one header."""
     header, *rows = path.read_text().splitlines()
     assert header.split(separator)[0] == "epoch"
     assert all(len(row.split(separator)) == len(header.split(separator)) for row in rows)
@@ -86,8 +88,8 @@ def epochs_in(path, separator=","):
 @pytest.mark.parametrize("append", [False, True])
 @pytest.mark.parametrize("separator", [",", ";"])
 @pytest.mark.parametrize("lost", [0, 2])
-def test_goes_on(train, path, append, separator, lost):
-    """Rows that came after the checkpoint are cut off and written again; there is one header."""
+def test_resumed_file(train, path, append, separator, lost):
+    """Rows from after the checkpoint are truncated and written again; there is one header."""
     make = lambda: CSVLogger(path, separator, append)  # noqa: E731
     saved = interrupted(train, make(), 2, lost)
     assert len(epochs_in(path, separator)) == 2 + lost
@@ -110,7 +112,7 @@ def test_before_the_first_row(train, path):
 
 
 def test_log_of_an_earlier_run_is_kept(train, path):
-    """What stood in an appended log before the run stays, above the run's own rows."""
+    """Content from before the run stays in an appended file, above the run's own rows."""
     path.write_text("epoch,loss,val_loss\n7,0.5,0.5\n")
     saved = interrupted(train, CSVLogger(path, append=True), 1, 2)
     resumed(train, CSVLogger(path, append=True), saved, 1, epochs=3)
@@ -118,7 +120,7 @@ def test_log_of_an_earlier_run_is_kept(train, path):
 
 
 def test_short_file(train, path, logged):
-    """A file that has lost rows is an error in the log, and the training goes on."""
+    """A file that has lost rows is reported as an error, and training continues."""
     saved = interrupted(train, CSVLogger(path), 3)
     size = path.stat().st_size
     path.write_text("epoch,loss,val_loss\n")
@@ -130,7 +132,7 @@ def test_short_file(train, path, logged):
 
 
 def test_missing_file(train, path, logged):
-    """So is one that has vanished; what is written then has a header."""
+    """A missing file is reported as an error; the new one has a header."""
     saved = interrupted(train, CSVLogger(path), 2)
     path.unlink()
     resumed(train, CSVLogger(path), saved, 2)
@@ -139,14 +141,14 @@ def test_missing_file(train, path, logged):
 
 
 def test_keys_are_those_of_the_first_row(train, path):
-    """The columns don't change though the next epoch may have other logs."""
+    """The columns do not change, even if later epochs have other metrics."""
     saved = interrupted(train, CSVLogger(path), 2)
     assert saved[0]["state"]["keys"] == ["loss", "val_loss"]
     logger = CSVLogger(path)
     held = held_callbacks.hold_callbacks([logger])
     with held_callbacks.resuming_files(held, saved, {}):
         logger.on_train_begin()
-    restored(held, saved)
+    restore(held, saved)
     logger.on_epoch_end(2, {"loss": 1.0, "accuracy": 0.5})
     logger.on_train_end()
     assert path.read_text().splitlines()[-1] == "2,1.0,NA"
@@ -154,7 +156,7 @@ def test_keys_are_those_of_the_first_row(train, path):
 
 
 def test_two_loggers(train, tmp_path):
-    """Each goes on in its own file."""
+    """Each logger continues its own file."""
     paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
     loggers = [CSVLogger(path) for path in paths]
     held = held_callbacks.hold_callbacks(loggers)
@@ -173,7 +175,7 @@ def test_two_loggers(train, tmp_path):
 
 
 def test_interrupted_twice(train, path):
-    """The second resume cuts to the second checkpoint."""
+    """The second resume truncates to the second checkpoint."""
     saved = interrupted(train, CSVLogger(path), 1, 1)
     logger = CSVLogger(path)
     held = held_callbacks.hold_callbacks([logger])

@@ -1,4 +1,4 @@
-"""The files that callbacks write: after any interruption, those of a run that had none."""
+"""Files of callbacks: after any interruption they equal those of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TENSORBOARD = {"histogram_freq": 1, "write_images": True, "update_freq": 1}
 
 
 def events_in(folder):
-    """Tag, step and value of all that TensorBoard shows, in the order of its files."""
+    """Return kind, tag, step and value of all that TensorBoard shows, in the order of its files."""
     found = []
     for kind in ("train", "validation"):
         for path in sorted(Path(folder, kind).glob("*tfevents*"), key=numbers):
@@ -34,26 +34,26 @@ def events_in(folder):
                 for value in event.summary.value:
                     array = tensor_util.MakeNdarray(value.tensor)
                     shown = array.tolist() if array.dtype == object else array.tobytes()
-                    shown = None if value.tag == "keras" else shown  # it holds generated names
+                    shown = None if value.tag == "keras" else shown  # it contains generated names
                     found.append((kind, value.tag, event.step, shown))
     return found
 
 
 def numbers(path):
-    """Those in a file's name: its second, and which it is of its process."""
+    """Return the numbers in a file's name: its time in seconds, and its number in the process."""
     return [int(part) for part in path.name.split(".") if part.isdigit()]
 
 
 def assert_same_events(found, expected):
-    """Equal, and where not, it says which is the first that differs."""
-    for ours, theirs in zip(found, expected, strict=False):
-        assert ours[:3] == theirs[:3]
-        assert ours[3] == theirs[3], f"{ours[:3]} has another value"
+    """Assert that the events are equal; the message shows the first that differs."""
+    for actual, wanted in zip(found, expected, strict=False):
+        assert actual[:3] == wanted[:3]
+        assert actual[3] == wanted[3], f"{actual[:3]} has another value"
     assert len(found) == len(expected)
 
 
 def named():
-    """A model whose layers have the same names in each attempt, as in processes of their own."""
+    """Return a model whose layers have the same names in each attempt, as in separate processes."""
     layers = [
         keras.Input((4,), name="x"),
         keras.layers.Dropout(0.4, name="dropout"),
@@ -65,20 +65,21 @@ def named():
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    """Scripts name their files relative to where they run."""
+def workdir(tmp_path, monkeypatch):
+    """Change to a temporary folder: scripts name their files relative to the working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def on_a_new_machine(*names):
-    """What stays on the old one."""
+def remove_local_files(*names):
+    """Remove what would stay on the old machine."""
     for name in names:
         path = Path(name)
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def tensorboard(**more):
+    """Return a training with TensorBoard."""
     return Training(
         named,
         held=lambda: [keras.callbacks.TensorBoard("board", **{**TENSORBOARD, **more})],
@@ -86,8 +87,8 @@ def tensorboard(**more):
     )
 
 
-def unbroken(training, folder):
-    """What the training writes if nobody interrupts it."""
+def uninterrupted(training, folder):
+    """Return the events of an uninterrupted training."""
     whole(training)
     found = events_in(folder)
     shutil.rmtree(folder)
@@ -103,77 +104,77 @@ MOMENTS = [
 ]
 
 
-@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
-def test_tensorboard_goes_on(here, elsewhere):
+@pytest.mark.parametrize("new_machine", [False, True], ids=["same machine", "new machine"])
+def test_tensorboard_is_resumed(workdir, new_machine):
     """Every tag has every step once, with its value, whenever and wherever the run is resumed."""
     training = tensorboard()
-    expected = unbroken(training, "board")
+    expected = uninterrupted(training, "board")
     assert len(expected) > 30
     for number, moment in enumerate(MOMENTS[1:4]):
-        store = here / f"store-{number}"
+        store = workdir / f"store-{number}"
         preempted(training, store, *moment)
-        if elsewhere:
-            on_a_new_machine("board")
+        if new_machine:
+            remove_local_files("board")
         attempt(training, store)
         assert_same_events(events_in("board"), expected)
-        on_a_new_machine("board")
+        remove_local_files("board")
 
 
-def test_tensorboard_after_a_crash(here):
-    """What a killed attempt wrote since its checkpoint goes; others' files in the folder stay."""
+def test_tensorboard_after_a_crash(workdir):
+    """Events from after the checkpoint are removed; other files in the folder stay."""
     training = tensorboard()
-    expected = unbroken(training, "board")
+    expected = uninterrupted(training, "board")
     Path("board/validation").mkdir(parents=True)
-    theirs = Path("board/validation/events.out.tfevents.1.other")
-    theirs.write_bytes(b"")
-    preempted(training, here / "store", "on_train_batch_end", 3)
-    shutil.copytree(here / "store", here / "older")
-    preempted(training, here / "store", "on_test_batch_end", 3)
-    attempt(training, here / "older")
+    other = Path("board/validation/events.out.tfevents.1.other")
+    other.write_bytes(b"")
+    preempted(training, workdir / "store", "on_train_batch_end", 3)
+    shutil.copytree(workdir / "store", workdir / "older")
+    preempted(training, workdir / "store", "on_test_batch_end", 3)
+    attempt(training, workdir / "older")
     assert_same_events(events_in("board"), expected)
-    assert theirs.exists()
+    assert other.exists()
 
 
-def test_tensorboard_after_a_crash_before_the_first_checkpoint(here):
-    """The next attempt begins anew, and so do its events."""
+def test_tensorboard_after_a_crash_before_the_first_checkpoint(workdir):
+    """The next attempt starts over, and so do its events."""
     training = tensorboard()
-    expected = unbroken(training, "board")
+    expected = uninterrupted(training, "board")
 
     class Crash(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        attempt(training, here / "store", Crash())
+        attempt(training, workdir / "store", Crash())
     assert events_in("board")
-    attempt(training, here / "store")
+    attempt(training, workdir / "store")
     assert_same_events(events_in("board"), expected)
 
 
-def test_tensorboard_in_a_folder_named_after_the_time(here):
-    """As the tutorials name it: the run stays in the folder that it began with, and says so."""
-    expected = unbroken(tensorboard(), "board")
+def test_tensorboard_in_a_folder_named_after_the_time(workdir):
+    """As in tutorials: the run stays in the folder that it started with, and the log says so."""
+    expected = uninterrupted(tensorboard(), "board")
     names = iter(["logs/20260101-120000", "logs/20260101-130000"])
     training = Training(named, lambda: [keras.callbacks.TensorBoard(next(names), **TENSORBOARD)])
-    preempted(training, here / "store", "on_train_batch_end", 7)
-    resumed = attempt(training, here / "store")
+    preempted(training, workdir / "store", "on_train_batch_end", 7)
+    resumed = attempt(training, workdir / "store")
     assert_same_events(events_in("logs/20260101-120000"), expected)
     assert not Path("logs/20260101-130000").exists()
-    (said,) = resumed.named(events.PATH_KEPT)
-    assert said["path"] == "logs/20260101-120000"
+    (entry,) = resumed.named(events.PATH_KEPT)
+    assert entry["path"] == "logs/20260101-120000"
 
 
-def test_tensorboard_with_steps_per_second(here):
-    """Times differ from run to run, their tags and steps don't."""
+def test_tensorboard_with_steps_per_second(workdir):
+    """Times differ between runs; their tags and steps do not."""
     training = tensorboard(write_steps_per_second=True)
-    expected = [e[:3] for e in unbroken(training, "board")]
-    preempted(training, here / "store", "on_train_batch_end", 7)
-    attempt(training, here / "store")
+    expected = [e[:3] for e in uninterrupted(training, "board")]
+    preempted(training, workdir / "store", "on_train_batch_end", 7)
+    attempt(training, workdir / "store")
     assert [e[:3] for e in events_in("board")] == expected
 
 
 def checkpoints(**more):
-    """With ModelCheckpoint."""
+    """Return a training with ModelCheckpoint."""
     arguments = {"filepath": "models/{epoch:02d}-{val_loss:.2f}.weights.h5", **more}
     weights = str(arguments["filepath"]).endswith(".weights.h5")
     return Training(
@@ -183,7 +184,7 @@ def checkpoints(**more):
 
 
 def models_in(folder):
-    """The weights in each file."""
+    """Return the weights in each file."""
     found = {}
     for path in sorted(Path(folder).iterdir()):
         if path.name.endswith(".keras"):
@@ -194,6 +195,7 @@ def models_in(folder):
 
 
 def arrays_in(path):
+    """Return the arrays in an HDF5 file."""
     arrays = {}
 
     def add(name, item):
@@ -215,22 +217,22 @@ def arrays_in(path):
     ],
     ids=["templates", "best", "batches", "whole"],
 )
-def test_model_checkpoint_goes_on(here, training):
-    """On a new machine too, all files are there at the end, each with the right weights."""
+def test_model_checkpoint_is_resumed(workdir, training):
+    """All files exist at the end, also on a new machine, each with the right weights."""
     whole(training)
     expected = models_in("models")
-    on_a_new_machine("models")
+    remove_local_files("models")
     for number, moment in enumerate(MOMENTS[1:3]):
-        store = here / f"store-{number}"
+        store = workdir / f"store-{number}"
         preempted(training, store, *moment)
-        on_a_new_machine("models")
+        remove_local_files("models")
         attempt(training, store)
         assert models_in("models") == expected, moment
-        on_a_new_machine("models")
+        remove_local_files("models")
 
 
-def test_best_model_is_not_overwritten_by_a_worse_one(here):
-    """After a restart the best is remembered (keras-team/keras#17012)."""
+def test_best_model_is_not_overwritten_by_a_worse_one(workdir):
+    """The best value is kept across a restart (keras-team/keras#17012)."""
     losses = iter([0.1, 0.9, 0.9])
 
     def set_loss(epoch, logs):
@@ -245,20 +247,20 @@ def test_best_model_is_not_overwritten_by_a_worse_one(here):
             ),
         ],
     )
-    preempted(training, here / "store", "on_train_batch_end", 6)
+    preempted(training, workdir / "store", "on_train_batch_end", 6)
     best = path.read_bytes()
-    attempt(training, here / "store")
+    attempt(training, workdir / "store")
     assert path.read_bytes() == best
 
 
-def test_file_that_changes_while_it_is_sent(here, monkeypatch):
-    """The checkpoint has it as it was before, never half of it."""
+def test_file_that_changes_while_it_is_sent(workdir, monkeypatch):
+    """The checkpoint names the previous version, never a mixture."""
     from keepfit.callbacks.checkpoint import files
     from keepfit.callbacks.checkpoint.snapshot import stamp_of
     from tests.checkpoint.samples import take_over
 
-    attempt = take_over_logs(take_over, here)
-    path = here / "model"
+    attempt = claim_files(take_over, workdir)
+    path = workdir / "model"
     path.write_bytes(b"first")
     (first,) = attempt.send({}, {str(path): stamp_of(str(path))}, 0)
     path.write_bytes(b"second one")
@@ -270,19 +272,20 @@ def test_file_that_changes_while_it_is_sent(here, monkeypatch):
         path.write_bytes(b"third, while it is read")
         return content
 
-    attempt._whole[str(path)] = first
+    attempt._replaced[str(path)] = first
     monkeypatch.setattr(files, "_read", meanwhile)
     assert attempt.send({}, {str(path): mark}, 1) == (first,)
 
 
-def take_over_logs(take_over, folder):
+def claim_files(take_over, folder):
+    """Claim a run in a new store and return the part of the attempt that stores files."""
     from keepfit.callbacks.storage import open_store
 
     return take_over(open_store(f"file://{folder}/store"))._files
 
 
-class Lines:
-    """The JSON-lines log of the Keras tutorial, opened by the script and closed at the end."""
+class JsonLines:
+    """The JSON-lines file of the Keras tutorial, opened by the script and closed at the end."""
 
     def __init__(self, path, mode):
         self.file = open(path, mode, buffering=1)  # noqa: SIM115
@@ -298,29 +301,29 @@ class Lines:
 
 
 @pytest.mark.parametrize("mode", ["wt", "at"])
-@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
-def test_json_lines(here, mode, elsewhere):
-    """One line for each epoch, though the script empties the file whenever it starts."""
+@pytest.mark.parametrize("new_machine", [False, True], ids=["same machine", "new machine"])
+def test_json_lines(workdir, mode, new_machine):
+    """There is one line per epoch, although the script empties the file at each start."""
     path = Path("loss_log.json")
-    training = Training(held=lambda: [Lines(path, mode).callback()], fit={"epochs": 4})
+    training = Training(held=lambda: [JsonLines(path, mode).callback()], fit={"epochs": 4})
     whole(training)
     expected = path.read_bytes()
     path.unlink()
     for number, moment in enumerate([("on_train_batch_end", 7), ("on_epoch_end", 3)]):
-        store = here / f"store-{number}"
+        store = workdir / f"store-{number}"
         preempted(training, store, "on_train_batch_end", 2)
         preempted(training, store, *moment)
-        if elsewhere:
-            on_a_new_machine(path)
+        if new_machine:
+            remove_local_files(path)
         attempt(training, store)
         assert path.read_bytes() == expected
-        attempt(training, store)  # a run that is over: the script empties the file once more
+        attempt(training, store)  # a finished run: the script empties the file once more
         assert path.read_bytes() == expected
         path.unlink()
 
 
 class OwnLog(keras.callbacks.Callback):
-    """Opens its file when training begins, and keeps it."""
+    """A callback that opens its file when training begins, and keeps it open."""
 
     def on_train_begin(self, logs=None):
         self.file = open("own.txt", "w")  # noqa: SIM115
@@ -333,35 +336,35 @@ class OwnLog(keras.callbacks.Callback):
         self.file.close()
 
 
-def test_log_of_a_callback_of_ones_own(here):
-    """A file that it opens in on_train_begin goes on where the checkpoint is."""
+def test_file_of_a_custom_callback(workdir):
+    """A file that is opened in on_train_begin continues from the checkpoint."""
     training = Training(held=lambda: [OwnLog()])
     whole(training)
     expected = Path("own.txt").read_text()
-    preempted(training, here / "store", "on_train_batch_end", 7)
-    on_a_new_machine("own.txt")
-    attempt(training, here / "store")
+    preempted(training, workdir / "store", "on_train_batch_end", 7)
+    remove_local_files("own.txt")
+    attempt(training, workdir / "store")
     assert Path("own.txt").read_text() == expected
 
 
-def test_processes_are_cleaned_up_in_each_attempt(here):
-    """The end of a LambdaCallback also comes for a fit that is over: processes live by attempts."""
+def test_processes_are_cleaned_up_in_each_attempt(workdir):
+    """on_train_end is also called for a finished fit: each attempt has processes to clean up."""
     stopped = []
     training = Training(
         held=lambda: [keras.callbacks.LambdaCallback(on_train_end=lambda logs: stopped.append(1))]
     )
-    attempt(training, here / "store")
-    attempt(training, here / "store")
+    attempt(training, workdir / "store")
+    attempt(training, workdir / "store")
     assert stopped == [1, 1]
 
 
-def test_csv_named_after_the_time(here):
-    """The run goes on in the file that it began."""
+def test_csv_named_after_the_time(workdir):
+    """The run continues the file that it started."""
     names = iter(["log-100.csv", "log-200.csv"])
     training = Training(held=lambda: [keras.callbacks.CSVLogger(next(names))])
-    preempted(training, here / "store", "on_train_batch_end", 7)
-    on_a_new_machine("log-100.csv")
-    attempt(training, here / "store")
+    preempted(training, workdir / "store", "on_train_batch_end", 7)
+    remove_local_files("log-100.csv")
+    attempt(training, workdir / "store")
     assert [line.split(",")[0] for line in Path("log-100.csv").read_text().splitlines()] == [
         "epoch",
         "0",
@@ -379,7 +382,7 @@ def test_csv_named_after_the_time(here):
 )
 @given(kills=st.lists(st.integers(1, 14), min_size=1, max_size=3))
 def test_all_together_at_random_batches(kills):
-    """Every file of every callback, after any number of interruptions at any batches."""
+    """The files of all callbacks are right after any number of interruptions at any batches."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -392,7 +395,7 @@ def test_all_together_at_random_batches(kills):
                 keras.callbacks.ModelCheckpoint(
                     "models/{epoch}.weights.h5", save_weights_only=True
                 ),
-                Lines("lines.json", "w").callback(),
+                JsonLines("lines.json", "w").callback(),
                 keras.callbacks.EarlyStopping("val_loss", patience=9, restore_best_weights=True),
                 keras.callbacks.ReduceLROnPlateau("val_loss", patience=1, cooldown=1),
             ]
@@ -400,13 +403,13 @@ def test_all_together_at_random_batches(kills):
         training = Training(named, held)
         whole(training)
         expected = everything()
-        on_a_new_machine("board", "log.csv", "models", "lines.json")
+        remove_local_files("board", "log.csv", "models", "lines.json")
         done = 0
         for kill in kills:
             if done + kill < 15:
                 preempted(training, "store", "on_train_batch_end", kill)
                 done += kill
-                on_a_new_machine("board", "log.csv", "models", "lines.json")
+                remove_local_files("board", "log.csv", "models", "lines.json")
         attempt(training, "store")
         found = everything()
         assert_same_events(found[0], expected[0])
@@ -414,6 +417,7 @@ def test_all_together_at_random_batches(kills):
 
 
 def everything():
+    """Return the contents of all files of the callbacks."""
     return (
         events_in("board"),
         Path("log.csv").read_bytes(),

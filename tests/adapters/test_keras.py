@@ -1,4 +1,4 @@
-"""Keras' own callbacks: which of their attributes are state, and which are configuration."""
+"""Keras' own callbacks: which of their attributes are state and which are configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import keepfit
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters import held_callbacks
 from keepfit.callbacks.adapters.registry import ADAPTERS, OWN_ATTRIBUTES, hold_callback
-from tests.adapters.kept import passed_on, stored
+from tests.adapters.kept import stored, transferred
 
 OF_EVERY_CALLBACK = set(vars(keras.callbacks.Callback()))
 
@@ -37,7 +37,7 @@ MAKERS = {
 
 
 def test_each_adapter_is_tested():
-    """A new adapter asks for a line above."""
+    """A new adapter requires a line in MAKERS."""
     assert MAKERS.keys() == ADAPTERS.keys()
 
 
@@ -46,24 +46,24 @@ NEW_IN = {
     (keras.callbacks.ModelCheckpoint, "mode"): (3, 12),
     (keras.callbacks.TerminateOnNaN, "raise_error"): (3, 13),
 }
-"""Attributes that the older of the supported versions do not have."""
+"""Attributes that older supported versions of Keras do not have, with the first version."""
 
 
 @pytest.mark.parametrize("kind", ADAPTERS, ids=lambda kind: kind.__name__)
 def test_every_attribute_is_known(kind, train, tmp_path):
-    """A Keras release that adds one, or takes one away, fails here with its name."""
+    """A Keras release that adds or removes an attribute fails here, with the attribute's name."""
     callback = MAKERS[kind](tmp_path)
     train(callback)
     adapter = ADAPTERS[kind]
     parts = (adapter.state, adapter.config, adapter.handles)
     known = {name for part in parts for name in part}
-    there = set(vars(callback)) - OF_EVERY_CALLBACK
-    assert there - known == set(), f"{kind.__name__} has attributes that keepfit does not know"
+    present = set(vars(callback)) - OF_EVERY_CALLBACK
+    assert present - known == set(), f"{kind.__name__} has attributes that keepfit does not know"
     version = tuple(map(int, keras.__version__.split(".")[:2]))
     known -= {name for (owner, name), new in NEW_IN.items() if owner is kind and version < new}
-    assert known - there == set(), f"{kind.__name__} has lost attributes that keepfit knows"
+    assert known - present == set(), f"{kind.__name__} has lost attributes that keepfit knows"
     names = [name for part in parts for name in part]
-    assert len(names) == len(set(names)), "each is one of the three"
+    assert len(names) == len(set(names)), "each attribute belongs to one of the three"
 
 
 OUR_MAKERS = {
@@ -78,28 +78,28 @@ OUR_MAKERS = {
 
 @pytest.mark.parametrize("kind", OWN_ATTRIBUTES, ids=lambda kind: kind.__name__)
 def test_our_classes_have_the_state_of_keras(kind, train, tmp_path, logged, monkeypatch):
-    """What ours add to Keras' are handles of the process, and none is reported as lost."""
+    """Attributes that our classes add are handles of the process, and none is reported as lost."""
     monkeypatch.setattr("keepfit.callbacks.remote_monitor.CLOSE_TIMEOUT", 0.1)
-    theirs_kind = next(base for base in kind.__mro__ if base in MAKERS)
-    callback, theirs = OUR_MAKERS[kind](tmp_path), MAKERS[theirs_kind](tmp_path)
+    keras_kind = next(base for base in kind.__mro__ if base in MAKERS)
+    callback, original = OUR_MAKERS[kind](tmp_path), MAKERS[keras_kind](tmp_path)
     held = held_callbacks.hold_callbacks([callback])
     train(callback)
-    train(theirs)
+    train(original)
     stored(held)
     assert [entry for entry in logged if entry["event"] != events.REPORT_FAILED] == []
-    assert set(vars(callback)) - set(vars(theirs)) == set(OWN_ATTRIBUTES[kind])
-    assert held[0].adapter is ADAPTERS[theirs_kind]
+    assert set(vars(callback)) - set(vars(original)) == set(OWN_ATTRIBUTES[kind])
+    assert held[0].adapter is ADAPTERS[keras_kind]
     assert held[0].own is None
 
 
 def test_attributes_of_every_callback():
-    """Keras gives each callback the model and the parameters of fit, which are not state."""
+    """Keras sets the model and the parameters of fit on each callback; they are not state."""
     assert {"params", "_model"} == OF_EVERY_CALLBACK
 
 
 @pytest.mark.parametrize("kind", ADAPTERS, ids=lambda kind: kind.__name__)
 def test_state_can_be_stored(kind, train, tmp_path, logged):
-    """Before training and after it, all that the adapter gives goes through a checkpoint."""
+    """The adapter's state can be stored in a checkpoint before and after training."""
     callback = MAKERS[kind](tmp_path)
     held = held_callbacks.hold_callbacks([callback])
     stored(held)
@@ -109,45 +109,46 @@ def test_state_can_be_stored(kind, train, tmp_path, logged):
 
 
 @pytest.mark.parametrize("kind", ADAPTERS, ids=lambda kind: kind.__name__)
-def test_state_comes_back(kind, train, tmp_path):
-    """A new callback has the state of the old one, and nothing else of it."""
+def test_state_is_restored(kind, train, tmp_path):
+    """A new callback gets the state of the old one, and nothing else."""
     old = MAKERS[kind](tmp_path)
     held = held_callbacks.hold_callbacks([old])
     train(old)
-    (new,) = passed_on(held, MAKERS[kind](tmp_path))
+    (new,) = transferred(held, MAKERS[kind](tmp_path))
     if kind is keras.callbacks.CSVLogger:
         assert new.callback.keys == old.keys
         return
     for name in ADAPTERS[kind].state:
-        ours, theirs = getattr(new.callback, name), getattr(old, name)
+        actual, expected = getattr(new.callback, name), getattr(old, name)
         if name == "best_weights":
-            assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+            assert all(np.array_equal(a, b) for a, b in zip(actual, expected, strict=True))
         else:
-            assert ours == theirs
+            assert actual == expected
 
 
 def early(**arguments):
+    """Return an EarlyStopping that monitors the loss."""
     return keras.callbacks.EarlyStopping("loss", **arguments)
 
 
 def test_min_delta_keeps_its_sign(train):
-    """It is made negative once in each process, whether the callback is restored or not."""
+    """It is made negative once per process, whether or not the callback is restored."""
     old = early(min_delta=0.5)
     held = held_callbacks.hold_callbacks([old])
     train(old)
     assert old.min_delta == -0.5
-    (new,) = passed_on(held, early(min_delta=0.5))
+    (new,) = transferred(held, early(min_delta=0.5))
     assert new.callback.min_delta == 0.5
     train(new.callback)
     assert new.callback.min_delta == -0.5
 
 
-def test_configuration_is_the_script_s(train):
+def test_configuration_is_not_restored(train):
     """A patience, monitor or baseline that was changed since stays changed."""
     old = early(patience=1, baseline=5.0, min_delta=0.5)
     held = held_callbacks.hold_callbacks([old])
     train(old)
-    (new,) = passed_on(held, early(patience=7, baseline=6.0, start_from_epoch=2, mode="min"))
+    (new,) = transferred(held, early(patience=7, baseline=6.0, start_from_epoch=2, mode="min"))
     callback = new.callback
     assert (callback.patience, callback.baseline, callback.min_delta) == (7, 6.0, 0)
     assert (callback.start_from_epoch, callback.mode) == (2, "min")
@@ -155,13 +156,13 @@ def test_configuration_is_the_script_s(train):
     plateau = keras.callbacks.ReduceLROnPlateau
     held = held_callbacks.hold_callbacks([old := plateau("loss", factor=0.5, patience=2)])
     train(old)
-    (new,) = passed_on(held, plateau("loss", factor=0.2, patience=9, cooldown=3, min_lr=0.1))
+    (new,) = transferred(held, plateau("loss", factor=0.2, patience=9, cooldown=3, min_lr=0.1))
     assert (new.callback.factor, new.callback.patience, new.callback.min_lr) == (0.2, 9, 0.1)
     assert new.callback.best == old.best
 
 
 def test_best_weights_are_not_copied():
-    """The snapshot shares them: EarlyStopping replaces its arrays, it doesn't change them."""
+    """The snapshot shares them: EarlyStopping replaces its arrays and never changes them."""
     callback = early(restore_best_weights=True)
     callback.best_weights = [np.ones(3)]
     arrays = {}
@@ -169,7 +170,7 @@ def test_best_weights_are_not_copied():
     assert any(array is callback.best_weights[0] for array in arrays.values())
 
 
-def test_state_that_is_not_there_yet():
+def test_state_before_training():
     """History has no epochs before its on_train_begin, EarlyStopping no best epoch."""
     (saved,) = stored(held_callbacks.hold_callbacks([keras.callbacks.History()]))
     assert saved["state"] == {"history": {}}
@@ -177,17 +178,17 @@ def test_state_that_is_not_there_yet():
     assert "best_epoch" not in saved["state"]
 
 
-class Louder(keras.callbacks.EarlyStopping):
-    """A user's class, derived from one of Keras'."""
+class Derived(keras.callbacks.EarlyStopping):
+    """A user's class that is derived from a Keras callback."""
 
 
 def test_derived_class():
-    """It has the adapter of the nearest class that is known."""
-    assert hold_callback(Louder()).adapter is ADAPTERS[keras.callbacks.EarlyStopping]
+    """A derived class has the adapter of its nearest known base class."""
+    assert hold_callback(Derived()).adapter is ADAPTERS[keras.callbacks.EarlyStopping]
 
 
-class Thorough(keras.callbacks.EarlyStopping):
-    """A user's class, derived from one of Keras', with state of its own."""
+class DerivedWithState(keras.callbacks.EarlyStopping):
+    """A user's class that is derived from a Keras callback and has state of its own."""
 
     def __init__(self, *arguments, **more):
         super().__init__(*arguments, **more)
@@ -199,10 +200,10 @@ class Thorough(keras.callbacks.EarlyStopping):
 
 
 def test_derived_class_with_state_of_its_own(train):
-    """What it adds is kept beside what it inherits."""
-    old = Thorough("loss", patience=9)
+    """The added state is kept beside the inherited one."""
+    old = DerivedWithState("loss", patience=9)
     held = held_callbacks.hold_callbacks([old])
     train(old)
-    (new,) = passed_on(held, Thorough("loss", patience=9))
+    (new,) = transferred(held, DerivedWithState("loss", patience=9))
     assert new.callback.best == old.best
     assert new.callback.epochs == old.epochs == 3

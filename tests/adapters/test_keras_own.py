@@ -1,6 +1,6 @@
-"""Keras' own tests of its callbacks, with our classes of the same names in their place.
+"""Keras' own tests of its callbacks, run with our classes of the same names.
 
-The package of Keras 3.11 and older does not contain them, so there is nothing to run with those.
+The packages of Keras 3.11 and older do not contain these tests, so nothing runs with them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ SHIPPED = tuple(map(int, keras.__version__.split(".")[:2])) >= (3, 12)
 
 
 def cases():
-    """Each test of Keras', from the installed package."""
+    """Yield each of Keras' tests, from the installed package."""
     if not SHIPPED:
         return
-    # Keras' conftest is not in the package; of it, these tests use one decorator.
+    # Keras' conftest is not in the package; these tests need one decorator of it.
     helper = types.ModuleType("conftest")
     helper.skip_if_backend = lambda *_: lambda test: test
     with pytest.MonkeyPatch.context() as patch:
@@ -44,7 +44,7 @@ def cases():
 
 @pytest.mark.parametrize(("module", "name", "test"), list(cases()))
 def test_passes_with_our_class(module, name, test, monkeypatch):
-    """Whoever changes the import to ours finds the callback that they know."""
+    """Our class behaves as Keras' tests expect of the class that it replaces."""
     replaced = {**vars(keras.src.callbacks), name: getattr(keepfit, name)}
     monkeypatch.setattr(module, "callbacks", types.SimpleNamespace(**replaced))
     result = unittest.TestResult()

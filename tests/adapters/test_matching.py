@@ -1,4 +1,4 @@
-"""Which saved state belongs to which callback."""
+"""The assignment of saved states to callbacks."""
 
 from __future__ import annotations
 
@@ -6,66 +6,66 @@ import keras
 
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters import held_callbacks
-from tests.adapters.kept import restored, stored
+from tests.adapters.kept import restore, stored
 
 
 class One(keras.callbacks.Callback):
-    """Has a name."""
+    """A callback with a state."""
 
     def __init__(self, name=""):
         super().__init__()
-        self.got = name
+        self.value = name
 
     def get_state(self):
-        return self.got
+        return self.value
 
     def set_state(self, state):
-        self.got = state
+        self.value = state
 
 
 class Other(One):
-    """Is of another class."""
+    """A callback of another class."""
 
 
-def exchange(old, new):
-    """What the new callbacks have after they got the state of the old ones."""
-    restored(held_callbacks.hold_callbacks(new), stored(held_callbacks.hold_callbacks(old)))
-    return [callback.got for callback in new]
+def transfer(old, new):
+    """Return the states of the new callbacks after they were given those of the old ones."""
+    restore(held_callbacks.hold_callbacks(new), stored(held_callbacks.hold_callbacks(old)))
+    return [callback.value for callback in new]
 
 
 def test_by_order_within_a_class():
-    """Two of a class are told apart by their order."""
-    assert exchange([One("a"), One("b")], [One(), One()]) == ["a", "b"]
+    """Callbacks of the same class are told apart by their order."""
+    assert transfer([One("a"), One("b")], [One(), One()]) == ["a", "b"]
 
 
 def test_classes_may_change_places():
-    """The order between classes doesn't matter."""
+    """The order between classes does not matter."""
     old = [One("a"), Other("b"), One("c")]
-    assert exchange(old, [Other(), One(), One()]) == ["b", "a", "c"]
+    assert transfer(old, [Other(), One(), One()]) == ["b", "a", "c"]
 
 
 def test_extra_callback(logged):
-    """A new callback begins anew, and the others keep theirs."""
-    assert exchange([One("a")], [Other("new"), One(), One("second")]) == ["new", "a", "second"]
+    """A new callback starts over, and the others keep their state."""
+    assert transfer([One("a")], [Other("new"), One(), One("second")]) == ["new", "a", "second"]
     assert logged == []
 
 
 def test_missing_callback(logged):
-    """State that nobody claims is logged, by class and number; the rest is restored."""
-    assert exchange([Other("x"), One("a"), Other("y")], [One()]) == ["a"]
+    """State without a callback is logged by class and count; the rest is restored."""
+    assert transfer([Other("x"), One("a"), Other("y")], [One()]) == ["a"]
     (entry,) = logged
     assert entry["event"] == events.STATE_UNCLAIMED
     assert (entry["callback"], entry["count"]) == ("Other", 2)
 
 
 def test_nothing_saved(logged):
-    """Callbacks of a checkpoint without any keep what they have."""
-    assert exchange([], [One("a")]) == ["a"]
+    """Callbacks stay as they are if the checkpoint has no state of callbacks."""
+    assert transfer([], [One("a")]) == ["a"]
     assert logged == []
 
 
-def test_lost_state_is_not_the_next_one_s():
-    """Where the first of two could not be stored, the second's state doesn't go to the first."""
+def test_lost_state_keeps_its_place():
+    """If the first state of two could not be stored, the second one does not go to the first."""
 
     class Sometimes(keras.callbacks.Callback):
         def __init__(self, value):
@@ -80,5 +80,5 @@ def test_lost_state_is_not_the_next_one_s():
 
     old = held_callbacks.hold_callbacks([Sometimes(object()), Sometimes("second")])
     new = [Sometimes("new"), Sometimes("new")]
-    restored(held_callbacks.hold_callbacks(new), stored(old))
+    restore(held_callbacks.hold_callbacks(new), stored(old))
     assert [callback.value for callback in new] == ["new", "second"]

@@ -1,4 +1,4 @@
-"""Callbacks of the user's: what training changed is their state, or what they say themselves."""
+"""Custom callbacks: their state is what training has changed, or what get_state returns."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from structlog.testing import capture_logs
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters import held_callbacks
 from keepfit.callbacks.adapters.registry import LARGE_ARRAYS
-from tests.adapters.kept import passed_on, stored
+from tests.adapters.kept import stored, transferred
 
 Callback = keras.callbacks.Callback
 
 
 class Own(Callback):
-    """Attributes as given, and a hook to change them."""
+    """A callback with the given attributes."""
 
     def __init__(self, **attributes):
         super().__init__()
@@ -30,21 +30,22 @@ class Own(Callback):
 
 
 def changed(callback, **attributes):
-    """Held, and then changed as training would."""
+    """Return the callback inside Resumable, changed as training would change it."""
     held = held_callbacks.hold_callbacks([callback])
     vars(callback).update(attributes)
     return held
 
 
 def attributes_of(held):
+    """Return the callback's attributes without those that Keras sets."""
     own = vars(held.callback)
     return {name: value for name, value in own.items() if name not in ("params", "_model")}
 
 
 def test_what_training_changed_is_kept():
-    """Attributes that were changed or added; the others are as the script sets them."""
+    """Changed or added attributes are restored; the others are as the script sets them."""
     held = changed(Own(count=0, limit=5, name="a"), count=3, seen=[1, 2])
-    (new,) = passed_on(held, Own(count=0, limit=9, name="b"))
+    (new,) = transferred(held, Own(count=0, limit=9, name="b"))
     assert attributes_of(new) == {"count": 3, "limit": 9, "name": "b", "seen": [1, 2]}
 
 
@@ -70,23 +71,23 @@ VALUES = st.recursive(
 @settings(max_examples=60, deadline=None)
 @given(before=VALUES, after=VALUES)
 def test_any_plain_value(before, after):
-    """It comes back equal and of its type, from whatever value it was changed."""
+    """An equal value of the same type is restored, whatever the value was before."""
     held = changed(Own(value=before), value=after)
-    (new,) = passed_on(held, Own(value=before))
+    (new,) = transferred(held, Own(value=before))
     assert new.callback.value == after
     if (before, type(before)) != (after, type(after)):
         assert type(new.callback.value) is type(after)
 
 
 def test_type_alone_is_a_change():
-    """1, 1.0 and True are equal to Python, not to a callback."""
+    """1, 1.0 and True are equal in Python, but not the same state."""
     for before, after in ((1, True), (1, 1.0), ([1], (1,)), ("1", 1)):
-        (new,) = passed_on(changed(Own(value=before), value=after), Own(value=before))
+        (new,) = transferred(changed(Own(value=before), value=after), Own(value=before))
         assert type(new.callback.value) is type(after)
 
 
 def test_array_that_was_changed_in_place():
-    """Its content tells; what was captured stays as it was."""
+    """Its content is compared; what was captured does not change afterwards."""
     callback = Own(table=np.zeros(4), rows=[np.zeros(2)])
     held = held_callbacks.hold_callbacks([callback])
     assert stored(held)[0]["state"] == {}
@@ -97,23 +98,23 @@ def test_array_that_was_changed_in_place():
     before = [array.copy() for array in arrays.values()]
     callback.table[2] = 8
     assert all(np.array_equal(a, b) for a, b in zip(arrays.values(), before, strict=True))
-    (new,) = passed_on(held, Own(table=np.zeros(4), rows=[np.zeros(2)]))
+    (new,) = transferred(held, Own(table=np.zeros(4), rows=[np.zeros(2)]))
     assert new.callback.table.tolist() == [0, 7, 8, 0]
     assert new.callback.rows[0].tolist() == [3, 0]
 
 
 def test_list_that_was_changed_in_place():
-    """A list or dict that the callback appends to is state, also if it began in the constructor."""
+    """A list or dict from the constructor that the callback appends to is state."""
     callback = Own(seen=[], table={"a": [1]})
     held = held_callbacks.hold_callbacks([callback])
     callback.seen.append(5)
     callback.table["a"].append(2)
-    (new,) = passed_on(held, Own(seen=[], table={"a": [1]}))
+    (new,) = transferred(held, Own(seen=[], table={"a": [1]}))
     assert attributes_of(new) == {"seen": [5], "table": {"a": [1, 2]}}
 
 
 def test_large_array_by_identity():
-    """Above a mebibyte only another array is a change: reading it all would cost too much."""
+    """Above 1 MiB only another array is a change: reading its content would cost too much."""
     callback = Own(data=np.zeros(LARGE_ARRAYS + 1, np.uint8))
     held = held_callbacks.hold_callbacks([callback])
     callback.data[0] = 1
@@ -123,12 +124,12 @@ def test_large_array_by_identity():
 
 
 class Opaque:
-    """Nothing that could be stored."""
+    """A value that can't be stored."""
 
 
 @pytest.mark.parametrize("value", [threading.Lock(), Opaque(), Path("a"), object(), iter([1])])
 def test_what_cannot_be_stored_is_named_once(value, logged):
-    """By its callback's class and its name, with what to do; the rest is kept."""
+    """One line names class and attribute, with the way out; the rest is kept."""
     callback = Own(count=0, thing=None)
     held = changed(callback, count=2, thing=value)
     saved = stored(held)
@@ -141,7 +142,7 @@ def test_what_cannot_be_stored_is_named_once(value, logged):
 
 
 def test_several_that_cannot_be_stored(logged):
-    """One line names all of them; a later one has a line of its own."""
+    """One line names all of them; a later one gets a line of its own."""
     callback = Own()
     held = changed(callback, one=Opaque(), other=[Opaque()])
     stored(held)
@@ -151,7 +152,7 @@ def test_several_that_cannot_be_stored(logged):
 
 
 def test_functions_are_no_state(logged):
-    """Lambdas, methods and classes, as configuration or set later, are nothing to warn about."""
+    """Lambdas, methods and classes, whether configured or set later, cause no warning."""
     callback = Own(schedule=lambda epoch: 0.1, kind=dict)
     held = changed(callback, hook=callback.on_epoch_end, other=len)
     assert stored(held)[0]["state"] == {}
@@ -159,7 +160,7 @@ def test_functions_are_no_state(logged):
 
 
 def test_lambda_callback(train, logged):
-    """Keras' LambdaCallback has no state that could be known, and warns of nothing."""
+    """Keras' LambdaCallback has no state that could be known, and causes no warning."""
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)
     held = held_callbacks.hold_callbacks([callback])
     train(callback)
@@ -176,14 +177,14 @@ KINDS = {
 
 @pytest.mark.parametrize(("value", "change"), KINDS.values(), ids=KINDS)
 def test_dict_of_another_kind(value, change):
-    """It is still one after resume, or the log says that it was not kept: `counts[key] += 1`."""
+    """It keeps its type, so that `counts[key] += 1` works, or the log reports that it is lost."""
     import copy
 
     callback = Own(counts=copy.copy(value))
     held = held_callbacks.hold_callbacks([callback])
     change(callback.counts)
     with capture_logs() as logs:
-        (new,) = passed_on(held, Own(counts=copy.copy(value)))
+        (new,) = transferred(held, Own(counts=copy.copy(value)))
     assert type(new.callback.counts) is type(value)
     assert new.callback.counts == callback.counts or logs
 
@@ -192,16 +193,16 @@ Point = collections.namedtuple("Point", ["x", "y"])
 
 
 def test_named_tuple():
-    """It still has its names after resume, or the log says that it was not kept."""
+    """It keeps its names, or the log reports that it is not kept."""
     held = changed(Own(best=Point(0, 0)), best=Point(1, 2))
     with capture_logs() as logs:
-        (new,) = passed_on(held, Own(best=Point(0, 0)))
+        (new,) = transferred(held, Own(best=Point(0, 0)))
     assert isinstance(new.callback.best, Point)
     assert new.callback.best.x == 1 or logs
 
 
-def test_attribute_that_holds_itself():
-    """It can't be stored; that is logged, and stops no training."""
+def test_attribute_that_contains_itself():
+    """It can't be stored; that is logged, and training continues."""
     loop = []
     loop.append(loop)
     with capture_logs() as logs:
@@ -210,8 +211,8 @@ def test_attribute_that_holds_itself():
     assert [log["attributes"] for log in logs] == [["loop"]]
 
 
-class Slots(Callback):
-    """Speaks for itself."""
+class WithMethods(Callback):
+    """A callback with get_state and set_state."""
 
     def __init__(self):
         super().__init__()
@@ -221,41 +222,41 @@ class Slots(Callback):
         return {"shown": self.shown, "tuple": (1, 2)}
 
     def set_state(self, state):
-        self.got = state
+        self.received = state
 
 
-def test_own_methods_win(logged):
-    """What get_state gives is what set_state gets, and attributes are not looked at."""
-    callback = Slots()
+def test_own_methods_are_used(logged):
+    """set_state gets what get_state returned, and attributes are not examined."""
+    callback = WithMethods()
     held = held_callbacks.hold_callbacks([callback])
     callback.secret = threading.Lock()
     callback.shown[0] = 4
-    (new,) = passed_on(held, Slots())
+    (new,) = transferred(held, WithMethods())
     assert new.callback.secret == 1
-    assert new.callback.got["tuple"] == (1, 2)
-    assert new.callback.got["shown"].tolist() == [4, 0]
+    assert new.callback.received["tuple"] == (1, 2)
+    assert new.callback.received["shown"].tolist() == [4, 0]
     assert logged == []
 
 
-def test_own_methods_win_over_an_adapter():
-    """Also in a class derived from one of Keras'."""
+def test_own_methods_replace_an_adapter():
+    """They do so in a class derived from one of Keras', too."""
 
     class Early(keras.callbacks.EarlyStopping):
         def get_state(self):
             return 5
 
         def set_state(self, state):
-            self.got = state
+            self.received = state
 
     held = held_callbacks.hold_callbacks([Early()])
     assert stored(held) == [{"class": "Early", "state": {"state": 5}}]
-    (new,) = passed_on(held, Early())
-    assert new.callback.got == 5
+    (new,) = transferred(held, Early())
+    assert new.callback.received == 5
 
 
 def test_arrays_of_own_state_are_copied():
-    """The callback may go on to change them while they are being written."""
-    callback = Slots()
+    """The callback may change them while they are being written."""
+    callback = WithMethods()
     held = held_callbacks.hold_callbacks([callback])
     arrays = {}
     held_callbacks.capture(held, arrays)
@@ -264,7 +265,7 @@ def test_arrays_of_own_state_are_copied():
 
 
 def test_own_state_that_cannot_be_stored(logged):
-    """The log names the callback; the others' state is kept, and training goes on."""
+    """The log names the callback; the others' state is kept, and training continues."""
 
     class Bad(Callback):
         def get_state(self):
@@ -281,10 +282,10 @@ def test_own_state_that_cannot_be_stored(logged):
     assert "Opaque" in entry["reason"]
 
 
-def test_half_of_the_methods_is_none():
-    """Who can only be asked, or only be told, is looked at like any other."""
+def test_only_one_of_both_methods():
+    """A callback with only one of both methods is treated like any other."""
 
-    class Asked(Callback):
+    class WithGetStateOnly(Callback):
         def __init__(self):
             super().__init__()
             self.count = 0
@@ -292,8 +293,8 @@ def test_half_of_the_methods_is_none():
         def get_state(self):
             raise AssertionError("not asked")
 
-    callback = Asked()
+    callback = WithGetStateOnly()
     held = held_callbacks.hold_callbacks([callback])
     callback.count = 2
-    (new,) = passed_on(held, Asked())
+    (new,) = transferred(held, WithGetStateOnly())
     assert new.callback.count == 2

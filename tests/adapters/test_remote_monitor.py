@@ -1,4 +1,4 @@
-"""RemoteMonitor against a real server: alive, slow, failing, dead."""
+"""RemoteMonitor with a real server that works, is slow, fails, or does not exist."""
 
 from __future__ import annotations
 
@@ -17,35 +17,37 @@ from tests.training.trainings import Training, attempt, preempted
 
 
 class Server:
-    """Keeps what it is told.
+    """A server that records reports.
+
+    Args:
+        answers: the status of each answer in turn; the last one is repeated.
 
     Attributes:
-        answers: the status of each answer in turn; the last one stays.
-        held: while it is clear, nothing is answered.
+        answering: while it is clear, no request is answered.
     """
 
     def __init__(self, *answers):
         self.reports = []
         self.requests = []
-        self.held = threading.Event()
-        self.held.set()
+        self.answering = threading.Event()
+        self.answering.set()
         self._answers = list(answers or [200])
-        self._came = threading.Condition()
+        self._arrived = threading.Condition()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 server.requests.append((self.path, dict(self.headers)))
-                server.held.wait()
+                server.answering.wait()
                 left = server._answers
                 status = left.pop(0) if len(left) > 1 else left[0]
                 if status == 200:
                     is_json = self.headers["Content-Type"] == "application/json"
                     text = body if is_json else parse_qs(body)["data"][0]
-                    with server._came:
+                    with server._arrived:
                         server.reports.append(json.loads(text))
-                        server._came.notify_all()
+                        server._arrived.notify_all()
                 self.send_response(status)
                 self.end_headers()
 
@@ -58,23 +60,23 @@ class Server:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def await_reports(self, number):
-        """Until so many have come: they are sent from the background."""
-        with self._came:
-            assert self._came.wait_for(lambda: len(self.reports) >= number, timeout=60)
+        """Wait until this number of reports has arrived; they are sent in the background."""
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: len(self.reports) >= number, timeout=60)
 
     @property
     def epochs(self):
         return [report["epoch"] for report in self.reports]
 
     def close(self):
-        self.held.set()
+        self.answering.set()
         self._server.shutdown()
         self._server.server_close()
 
 
 @pytest.fixture
 def serve():
-    """Starts servers that give these answers."""
+    """Return a function that starts a server with these answers."""
     started = []
 
     def start(*answers):
@@ -87,27 +89,28 @@ def serve():
 
 
 def reporting(server, kind=keepfit.RemoteMonitor, **more):
+    """Return a training that reports to the server."""
     return Training(held=lambda: [kind(server.url, **more)])
 
 
 @pytest.mark.parametrize("send_as_json", [False, True])
 def test_reports_as_keras_does(serve, tmp_path, send_as_json):
-    """The same reports, to the same path, with the same headers."""
+    """The same reports are sent to the same path, with the same headers."""
     arguments = {"headers": {"X-Team": "blue"}, "send_as_json": send_as_json}
-    ours, theirs = serve(), serve()
+    ours, original = serve(), serve()
     attempt(reporting(ours, **arguments), tmp_path / "ours")
-    attempt(reporting(theirs, keras.callbacks.RemoteMonitor, **arguments), tmp_path / "theirs")
-    assert ours.reports == theirs.reports
+    attempt(reporting(original, keras.callbacks.RemoteMonitor, **arguments), tmp_path / "original")
+    assert ours.reports == original.reports
     assert ours.epochs == [0, 1, 2]
     (path, headers), *_ = ours.requests
     assert path == "/publish/epoch/end/"
     assert headers["X-Team"] == "blue"
-    assert headers["Content-Type"] == theirs.requests[0][1]["Content-Type"]
+    assert headers["Content-Type"] == original.requests[0][1]["Content-Type"]
 
 
 @pytest.mark.parametrize("kind", [keepfit.RemoteMonitor, keras.callbacks.RemoteMonitor])
 def test_no_epoch_is_reported_twice(serve, tmp_path, kind):
-    """An epoch that is trained once more, because a kill lost it, is not reported once more."""
+    """An epoch that is trained again, because a kill lost it, is not reported again."""
     server = serve()
     training = reporting(server, kind)
 
@@ -126,7 +129,7 @@ def test_no_epoch_is_reported_twice(serve, tmp_path, kind):
 
 
 def test_two_servers(serve, tmp_path):
-    """Each gets each epoch."""
+    """Each server gets each epoch."""
     first, second = serve(), serve()
     attempt(
         Training(held=lambda: [keepfit.RemoteMonitor(server.url) for server in (first, second)]),
@@ -136,7 +139,7 @@ def test_two_servers(serve, tmp_path):
 
 
 def test_server_that_fails_for_a_while(serve, tmp_path):
-    """It is asked again, and no report is lost or out of order."""
+    """Requests are retried, and no report is lost or out of order."""
     server = serve(503, 500, 200)
     done = attempt(reporting(server), tmp_path / "store")
     assert server.epochs == [0, 1, 2]
@@ -144,7 +147,7 @@ def test_server_that_fails_for_a_while(serve, tmp_path):
 
 
 def test_server_that_refuses(serve, tmp_path):
-    """What can't get better is not tried again, and is said."""
+    """A permanent error is not retried, and is logged."""
     server = serve(404)
     done = attempt(reporting(server), tmp_path / "store")
     assert len(server.requests) == 3
@@ -153,30 +156,30 @@ def test_server_that_refuses(serve, tmp_path):
 
 
 def test_server_that_hangs_costs_training_nothing(serve, tmp_path, monkeypatch):
-    """Training goes to its end, waits a moment, and says what was not answered."""
+    """Training ends, waits a moment, and logs the reports that were not answered."""
     monkeypatch.setattr("keepfit.callbacks.remote_monitor.CLOSE_TIMEOUT", 0.5)
     server = serve()
-    server.held.clear()
+    server.answering.clear()
     started = time.monotonic()
     done = attempt(reporting(server), tmp_path / "store")
     assert time.monotonic() - started < 30
     assert len(done.epochs) == 3
-    (said,) = done.named(events.REPORT_FAILED)
-    assert said["server"] == server.url
+    (entry,) = done.named(events.REPORT_FAILED)
+    assert entry["server"] == server.url
 
 
 def test_server_that_answers_late(serve, tmp_path, monkeypatch):
-    """One that does not answer in time is asked again, from another connection."""
+    """A request that is not answered in time is sent again, on another connection."""
     monkeypatch.setattr("keepfit.callbacks.remote_monitor.ANSWER_TIMEOUT", 0.3)
     server = serve()
-    server.held.clear()
-    threading.Timer(1.0, server.held.set).start()
+    server.answering.clear()
+    threading.Timer(1.0, server.answering.set).start()
     attempt(reporting(server), tmp_path / "store")
     assert sorted(set(server.epochs)) == [0, 1, 2]
 
 
-def test_dead_server(tmp_path, monkeypatch):
-    """As one that hangs."""
+def test_missing_server(tmp_path, monkeypatch):
+    """It is treated like a server that hangs."""
     monkeypatch.setattr("keepfit.callbacks.remote_monitor.CLOSE_TIMEOUT", 0.5)
     training = Training(held=lambda: [keepfit.RemoteMonitor("http://127.0.0.1:1")])
     done = attempt(training, tmp_path / "store")
@@ -184,8 +187,8 @@ def test_dead_server(tmp_path, monkeypatch):
     assert done.named(events.REPORT_FAILED)
 
 
-def test_store_that_can_not_say_what_was_reported(serve, tmp_path, monkeypatch):
-    """Then nothing is reported, rather than twice, and that is said."""
+def test_store_that_fails(serve, tmp_path, monkeypatch):
+    """If the store fails, nothing is reported, rather than twice, and that is logged."""
     from keepfit.callbacks.run import Run
     from keepfit.callbacks.storage.base import StorageError
 

@@ -1,4 +1,4 @@
-"""What scripts/bench makes of what it has measured, and at which batches it measures."""
+"""The figures that scripts/bench computes, and the batches at which it measures."""
 
 from concurrent.futures import Future
 
@@ -27,19 +27,20 @@ def run(method, busy=(), calm=(0.1, 0.1), state="1 MiB"):
     }
 
 
-def figure(found, name):
-    (answer,) = (one for one in answers(found) if one.question.name == name)
+def figure(measured, name):
+    (answer,) = (one for one in answers(measured) if one.question.name == name)
     return answer
 
 
-def found(*runs):
+def results(*runs):
     return {"saving": runs, "recovery": []}
 
 
-def test_a_peer_is_taken_at_its_better_way_to_s3():
-    """Two ways of one peer are not averaged: a user would choose."""
+def test_a_peer_counts_with_its_better_way_to_s3():
+    """Two ways of one peer are not averaged: a user would choose the better one."""
     peer = run("peer", busy=[saved("slow", durable=4.0), saved("fast", durable=2.0)])
-    answer = figure(found(run("keepfit", busy=[saved()]), peer), "3 Durable in S3 after, training")
+    measured = results(run("keepfit", busy=[saved()]), peer)
+    answer = figure(measured, "3 Time to durable in S3, while training")
     assert answer.values == {"keepfit": 1.0, "peer": 2.0}
     assert answer.best == ("peer", 2.0)
     assert answer.met
@@ -47,48 +48,49 @@ def test_a_peer_is_taken_at_its_better_way_to_s3():
 
 @pytest.mark.parametrize(("ours", "met"), [(1.0, True), (1.01, False)])
 def test_a_goal_that_is_half_of_the_best_peer(ours, met):
-    """It is the best of all peers that counts."""
+    """The goal is relative to the best of all peers."""
     peers = [run(f"peer{i}", busy=[saved(durable=seconds)]) for i, seconds in enumerate((9, 2, 5))]
     mine = run("keepfit", busy=[saved(durable=ours)])
-    assert figure(found(mine, *peers), "3 Durable in S3 after, training").met is met
+    assert figure(results(mine, *peers), "3 Time to durable in S3, while training").met is met
 
 
-def test_a_median_over_all_rounds():
-    """One round that the machine disturbed does not decide."""
+def test_the_median_of_all_rounds():
+    """The figure is the median, so one disturbed round does not decide."""
     rounds = [run("keepfit", busy=[saved(stall=s)]) for s in (0.001, 0.002, 5.0)]
-    assert figure(found(*rounds), "1 Stall of training").ours == 0.002
+    assert figure(results(*rounds), "1 Training stall of a save").ours == 0.002
 
 
-def test_a_window_is_compared_with_the_calm_before_and_after_it():
-    """A machine that becomes slower meanwhile changes no ratio; the server's own share is known."""
+def test_a_window_is_compared_with_calm_batches_before_and_after_it():
+    """A machine that becomes slower does not change the ratio; the server's share is subtracted."""
     mine = run("keepfit", busy=[saved(busy=0.3, server=1.0)], calm=(0.1, 0.2))
     (window,) = windows([mine])
     assert window["ratio"] == pytest.approx(0.3 / 0.15)
     assert window["net"] == pytest.approx((0.3 - 1.0 / 2 / 10) / 0.15)
 
 
-def test_memory_is_counted_from_before_the_first_save():
-    """In states: what a method holds at its peak, more than training alone."""
-    assert figure(found(run("keepfit", busy=[saved()])), "5 Peak memory more, in states").ours == 1
+def test_memory_is_relative_to_training_alone():
+    """The figure is a method's peak minus the peak before its first save, in state sizes."""
+    measured = results(run("keepfit", busy=[saved()]))
+    assert figure(measured, "5 Additional peak memory, relative to the state").ours == 1
 
 
-def test_nothing_measured_is_no_answer():
-    """A quick run has no windows, and says nothing of them."""
+def test_no_answer_without_measurements():
+    """A quick run has no windows, and so no answer about them."""
     mine = run("keepfit")
     del mine["busy"]
-    assert "2 Training with a save every 10 s, over none" not in {
-        one.question.name for one in answers(found(mine))
+    assert "2 Training with a save every 10 s, relative to none" not in {
+        one.question.name for one in answers(results(mine))
     }
 
 
 def test_slope():
-    """What nothing costs, and what each more does."""
+    """The fit returns the base cost and the cost per unit."""
     line = slope((x, 2.0 + 0.5 * x) for x in (10, 100, 1000, 5000))
     assert (line.base, line.each) == (pytest.approx(2.0), pytest.approx(0.5))
 
 
 def watched(plan):
-    """Batches until the watch has seen enough: at which of them it wanted a save."""
+    """Run batches until the watch has enough. Return it and the batches with and without a save."""
 
     def durable(_):
         done = Future()
@@ -102,11 +104,11 @@ def watched(plan):
             watch.batch_ends(lambda b=batch: saves.append(b), lambda b=batch: others.append(b))
         except Enough:
             return watch, saves, others
-    pytest.fail("it never has enough")
+    pytest.fail("the watch has never enough")
 
 
-def test_saves_lie_between_calm_batches():
-    """The first batch is not measured; then calm, a save, its window, and calm again."""
+def test_saves_are_between_calm_batches():
+    """The first batch is not measured; calm batches, a save, its window, and calm ones follow."""
     watch, saves, others = watched(Plan(saves=2, calm=3, window=5))
     assert saves == [3, 11]
     assert sorted(saves + others) == list(range(19))
@@ -116,7 +118,7 @@ def test_saves_lie_between_calm_batches():
 
 
 def test_quiet_saves_have_no_window():
-    """Training stands still until the checkpoint is durable."""
+    """Training stops until the checkpoint is durable, so there is no window."""
     watch, saves, _ = watched(Plan(saves=3, calm=2))
     assert saves == [2, 4, 6]
     assert all(one.durable >= 0 and one.busy == 0 for one in watch.saved)

@@ -1,4 +1,4 @@
-"""Hypothesis, at a size at which the whole suite takes seconds; and a run to work on."""
+"""Hypothesis settings that keep these tests within seconds, and fixtures for stores."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,19 +20,19 @@ settings.load_profile("keepfit")
 
 @pytest.fixture(scope="module")
 def module_folder():
-    """A folder in memory for what a module's tests copy."""
+    """Return a folder in memory for files that the tests of one module share and copy."""
     with TemporaryDirectory(dir=MEMORY) as folder:
         yield Path(folder)
 
 
 @pytest.fixture
 def tmp_path():
-    """Pytest's fixture of that name, in memory."""
+    """Return a folder in memory; replaces pytest's fixture of the same name."""
     with TemporaryDirectory(dir=MEMORY) as folder:
         yield Path(folder)
 
 
 @pytest.fixture
 def store(tmp_path):
-    """An empty directory as a store."""
+    """Return an empty local store."""
     return LocalStore(tmp_path)

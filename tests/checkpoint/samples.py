@@ -1,4 +1,4 @@
-"""Snapshots that are told apart by their step, and what must hold of a run at any time."""
+"""Sample snapshots, which differ by their step, and assertions that hold for a run at any time."""
 
 import hashlib
 import json
@@ -24,18 +24,22 @@ from keepfit.callbacks.storage.local import LocalStore
 
 RUN = "run"
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
-"""Where stores of the tests are: a killed process loses nothing there either, and it is fast."""
+"""The folder for the stores of the tests: it is fast, and a killed process loses nothing in it."""
 
 VERSIONS = {"keepfit": "0", "keras": "1"}
 
 
 def tensor(name, array, group="model"):
+    """Return a tensor whose content is this array."""
     dtype = NUMPY_DTYPES[array.dtype.name]
     return Tensor(name, group, dtype, array.shape, lambda: array_bytes(array))
 
 
 def arrays_of(step):
-    """The weights at a step; the frozen ones are the same for a hundred, and worth sharing."""
+    """Return the weights at a step.
+
+    The frozen ones change only every hundred steps, and are large enough to be shared.
+    """
     random = np.random.default_rng(step)
     frozen = np.arange(MIN_SHARED_SIZE // 4, dtype=np.int32)
     return {
@@ -49,7 +53,7 @@ def arrays_of(step):
 
 
 def state_of(step):
-    """What callbacks remember at a step."""
+    """Return a state of callbacks at a step, with values of many types."""
     return {
         "best": np.float32(step / 3),
         "worst": math.nan,
@@ -60,6 +64,7 @@ def state_of(step):
 
 
 def snapshot(step, **position):
+    """Return a snapshot with the arrays and the state of this step."""
     arrays = dict(arrays_of(step))
     encoded = {}
     state = encode(state_of(step), "state", encoded)
@@ -71,11 +76,12 @@ def snapshot(step, **position):
 
 
 def take_over(store, keep=2, run=RUN):
+    """Claim the run and return the new attempt."""
     return claim_run(store, run, retention=KeepNewest(keep), versions=VERSIONS)
 
 
 def resume(store, attempt, fit=0):
-    """As a training begins: the newest usable checkpoint, from which the attempt goes on."""
+    """Return the newest usable checkpoint, if any, and let the attempt resume from it."""
     found = read_newest_usable(store, attempt.head.run, attempt.head.checkpoints, fit=fit)
     if found:
         attempt.resume_from(found.key, found.manifest)
@@ -83,7 +89,7 @@ def resume(store, attempt, fit=0):
 
 
 def trained(store, *steps, keep=2):
-    """A run with a checkpoint at each of the steps; returns its attempt."""
+    """Claim the run, commit a checkpoint at each of the steps, and return the attempt."""
     attempt = take_over(store, keep)
     for step in steps:
         attempt.commit(snapshot(step))
@@ -91,7 +97,7 @@ def trained(store, *steps, keep=2):
 
 
 def assert_is(checkpoint, step):
-    """It is bit for bit what was captured at `step`."""
+    """Assert that the checkpoint is bit for bit what was captured at `step`."""
     assert checkpoint is not None, "nothing to resume from"
     assert checkpoint.manifest.position.step == step
     for name, array in arrays_of(step).items():
@@ -102,7 +108,7 @@ def assert_is(checkpoint, step):
 
 
 def same(one, other):
-    """Equal with types, signs of zero, and NaN equal to itself."""
+    """Return True if both are equal, including types and signs of zero; NaN equals itself."""
     if type(one) is not type(other):
         return False
     if isinstance(one, np.ndarray | np.generic):
@@ -125,40 +131,41 @@ def same(one, other):
 
 
 def parsed(kind, content):
-    """A document from its bytes, as the product reads it."""
+    """Return the document of class `kind` in these bytes."""
     return kind.from_bytes(content)
 
 
 def document_at(path):
-    """The fields of a document, to be changed."""
+    """Return the fields of the document in a file, to be changed."""
     return json.loads(path.read_bytes())["document"]
 
 
 def write_document(path, fields):
-    """Whatever the fields are, the document is written as the product would write it."""
+    """Write these fields, valid or not, as a document with a correct digest."""
     document = json.dumps(fields)
     digest = hashlib.sha256(document.encode()).hexdigest()
     path.write_text(f'{{"sha256":"{digest}","document":{document}}}')
 
 
 def head_of(store, run=RUN):
+    """Return the run's HEAD."""
     return parsed(Head, store.load(head_key(run))[0])
 
 
-def assert_all_in_force_verifies(store, run=RUN):
-    """Everything that HEAD names can be read, and is what was captured at its step."""
+def assert_all_committed_verify(store, run=RUN):
+    """Assert that HEAD's checkpoints are readable and equal what was captured at their steps."""
     for key in head_of(store, run).manifests():
         found = read_checkpoint(store, run, key)
         assert_is(found, found.manifest.position.step)
 
 
 def files_under(folder):
-    """Every file, the hidden and the temporary ones too."""
+    """Return the relative paths of all files, including hidden and temporary ones."""
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
 def assert_no_orphans(root, run=RUN):
-    """There is nothing under the run but HEAD and what the manifests that it names consist of."""
+    """Assert that the run consists of HEAD and the objects of the manifests that HEAD names."""
     store = LocalStore(root)
     head = head_of(store, run)
     shards = {

@@ -1,10 +1,10 @@
-"""Stores that misbehave in one chosen way, around one that does not."""
+"""Wrappers that make a working store fail in one chosen way."""
 
 from keepfit.callbacks.storage.base import StorageError, Transient
 
 
 class Wrapped:
-    """Passes everything on, and counts what is put."""
+    """A store that forwards every call to another one, and records the keys that are put."""
 
     def __init__(self, store):
         self._store = store
@@ -19,7 +19,7 @@ class Wrapped:
 
 
 class FailingPut(Wrapped):
-    """The n-th put from `arm` on fails, before or after it has happened."""
+    """A store in which the n-th put after `arm` fails, before or after it is carried out."""
 
     def __init__(self, store):
         super().__init__(store)
@@ -38,10 +38,10 @@ class FailingPut(Wrapped):
 
 
 class UnclearSwap(Wrapped):
-    """The next swap is answered by Transient, whether it happened or not.
+    """A store whose next swap raises Transient, whether or not it was carried out.
 
     Attributes:
-        blind: loads fail too: the network is still down.
+        blind: loads fail too, as if the network were still down.
     """
 
     def __init__(self, store):
@@ -66,7 +66,7 @@ class UnclearSwap(Wrapped):
 
 
 class LateSwap(Wrapped):
-    """The next swap is answered by Transient and happens later, just before the one after it."""
+    """A store whose next swap raises Transient and is carried out just before the swap after it."""
 
     def __init__(self, store):
         super().__init__(store)
@@ -83,7 +83,7 @@ class LateSwap(Wrapped):
 
 
 class Interrupting(Wrapped):
-    """Calls `between` once, just before the next swap: another process is faster."""
+    """A store that calls `between` once before the next swap, as if another process were faster."""
 
     def __init__(self, store):
         super().__init__(store)

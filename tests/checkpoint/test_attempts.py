@@ -1,4 +1,4 @@
-"""Attempts that follow, overtake and interrupt each other."""
+"""Attempts of one run that follow, overtake and interrupt each other."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from tests.checkpoint.samples import (
     MEMORY,
     RUN,
     VERSIONS,
-    assert_all_in_force_verifies,
+    assert_all_committed_verify,
     assert_is,
     assert_no_orphans,
     files_under,
@@ -37,8 +37,8 @@ from tests.checkpoint.samples import (
 from tests.checkpoint.stores import FailingPut, Interrupting, LateSwap, UnclearSwap, Wrapped
 
 
-def test_first_claim_begins_the_run(store):
-    """A run that was never claimed begins with attempt 1 and nothing to resume."""
+def test_first_claim_creates_the_run(store):
+    """The first claim of a run creates attempt 1, with nothing to resume from."""
     attempt = take_over(store)
     assert attempt.number == 1
     assert attempt.head.checkpoints == ()
@@ -46,8 +46,8 @@ def test_first_claim_begins_the_run(store):
     assert resume(store, attempt) is None
 
 
-def test_commit_is_in_force_at_once(store):
-    """What commit returns is what HEAD names first and a reader finds."""
+def test_commit_takes_effect_immediately(store):
+    """HEAD names a new checkpoint first, and a reader finds the manifest that commit returned."""
     attempt = take_over(store)
     manifest = attempt.commit(snapshot(3, epoch=1, batch=2))
     assert manifest.versions == VERSIONS
@@ -59,7 +59,7 @@ def test_commit_is_in_force_at_once(store):
 
 
 def test_newest_are_kept_and_the_rest_is_deleted(store, tmp_path):
-    """After each commit the newest `keep` are there, newest first, and nothing else is."""
+    """After each commit exactly the newest `keep` checkpoints are stored, newest first in HEAD."""
     attempt = take_over(store, keep=2)
     for step in range(1, 6):
         attempt.commit(snapshot(step))
@@ -72,7 +72,7 @@ def test_newest_are_kept_and_the_rest_is_deleted(store, tmp_path):
 
 
 def test_same_step_twice(store):
-    """A checkpoint after the last batch and one when the fit is over are two checkpoints."""
+    """A checkpoint after the last batch and one at the end of the fit are two checkpoints."""
     attempt = take_over(store)
     attempt.commit(snapshot(5))
     attempt.commit(snapshot(5, finished=True))
@@ -81,7 +81,7 @@ def test_same_step_twice(store):
 
 
 def test_finished_fits_are_kept(store, tmp_path):
-    """The final checkpoint of each fit outlives those of later fits, whatever is kept else."""
+    """The final checkpoint of each fit outlives those of later fits, whatever `keep` is."""
     attempt = take_over(store, keep=1)
     attempt.commit(snapshot(1, finished=True))
     attempt.commit(snapshot(2, fit=1, finished=True))
@@ -93,12 +93,12 @@ def test_finished_fits_are_kept(store, tmp_path):
     assert len(head.manifests()) == 3
     again = take_over(store, keep=1)
     assert again.head.finished == head.finished
-    assert_all_in_force_verifies(store)
+    assert_all_committed_verify(store)
     assert_no_orphans(tmp_path)
 
 
-def test_origin_is_remembered(store):
-    """The sizes of the logs before the run survive commits and later attempts."""
+def test_baseline_is_kept(store):
+    """The sizes of the files before the run survive commits and later attempts."""
     attempt = take_over(store)
     attempt.record_baseline({"0:log.csv": 17})
     attempt.commit(snapshot(1))
@@ -106,7 +106,7 @@ def test_origin_is_remembered(store):
 
 
 def test_newer_claim_fences_the_older(store):
-    """The older attempt's next commit and its next record are refused, and say by whom."""
+    """Later writes of the older attempt are refused; the error names the owner of the run."""
     older = trained(store, 1)
     newer = take_over(store)
     assert newer.number == older.number + 1
@@ -119,13 +119,13 @@ def test_newer_claim_fences_the_older(store):
         with pytest.raises(Superseded, match="attempt 2 owns the run now"):
             write()
         assert head_of(store) == before
-    assert_all_in_force_verifies(store)
+    assert_all_committed_verify(store)
     newer.commit(snapshot(4))
     assert_is(resume(store, take_over(store)), 4)
 
 
 def test_older_attempt_destroys_nothing(store):
-    """However far the newer attempt has gone, a sweep of the older one takes nothing of it."""
+    """A sweep of the older attempt deletes nothing of the newer one, whatever that has written."""
     trained(store, 1)
     older = take_over(store)
     resume(store, older)
@@ -135,11 +135,11 @@ def test_older_attempt_destroys_nothing(store):
     for step in (3, 4):
         newer.commit(snapshot(step))
     older.sweep()
-    assert_all_in_force_verifies(store)
+    assert_all_committed_verify(store)
 
 
 def test_older_attempt_that_never_committed_destroys_nothing(store):
-    """It can't know what the newer one builds on, so a sweep of it deletes nothing in force."""
+    """It can't know what the newer attempt builds on, so its sweep deletes no committed object."""
     trained(store, 1)
     older = take_over(store, keep=1)
     resume(store, older)
@@ -149,12 +149,12 @@ def test_older_attempt_that_never_committed_destroys_nothing(store):
     with pytest.raises(Superseded):
         older.commit(snapshot(3))
     older.sweep()
-    assert_all_in_force_verifies(store)
+    assert_all_committed_verify(store)
 
 
 @pytest.mark.parametrize("before", [(), (100,)])
 def test_sweep_after_a_commit_that_failed(store, before):
-    """A shard that only a failed commit has sent, and a sweep deleted, is sent again."""
+    """A shard that was sent only by a failed commit, and then deleted by a sweep, is sent again."""
     failing = FailingPut(store)
     attempt = trained(failing, *before)
     failing.arm(5)
@@ -162,11 +162,11 @@ def test_sweep_after_a_commit_that_failed(store, before):
         attempt.commit(snapshot(1))
     attempt.sweep()
     attempt.commit(snapshot(2))
-    assert_all_in_force_verifies(store)
+    assert_all_committed_verify(store)
 
 
-def test_sweep_leaves_what_is_no_checkpoint(store):
-    """Logs, exports and a person's notes under the run stay, whatever their names look like."""
+def test_sweep_leaves_other_objects(store):
+    """Logs, exports and a user's notes under the run stay, whatever their names look like."""
     attempt = trained(store, 1)
     names = ["artifacts/model-0001.keras", "artifacts/weights-1.json", "notes-0001.txt"]
     names += ["artifacts/shards/x-0001.safetensors", "artifacts/²-².x", "artifacts/events.1-1"]
@@ -180,7 +180,7 @@ def test_sweep_leaves_what_is_no_checkpoint(store):
 
 
 def test_sweep_leaves_other_runs(store):
-    """Only this run's leftovers go, not those of a run whose name begins in the same way."""
+    """A sweep deletes leftovers of this run only, not of a run whose name has the same prefix."""
     trained(store, 1)
     other = take_over(store, run=f"{RUN}2")
     other.commit(snapshot(5))
@@ -192,7 +192,7 @@ def test_sweep_leaves_other_runs(store):
 
 
 def test_claim_that_is_overtaken_tries_again(store):
-    """A claim between whose read and swap another one comes is the attempt after that."""
+    """A claim that is overtaken between read and swap becomes the attempt after the other one."""
     trained(store, 1)
     racing = Interrupting(store)
     racing.between = lambda: take_over(store)
@@ -218,7 +218,7 @@ def test_claim_that_is_always_overtaken_gives_up(store):
 
 
 def test_claim_between_manifest_and_swap(store):
-    """An attempt that is fenced in the middle of its commit puts nothing in force."""
+    """An attempt that is fenced in the middle of its commit does not change HEAD."""
     racing = Interrupting(store)
     older = trained(racing, 1)
     newer = []
@@ -232,8 +232,8 @@ def test_claim_between_manifest_and_swap(store):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}"], ids=["removed", "empty", "other"])
-def test_head_that_goes_while_an_attempt_runs(store, content):
-    """An attempt whose HEAD is gone or garbage stops: it can't know who owns the run."""
+def test_head_removed_or_damaged_while_an_attempt_runs(store, content):
+    """An attempt whose HEAD is removed or damaged stops: it can't know who owns the run."""
     attempt = trained(store, 1)
     store.delete(head_key(RUN))
     if content is not None:
@@ -245,7 +245,7 @@ def test_head_that_goes_while_an_attempt_runs(store, content):
 @pytest.mark.parametrize("blind", [False, True])
 @pytest.mark.parametrize("happens", [True, False])
 def test_swap_without_an_answer(store, happens, blind):
-    """The commit finds out or fails; a checkpoint is in force, and the next commit works."""
+    """The commit succeeds or fails; HEAD names a usable checkpoint, and the next commit works."""
     unclear = UnclearSwap(store)
     attempt = trained(unclear, 1, 2)
     unclear.arm(happens=happens, blind=blind)
@@ -257,18 +257,18 @@ def test_swap_without_an_answer(store, happens, blind):
     assert (expected == 3) == happens
     found = read_newest_usable(store, RUN, head_of(store).checkpoints, fit=0)
     assert_is(found, expected)
-    assert_all_in_force_verifies(store)
+    assert_all_committed_verify(store)
     unclear.blind = False
     for step in (4, 5):
         attempt.commit(snapshot(step))
         assert_is(read_newest_usable(store, RUN, head_of(store).checkpoints, fit=0), step)
     attempt.sweep()
-    assert_all_in_force_verifies(store)
+    assert_all_committed_verify(store)
     assert_no_orphans(store._root)
 
 
-def test_swap_that_lands_late(store):
-    """An attempt never takes itself for another: its own request, served late, is its own."""
+def test_swap_that_is_carried_out_late(store):
+    """An attempt recognizes its own request as its own, even when it is carried out late."""
     late = LateSwap(store)
     attempt = trained(late, 1)
     late.armed = True
@@ -278,13 +278,13 @@ def test_swap_that_lands_late(store):
         attempt.commit(snapshot(3))
     attempt.commit(snapshot(4))
     assert_is(read_newest_usable(store, RUN, head_of(store).checkpoints, fit=0), 4)
-    assert_all_in_force_verifies(store)
+    assert_all_committed_verify(store)
     attempt.sweep()
     assert_no_orphans(store._root)
 
 
 def test_end_of_a_fit_without_an_answer(store):
-    """The final checkpoint of a fit stays known, though the answer to its swap was lost."""
+    """The final checkpoint of a fit stays recorded although the answer to its swap was lost."""
     unclear = UnclearSwap(store)
     attempt = trained(unclear, 1, keep=1)
     unclear.arm(happens=True, blind=True)
@@ -297,12 +297,12 @@ def test_end_of_a_fit_without_an_answer(store):
     assert list(head.finished) == [0]
     assert_is(read_checkpoint(store, RUN, head.finished[0]), 2)
     attempt.sweep()
-    assert_all_in_force_verifies(store)
+    assert_all_committed_verify(store)
     assert_no_orphans(store._root)
 
 
 def test_swap_that_happened_without_an_answer_is_a_success(store):
-    """Where reading back shows the own HEAD, the commit has succeeded and says nothing."""
+    """If reading back shows the attempt's own HEAD, the commit succeeds and logs nothing."""
     unclear = UnclearSwap(store)
     attempt = trained(unclear, 1)
     unclear.arm(happens=True)
@@ -313,7 +313,7 @@ def test_swap_that_happened_without_an_answer_is_a_success(store):
 
 
 def test_swap_that_did_not_happen_is_transient(store):
-    """Where reading back shows the old HEAD, the error says that it may be tried again."""
+    """If reading back shows the old HEAD, the error is Transient: the caller may try again."""
     unclear = UnclearSwap(store)
     attempt = trained(unclear, 1)
     unclear.arm(happens=False)
@@ -323,7 +323,7 @@ def test_swap_that_did_not_happen_is_transient(store):
 
 
 def test_swap_without_an_answer_and_a_newer_claim(store):
-    """Where reading back shows a newer attempt, this one is superseded, answer or not."""
+    """If reading back shows a newer attempt, this one is superseded, with or without an answer."""
     unclear = UnclearSwap(store)
     attempt = trained(unclear, 1)
     take_over(store)
@@ -346,17 +346,17 @@ def test_put_that_fails(store, happens):
         with pytest.raises(StorageError):
             attempt.commit(snapshot(step + 1))
         assert_is(read_newest_usable(store, RUN, head_of(store).checkpoints, fit=0), step)
-        assert_all_in_force_verifies(store)
+        assert_all_committed_verify(store)
         attempt.commit(snapshot(step := step + 1))
         assert_is(read_newest_usable(store, RUN, head_of(store).checkpoints, fit=0), step)
-        assert_all_in_force_verifies(store)
+        assert_all_committed_verify(store)
     attempt.sweep()
-    assert_all_in_force_verifies(store)
+    assert_all_committed_verify(store)
     assert_no_orphans(store._root)
 
 
 def test_delete_that_fails_does_not_fail_the_commit(store):
-    """A checkpoint that is in force is saved, though the old one could not be deleted."""
+    """A commit succeeds although the checkpoint that it replaces could not be deleted."""
 
     class Undeletable(Wrapped):
         def delete(self, key):
@@ -376,15 +376,15 @@ def test_delete_that_fails_does_not_fail_the_commit(store):
 
 
 def test_manifests_go_before_their_shards(store):
-    """A deletion that is interrupted leaves shards without a manifest, never the reverse."""
+    """An interrupted deletion leaves shards without a manifest, never the reverse."""
     deleted = []
 
-    class Noting(Wrapped):
+    class Recording(Wrapped):
         def delete(self, key):
             deleted.append(key)
             self._store.delete(key)
 
-    attempt = take_over(Noting(store), keep=1)
+    attempt = take_over(Recording(store), keep=1)
     for step in (1, 2):
         attempt.commit(snapshot(step))
     kinds = [key.split("/")[1] for key in deleted]
@@ -394,7 +394,7 @@ def test_manifests_go_before_their_shards(store):
 
 
 def test_unchanged_shards_are_not_sent_again(store):
-    """Of a group that has not changed and is large, one object serves all its checkpoints."""
+    """A large group that has not changed is stored once for all its checkpoints."""
     counting = Wrapped(store)
     attempt = take_over(counting)
     first = attempt.commit(snapshot(1))
@@ -408,21 +408,21 @@ def test_unchanged_shards_are_not_sent_again(store):
 
 
 def test_next_attempt_does_not_send_what_it_has_verified(store):
-    """What was resumed from is not sent again; without resuming nothing is trusted."""
+    """Shards that were resumed from are not sent again; without resuming, none is trusted."""
     trained(store, 1)
     counting = Wrapped(store)
     attempt = take_over(counting)
     resume(counting, attempt)
     attempt.commit(snapshot(2))
     assert len(counting.puts) == 5
-    stranger = take_over(counting)
+    not_resumed = take_over(counting)
     counting.puts.clear()
-    stranger.commit(snapshot(3))
+    not_resumed.commit(snapshot(3))
     assert len(counting.puts) == 6
 
 
-def test_set_aside_moves_the_whole_run(store):
-    """The old run is found whole under its dated name, and the run can be begun again."""
+def test_move_aside_moves_the_whole_run(store):
+    """The old run is complete under its dated name, and the run can be started over."""
     trained(store, 1, 2)
     before = files_under(store._root / RUN)
     aside = move_aside(store, RUN, datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC))
@@ -434,15 +434,15 @@ def test_set_aside_moves_the_whole_run(store):
     assert parsed(Head, store.load(f"{aside.name}/HEAD.json")[0]).checkpoints
 
 
-def test_set_aside_of_nothing(store):
-    """A run that was never begun has nothing to be moved."""
+def test_move_aside_of_a_missing_run(store):
+    """A run that was never started can't be moved aside, nor can a prefix of a run's name."""
     trained(store, 1)
     assert move_aside(store, "ru", datetime.now(UTC)) is None
     assert move_aside(store, "other", datetime.now(UTC)) is None
 
 
-def test_set_aside_fences_the_attempt_that_still_runs(store):
-    """An attempt whose run was moved away stops, and writes nothing into the new one."""
+def test_move_aside_fences_the_running_attempt(store):
+    """An attempt whose run was moved aside stops, and writes nothing into the new run."""
     older = trained(store, 1)
     move_aside(store, RUN, datetime.now(UTC))
     newer = take_over(store)
@@ -451,11 +451,11 @@ def test_set_aside_fences_the_attempt_that_still_runs(store):
     assert head_of(store) == newer.head
     newer.commit(snapshot(1))
     older.sweep()
-    assert_all_in_force_verifies(store)
+    assert_all_committed_verify(store)
 
 
-def test_set_aside_while_the_older_commits(store):
-    """What it has written since without a HEAD is not taken for a checkpoint of the new run."""
+def test_move_aside_while_the_older_attempt_commits(store):
+    """Objects that the older attempt writes after the move are no checkpoints of the new run."""
     older = trained(store, 1)
     aside = move_aside(store, RUN, datetime.now(UTC))
     with pytest.raises(Superseded):
@@ -468,8 +468,8 @@ def test_set_aside_while_the_older_commits(store):
     assert_no_orphans(store._root)
 
 
-def test_resume_from_drops_what_is_newer(store):
-    """Checkpoints that have turned out unusable leave HEAD with the next commit."""
+def test_resume_from_drops_newer_checkpoints(store):
+    """Checkpoints that were found to be unusable are removed from HEAD by the next commit."""
     trained(store, 1, 2, 3, keep=3)
     attempt = take_over(store, keep=3)
     keys = attempt.head.checkpoints
@@ -480,11 +480,11 @@ def test_resume_from_drops_what_is_newer(store):
 
 
 STEPS = st.sampled_from([1, 100])
-"""Between two commits: the frozen weights stay as they are, or change."""
+"""Steps between two commits: after 1 the frozen weights are the same, after 100 they differ."""
 
 
 class Attempts(RuleBasedStateMachine):
-    """Two processes that claim, resume, commit, fail and sweep in any order, on one run."""
+    """Two processes that claim, resume, commit, fail and sweep in any order on one run."""
 
     @initialize()
     def begin(self):
@@ -521,7 +521,7 @@ class Attempts(RuleBasedStateMachine):
 
     @precondition(lambda self: self.slots)
     @rule(slot=st.sampled_from("ab"), at=st.integers(0, 5), happens=st.booleans(), steps=STEPS)
-    def commits_in_vain(self, slot, at, happens, steps):
+    def fails_to_commit(self, slot, at, happens, steps):
         if attempt := self.slots.get(slot):
             self.step += steps
             self.failing.arm(at, happens)
@@ -539,16 +539,19 @@ class Attempts(RuleBasedStateMachine):
             attempt.sweep()
 
     @invariant()
-    def what_is_in_force_verifies(self):
+    def committed_checkpoints_verify(self):
         if getattr(self, "newest", None) and self.changed():
-            assert_all_in_force_verifies(self.store)
+            assert_all_committed_verify(self.store)
             head = head_of(self.store)
             assert head == self.newest.head
             found = read_newest_usable(self.store, RUN, head.checkpoints, fit=0)
             assert (found.manifest.position.step if found else None) == self.committed
 
     def changed(self):
-        """Whether anything is different from what was verified: objects are written once."""
+        """Return True if HEAD or the list of keys has changed since the last check.
+
+        That is enough, as every other object is written once.
+        """
         now = self.store.load(head_key(RUN)), tuple(self.store.list(f"{RUN}/"))
         before, self.verified = self.verified, now
         return before != now
@@ -558,7 +561,7 @@ class Attempts(RuleBasedStateMachine):
             if self.newest:
                 self.newest.commit(snapshot(self.step + 1))
                 self.newest.sweep()
-                assert_all_in_force_verifies(self.store)
+                assert_all_committed_verify(self.store)
                 assert_no_orphans(Path(self.folder.name))
             self.folder.cleanup()
 
@@ -568,16 +571,16 @@ TestAttempts.settings = settings(max_examples=30, stateful_step_count=20, deadli
 
 
 def test_heads_are_never_equal(store):
-    """No two contents of HEAD are the same, so that a version names one state of the run."""
+    """No two contents of HEAD are equal, so that a version identifies one state of the run."""
     seen = []
 
-    class Noting(Wrapped):
+    class Recording(Wrapped):
         def swap(self, key, body, *, expected):
             seen.append(body)
             return self._store.swap(key, body, expected=expected)
 
     for _ in range(2):
-        attempt = take_over(Noting(store))
+        attempt = take_over(Recording(store))
         attempt.record_baseline({})
         attempt.record_baseline({})
         attempt.commit(snapshot(1))

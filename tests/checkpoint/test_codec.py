@@ -1,4 +1,4 @@
-"""Python values that go to JSON and arrays, and come back as they were."""
+"""Encoding of Python values as JSON and arrays, and decoding to equal values."""
 
 import json
 from collections import Counter, OrderedDict, defaultdict, namedtuple
@@ -21,7 +21,7 @@ from tests.checkpoint.test_manifest import manifest_with
 
 
 def round_trip(value):
-    """Through JSON text as a manifest writes and reads it, and through the arrays' bytes."""
+    """Encode and decode a value, through JSON text as in a manifest and the arrays' bytes."""
     arrays = {}
     tree = encode(value, "state", arrays)
     read = parsed(Manifest, manifest_with(state={"x": tree}).to_bytes())
@@ -34,7 +34,8 @@ def round_trip(value):
     return decode(read.state["x"], stored.__getitem__)
 
 
-def assert_comes_back(value):
+def assert_round_trip(value):
+    """Assert that the value is the same after encoding and decoding."""
     found = round_trip(value)
     assert same(found, value), found
 
@@ -78,8 +79,8 @@ VALUES = st.recursive(
 @example([2**70, -(2**200), 10**400])
 @example({2: "int", "2": "str", True: "bool", None: 0, (1, "a"): {}})
 def test_round_trip(value):
-    """Every value of every kind that is said to be storable comes back, types and all."""
-    assert_comes_back(value)
+    """Every value of each supported type is decoded to an equal value of the same type."""
+    assert_round_trip(value)
 
 
 @pytest.mark.parametrize(
@@ -120,27 +121,27 @@ def test_round_trip(value):
     ],
     ids=repr,
 )
-def test_particular_values(value):
-    """What JSON can't say comes back all the same."""
-    assert_comes_back(value)
+def test_special_values(value):
+    """Values that JSON can't represent are decoded to the same values, too."""
+    assert_round_trip(value)
 
 
 @pytest.mark.parametrize("dtype", [">f4", ">i8", ">u2", ">c8"])
 def test_big_endian_arrays_keep_their_values(dtype):
-    """Bytes in the other order are turned, or refused; they are never read wrongly."""
+    """Arrays in the other byte order are converted or refused, never read wrongly."""
     array = np.arange(5).astype(dtype)
     assert (round_trip(array) == array).all()
 
 
 @pytest.mark.parametrize("text", ["\ud800", "file-\udcff.csv"])
-def test_text_that_is_no_unicode(text):
-    """A file name that is not UTF-8, as Python gives it, comes back or is Unstorable."""
+def test_invalid_unicode(text):
+    """Text that is not valid Unicode, such as an undecodable file name, is kept or refused."""
     with suppress(UnsupportedValue):
-        assert_comes_back({"path": text})
+        assert_round_trip({"path": text})
 
 
 def test_very_long_keys(store):
-    """However long a key is, what is below it is stored, or is Unstorable before the commit."""
+    """A value under a very long key is either stored or refused before the commit."""
     try:
         arrays = {}
         state = encode({"k" * 3000: np.arange(3)}, "state", arrays)
@@ -153,7 +154,7 @@ def test_very_long_keys(store):
 
 
 def test_dicts_of_other_kinds():
-    """Ordered dicts and counters stay what they are; other mappings become dicts."""
+    """Ordered dicts and counters keep their type; other mappings become dicts."""
     ordered = OrderedDict([("b", 1), (2, 2)])
     assert round_trip(ordered) == ordered
     assert round_trip(Counter("abba")).most_common(1) == [("a", 2)]
@@ -181,15 +182,15 @@ def test_dicts_of_other_kinds():
     ],
     ids=lambda x: x if isinstance(x, str) else "",
 )
-def test_unstorable_says_where(value, message):
-    """The message gives the place and the type, in one line."""
+def test_unsupported_value_is_located(value, message):
+    """The message names the place and the type, in one line."""
     with pytest.raises(UnsupportedValue) as caught:
         encode(value, "state", {})
     assert str(caught.value) == f"{message}, which can't be stored"
 
 
 def test_arrays_are_not_copied():
-    """The arrays that are put aside are those that were given, under names that begin alike."""
+    """The collected arrays are the given objects, under names that start with the given prefix."""
     array = np.arange(3)
     arrays = {}
     tree = encode({"a": [array]}, "callbacks/0", arrays)
@@ -198,14 +199,14 @@ def test_arrays_are_not_copied():
 
 
 def test_tree_is_plain_json():
-    """What is not in the arrays is JSON as any reader understands it, without NaN."""
+    """Everything outside the arrays is standard JSON, without NaN."""
     value = {"nan": float("nan"), "t": (1, {2}), "b": b"x", 1: np.float32(1), "s": {3.5}}
     text = json.dumps(encode(value, "state", {}), allow_nan=False)
     assert "NaN" not in text
 
 
-def test_state_stands_in_a_manifest_as_it_is():
-    """Plain values are readable in the manifest, for a person with nothing but a text editor."""
+def test_plain_state_is_readable_in_a_manifest():
+    """Plain values are readable in the manifest with a text editor."""
     manifest = manifest_with(state={"epoch": 3, "name": "ä"}, position=Position(step=1))
     text = json.loads(manifest.to_bytes())["document"]
     assert text["state"] == {"epoch": 3, "name": "ä"}

@@ -1,4 +1,4 @@
-"""A process killed before, or in the middle of, any of its file operations."""
+"""Processes that are killed before, or in the middle of, any of their file operations."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import (
     RUN,
-    assert_all_in_force_verifies,
+    assert_all_committed_verify,
     assert_is,
     assert_no_orphans,
     files_under,
@@ -25,7 +25,7 @@ from tests.checkpoint.samples import (
     take_over,
     trained,
 )
-from tests.storage.faults import FaultyFiles, break_down
+from tests.storage.faults import FaultyFiles, fail_with_io_error
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ASIDE = f"{RUN}.20260102T030405Z"
@@ -33,7 +33,7 @@ ASIDE = f"{RUN}.20260102T030405Z"
 
 @dataclass
 class Scenario:
-    """What is on disk before, what the process does first, and the act in which it is killed."""
+    """The state on disk, what the process does first, and the action in which it is killed."""
 
     before: callable
     begin: callable
@@ -41,13 +41,14 @@ class Scenario:
 
 
 def resumed(store):
+    """Return a new attempt that has resumed from the newest checkpoint."""
     attempt = take_over(store)
     resume(store, attempt)
     return attempt
 
 
 def with_leftovers(store):
-    """A run in which killed attempts have left objects and temporary files."""
+    """Create a run in which killed attempts have left objects and temporary files."""
     trained(store, 1, 2, 3)
     for step in (8, 9):
         lost = take_over(store)
@@ -63,7 +64,8 @@ def fail(**_):
     raise StorageError("killed before the swap")
 
 
-def begin_again(store):
+def start_over(store):
+    """Move the run aside and claim a new one of the same name."""
     move_aside(store, RUN, NOW)
     take_over(store)
 
@@ -85,7 +87,7 @@ SCENARIOS = {
         resumed,
         lambda s, a: a.commit(snapshot(4, finished=True)),
     ),
-    "origin": Scenario(
+    "baseline": Scenario(
         lambda store: trained(store, 1, 2, 3),
         resumed,
         lambda s, a: a.record_baseline({"0:log.csv": 3}),
@@ -95,15 +97,16 @@ SCENARIOS = {
         lambda store: committed(store, 4),
         lambda s, a: a.sweep(),
     ),
-    "set aside": Scenario(
+    "move aside": Scenario(
         lambda store: trained(store, 1, 2, 3),
         lambda store: None,
-        lambda s, _: begin_again(s),
+        lambda s, _: start_over(s),
     ),
 }
 
 
 def committed(store, step):
+    """Return an attempt that has resumed and has committed a checkpoint at this step."""
     attempt = resumed(store)
     attempt.commit(snapshot(step))
     return attempt
@@ -111,17 +114,18 @@ def committed(store, step):
 
 @pytest.fixture(params=SCENARIOS)
 def scenario(request):
-    """Each act of an attempt that writes."""
+    """Return each scenario in turn."""
     return SCENARIOS[request.param]
 
 
 def prepare(scenario, root):
+    """Create the scenario's initial state in a new folder."""
     root.mkdir()
     scenario.before(LocalStore(root))
 
 
 def steps_of(scenario, root):
-    """How many file operations the act consists of, by a dry run."""
+    """Return the number of file operations of the action, found by a dry run."""
     files = FaultyFiles()
     store = LocalStore(root, files)
     context = scenario.begin(store)
@@ -131,7 +135,7 @@ def steps_of(scenario, root):
 
 
 def killed(scenario, root, at):
-    """How a child process ends that is killed before step `at` of the act."""
+    """Run the action in a child process, kill it before step `at`, and return its wait status."""
     if not (child := os.fork()):
         try:
             files = FaultyFiles()
@@ -145,7 +149,7 @@ def killed(scenario, root, at):
 
 
 def test_killed_at_any_moment(scenario, tmp_path):
-    """What HEAD names loads bit for bit, only that is chosen, and the next attempt tidies up."""
+    """HEAD's checkpoints stay intact, the next attempt resumes from the newest, and cleans up."""
     prepare(scenario, tmp_path / "before")
     shutil.copytree(tmp_path / "before", tmp_path / "dry")
     count = steps_of(scenario, tmp_path / "dry")
@@ -155,15 +159,16 @@ def test_killed_at_any_moment(scenario, tmp_path):
         root = tmp_path / str(at)
         shutil.copytree(tmp_path / "before", root)
         assert killed(scenario, root, at) == signal.SIGKILL, f"step {at} of {count}"
-        outcomes.append(check_and_go_on(root))
+        outcomes.append(check_and_resume(root))
         shutil.rmtree(root)
-    first, last = outcomes[0], check_and_go_on(tmp_path / "dry")
+    first, last = outcomes[0], check_and_resume(tmp_path / "dry")
     change = next((i for i, o in enumerate(outcomes) if o != first), count)
-    assert outcomes == [first] * change + [last] * (count - change), "one atomic step, and once"
+    expected = [first] * change + [last] * (count - change)
+    assert outcomes == expected, "the outcome changes once, in one atomic step"
 
 
-def check_and_go_on(root):
-    """What the next attempt goes on from, after everything else was checked."""
+def check_and_resume(root):
+    """Check all that the next attempt does; return the step that it resumes from, or None."""
     store = LocalStore(root)
     try:
         named = head_of(store).checkpoints
@@ -174,23 +179,23 @@ def check_and_go_on(root):
     found = resume(store, attempt)
     step = found.manifest.position.step if found else None
     if found:
-        assert found.key == named[0], "the newest one in force"
+        assert found.key == named[0], "the newest committed checkpoint"
         assert_is(found, step)
     else:
         assert not named
-        assert_set_aside_is_whole(root)
-    assert_all_in_force_verifies(store)
+        assert_moved_run_is_complete(root)
+    assert_all_committed_verify(store)
     attempt.commit(snapshot(20))
     attempt.sweep()
     again = take_over(store)
     assert_is(resume(store, again), 20)
-    assert_all_in_force_verifies(store)
+    assert_all_committed_verify(store)
     assert_no_orphans(root)
     return step
 
 
-def assert_set_aside_is_whole(root):
-    """A run that was moved for a fresh start can be moved back and used."""
+def assert_moved_run_is_complete(root):
+    """Assert that a run that was moved aside can be moved back and used."""
     if not (root / ASIDE).exists():
         return
     copy = root.with_name(f"{root.name}.aside")
@@ -200,8 +205,8 @@ def assert_set_aside_is_whole(root):
     shutil.rmtree(copy)
 
 
-def test_kill_in_the_middle_of_a_write_is_among_them(tmp_path):
-    """The dry run's steps include a half-written file for every object, HEAD included."""
+def test_kill_points_include_half_written_files(tmp_path):
+    """The kill points include a half-written file for every object, HEAD included."""
     files = FaultyFiles()
     trained(LocalStore(tmp_path, files), 1)
     halves = {path.name.split(".")[1] for action, path in files.steps if action.startswith("half")}
@@ -213,24 +218,25 @@ def test_kill_in_the_middle_of_a_write_is_among_them(tmp_path):
 
 
 def test_operation_that_fails_at_any_moment(tmp_path):
-    """A bad disk fails one operation: the commit says so or succeeds, and the next one works."""
+    """When the disk fails one operation, the commit fails or succeeds, and the next one works."""
     prepare(SCENARIOS["commit that prunes"], tmp_path / "before")
     shutil.copytree(tmp_path / "before", tmp_path / "dry")
     count = steps_of(SCENARIOS["commit that prunes"], tmp_path / "dry")
-    wrong = {}
+    fenced = {}
     for at in range(count):
         root = tmp_path / str(at)
         shutil.copytree(tmp_path / "before", root)
         try:
             check_failing_operation(root, at)
         except Superseded as error:
-            wrong[at] = str(error)
+            fenced[at] = str(error)
         shutil.rmtree(root)
-    assert not wrong, f"of {count} steps, these made the attempt take itself for fenced"
+    assert not fenced, f"of {count} steps, these made the attempt believe that it was fenced"
 
 
 def check_failing_operation(root, at):
-    files = FaultyFiles(break_down)
+    """Let step `at` of a commit fail, and check HEAD and the next commit."""
+    files = FaultyFiles(fail_with_io_error)
     store = LocalStore(root, files)
     attempt = resumed(store)
     files.arm(at)
@@ -242,7 +248,7 @@ def check_failing_operation(root, at):
     files.arm()
     newest = read_checkpoint(store, RUN, head_of(store).checkpoints[0])
     assert newest.manifest.position.step in expected
-    assert_all_in_force_verifies(store)
+    assert_all_committed_verify(store)
     attempt.commit(snapshot(5))
-    assert_all_in_force_verifies(store)
+    assert_all_committed_verify(store)
     assert_is(resume(store, take_over(store)), 5)

@@ -1,4 +1,4 @@
-"""Objects that are truncated, flipped, missing, foreign or garbage: named, and never used."""
+"""Objects that are truncated, flipped, missing, foreign or garbage are reported and never used."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import (
     MEMORY,
     RUN,
-    assert_all_in_force_verifies,
+    assert_all_committed_verify,
     assert_is,
     assert_no_orphans,
     document_at,
@@ -40,7 +40,7 @@ from tests.checkpoint.stores import Wrapped
 
 @pytest.fixture(scope="module")
 def intact(module_folder):
-    """A run with checkpoints at steps 1, 2 and 3, to be copied."""
+    """Return the store of a run with checkpoints at steps 1, 2 and 3, to be copied."""
     root = module_folder / "intact"
     trained(LocalStore(root), 1, 2, 3, keep=3)
     return root
@@ -48,12 +48,12 @@ def intact(module_folder):
 
 @pytest.fixture
 def root(intact, tmp_path):
-    """A copy of that run, to be damaged."""
+    """Return a copy of that store, to be damaged."""
     return shutil.copytree(intact, tmp_path / "store")
 
 
 class copied:  # noqa: N801
-    """A copy of a store for one of hypothesis' examples."""
+    """A copy of a store for one example of hypothesis."""
 
     def __init__(self, intact):
         self._intact = intact
@@ -67,28 +67,29 @@ class copied:  # noqa: N801
 
 
 def newest(store, index=0):
-    """The manifest's key and the manifest of the newest checkpoint, or an older one."""
+    """Return the key of the newest manifest, or of an older one, and the manifest."""
     key = head_of(store).checkpoints[index]
     return key, read_manifest(store, RUN, key)
 
 
 def shards_of(store, index=0):
-    """The keys of the shards of the newest checkpoint, or of an older one."""
+    """Return the keys of the shards of the newest checkpoint, or of an older one."""
     return {shard.key for shard in newest(store, index)[1].shards}
 
 
 def own_shard(store, index=0):
-    """The key of a shard that the checkpoint before does not share."""
+    """Return the key of a shard that is not shared with the checkpoint before."""
     return min(shards_of(store, index) - shards_of(store, index + 1))
 
 
 def shared_shard(store):
-    """The key of the shard that all three checkpoints share."""
+    """Return the key of the shard that all three checkpoints share."""
     (key,) = shards_of(store) & shards_of(store, 1) & shards_of(store, 2)
     return key
 
 
 def path_of(store, key):
+    """Return the path of an object in a local store."""
     return store._root / key
 
 
@@ -124,25 +125,25 @@ def flip(path, bit):
 
 
 def foreign_shard(path):
-    """A shard of another run, of the same size."""
+    """Replace the shard with one of another run, of the same size."""
     with TemporaryDirectory() as folder:
         other = LocalStore(Path(folder))
         take_over(other, run="abc").commit(snapshot(10))
-        (same,) = [p for p in Path(folder).rglob("*.safetensors") if sized(p) == sized(path)]
+        (same,) = [p for p in Path(folder).rglob("*.safetensors") if size_of(p) == size_of(path)]
         shutil.copy(same, path)
 
 
-def sized(path):
+def size_of(path):
     return path.stat().st_size
 
 
 def foreign_manifest(path):
-    """A manifest of another run, whole and valid."""
+    """Replace the manifest with a valid one of another run."""
     write_document(path, {**document_at(path), "run": "other"})
 
 
 def assert_falls_back(store, cause, step=2, name=None):
-    """The next attempt uses the checkpoint before, says why, and its commits get rid of the bad."""
+    """Assert that the next attempt uses the checkpoint before, says why, and drops the bad one."""
     rejected = head_of(store).checkpoints[0]
     attempt = take_over(store, keep=3)
     with capture_logs() as logs:
@@ -157,7 +158,7 @@ def assert_falls_back(store, cause, step=2, name=None):
     attempt.commit(snapshot(9))
     attempt.sweep()
     assert rejected not in head_of(store).manifests()
-    assert_all_in_force_verifies(store)
+    assert_all_committed_verify(store)
     assert_no_orphans(store._root)
 
 
@@ -186,11 +187,11 @@ def test_damaged_shard(root, damage, cause):
 
 
 MANIFEST_DAMAGE = [
-    (truncate, "is no manifest"),
-    (halve, "is no manifest"),
-    (empty, "is no manifest"),
-    (extend, "is no manifest"),
-    (zero, "is no manifest"),
+    (truncate, "is not a valid manifest"),
+    (halve, "is not a valid manifest"),
+    (empty, "is not a valid manifest"),
+    (extend, "is not a valid manifest"),
+    (zero, "is not a valid manifest"),
     (remove, "does not exist"),
     (foreign_manifest, "belongs to run 'other', not 'run'"),
 ]
@@ -206,7 +207,7 @@ def test_damaged_manifest(root, damage, cause):
 
 @given(data=st.data())
 def test_flipped_bit_in_a_shard(intact, data):
-    """Whichever bit it is, the digest finds it."""
+    """The digest detects any flipped bit."""
     with copied(intact) as store:
         key = own_shard(store)
         path = path_of(store, key)
@@ -222,7 +223,7 @@ def test_flipped_bit_in_a_shard(intact, data):
 
 @given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_flipped_bit_in_a_manifest(intact, position, bit):
-    """Nothing is resumed that was not captured: a digit of the state is as good as a weight."""
+    """Nothing is resumed that was not captured: the state is protected as well as the weights."""
     with copied(intact) as store:
         key = newest(store)[0]
         path = path_of(store, key)
@@ -234,7 +235,7 @@ def test_flipped_bit_in_a_manifest(intact, position, bit):
 
 @pytest.mark.parametrize("text", ['"step":3', '"epoch":0', '"history":[3', '"sequence":2'])
 def test_flipped_digit_in_a_manifest(root, text):
-    """A manifest with another digit than what was written is not used."""
+    """A manifest in which one digit was changed is not used."""
     store = LocalStore(root)
     path = path_of(store, newest(store)[0])
     content = path.read_text()
@@ -248,7 +249,7 @@ def test_flipped_digit_in_a_manifest(root, text):
 
 
 def test_damaged_shared_shard(root):
-    """Where all checkpoints share what is damaged, none is used, and a clear message says so."""
+    """If all checkpoints share a damaged shard, none is used, and one clear message says so."""
     store = LocalStore(root)
     key = shared_shard(store)
     flip(path_of(store, key), 1234567)
@@ -262,6 +263,7 @@ def test_damaged_shared_shard(root):
 
 
 def assert_says_what_to_do(error, store):
+    """Assert that the message is one line that names the run, the store and the way out."""
     message = str(error)
     assert "'run'" in message
     assert store.uri in message
@@ -271,7 +273,7 @@ def assert_says_what_to_do(error, store):
 
 @pytest.mark.parametrize("damage", [truncate, remove, foreign_manifest])
 def test_two_damaged_checkpoints(root, damage):
-    """Each that is rejected is named, and the one before them is used."""
+    """Each rejected checkpoint is logged, and the one before them is used."""
     store = LocalStore(root)
     for index in (0, 1):
         damage(path_of(store, head_of(store).checkpoints[index]))
@@ -282,8 +284,8 @@ def test_two_damaged_checkpoints(root, damage):
 
 
 @pytest.mark.parametrize("damage", [truncate, remove, zero])
-def test_none_left(root, damage):
-    """Where every manifest is unusable, training does not begin from zero in silence."""
+def test_all_manifests_damaged(root, damage):
+    """If every manifest is unusable, training does not silently start from zero."""
     store = LocalStore(root)
     for key in head_of(store).checkpoints:
         damage(path_of(store, key))
@@ -310,7 +312,7 @@ HEAD_DAMAGE = [empty, truncate, extend, zero, remove, foreign_head, text_head, n
 
 @pytest.mark.parametrize("damage", HEAD_DAMAGE)
 def test_damaged_head(root, damage):
-    """The manifests tell what HEAD said: the newest checkpoint is used, and the log says so."""
+    """HEAD is rebuilt from the manifests: the newest checkpoint is used, and the log says so."""
     store = LocalStore(root)
     old = head_of(store)
     damage(path_of(store, head_key(RUN)))
@@ -328,13 +330,13 @@ def test_damaged_head(root, damage):
     assert_is(resume(store, attempt), 3)
     attempt.commit(snapshot(4))
     attempt.sweep()
-    assert_all_in_force_verifies(store)
+    assert_all_committed_verify(store)
     assert_no_orphans(root)
 
 
 @pytest.mark.parametrize("damage", HEAD_DAMAGE)
 def test_damaged_head_and_newest_manifest(root, damage):
-    """Both are named, and the checkpoint before is used."""
+    """Both are reported, and the checkpoint before is used."""
     store = LocalStore(root)
     key, old = newest(store)[0], head_of(store)
     damage(path_of(store, head_key(RUN)))
@@ -349,8 +351,8 @@ def test_damaged_head_and_newest_manifest(root, damage):
 
 @pytest.mark.parametrize("damage", HEAD_DAMAGE)
 @pytest.mark.parametrize("left", ["manifests", "shards", "damaged manifests"])
-def test_damaged_head_and_nothing_to_go_on_from(root, damage, left):
-    """Without HEAD and manifests, what else is there forbids to begin from zero in silence."""
+def test_damaged_head_and_no_usable_manifest(root, damage, left):
+    """If other objects of the run remain, training does not silently start from zero."""
     store = LocalStore(root)
     for key in head_of(store).checkpoints:
         (truncate if left == "damaged manifests" else remove)(path_of(store, key))
@@ -363,11 +365,11 @@ def test_damaged_head_and_nothing_to_go_on_from(root, damage, left):
         take_over(store)
     assert_says_what_to_do(caught.value, store)
     assert f"HEAD.json is {'missing' if damage is remove else 'damaged'}" in str(caught.value)
-    assert list(store.list("")) == before, "nothing was touched"
+    assert list(store.list("")) == before, "nothing was changed"
 
 
 def test_damaged_head_before_the_first_checkpoint(store):
-    """A HEAD that says nothing and a run that has nothing else: that is no new run either."""
+    """A damaged HEAD is no new run, even if the run has no other object."""
     take_over(store)
     empty(path_of(store, head_key(RUN)))
     with pytest.raises(NoUsableCheckpoint):
@@ -375,7 +377,7 @@ def test_damaged_head_before_the_first_checkpoint(store):
 
 
 def test_head_is_recovered_in_the_order_of_attempts(store):
-    """A newer attempt that went back to an earlier step is newer all the same."""
+    """A newer attempt that went back to an earlier step still counts as newer."""
     trained(store, 1, 5)
     again = take_over(store)
     again.resume_from(*newest(store, 1))
@@ -385,7 +387,7 @@ def test_head_is_recovered_in_the_order_of_attempts(store):
 
 
 def test_head_is_recovered_with_its_finished_fits(store):
-    """The final checkpoint of each fit is found again, also where a later fit goes on."""
+    """The final checkpoint of each fit is found again, even if a later fit is in progress."""
     attempt = take_over(store, keep=1)
     attempt.commit(snapshot(1))
     attempt.commit(snapshot(1, finished=True))
@@ -399,24 +401,24 @@ def test_head_is_recovered_with_its_finished_fits(store):
     assert list(recovered.head.finished) == [0, 1]
     recovered.commit(snapshot(5, fit=2))
     recovered.sweep()
-    assert_all_in_force_verifies(store)
+    assert_all_committed_verify(store)
     assert_no_orphans(store._root)
 
 
 def test_head_is_recovered_without_reusing_an_attempt(store):
-    """An attempt that has only sent shards has a number too, and its names are not used again."""
+    """The number of an attempt that has only sent shards is not used again, nor are its names."""
     trained(store, 1)
     lost = take_over(store)
     assert lost.number == 2
-    lost._store = Deaf(store)
+    lost._store = RefusingManifests(store)
     with pytest.raises(NotFound):
         lost.commit(snapshot(2))
     remove(path_of(store, head_key(RUN)))
     assert take_over(store).number == 3
 
 
-class Deaf(Wrapped):
-    """A store whose manifests can't be written."""
+class RefusingManifests(Wrapped):
+    """A store to which manifests can't be written."""
 
     def put(self, key, body, *, digest=None):
         if key.endswith(".json"):
@@ -425,7 +427,7 @@ class Deaf(Wrapped):
 
 
 def test_head_is_recovered_from_a_manifest_under_another_name(store):
-    """A manifest that a person has renamed is used, or refused in one clear line."""
+    """A manifest that a user has renamed is used, or refused in one clear line."""
     trained(store, 1)
     key = newest(store)[0]
     path = path_of(store, key)
@@ -437,15 +439,15 @@ def test_head_is_recovered_from_a_manifest_under_another_name(store):
         assert_says_what_to_do(error, store)
 
 
-def test_fit_without_checkpoints_begins(store):
-    """A fit of which nothing was saved begins, though earlier fits have checkpoints."""
+def test_fit_without_checkpoints(store):
+    """A fit without checkpoints starts from zero, even if earlier fits have checkpoints."""
     attempt = trained(store, 1)
     assert read_newest_usable(store, RUN, attempt.head.checkpoints, fit=1) is None
     assert read_newest_usable(store, RUN, (), fit=0) is None
 
 
-def test_checkpoints_of_later_fits_are_passed_over(store):
-    """An earlier fit goes on from its own newest checkpoint."""
+def test_checkpoints_of_later_fits_are_ignored(store):
+    """An earlier fit resumes from its own newest checkpoint."""
     attempt = take_over(store, keep=4)
     for step, fit in ((1, 0), (2, 0), (3, 1)):
         attempt.commit(snapshot(step, fit=fit))
@@ -453,7 +455,7 @@ def test_checkpoints_of_later_fits_are_passed_over(store):
 
 
 def test_damage_in_an_older_checkpoint(root):
-    """A damaged shard in an older checkpoint is no reason to reject the newest."""
+    """A damaged shard in an older checkpoint does not cause the newest to be rejected."""
     store = LocalStore(root)
     zero(path_of(store, own_shard(store, 1)))
     with capture_logs() as logs:
@@ -462,7 +464,7 @@ def test_damage_in_an_older_checkpoint(root):
 
 
 def test_rejected_checkpoint_is_not_trusted(root):
-    """A shard of a checkpoint that did not verify is sent anew, whatever its digest says."""
+    """A shard of a checkpoint that failed verification is sent again, whatever its digest."""
     store = LocalStore(root)
     attempt = take_over(store, keep=3)
     zero(path_of(store, shared_shard(store)))
@@ -497,7 +499,7 @@ JSON = st.recursive(
 
 
 def places(value, path=()):
-    """The path of every value within a JSON document."""
+    """Yield the path of every value within a JSON document."""
     yield path
     if isinstance(value, dict | list):
         for key in value if isinstance(value, dict) else range(len(value)):
@@ -505,6 +507,7 @@ def places(value, path=()):
 
 
 def replaced(document, path, value):
+    """Return a copy of the document with another value at this path."""
     if not path:
         return value
     copy = json.loads(json.dumps(document))
@@ -518,7 +521,7 @@ def replaced(document, path, value):
 @given(data=st.data())
 @example(data=None)
 def test_manifest_of_random_json(intact, data):
-    """A manifest with anything in any of its fields is either whole or Damaged, never a crash."""
+    """A manifest with any value in any of its fields is either used or Damaged, never a crash."""
     with copied(intact) as store:
         key = newest(store)[0]
         document = document_at(path_of(store, key))
@@ -548,8 +551,8 @@ def test_manifest_of_random_json(intact, data):
     ],
     ids=lambda change: str(change)[:40],
 )
-def test_state_that_no_one_encoded(intact, state):
-    """A tree that `encode` never wrote is Damaged, with the manifest's name."""
+def test_state_that_encode_never_produces(intact, state):
+    """A tree that `encode` never produces is Damaged, with the manifest's name."""
     with copied(intact) as store:
         key = newest(store)[0]
         document = document_at(path_of(store, key))
@@ -570,7 +573,7 @@ def test_state_that_no_one_encoded(intact, state):
     ],
     ids=lambda change: str(change)[:40],
 )
-def test_tensor_that_can_not_be(intact, change):
+def test_impossible_tensor(intact, change):
     """An entry that contradicts its shard, or that no array can have, is Damaged."""
     with copied(intact) as store:
         key = newest(store)[0]
@@ -597,8 +600,8 @@ def test_tensor_that_can_not_be(intact, change):
     ],
     ids=lambda change: str(change)[:40],
 )
-def test_shard_that_can_not_be(intact, change):
-    """An impossible size or key is Damaged, and not the machine's memory or the store's fault."""
+def test_impossible_shard(intact, change):
+    """An impossible size or key is Damaged, not a MemoryError and not an error of the store."""
     with copied(intact) as store:
         key = newest(store)[0]
         document = document_at(path_of(store, key))
@@ -607,6 +610,7 @@ def test_shard_that_can_not_be(intact, change):
 
 
 def assert_used_or_damaged(store, key, document):
+    """Write a manifest and assert that its checkpoint is either read or reported in one line."""
     write_document(path_of(store, key), document)
     try:
         read_checkpoint(store, RUN, key)
@@ -619,7 +623,7 @@ def assert_used_or_damaged(store, key, document):
 
 
 def test_pruning_stays_inside_the_run(store):
-    """A manifest that names another run's shard is Damaged, and never leads to its deletion."""
+    """A manifest that names another run's shard is Damaged, and that shard is never deleted."""
     trained(store, 1)
     other = take_over(store, keep=1, run="other")
     other.commit(snapshot(7))
@@ -632,11 +636,11 @@ def test_pruning_stays_inside_the_run(store):
     attempt = take_over(store, keep=1)
     attempt.commit(snapshot(2))
     attempt.sweep()
-    assert_all_in_force_verifies(store, "other")
+    assert_all_committed_verify(store, "other")
 
 
 def test_digest_is_over_the_whole_object(root):
-    """The digest that a manifest gives is the SHA-256 of the object, as `sha256sum` prints it."""
+    """The digest in a manifest is the SHA-256 of the object, as `sha256sum` prints it."""
     store = LocalStore(root)
     manifest = newest(store)[1]
     assert isinstance(manifest, Manifest)

@@ -1,4 +1,4 @@
-"""Append-only files: brought back on an empty machine as they were at any checkpoint."""
+"""Append-only files are restored on an empty machine as they were at any checkpoint."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from tests.checkpoint.stores import Wrapped
 
 
 def commit(attempt, step, *paths):
-    """A checkpoint of files as they are now; returns what its manifest says of them."""
+    """Commit a checkpoint with these files as they are now; return their manifest entries."""
     sizes = {str(path): path.stat().st_size for path in paths}
     return attempt.commit(replace(snapshot(step), append_only_files=sizes)).files
 
 
-def brought_back(store, log, folder):
-    """The file that an empty machine gets."""
+def restored(store, file, folder):
+    """Restore the file on an empty machine and return its content."""
     path = folder / "elsewhere" / "file"
-    assert restore_file(store, StoredFile(path=str(path), parts=log.parts)) == (log.size > 0)
+    assert restore_file(store, StoredFile(path=str(path), parts=file.parts)) == (file.size > 0)
     return path.read_bytes() if path.exists() else b""
 
 
 @settings(max_examples=25)
 @given(st.lists(st.integers(0, 400), min_size=1, max_size=30))
 def test_every_checkpoint_has_its_own_prefix(steps):
-    """Whatever was written between two checkpoints, each brings back exactly what there was."""
+    """Each checkpoint restores exactly the content at its time, whatever was written since."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         store = LocalStore(folder / "store")
@@ -44,15 +44,15 @@ def test_every_checkpoint_has_its_own_prefix(steps):
         for number, step in enumerate(steps):
             content += bytes([number % 256]) * step
             path.write_bytes(content)
-            (log,) = commit(attempt, number, path)
-            saved.append((log, content))
-            assert len(log.parts) <= 2 + max(1, len(content)).bit_length()
-        for number, (log, expected) in enumerate(saved):
-            assert brought_back(store, log, folder / str(number)) == expected
+            (file,) = commit(attempt, number, path)
+            saved.append((file, content))
+            assert len(file.parts) <= 2 + max(1, len(content)).bit_length()
+        for number, (file, expected) in enumerate(saved):
+            assert restored(store, file, folder / str(number)) == expected
 
 
 def test_each_byte_is_sent_a_few_times_at_most(tmp_path):
-    """Of a file that grows line by line, a byte is sent about log n times, not n times."""
+    """A byte of a file that grows line by line is sent about log n times, not n times."""
     store = Wrapped(LocalStore(tmp_path / "store"))
     sent = []
     put = store.put
@@ -67,8 +67,8 @@ def test_each_byte_is_sent_a_few_times_at_most(tmp_path):
     assert parts <= 8 * 6400
 
 
-def test_next_attempt_goes_on_with_the_parts(tmp_path):
-    """It sends only what is new, and what it built on stays after it has pruned."""
+def test_next_attempt_reuses_the_parts(tmp_path):
+    """It sends only what is new, and the parts that it builds on stay after it has pruned."""
     store = LocalStore(tmp_path / "store")
     path = tmp_path / "log.csv"
     path.write_bytes(b"a" * 1000)
@@ -80,25 +80,25 @@ def test_next_attempt_goes_on_with_the_parts(tmp_path):
     (after,) = commit(second, 2, path)
     second.sweep()
     assert after.parts[0] == before.parts[0]
-    assert brought_back(store, after, tmp_path) == path.read_bytes()
+    assert restored(store, after, tmp_path) == path.read_bytes()
 
 
 def test_no_part_is_left_behind(tmp_path):
-    """What no kept manifest names goes with the manifests that named it, or with the next sweep."""
+    """Parts that no kept manifest names are deleted with their manifests, or by the next sweep."""
     store = LocalStore(tmp_path / "store")
     path = tmp_path / "log.csv"
     attempt = take_over(store, keep=1)
     for number in range(10):
         path.write_bytes(b"line\n" * 10 * (number + 1))
-        (log,) = commit(attempt, number, path)
+        (file,) = commit(attempt, number, path)
     store.put(f"{RUN}/logs/log.csv/000000000000-0001-0099", [b"of a commit that was killed"])
     attempt.sweep()
     stored = {name for name in files_under(tmp_path / "store") if "/logs/" in name}
-    assert stored == {part.key for part in log.parts}
+    assert stored == {part.key for part in file.parts}
 
 
-def test_whole_file_for_people(tmp_path):
-    """It is under artifacts, by its own name, and is as long as at the last checkpoint."""
+def test_whole_file_among_the_artifacts(tmp_path):
+    """The whole file is among the artifacts, by its own name, as it was at the last checkpoint."""
     store = LocalStore(tmp_path / "store")
     path = tmp_path / "log.csv"
     attempt = take_over(store)
@@ -110,8 +110,8 @@ def test_whole_file_for_people(tmp_path):
         assert store.load(name)[0] == content
 
 
-def test_file_that_a_fit_has_begun_anew(tmp_path):
-    """Its old parts are forgotten, though it has grown longer than they were."""
+def test_file_that_a_fit_has_started_over(tmp_path):
+    """The old parts are dropped, even if the file has grown longer than they were."""
     store = LocalStore(tmp_path / "store")
     path = tmp_path / "log.csv"
     attempt = take_over(store)
@@ -119,12 +119,12 @@ def test_file_that_a_fit_has_begun_anew(tmp_path):
     commit(attempt, 1, path)
     attempt.begin_files({str(path): 0})
     path.write_bytes(b"new" * 20)
-    (log,) = commit(attempt, 2, path)
-    assert brought_back(store, log, tmp_path) == b"new" * 20
+    (file,) = commit(attempt, 2, path)
+    assert restored(store, file, tmp_path) == b"new" * 20
 
 
 def test_commit_that_failed_leaves_the_parts_as_they_were(tmp_path):
-    """Parts that no manifest in force names may be swept; no later commit builds on them."""
+    """Parts that no committed manifest names may be swept, so no later commit builds on them."""
     store = LocalStore(tmp_path / "store")
     path = tmp_path / "log.csv"
     attempt = take_over(store)
@@ -136,39 +136,39 @@ def test_commit_that_failed_leaves_the_parts_as_they_were(tmp_path):
     with pytest.raises(AlreadyExists):
         commit(attempt, 2, path)
     attempt.sweep()
-    (log,) = commit(attempt, 3, path)
-    assert brought_back(store, log, tmp_path) == path.read_bytes()
+    (file,) = commit(attempt, 3, path)
+    assert restored(store, file, tmp_path) == path.read_bytes()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"other", b"right"])
-def test_what_the_machine_has_is_looked_at(tmp_path, content):
-    """Only what begins with the stored content stays; an image's stale file is replaced."""
+def test_local_file_is_compared(tmp_path, content):
+    """A local file that starts with the stored content stays; an image's stale file is replaced."""
     store = LocalStore(tmp_path / "store")
     path = tmp_path / "log.csv"
     path.write_bytes(b"right")
-    (log,) = commit(take_over(store), 1, path)
+    (file,) = commit(take_over(store), 1, path)
     path.unlink()
     if content is not None:
         path.write_bytes(content)
-    assert restore_file(store, log) == (content != b"right")
+    assert restore_file(store, file) == (content != b"right")
     assert path.read_bytes() == b"right"
     path.write_bytes(b"right and longer")
-    assert not restore_file(store, log)
+    assert not restore_file(store, file)
     assert path.read_bytes() == b"right and longer"
 
 
-@pytest.mark.parametrize(("harm", "error"), [("remove", NotFound), ("change", Damaged)])
-def test_part_that_cannot_be_used(tmp_path, harm, error):
-    """It is said which, and the file on the machine is left alone."""
+@pytest.mark.parametrize(("damage", "error"), [("remove", NotFound), ("change", Damaged)])
+def test_part_that_cannot_be_used(tmp_path, damage, error):
+    """The error names the part, and the file on the machine is left alone."""
     store = LocalStore(tmp_path / "store")
     path = tmp_path / "log.csv"
     path.write_bytes(b"right")
-    (log,) = commit(take_over(store), 1, path)
-    part = tmp_path / "store" / log.parts[0].key
-    part.unlink() if harm == "remove" else part.write_bytes(b"wrong")
+    (file,) = commit(take_over(store), 1, path)
+    part = tmp_path / "store" / file.parts[0].key
+    part.unlink() if damage == "remove" else part.write_bytes(b"wrong")
     path.write_bytes(b"mine")
     with pytest.raises(error, match="logs/"):
-        restore_file(store, log)
+        restore_file(store, file)
     assert path.read_bytes() == b"mine"
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["log.csv"]
 
@@ -177,7 +177,7 @@ def test_part_that_cannot_be_used(tmp_path, harm, error):
     "name", ["a/b.csv", "./a.csv", "../../up.csv", "sp ace/é.csv", "..", "a/../b"]
 )
 def test_keys_stay_within_the_run(name):
-    """Wherever a script keeps its log, the key has no part that could lead out of the run."""
+    """Wherever a script keeps its file, no part of the key can lead out of the run."""
     key = files._key_from_path(name)
     assert key
     assert not {"", ".", ".."} & set(key.split("/"))
@@ -185,12 +185,12 @@ def test_keys_stay_within_the_run(name):
 
 
 def test_file_that_became_shorter(tmp_path):
-    """A file that was cut while training went on fails that save, in one line, and no later one."""
+    """A file that was truncated during training fails that save, in one line, but no later one."""
     store = LocalStore(tmp_path / "store")
     path = tmp_path / "log.csv"
     path.write_bytes(b"12345")
     attempt = take_over(store)
     with pytest.raises(OSError, match="has become shorter than 9 bytes"):
         attempt.commit(replace(snapshot(1), append_only_files={str(path): 9}))
-    (log,) = commit(attempt, 2, path)
-    assert log.size == 5
+    (file,) = commit(attempt, 2, path)
+    assert file.size == 5

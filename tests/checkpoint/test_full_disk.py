@@ -1,4 +1,4 @@
-"""A disk that is full, for real."""
+"""Commits and claims on a disk that is really full."""
 
 import os
 import resource
@@ -12,7 +12,7 @@ from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import (
     RUN,
-    assert_all_in_force_verifies,
+    assert_all_committed_verify,
     assert_is,
     assert_no_orphans,
     head_of,
@@ -24,7 +24,7 @@ from tests.checkpoint.samples import (
 
 @contextmanager
 def small_disk(folder):
-    """A file system of 4 MiB with a file that can fill it; without root, a limit on file sizes."""
+    """Yield a function that fills a file system of 4 MiB or, without root, limits file sizes."""
     folder.mkdir()
     if os.geteuid() != 0:
         yield limited
@@ -41,7 +41,7 @@ def small_disk(folder):
 
 @contextmanager
 def filled(folder, left):
-    """All of the disk is taken but `left` bytes."""
+    """Fill the disk except for `left` bytes."""
     disk = os.statvfs(folder)
     path = folder / "filler"
     path.write_bytes(bytes(max(disk.f_bavail * disk.f_frsize - left, 0)))
@@ -51,7 +51,7 @@ def filled(folder, left):
 
 @contextmanager
 def limited(left):
-    """No file of this process may grow beyond `left` bytes."""
+    """Let no file of this process grow beyond `left` bytes."""
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (min(left, 200), old[1]))
     yield
@@ -60,7 +60,7 @@ def limited(left):
 
 @pytest.mark.parametrize("left", [0, 4096, 8192, 16384])
 def test_full_disk(tmp_path, left):
-    """The commit says that there is no space, the last checkpoint loads, and saving goes on."""
+    """The commit reports that the disk is full, the last checkpoint loads, and later saves work."""
     with small_disk(tmp_path / "disk") as full:
         store = LocalStore(tmp_path / "disk")
         attempt = trained(store, 1, 2)
@@ -69,7 +69,7 @@ def test_full_disk(tmp_path, left):
                 with pytest.raises(StorageError, match=r"No space left on device|File too large"):
                     attempt.commit(snapshot(step))
                 assert_is(read_newest_usable(store, RUN, head_of(store).checkpoints, fit=0), 2)
-                assert_all_in_force_verifies(store)
+                assert_all_committed_verify(store)
         attempt.commit(snapshot(5))
         attempt.sweep()
         assert_is(read_newest_usable(store, RUN, head_of(store).checkpoints, fit=0), 5)

@@ -1,4 +1,4 @@
-"""The two documents of a run, as bytes and back, and the names of objects."""
+"""The two documents of a run, manifest and HEAD, as bytes and back, and the keys of objects."""
 
 import json
 
@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from keepfit.callbacks.checkpoint.manifest import (
+    AttemptHistory,
     Head,
     Manifest,
     StoredShard,
@@ -26,6 +27,7 @@ COUNTS = st.integers(0, 10**12)
 
 
 def manifest_with(**fields):
+    """Return a manifest with these fields; the others have minimal valid values."""
     return Manifest(
         **{
             "run": RUN,
@@ -80,7 +82,7 @@ POSITIONS = st.builds(
     state=st.dictionaries(NAMES, st.floats(allow_nan=False, allow_infinity=False) | NAMES),
 )
 def test_manifest_round_trip(**fields):
-    """A manifest that is read is the one that was written."""
+    """A manifest that is read equals the one that was written."""
     manifest = manifest_with(**fields)
     assert parsed(Manifest, manifest.to_bytes()) == manifest
 
@@ -90,10 +92,10 @@ def test_manifest_round_trip(**fields):
     swaps=COUNTS,
     checkpoints=st.lists(st.builds(manifest_key, st.just(RUN), COUNTS, COUNTS, COUNTS)).map(tuple),
     finished=st.dictionaries(COUNTS, st.builds(manifest_key, st.just(RUN), COUNTS, COUNTS, COUNTS)),
-    origin=st.dictionaries(NAMES, COUNTS),
+    baseline=st.dictionaries(NAMES, COUNTS),
 )
 def test_head_round_trip(**fields):
-    """A HEAD that is read is the one that was written, in the same order."""
+    """A HEAD that is read equals the one that was written, in the same order."""
     head = Head(run=RUN, writer="me", **fields)
     read = parsed(Head, head.to_bytes())
     assert read == head
@@ -101,8 +103,54 @@ def test_head_round_trip(**fields):
     assert read.manifests() == head.manifests()
 
 
+POSITION_OF_0_1_0 = {
+    **dict.fromkeys(("fit", "epoch", "batch", "calls", "step"), 0),
+    **dict.fromkeys(("begun", "exhausted", "finished"), False),
+}
+MANIFEST_OF_0_1_0 = {
+    "format": 1,
+    "run": "run",
+    "attempt": 1,
+    "sequence": 0,
+    "created": "2026-01-01T00:00:00.000+00:00",
+    "versions": {},
+    "position": POSITION_OF_0_1_0,
+    "shards": [],
+    "tensors": [],
+    "state": {},
+    "logs": [{"path": "log.csv", "parts": [], "whole": True}],
+}
+HEAD_OF_0_1_0 = {
+    "format": 1,
+    "run": "run",
+    "attempt": 2,
+    "writer": "me",
+    "swaps": 3,
+    "checkpoints": [],
+    "finished": {},
+    "origin": {"0:log.csv": 7},
+    "past": {"ends": 1, "seconds": 2.0, "lived": 3.0, "parted": True},
+}
+
+
+def test_documents_of_the_first_version():
+    """They are read, and written again byte for byte: fields are renamed in Python only."""
+    contents = [
+        json.dumps(document, separators=(",", ":")).encode()
+        for document in (MANIFEST_OF_0_1_0, HEAD_OF_0_1_0)
+    ]
+    manifest = Manifest.model_validate_json(contents[0])
+    head = Head.model_validate_json(contents[1])
+    (file,) = manifest.files
+    assert (file.path, file.whole) == ("log.csv", True)
+    assert head.baseline == {"0:log.csv": 7}
+    assert head.history == AttemptHistory(interruptions=1, seconds=2.0, lived=3.0, parted=True)
+    assert contents[0] in manifest.to_bytes()
+    assert contents[1] in head.to_bytes()
+
+
 def test_manifests_are_named_once_newest_first():
-    """A final checkpoint that is also among the newest is one manifest."""
+    """A final checkpoint that is also among the newest ones is listed once."""
     head = Head(
         run=RUN,
         attempt=1,
@@ -136,7 +184,7 @@ VALID_HEAD = {"format": 1, "run": RUN, "attempt": 1, "writer": "me", "swaps": 0}
     ids=str,
 )
 def test_other_heads_are_refused(change):
-    """Fields of another format, or with impossible values, are no HEAD."""
+    """A document with fields of another format, or with impossible values, is no HEAD."""
     Head.model_validate_json(json.dumps(VALID_HEAD))
     with pytest.raises(ValidationError):
         Head.model_validate_json(json.dumps({**VALID_HEAD, **change}))
@@ -159,7 +207,7 @@ def test_other_heads_are_refused(change):
     ids=str,
 )
 def test_other_manifests_are_refused(change):
-    """Fields of another format, or with impossible values, are no manifest."""
+    """A document with fields of another format, or with impossible values, is no manifest."""
     valid = manifest_with().model_dump(mode="json")
     Manifest.model_validate_json(json.dumps(valid))
     with pytest.raises(ValidationError):
@@ -167,13 +215,13 @@ def test_other_manifests_are_refused(change):
 
 
 def test_documents_are_frozen():
-    """Nothing changes a document that was read."""
+    """A document that was read can't be changed."""
     with pytest.raises(ValidationError):
         manifest_with().attempt = 2
 
 
 def test_keys():
-    """The names of objects are as the design gives them, and sort by step."""
+    """Keys have the documented form, and sort by step."""
     assert head_key("run") == "run/HEAD.json"
     assert manifest_key("run", 42, 3, 7) == "run/checkpoints/0000000042-0003-0007.json"
     assert shard_key("run", DIGEST, 3) == f"run/shards/{DIGEST}-0003.safetensors"
@@ -182,7 +230,7 @@ def test_keys():
 
 @given(run=st.sampled_from(["run", "a-1", "a.b-2.c", "x=1+2"]), numbers=st.tuples(*[COUNTS] * 3))
 def test_attempt_of_a_key(run, numbers):
-    """A manifest's and a shard's name tell who wrote it, whatever the run is called."""
+    """The key of a manifest or a shard contains its attempt, whatever the run's name is."""
     step, attempt, sequence = numbers
     assert attempt_of(manifest_key(run, step, attempt, sequence)) == attempt
     assert attempt_of(shard_key(run, DIGEST, attempt)) == attempt
@@ -192,7 +240,7 @@ def test_attempt_of_a_key(run, numbers):
 @given(st.text(max_size=30) | st.from_regex(r"[^/]*-[\d²]+\.[a-z]*", fullmatch=True))
 @pytest.mark.parametrize("folder", ["run", "run/artifacts", "run/shards", "run/checkpoints"])
 def test_attempt_of_other_keys(folder, name):
-    """No other name is mistaken for one of ours, and none is too odd to look at."""
+    """`attempt_of` takes any other key without an error."""
     attempt_of(f"{folder}/{name}")
 
 
@@ -205,6 +253,6 @@ def test_attempt_of_other_keys(folder, name):
         "run/notes-1.txt",
     ],
 )
-def test_keys_of_nobody(key):
-    """What is neither a manifest nor a shard was written by no attempt."""
+def test_keys_without_an_attempt(key):
+    """A key that is neither a manifest's nor a shard's belongs to no attempt."""
     assert attempt_of(key) is None

@@ -1,4 +1,4 @@
-"""What is read before it is asked for is taken as it is, and nothing depends on it."""
+"""Shards that are prefetched are used if they are still needed, and nothing depends on them."""
 
 import threading
 import time
@@ -21,21 +21,21 @@ def no_deadline():
 
 @pytest.fixture
 def prefetching(store):
-    """Reads the store, as soon as the function is called; ends with the test."""
-    begun = []
+    """Return a function that starts a prefetcher of the store; it is closed after the test."""
+    started = []
 
-    def begin():
-        begun.append(CheckpointPrefetcher(store.uri, RUN, no_deadline))
-        return begun[-1]
+    def start():
+        started.append(CheckpointPrefetcher(store.uri, RUN, no_deadline))
+        return started[-1]
 
-    yield begin
-    for one in begun:
-        one.close()
+    yield start
+    for prefetcher in started:
+        prefetcher.close()
 
 
 @pytest.fixture
 def reads(monkeypatch):
-    """The keys of all shards that are read."""
+    """Return the keys of all shards that are read."""
     keys, read = [], LocalStore.read_into
 
     def counted(self, key, into):
@@ -46,23 +46,24 @@ def reads(monkeypatch):
     return keys
 
 
-def resumed(store, known):
+def resumed(store, prefetched):
+    """Claim the run and return the checkpoint that it resumes from, given the prefetched shards."""
     attempt = take_over(store)
-    return read_newest_usable(store, RUN, attempt.head.checkpoints, fit=0, known=known)
+    return read_newest_usable(store, RUN, attempt.head.checkpoints, fit=0, prefetched=prefetched)
 
 
 def test_shards_are_read_once(store, prefetching, reads):
-    """Who resumes reads no shard that was prefetched."""
+    """The resuming attempt reads no shard that was prefetched."""
     trained(store, 1, 2)
     known = prefetching().take()
-    read = list(reads)
-    assert sorted(read) == sorted(shard.key for shard in known)
+    prefetched = list(reads)
+    assert sorted(prefetched) == sorted(shard.key for shard in known)
     assert_is(resumed(store, known), 2)
-    assert reads == read
+    assert reads == prefetched
 
 
-def test_a_newer_checkpoint_counts(store, prefetching, reads):
-    """An older attempt has saved since: of what was read only what is still in force is used."""
+def test_newer_checkpoint_since_the_prefetch(store, prefetching, reads):
+    """If an older attempt has saved since, only prefetched shards that are still named are used."""
     older = trained(store, 1)
     known = prefetching().take()
     older.commit(snapshot(2))
@@ -74,24 +75,24 @@ def test_a_newer_checkpoint_counts(store, prefetching, reads):
     assert not shared & set(reads)
 
 
-def test_what_was_read_is_kept_no_longer_than_it_is_needed(store, prefetching):
-    """It is taken once: its memory is a whole checkpoint's."""
+def test_prefetched_shards_are_taken_once(store, prefetching):
+    """Shards are handed over once: they take as much memory as a whole checkpoint."""
     trained(store, 1)
-    reading = prefetching()
-    assert reading.take()
-    assert not reading.take()
+    prefetcher = prefetching()
+    assert prefetcher.take()
+    assert not prefetcher.take()
 
 
-@pytest.mark.parametrize("harm", ["flip", "remove"])
-def test_damage_is_met_by_who_resumes(store, prefetching, tmp_path, harm):
-    """Nothing is taken of a damaged checkpoint, and the one before it is used, as ever."""
+@pytest.mark.parametrize("damage", ["flip", "remove"])
+def test_damaged_checkpoint_is_not_prefetched(store, prefetching, tmp_path, damage):
+    """No shard of a damaged checkpoint is used; the resuming attempt falls back as usual."""
     attempt = trained(store, 1, 2)
     manifest = read_manifest(store, RUN, attempt.head.checkpoints[0])
     path = tmp_path / manifest.shards[0].key
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.unlink()
-    if harm == "flip":
+    if damage == "flip":
         path.write_bytes(content)
     known = prefetching().take()
     assert not known
@@ -107,37 +108,37 @@ def test_nothing_to_read(store, prefetching, tmp_path, content):
     assert not prefetching().take()
 
 
-def test_a_store_that_does_not_answer(monkeypatch):
-    """It holds nobody up who leaves: what is tried again is given up."""
+def test_unreachable_store(monkeypatch):
+    """It does not delay a process that exits: pending retries are given up."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    reading = CheckpointPrefetcher("s3://bucket/runs", RUN, no_deadline)
-    assert reading.store() is not None
+    prefetcher = CheckpointPrefetcher("s3://bucket/runs", RUN, no_deadline)
+    assert prefetcher.store() is not None
     began = time.monotonic()
-    reading.close()
+    prefetcher.close()
     assert time.monotonic() - began < LIMIT
     assert not [t for t in threading.enumerate() if t.name.startswith("keepfit-prefetch")]
 
 
-def test_a_session_reads_ahead_for_the_run_it_was_told(store, reads, monkeypatch):
-    """`keepfit run` says which run it will be; another one that the script names is read anew."""
+def test_session_prefetches_the_named_run(store, reads, monkeypatch):
+    """`keepfit run` names the run to prefetch; another one that the script names is read anew."""
     trained(store, 1)
     monkeypatch.delenv("KEEPFIT_FRESH", raising=False)
-    told = Settings.resolve(store=store.uri, run=RUN)
-    for asked in (told, told.model_copy(update={"keep": 1})):
-        with open_session() as here:
-            here.start_prefetch(told)
-            _, checkpoint = here.run(asked).begin_fit()
+    settings = Settings.resolve(store=store.uri, run=RUN)
+    for asked in (settings, settings.model_copy(update={"keep": 1})):
+        with open_session() as session:
+            session.start_prefetch(settings)
+            _, checkpoint = session.run(asked).begin_fit()
             assert_is(checkpoint, 1)
         assert len(reads) == len(set(reads)), "a shard was read twice"
         reads.clear()
 
 
-def test_nothing_is_read_ahead_of_a_run_that_begins_anew(store, reads):
-    """What it would read is moved aside."""
+def test_fresh_run_is_not_prefetched(store, reads):
+    """With `fresh` the run is moved aside, so nothing of it is prefetched."""
     trained(store, 1)
-    with open_session() as here:
-        here.start_prefetch(Settings.resolve(store=store.uri, run=RUN, fresh=True))
+    with open_session() as session:
+        session.start_prefetch(Settings.resolve(store=store.uri, run=RUN, fresh=True))
     assert not reads

@@ -1,4 +1,4 @@
-"""What stays and what may be deleted, as arithmetic."""
+"""Retention: which objects stay and which may be deleted, computed without a store."""
 
 import pytest
 from hypothesis import given
@@ -22,40 +22,40 @@ LISTED = st.lists(KEYS | SHARDS.map(lambda s: s.key) | OTHERS, max_size=30)
 
 
 def attempt_in(key):
-    """As the key's format has it: the second number of a manifest, the only one of a shard."""
+    """Return the attempt in a key: the second number of a manifest's, the only one of a shard's."""
     return int(key.rsplit("/", 1)[1].split(".")[0].split("-")[1])
 
 
 @given(keys=LISTED, kept=KEPT, attempt=ATTEMPTS)
-def test_unused_is_safe(keys, kept, attempt):
-    """Nothing that is kept or named by it, of a newer attempt, or of anybody else."""
-    doomed = unreferenced(keys, kept, attempt)
+def test_unreferenced_is_safe(keys, kept, attempt):
+    """No object is deleted that is kept or needed, of a newer attempt, or not keepfit's."""
+    deleted = unreferenced(keys, kept, attempt)
     named = set(kept) | {s.key for manifest in kept.values() for s in manifest.shards}
-    assert not named & set(doomed)
-    assert set(doomed) <= set(keys)
-    assert all(key.startswith(("run/checkpoints/", "run/shards/")) for key in doomed)
-    assert all(attempt_in(key) <= attempt for key in doomed)
+    assert not named & set(deleted)
+    assert set(deleted) <= set(keys)
+    assert all(key.startswith(("run/checkpoints/", "run/shards/")) for key in deleted)
+    assert all(attempt_in(key) <= attempt for key in deleted)
 
 
 @given(keys=LISTED, kept=KEPT, attempt=ATTEMPTS)
-def test_unused_is_complete(keys, kept, attempt):
-    """Every manifest and shard that nobody needs, of this attempt or an older one, goes."""
-    doomed = set(unreferenced(keys, kept, attempt))
+def test_unreferenced_is_complete(keys, kept, attempt):
+    """Every unneeded manifest and shard of this attempt or an older one is deleted."""
+    deleted = set(unreferenced(keys, kept, attempt))
     named = set(kept) | {s.key for manifest in kept.values() for s in manifest.shards}
     ours = {key for key in keys if key.startswith(("run/checkpoints/", "run/shards/"))}
-    assert {key for key in ours - named if attempt_in(key) <= attempt} <= doomed
+    assert {key for key in ours - named if attempt_in(key) <= attempt} <= deleted
 
 
 @given(keys=LISTED, kept=KEPT, attempt=ATTEMPTS)
 def test_manifests_go_first(keys, kept, attempt):
-    """No manifest is left whose shards are gone, wherever the deletion stops."""
+    """Wherever the deletion stops, no manifest is left whose shards are deleted."""
     kinds = ["shards" in key for key in unreferenced(keys, kept, attempt)]
     assert kinds == sorted(kinds)
 
 
 @given(keys=st.lists(KEYS, unique=True), count=st.integers(1, 5))
 def test_keep_newest(keys, count):
-    """The first ones stay, in order, and the newest always."""
+    """The first keys are kept, in order, and the newest always is."""
     kept = list(KeepNewest(count).keep(keys))
     assert kept == keys[:count]
     assert len(kept) == min(count, len(keys))
@@ -63,6 +63,6 @@ def test_keep_newest(keys, count):
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_keep_at_least_one(count):
-    """To keep none would be to lose the run."""
+    """Keeping no checkpoint would lose the run, so it is refused."""
     with pytest.raises(ValueError, match=f"Received: keep={count}"):
         KeepNewest(count)

@@ -1,4 +1,4 @@
-"""How far apart saves are with save_every="auto", and what a run remembers of its attempts."""
+"""The interval between saves with save_every="auto", and the history of a run's attempts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import RUN, head_of, resume, snapshot, take_over
 
 HOUR = 3600.0
-KNOWN = st.builds(
+MEASUREMENTS = st.builds(
     SaveMeasurements,
     cost=st.floats(0, 1e4),
     durable=st.none() | st.floats(0, 1e5),
@@ -43,9 +43,9 @@ KNOWN = st.builds(
 )
 
 
-@given(known=KNOWN)
+@given(known=MEASUREMENTS)
 def test_bounds(known):
-    """Half a minute to 15 minutes, at most 2 percent, and never before the last one is durable."""
+    """Between 30 s and 15 min, at most 2 percent, and not before the last save is durable."""
     seconds = interval_seconds(known)
     if known.durable is None:
         assert seconds == UNMEASURED_INTERVAL
@@ -57,9 +57,9 @@ def test_bounds(known):
         assert seconds >= LONGEST_INTERVAL
 
 
-@given(known=KNOWN)
+@given(known=MEASUREMENTS)
 def test_reason(known):
-    """The interval in words is the same, and a single line that says how it came about."""
+    """The reason belongs to the same interval, and explains it in one line."""
     interval = choose_interval(known)
     assert interval.seconds == interval_seconds(known)
     assert "\n" not in interval.reason
@@ -71,13 +71,15 @@ def test_reason(known):
         assert interval.seconds != SHORTEST_INTERVAL or "never closer" in interval.reason
 
 
-@given(known=KNOWN, more=st.floats(0, 1e6), ends=st.integers(0, 100))
-def test_what_moves_it(known, more, ends):
-    """More ends never make it longer; a longer life, or costlier saves, never shorter."""
+@given(known=MEASUREMENTS, more=st.floats(0, 1e6), interruptions=st.integers(0, 100))
+def test_interval_is_monotonic(known, more, interruptions):
+    """More interruptions never make it longer; a longer life or costlier saves never shorter."""
     facts = vars(known)
     now = interval_seconds(known)
     assert (
-        interval_seconds(SaveMeasurements(**{**facts, "interruptions": known.interruptions + ends}))
+        interval_seconds(
+            SaveMeasurements(**{**facts, "interruptions": known.interruptions + interruptions})
+        )
         <= now
     )
     assert interval_seconds(SaveMeasurements(**{**facts, "lived": known.lived + more})) >= now
@@ -96,12 +98,12 @@ def test_what_moves_it(known, more, ends):
     ],
 )
 def test_formula(cost, between, seconds):
-    """Young's square root with Daly's terms; where saving costs more than it can keep, the mean."""
+    """Young's square root with Daly's terms; if saving costs more than it can keep, the mean."""
     assert daly_interval(cost, between) == pytest.approx(seconds, abs=0.01)
 
 
 @given(cost=st.floats(0.01, 500), between=st.floats(60, 1e6))
-def test_formula_is_best(cost, between):
+def test_formula_is_optimal(cost, between):
     """No other interval loses notably less, by the exact expectation for random failures."""
     assume(cost < between / 4)
 
@@ -115,25 +117,25 @@ def test_formula_is_best(cost, between):
 
 
 @pytest.mark.parametrize(
-    ("ends", "lived", "hours"),
+    ("interruptions", "lived", "hours"),
     [(0, 0.0, 4.0), (1, 0.0, 2.0), (0, 4 * HOUR, 8.0), (3, 12 * HOUR, 4.0), (9, 6 * HOUR, 1.0)],
 )
-def test_what_is_expected(ends, lived, hours):
-    """One end in four hours at first; what the run has seen counts as much as its hours."""
+def test_mean_time_between_failures(interruptions, lived, hours):
+    """One failure in four hours at first; observations are weighted by their hours."""
     assert mean_time_between_failures(
-        SaveMeasurements(interruptions=ends, lived=lived)
+        SaveMeasurements(interruptions=interruptions, lived=lived)
     ) == pytest.approx(hours * HOUR)
 
 
-def test_expectation_comes_to_what_is_so():
-    """After many attempts that live half an hour, half an hour is expected."""
+def test_mean_time_between_failures_converges():
+    """After many attempts of half an hour each, half an hour is expected."""
     found = mean_time_between_failures(SaveMeasurements(interruptions=1000, lived=1000 * 1800.0))
     assert found == pytest.approx(1800, rel=0.01)
     assert PRIOR_SECONDS / 1001 < 15
 
 
 def test_young_machines_save_more_often():
-    """In the first minutes the interval is well under half of what it is after an hour."""
+    """In the first minutes the interval is well under half of the interval after an hour."""
     young = interval_seconds(SaveMeasurements(cost=0.2, durable=4.0, age=10))
     grown = interval_seconds(SaveMeasurements(cost=0.2, durable=4.0, age=HOUR))
     assert young < 0.42 * grown
@@ -142,15 +144,15 @@ def test_young_machines_save_more_often():
 
 @given(one=st.floats(0.1, 1e4), other=st.floats(0.1, 1e4))
 def test_notable(one, other):
-    """A change by more than a quarter, in either direction, is worth a line; the first one is."""
+    """A change by more than a quarter, up or down, is notable; so is the first interval."""
     first, second = SaveInterval(one, ""), SaveInterval(other, "")
     assert first.differs_from(None)
     assert first.differs_from(second) == second.differs_from(first)
     assert first.differs_from(second) == (max(one, other) > NOTABLE_RATIO * min(one, other))
 
 
-def test_schedule():
-    """The default's first save comes after ten seconds, the next when the rule says so."""
+def test_automatic_policy():
+    """The first automatic save is due after ten seconds, the next after the computed interval."""
     auto = parse_save_policy(" auto ")
     assert auto == SaveAutomatically()
     known = SaveMeasurements(cost=0.2, durable=4.0)
@@ -161,13 +163,13 @@ def test_schedule():
         (seconds - 0.1, False, False),
         (seconds, False, True),
     ]:
-        assert auto.due(DecisionContext(passed, 1, 0, first, known)) is due
+        assert auto.should_save(DecisionContext(passed, 1, 0, first, known)) is due
     assert auto.wait(known, first=False) == seconds
     assert SaveEverySeconds(5).wait(known, first=True) == 5
 
 
 def test_a_killed_attempt_is_counted(tmp_path):
-    """The next one knows how long it lived, by its own clock; one that said goodbye is no loss."""
+    """A killed attempt counts, with its duration by its own clock; not after a last save."""
     store = LocalStore(tmp_path)
     killed = take_over(store)
     assert killed.head.history == AttemptHistory()
@@ -184,18 +186,20 @@ def test_a_killed_attempt_is_counted(tmp_path):
     assert take_over(store).head.history == AttemptHistory(interruptions=1, seconds=lived + more)
 
 
-def test_an_attempt_without_a_save_says_nothing(tmp_path):
-    """A script with a mistake that is started ten times has not been interrupted ten times."""
+def test_an_attempt_without_a_save_is_not_counted(tmp_path):
+    """Ten starts of a script that fails at once do not count as ten interruptions."""
     store = LocalStore(tmp_path)
     for _ in range(10):
         take_over(store)
     assert head_of(store, RUN).history == AttemptHistory()
 
 
-def test_past_does_not_overflow():
-    """What somebody has put into a bucket stays a number that can be reckoned with."""
+def test_history_does_not_overflow():
+    """Values in a store, which anybody may have written, are bounded and finite."""
     most = AttemptHistory(interruptions=MAX_INTERRUPTIONS, seconds=MAX_SECONDS, lived=MAX_SECONDS)
-    assert most.of_next() == AttemptHistory(interruptions=MAX_INTERRUPTIONS, seconds=MAX_SECONDS)
+    assert most.for_next_attempt() == AttemptHistory(
+        interruptions=MAX_INTERRUPTIONS, seconds=MAX_SECONDS
+    )
     for wrong in ({"ends": 10**400}, {"seconds": math.inf}, {"lived": math.nan}, {"lived": -1}):
         with pytest.raises(ValueError, match="Input should be"):
             AttemptHistory(**wrong)
@@ -204,12 +208,16 @@ def test_past_does_not_overflow():
 @given(
     attempts=st.lists(st.tuples(st.floats(0, 1e6), st.booleans()), max_size=20),
 )
-def test_past_adds_up(attempts):
-    """However attempts end, each is counted once, with what it lived."""
-    past = AttemptHistory()
+def test_history_adds_up(attempts):
+    """However attempts end, each is counted once, with its duration."""
+    history = AttemptHistory()
     for lived, last in attempts:
-        past = past.after_save(lived / 2, last=False).after_save(lived, last=last).of_next()
+        history = (
+            history.after_save(lived / 2, last=False)
+            .after_save(lived, last=last)
+            .for_next_attempt()
+        )
     counted = [(round(lived, 3), last) for lived, last in attempts]
-    assert past.interruptions == sum(lived > 0 and not last for lived, last in counted)
-    assert past.seconds == pytest.approx(sum(lived for lived, _ in counted))
-    assert (past.lived, past.parted) == (0, False)
+    assert history.interruptions == sum(lived > 0 and not last for lived, last in counted)
+    assert history.seconds == pytest.approx(sum(lived for lived, _ in counted))
+    assert (history.lived, history.parted) == (0, False)

@@ -1,4 +1,4 @@
-"""When a save is due, as arithmetic."""
+"""Save policies: when a save is due, and how policies are parsed."""
 
 import pytest
 from hypothesis import given
@@ -39,7 +39,7 @@ from keepfit.callbacks.errors import ConfigurationError
     ],
 )
 def test_parse(text, expected):
-    """A number and a unit, with or without a space."""
+    """A policy is a number and a unit, with or without a space."""
     assert parse_save_policy(text) == expected
 
 
@@ -54,7 +54,7 @@ def test_parse(text, expected):
     ids=lambda text: repr(text)[:20],
 )
 def test_parse_refuses(text):
-    """One line says what is possible and what came instead."""
+    """One line names the possible forms and the value that was received."""
     with pytest.raises(ConfigurationError) as caught:
         parse_save_policy(text)
     message = str(caught.value)
@@ -74,20 +74,20 @@ MOMENTS = st.builds(
 
 @given(moment=MOMENTS, seconds=st.floats(0.001, 1e6))
 def test_due_by_the_clock(moment, seconds):
-    """After the interval, and the first time after ten seconds at the latest."""
+    """A save is due after the interval, and the first one after ten seconds at the latest."""
     limit = min(seconds, FIRST_SAVE) if moment.first else seconds
-    assert SaveEverySeconds(seconds).due(moment) == (moment.seconds >= limit)
+    assert SaveEverySeconds(seconds).should_save(moment) == (moment.seconds >= limit)
 
 
 @given(moment=MOMENTS, count=st.integers(1, 1000))
 def test_due_by_batches_and_epochs(moment, count):
-    """After that many, whether or not it is the first time, and whatever the clock says."""
-    assert SaveEveryBatches(count).due(moment) == (moment.batches >= count)
-    assert SaveEveryEpochs(count).due(moment) == (moment.epochs >= count)
+    """A save is due after that many, first or not, whatever the clock shows."""
+    assert SaveEveryBatches(count).should_save(moment) == (moment.batches >= count)
+    assert SaveEveryEpochs(count).should_save(moment) == (moment.epochs >= count)
 
 
 @pytest.mark.parametrize(
-    ("schedule", "moment", "due"),
+    ("policy", "moment", "due"),
     [
         (
             SaveEverySeconds(60),
@@ -116,6 +116,6 @@ def test_due_by_batches_and_epochs(moment, count):
         (SaveEveryEpochs(1), DecisionContext(seconds=0, batches=0, epochs=1, first=False), True),
     ],
 )
-def test_due(schedule, moment, due):
-    """A few moments by hand."""
-    assert schedule.due(moment) is due
+def test_due(policy, moment, due):
+    """A save is due, or not, at a few moments chosen by hand."""
+    assert policy.should_save(moment) is due

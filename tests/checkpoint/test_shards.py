@@ -1,4 +1,4 @@
-"""Shards as files that anyone can open, and how tensors are packed into them."""
+"""Shards are safetensors files that any reader opens; how tensors are packed into them."""
 
 import json
 from itertools import groupby, pairwise
@@ -33,7 +33,7 @@ def address(buffer):
 
 @pytest.mark.parametrize("name", NUMPY_DTYPES)
 def test_every_dtype_opens_in_the_safetensors_library(tmp_path, name):
-    """Tensors of each type and shape, empty ones and scalars too, come back bit for bit."""
+    """Tensors of each type and shape, including empty ones and scalars, are read bit for bit."""
     random = np.random.default_rng(0)
     arrays = {}
     for shape in SHAPES:
@@ -58,7 +58,7 @@ def test_every_dtype_opens_in_the_safetensors_library(tmp_path, name):
 
 
 def raw_tensors(path):
-    """The bytes of each tensor, read by the format's description."""
+    """Return the bytes of each tensor, read according to the format's description."""
     raw = path.read_bytes()
     start = 8 + int.from_bytes(raw[:8], "little")
     table = json.loads(raw[8:start])
@@ -70,7 +70,7 @@ def raw_tensors(path):
 
 
 def test_stored_shards_open_in_the_safetensors_library(store):
-    """What a commit has written is a set of safetensors files with the captured arrays."""
+    """A commit writes safetensors files that contain the captured arrays."""
     manifest = trained(store, 7)
     root = store._root
     found = {}
@@ -96,7 +96,7 @@ def test_nothing_is_copied():
 
 @pytest.mark.parametrize("order", ["transposed", "strided", "reversed"])
 def test_memory_in_another_order_is_copied(order):
-    """What is not contiguous is stored in C order, as its shape says."""
+    """An array that is not contiguous is stored in C order, according to its shape."""
     base = np.arange(24, dtype=np.int32).reshape(4, 6)
     array = {"transposed": base.T, "strided": base[::2, 1::3], "reversed": base[::-1]}[order]
     (shard,) = pack_shards([tensor("x", array)], "checkpoint")
@@ -110,8 +110,8 @@ def test_big_endian_memory_keeps_its_values():
     assert (load(content(shard))["x"] == array).all()
 
 
-def test_number_of_bytes_known_only_when_asked():
-    """A tensor without a shape is as long as its bytes turn out to be."""
+def test_tensor_of_unknown_size():
+    """The size of a tensor without a shape is that of its bytes, which are requested once."""
     calls = []
     data = Tensor("x", "data", "U8", None, lambda: calls.append(1) or memoryview(b"12345"))
     (shard,) = pack_shards([data], "checkpoint")
@@ -126,7 +126,7 @@ def test_number_of_bytes_known_only_when_asked():
     target=st.integers(1, 500),
 )
 def test_packing(sizes, target):
-    """Every tensor is in one shard, in order; groups are apart; no shard could have held more."""
+    """Each tensor is in one shard, in order; groups are apart; no shard could have held more."""
     tensors = [
         tensor(f"t{i}", np.full(size, i, np.uint8), group) for i, (group, size) in enumerate(sizes)
     ]
@@ -135,7 +135,7 @@ def test_packing(sizes, target):
     assert packed == sorted(tensors, key=lambda t: t.group)
     for shard in shards:
         assert len({t.group for t, _, _ in shard.tensors}) == 1
-        assert len(shard.tensors) == 1 or filled(shard) <= target
+        assert len(shard.tensors) == 1 or payload(shard) <= target
         whole = content(shard)
         assert shard.size == len(whole)
         assert shard.digest == digest([whole])
@@ -145,21 +145,22 @@ def test_packing(sizes, target):
         assert set(load(whole)) == {t.name for t, _, _ in shard.tensors}
     for _, group in groupby(shards, key=lambda s: s.tensors[0][0].group):
         group = list(group)
-        for one, after in pairwise(group):
-            assert filled(one) + after.tensors[0][2] > target
+        for one, following in pairwise(group):
+            assert payload(one) + following.tensors[0][2] > target
 
 
-def filled(shard):
+def payload(shard):
+    """Return the number of bytes of the shard's tensors."""
     return sum(size for _, _, size in shard.tensors)
 
 
 def test_nothing_to_pack():
-    """No tensors, no shards."""
+    """Without tensors there are no shards."""
     assert list(pack_shards([], "checkpoint")) == []
 
 
 def test_equal_content_has_an_equal_digest():
-    """A large shard does not depend on the checkpoint, or on where its memory lies."""
+    """A large shard depends neither on the checkpoint nor on the memory address of its content."""
     one, same = np.zeros(MIN_SHARED_SIZE, np.uint8), np.zeros(MIN_SHARED_SIZE, np.uint8)
     first, again = [next(pack_shards([tensor("x", a)], str(i))) for i, a in enumerate((one, same))]
     assert first.digest == again.digest
@@ -177,13 +178,13 @@ def test_equal_content_has_an_equal_digest():
     ids=["name", "type", "shape", "bit"],
 )
 def test_other_content_has_another_digest(other):
-    """Name, type and shape count as much as the bytes do."""
+    """The digest covers name, type and shape as well as the bytes."""
     first = next(pack_shards([tensor("x", np.zeros(MIN_SHARED_SIZE, np.uint8))], "checkpoint"))
     assert next(pack_shards([other], "checkpoint")).digest != first.digest
 
 
-def test_small_shards_are_of_one_checkpoint():
-    """Below a size that is worth it nothing is shared, so that nothing is damaged together."""
+def test_small_shards_are_not_shared():
+    """Sharing small shards saves little; not sharing them limits damage to one checkpoint."""
     small = np.zeros(MIN_SHARED_SIZE - 1, np.uint8)
     one, two = [next(pack_shards([tensor("x", small)], key)) for key in ("one", "two")]
     assert one.digest != two.digest
@@ -192,7 +193,7 @@ def test_small_shards_are_of_one_checkpoint():
 
 
 def test_order_of_the_groups_does_not_matter():
-    """Tensors that come in another order of groups give the same shards."""
+    """Tensors in another order of groups are packed into the same shards."""
     tensors = list(snapshot(1).tensors)
     mixed = sorted(tensors, key=lambda t: GROUPS.index(t.group))
     assert [s.digest for s in pack_shards(tensors, "c")] == [
@@ -202,7 +203,7 @@ def test_order_of_the_groups_does_not_matter():
 
 @given(st.lists(st.binary(max_size=20), max_size=6))
 def test_digest_is_of_the_concatenation(buffers):
-    """However the bytes are cut, the digest is the same."""
+    """The digest does not depend on how the bytes are divided into buffers."""
     assert digest(buffers) == digest([b"".join(buffers)]) == digest([*buffers, b""])
 
 

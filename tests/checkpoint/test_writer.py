@@ -1,4 +1,4 @@
-"""The writer's thread."""
+"""SnapshotWriter and its thread."""
 
 import threading
 
@@ -8,33 +8,33 @@ from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
 from keepfit.callbacks.checkpoint.writer import SnapshotWriter
 
 SNAPSHOTS = [Snapshot(Position(step=step), (), {}) for step in range(4)]
-PATIENCE = 30
+TIMEOUT = 30
 
 
 class Slow:
-    """Writes nothing, and takes as long as it is told."""
+    """A `write` function that stores nothing and returns when it is told to."""
 
     def __init__(self):
         self.written, self.threads = [], set()
-        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.begun, self.proceed = threading.Event(), threading.Event()
 
     def __call__(self, snapshot, last):
         self.threads.add(threading.current_thread())
         self.begun.set()
-        assert self.go_on.wait(PATIENCE)
+        assert self.proceed.wait(TIMEOUT)
         self.written.append(snapshot)
 
 
 def test_declines_while_busy():
-    """An offer that comes while another is written is declined, and none of it is written."""
+    """A snapshot that is submitted while another is written is declined and never written."""
     slow = Slow()
     writer = SnapshotWriter(slow)
     assert not writer.busy
     assert writer.submit(SNAPSHOTS[0])
-    assert slow.begun.wait(PATIENCE)
+    assert slow.begun.wait(TIMEOUT)
     assert writer.busy
     assert not writer.submit(SNAPSHOTS[1])
-    slow.go_on.set()
+    slow.proceed.set()
     writer.wait()
     assert not writer.busy
     assert writer.submit(SNAPSHOTS[2])
@@ -45,7 +45,7 @@ def test_declines_while_busy():
 def test_writes_on_one_thread_of_its_own():
     """All snapshots are written by the same thread, which is not the caller's."""
     slow = Slow()
-    slow.go_on.set()
+    slow.proceed.set()
     writer = SnapshotWriter(slow)
     for snapshot in SNAPSHOTS:
         assert writer.submit(snapshot)
@@ -59,30 +59,30 @@ def test_writes_on_one_thread_of_its_own():
 
 
 def test_close_finishes_the_write():
-    """What has begun is written to its end before close returns."""
+    """A write that has begun is completed before close returns."""
     slow = Slow()
     writer = SnapshotWriter(slow)
     writer.submit(SNAPSHOTS[0])
-    assert slow.begun.wait(PATIENCE)
+    assert slow.begun.wait(TIMEOUT)
     closing = threading.Thread(target=writer.close)
     closing.start()
     assert slow.written == []
-    slow.go_on.set()
-    closing.join(PATIENCE)
+    slow.proceed.set()
+    closing.join(TIMEOUT)
     assert slow.written == SNAPSHOTS[:1]
 
 
 def test_nothing_to_wait_for():
-    """To wait for or to close a writer that wrote nothing is nothing."""
+    """Waiting for or closing a writer that wrote nothing does nothing."""
     writer = SnapshotWriter(Slow())
     writer.wait()
     writer.close()
     writer.close()
 
 
-@pytest.mark.parametrize("call", ["offer", "wait", "close"])
+@pytest.mark.parametrize("call", ["submit", "wait", "close"])
 def test_escaping_error_reaches_the_caller(call):
-    """An error that the write does not handle is raised at the next call, once."""
+    """An error that `write` does not handle is raised by the next call, once."""
     failed = threading.Event()
 
     def write(snapshot, last):
@@ -92,8 +92,12 @@ def test_escaping_error_reaches_the_caller(call):
 
     writer = SnapshotWriter(write)
     writer.submit(SNAPSHOTS[0])
-    assert failed.wait(PATIENCE)
-    calls = {"offer": lambda: until_taken(writer), "wait": writer.wait, "close": writer.close}
+    assert failed.wait(TIMEOUT)
+    calls = {
+        "submit": lambda: submit_until_accepted(writer),
+        "wait": writer.wait,
+        "close": writer.close,
+    }
     with pytest.raises(ZeroDivisionError, match="a bug"):
         calls[call]()
     if call != "close":
@@ -101,7 +105,7 @@ def test_escaping_error_reaches_the_caller(call):
         writer.close()
 
 
-def until_taken(writer):
-    """Offer until it is not declined: the thread may still be about to end its write."""
+def submit_until_accepted(writer):
+    """Submit until it is accepted: the thread may still be about to end its write."""
     while not writer.submit(SNAPSHOTS[1]):
         pass

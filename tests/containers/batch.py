@@ -1,6 +1,6 @@
-"""AWS Batch on this machine, as far as a job sees it: attempts in containers, and retry rules.
+"""A local runner for AWS Batch jobs: attempts in containers, and retry rules.
 
-Emulators keep the rules, and start one attempt.
+Emulators store the rules, but start one attempt only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CONDITIONS = {"onExitCode": "code", "onStatusReason": "status", "onReason": "rea
 
 @dataclass(frozen=True)
 class Ending:
-    """How an attempt ended, in the words of AWS Batch.
+    """The end of an attempt, with the fields of AWS Batch.
 
     Attributes:
         code: the container's exit code; None if its host was lost.
@@ -31,15 +31,15 @@ class Ending:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Patterns are literal but for one `*`, at the end."""
+    """Return True if the pattern matches: it is literal but for one `*` at the end."""
     return text.startswith(pattern[:-1]) if pattern.endswith("*") else text == pattern
 
 
 def retries(rules: Sequence[Mapping[str, str]], ending: Ending) -> bool:
-    """Whether `evaluateOnExit` has a failed attempt made again.
+    """Return whether `evaluateOnExit` retries a failed attempt.
 
-    All conditions of a rule must hold, the first rule that matches decides, and what no rule
-    matches is retried.
+    All conditions of a rule must hold, the first rule that matches decides, and an attempt that no
+    rule matches is retried.
     https://docs.aws.amazon.com/batch/latest/APIReference/API_EvaluateOnExit.html
     """
     for rule in rules:
@@ -61,7 +61,7 @@ class Attempt:
         self.host_lost = False
 
     def lose_host(self) -> None:
-        """As when the power fails."""
+        """Kill the container, like a power failure of its host."""
         self.host_lost = True
         self.container.kill()
 
@@ -71,10 +71,11 @@ class Job:
     """A job that was submitted.
 
     Attributes:
-        definition: as batch.describe_job_definitions gives it.
+        definition: its job definition, from batch.describe_job_definitions.
         overrides: the container overrides of its submission.
-        environment: what this machine adds: where its S3 and its metadata service are.
-        endings: of the attempts so far.
+        environment: variables of this machine: the endpoints of S3 and of the metadata service.
+        id: its job id.
+        endings: the ends of its attempts so far.
     """
 
     definition: Mapping
@@ -98,17 +99,20 @@ class Job:
                 return
 
     def _container(self, batch: Mapping[str, str]):
-        of = self.definition["containerProperties"]
-        given = [*of.get("environment", ()), *self.overrides.get("environment", ())]
-        environment = {entry["name"]: entry["value"] for entry in given}
+        properties = self.definition["containerProperties"]
+        entries = [
+            *properties.get("environment", ()),
+            *self.overrides.get("environment", ()),
+        ]
+        environment = {entry["name"]: entry["value"] for entry in entries}
         tmpfs = [
             f"--tmpfs={mount['containerPath']}:{','.join(mount['mountOptions'])},size={mount['size']}m"
-            for mount in of["linuxParameters"]["tmpfs"]
+            for mount in properties["linuxParameters"]["tmpfs"]
         ]
-        read_only = ["--read-only"] if of["readonlyRootFilesystem"] else []
+        read_only = ["--read-only"] if properties["readonlyRootFilesystem"] else []
         return container(
-            *self.overrides.get("command", of["command"]),
-            options=["--cap-drop=ALL", f"--user={of['user']}", *read_only, *tmpfs],
-            of=of["image"],
+            *self.overrides.get("command", properties["command"]),
+            options=["--cap-drop=ALL", f"--user={properties['user']}", *read_only, *tmpfs],
+            image_name=properties["image"],
             **(environment | self.environment | batch),
         )

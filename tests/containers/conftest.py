@@ -1,4 +1,4 @@
-"""A job that was submitted as a user does, for the local runner."""
+"""Jobs for the local runner, submitted as by a user."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pytest
 from tests.containers.batch import Job
 from tests.containers.engine import image, store_environment
 from tests.e2e.process import MNIST
-from tests.job.conftest import aws, deployed, keepfit, log_as_before, moto_server
+from tests.job.conftest import aws, deployed, keepfit, moto_server, reset_logging
 
-__all__ = ["aws", "deployed", "log_as_before", "moto_server"]
+__all__ = ["aws", "deployed", "moto_server", "reset_logging"]
 
 
 @pytest.fixture
 def submitted(bucket, request, monkeypatch):
-    """Submits the MNIST job under a name, with these arguments; its store is at the S3 server."""
+    """Return a function that submits the MNIST example under a run name, with a store on S3."""
     s3 = os.environ["AWS_ENDPOINT_URL_S3"]
-    found = request.getfixturevalue("deployed")
+    deployment = request.getfixturevalue("deployed")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3)
 
     def submit(run, *args):
@@ -29,7 +29,7 @@ def submitted(bucket, request, monkeypatch):
         )
         batch = boto3.client("batch")
         listed = batch.list_jobs(
-            jobQueue=found.queue, filters=[{"name": "JOB_NAME", "values": [run]}]
+            jobQueue=deployment.queue, filters=[{"name": "JOB_NAME", "values": [run]}]
         )
         (job,) = batch.describe_jobs(jobs=[listed["jobSummaryList"][0]["jobId"]])["jobs"]
         (definition,) = batch.describe_job_definitions(jobDefinitions=[job["jobDefinition"]])[

@@ -1,4 +1,4 @@
-"""The image `keepfit` in real containers, run by docker or what CONTAINER_ENGINE names."""
+"""The image `keepfit` in real containers, run by docker or the engine in CONTAINER_ENGINE."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ HARDENED = (
     "--cap-drop=ALL",
     "--security-opt=no-new-privileges",
 )
-"""As the job definition has it: nothing but /tmp can be written, no right beyond a plain user's."""
+"""Options as in the job definition: only /tmp is writable, and no extra privileges."""
 
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "AWS_EC2_METADATA_DISABLED": "true"}
 
 
 def engine(*args: str | os.PathLike[str]) -> str:
-    """What the engine prints; a failure fails the test with its reason."""
+    """Run an engine command and return its output; a failure fails the test with its reason."""
     done = subprocess.run([ENGINE, *args], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{ENGINE} {' '.join(map(str, args))}:\n{done.stderr}"
     return done.stdout
@@ -34,7 +34,7 @@ def engine(*args: str | os.PathLike[str]) -> str:
 
 @functools.cache
 def image() -> str:
-    """The name of the image: KEEPFIT_IMAGE, or built from this checkout by scripts/image."""
+    """Return the image's name: KEEPFIT_IMAGE, or one built from this checkout by scripts/image."""
     if "KEEPFIT_IMAGE" not in os.environ:
         with (ROOT / "Dockerfile").open() as one_at_a_time:
             fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
@@ -43,24 +43,24 @@ def image() -> str:
 
 
 def store_environment() -> dict[str, str]:
-    """What a container needs to reach the S3 server of the tests."""
+    """Return the variables that a container needs to reach the S3 server of the tests."""
     names = ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
     return {name: os.environ[name] for name in names}
 
 
 class Container(Process):
-    """A running container; its output comes as it is written."""
+    """A running container, whose output is read as it is written."""
 
     def __init__(
         self, command: Sequence[str], options: Sequence[str], image: str, env: dict[str, str]
     ):
         self.name = f"keepfit-{uuid.uuid4().hex[:12]}"
         settings = [f"--env={key}={value}" for key, value in env.items()]
-        # Servers of the tests listen on this machine's own address.
-        own = ["--rm", "--network=host", f"--name={self.name}"]
+        # The servers of the tests listen on this machine's loopback address.
+        common = ["--rm", "--network=host", f"--name={self.name}"]
         super().__init__(
             subprocess.Popen(
-                [ENGINE, "run", *own, *settings, *options, image, *command],
+                [ENGINE, "run", *common, *settings, *options, image, *command],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 stdin=subprocess.DEVNULL,
@@ -68,24 +68,24 @@ class Container(Process):
         )
 
     def stop(self, grace: int = 30) -> None:
-        """SIGTERM, and SIGKILL when the grace period is over, as orchestrators do."""
+        """Send SIGTERM, and SIGKILL after the grace period, as orchestrators do."""
         engine("stop", f"--time={grace}", self.name)
 
     def kill(self) -> None:
-        """SIGKILL to all of it."""
+        """Send SIGKILL to the whole container."""
         engine("kill", "--signal=KILL", self.name)
 
     def inspect(self, form: str) -> str:
-        """One property, by a Go template."""
+        """Return one property, by a Go template."""
         return engine("inspect", f"--format={form}", self.name).strip()
 
 
 @contextmanager
 def container(
-    *command: str, options: Sequence[str] = (), of: str | None = None, **env: str
+    *command: str, options: Sequence[str] = (), image_name: str | None = None, **env: str
 ) -> Iterator[Container]:
-    """A running container, which is gone when the block ends."""
-    running = Container(command, options, of or image(), QUIET | env)
+    """Start a container, which is removed at the end of the block."""
+    running = Container(command, options, image_name or image(), QUIET | env)
     try:
         yield running
     finally:

@@ -1,4 +1,4 @@
-"""The local runner follows AWS' words, and a job's rules do what they are for."""
+"""The local runner evaluates retry rules as AWS documents them."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ EXIT_ALL = {"onReason": "*", "action": "EXIT"}
     ],
 )
 def test_rules_as_aws_documents_them(rules, ending, expected):
-    """The first that matches decides; all its conditions must hold; no match is a retry."""
+    """The first matching rule decides; all its conditions must hold; no match means a retry."""
     assert retries(rules, ending) is expected

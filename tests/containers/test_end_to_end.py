@@ -1,4 +1,4 @@
-"""A job on AWS Batch, from its submission to its end, through all that can end an attempt."""
+"""A job on AWS Batch, from its submission to its end, with every way to end an attempt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONG = ("--epochs", "30", "--patience", "30")
 
 @pytest.fixture
 def machine():
-    """An instance, and what a container on it finds."""
+    """An instance with a metadata service, and the variables of a container on it."""
     machine = Machine()
     with serving(machine) as url:
         yield (
@@ -30,20 +30,20 @@ def machine():
 
 
 def keepfit(*args: str | Path) -> str:
-    """What the command prints."""
+    """Run `keepfit` and return its output."""
     tool = Path(sys.executable).with_name("keepfit")
     return subprocess.run([tool, *args], check=True, capture_output=True, text=True).stdout
 
 
-def left_by(run: str, store: str, s3, folder: Path) -> dict[str, object]:
-    """The weights of a run, bit for bit, its history, and its log."""
+def results_of(run: str, store: str, s3, folder: Path) -> dict[str, object]:
+    """Return the weights of a run as bytes, its history, and its CSV log."""
     weights = folder / f"{run}.safetensors"
     keepfit("export", run, "--to", weights, "--store", store)
-    shown = json.loads(keepfit("show", run, "--store", store, "--json"))
+    described = json.loads(keepfit("show", run, "--store", store, "--json"))
     name, _, prefix = store.removeprefix("s3://").partition("/")
     log = s3.get_object(Bucket=name, Key=f"{prefix}/{run}/artifacts/training.csv")["Body"].read()
     tensors = {name: value.tobytes() for name, value in load_file(weights).items()}
-    return {"weights": tensors, "history": shown["history"], "log": log}
+    return {"weights": tensors, "history": described["history"], "log": log}
 
 
 def end_by_notice(attempt, machine):
@@ -64,22 +64,24 @@ def end_by_lost_host(attempt, machine):
     attempt.lose_host()
 
 
-def test_no_interruption_leaves_a_trace(submitted, machine, bucket, s3, tmp_path):
-    """A notice, a stop and a lost host each end an attempt, and the result is as without them."""
+def test_interruptions_do_not_change_the_result(submitted, machine, bucket, s3, tmp_path):
+    """A notice, a stop and a lost host each end an attempt; the result is the same."""
     instance, environment = machine
     job: Job = submitted("interrupted", *LONG)
     job.environment |= environment
-    ways = [end_by_notice, end_by_stop, end_by_lost_host]
+    endings = [end_by_notice, end_by_stop, end_by_lost_host]
     for attempt in job.attempts():
-        if ways:
-            ways.pop(0)(attempt, instance)
-            instance.said.pop("spot/instance-action", None)
+        if endings:
+            endings.pop(0)(attempt, instance)
+            instance.documents.pop("spot/instance-action", None)
     assert job.endings == [Ending(75), Ending(75), Ending(None, HOST_LOST), Ending(0)]
 
-    alone = submitted("alone", *LONG)
-    for _ in alone.attempts():
+    uninterrupted = submitted("whole", *LONG)
+    for _ in uninterrupted.attempts():
         pass
-    assert alone.endings == [Ending(0)]
-    left = [left_by(run, f"{bucket}/runs", s3, tmp_path) for run in ("interrupted", "alone")]
-    assert left[0] == left[1]
-    assert len(left[0]["log"].splitlines()) == 31
+    assert uninterrupted.endings == [Ending(0)]
+    interrupted, whole = (
+        results_of(run, f"{bucket}/runs", s3, tmp_path) for run in ("interrupted", "whole")
+    )
+    assert interrupted == whole
+    assert len(interrupted["log"].splitlines()) == 31

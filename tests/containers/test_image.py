@@ -1,4 +1,4 @@
-"""What is in the image, what is not, and the ways to run it."""
+"""The content of the image, and the ways to run it."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def config():
 
 
 def sh(script):
-    """What a shell in the image prints, as root: an ordinary user can't read everything."""
+    """Run a script in the image as root, who can read everything. Return its output."""
     return engine(*AS_ROOT, image(), "-c", script)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder of the user's, which the image's user may write to."""
+    """A user's folder, which the user of the image may write to."""
     tmp_path.chmod(0o777)
     return tmp_path
 
 
 def test_it_starts_as_a_plain_user_without_a_shell(config):
-    """So that signals reach keepfit, and no one is root; labels say what it is."""
+    """Without a shell, signals reach keepfit; the user is not root; labels describe the image."""
     assert config["Config"]["Entrypoint"] == ["keepfit"]
     assert config["Config"]["User"] == "1000:1000"
     assert config["Config"]["Labels"]["org.opencontainers.image.version"].endswith("-cpu")
@@ -48,41 +48,41 @@ def test_it_starts_as_a_plain_user_without_a_shell(config):
 
 
 def test_it_is_small_enough(config):
-    """A new machine pulls it before the first batch; it was 1.55 GB."""
+    """The size is limited, as every new machine pulls the image first; it was 1.55 GB."""
     assert config["Size"] < 1.6e9
 
 
-def test_nothing_that_only_a_build_or_a_test_needs():
-    """No compiler, no linter, no test, no cache."""
+def test_no_tools_for_builds_or_tests():
+    """The image has no compiler, linter, test or cache."""
     tools = "gcc cc g++ c++ clang make git pytest ruff mypy moto_server cfn-lint"
     assert sh(f"for t in {tools}; do command -v $t; done; true") == ""
-    ours = "/opt /job /home /root /tmp /var/cache"
-    assert sh(f"find {ours} -name '*.whl' -o -path '*/pip/http*' -o -path '*/tests/e2e/*'") == ""
+    folders = "/opt /job /home /root /tmp /var/cache"
+    assert sh(f"find {folders} -name '*.whl' -o -path '*/pip/http*' -o -path '*/tests/e2e/*'") == ""
 
 
-def test_no_secret_and_no_address_of_an_index(config):
-    """Neither in the history of its layers, nor in its variables, nor in a file."""
-    said = json.dumps(config["Config"].get("Env")) + json.dumps(config.get("History"))
+def test_no_secret_and_no_index_url(config):
+    """There is none in the history of its layers, its variables or its files."""
+    metadata = json.dumps(config["Config"].get("Env")) + json.dumps(config.get("History"))
     for word in ("index-url", "PIP_", "://", "TOKEN", "SECRET", "PASSWORD"):
-        assert word not in said, said
+        assert word not in metadata, metadata
     assert sh("cat /etc/pip.conf /root/.config/pip/* /root/.netrc /root/.aws/* 2>&- || true") == ""
-    found = "find /opt/venv -name direct_url.json -exec grep -l http {} +"
-    assert sh(f"{found}; true") == ""
-    used = subprocess.run(
+    search = "find /opt/venv -name direct_url.json -exec grep -l http {} +"
+    assert sh(f"{search}; true") == ""
+    configured = subprocess.run(
         [sys.executable, "-m", "pip", "config", "get", "global.index-url"],
         capture_output=True,
         text=True,
         check=False,
     )
-    address = os.environ.get("PIP_INDEX_URL", used.stdout.strip())
+    address = os.environ.get("PIP_INDEX_URL", configured.stdout.strip())
     host = urlsplit(address).hostname
-    if host and host != PyPI.netloc:  # which stands in pip itself
+    if host and host != PyPI.netloc:  # which is in pip itself
         places = "/etc /opt /usr /home /root /job /var /tmp"
         assert sh(f"grep -rlF {host} {places} 2>&- | head -3") == ""
 
 
 def test_a_script_of_the_user(folder):
-    """With his folder at /job, as README says; what the script writes is his."""
+    """With the user's folder at /job (docs/containers.md); the script's files are written to it."""
     (folder / "train.py").write_bytes(SMALL.read_bytes())
     with container(
         "run",
@@ -99,7 +99,7 @@ def test_a_script_of_the_user(folder):
 
 
 def test_stopped_and_started_again(folder, bucket):
-    """`stop` is a notice: the checkpoint is in the store before the container is gone."""
+    """`stop` is a notice: the checkpoint is in the store before the container ends."""
     (folder / "train.py").write_bytes(SMALL.read_bytes())
     options = [f"--volume={folder}:/job:ro", "--workdir=/tmp", *HARDENED]
     env = store_environment() | {"KEEPFIT_STORE": f"{bucket}/stopped"}
@@ -118,20 +118,20 @@ def test_stopped_and_started_again(folder, bucket):
 
 
 def test_an_image_with_the_script_in_it(folder):
-    """The third way: FROM keepfit, and COPY."""
+    """The third way to run a script: an image FROM keepfit with COPY."""
     (folder / "train.py").write_text("import sys\nprint('mine', sys.argv[1:])\nsys.exit(7)\n")
     (folder / "Dockerfile").write_text(f"FROM {image()}\nCOPY train.py /job/\n")
     engine("build", "--tag=keepfit-derived", str(folder))
     try:
-        with container("run", "train.py", "--x", of="keepfit-derived") as running:
+        with container("run", "train.py", "--x", image_name="keepfit-derived") as running:
             ended = running.wait()
     finally:
         engine("rmi", "--force", "keepfit-derived")
     assert (ended.code, ended.out) == (7, "mine ['--x']\n")
 
 
-def test_a_folder_that_can_not_be_written(folder):
-    """It is one clear line, not a stack trace."""
+def test_a_read_only_folder(folder):
+    """It exits with 78 and one clear line, not a stack trace."""
     (folder / "train.py").write_bytes(SMALL.read_bytes())
     options = [f"--volume={folder}:/job:ro", *HARDENED]
     with container("run", "train.py", "tfdata", options=options) as running:

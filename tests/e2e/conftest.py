@@ -1,4 +1,4 @@
-"""Uninterrupted runs, made once, to which interrupted ones are compared."""
+"""Uninterrupted runs, made once, with which interrupted ones are compared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.e2e.process import result, small
 
 @pytest.fixture(scope="session")
 def uninterrupted(tmp_path_factory):
-    """Gives the result of the small training with these arguments, never interrupted."""
+    """Return a function: the result of the small training with given arguments, uninterrupted."""
 
     @functools.cache
     def make(*args: str) -> dict:

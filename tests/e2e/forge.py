@@ -1,10 +1,11 @@
-"""Processes that train one row each: forked, so that TensorFlow is imported once for all of them.
+"""A server that forks a process per training of one row, so that TensorFlow is imported once.
 
     python -m tests.e2e.forge
 
-reads requests, one JSON object a line: {"row": …, "folder": …, "kill": batches or null, "plain":
-without Resumable}. The forked process trains in the folder, and is killed with SIGKILL after so
-many batches of its own. The answer is {"code": …}, as a shell would see it.
+It reads requests, one JSON object per line: {"row": …, "folder": …, "kill": a number of batches or
+null, "plain": true without Resumable}. The forked process trains in the folder, and is killed with
+SIGKILL after that number of its own batches. The answer is {"code": …}: the exit code, or the
+negative number of the signal.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ SAVE_EVERY = "2 batches"
 
 
 class Killer(keras.callbacks.Callback):
-    """SIGKILL after so many batches, which is as a power cut would be. Keeps no state."""
+    """A callback that sends SIGKILL after `batches`, like a power cut. It keeps no state."""
 
     def __init__(self, batches: int):
         super().__init__()
@@ -48,8 +49,8 @@ class Killer(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def trained(name: str, kill: int | None, plain: bool) -> None:
-    """Run the row's script, and write down all that it ends with."""
+def train(name: str, kill: int | None, plain: bool) -> None:
+    """Run the row's script, and write its results to result.json."""
     row = rows.ALL[name]
     row.before()
     tf.config.experimental.enable_op_determinism()
@@ -72,7 +73,7 @@ def trained(name: str, kill: int | None, plain: bool) -> None:
 
 
 def digests(model: keras.Model) -> dict[str, str]:
-    """A SHA-256 of each variable."""
+    """Return a SHA-256 of each variable, by name."""
     return {
         named.spec.name: hashlib.sha256(named.variable.numpy().tobytes()).hexdigest()
         for named in variables.find_variables(model)
@@ -80,7 +81,7 @@ def digests(model: keras.Model) -> dict[str, str]:
 
 
 def child(request: dict[str, Any]) -> None:
-    """In the forked process, which ends here."""
+    """Train as the forked process, and exit."""
     code = 1
     try:
         os.chdir(request["folder"])
@@ -88,7 +89,7 @@ def child(request: dict[str, Any]) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.environ |= {"KEEPFIT_SAVE_EVERY": SAVE_EVERY, "KEEPFIT_RUN": "row"}
-        trained(request["row"], request["kill"], request["plain"])
+        train(request["row"], request["kill"], request["plain"])
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
@@ -103,7 +104,7 @@ def child(request: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """One process after another."""
+    """Run one process per request, one after another."""
     for line in sys.stdin:
         pid = os.fork()
         if not pid:

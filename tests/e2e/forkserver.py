@@ -1,9 +1,9 @@
-"""A server that has TensorFlow imported, and forks processes of `keepfit` from itself.
+"""A server that has imported TensorFlow, and forks processes of `keepfit` from itself.
 
-A forked process is like one that was started anew, with a pid, signals and an exit code of its own,
-but it need not spend seconds on imports. A connection asks for one process: a line of JSON with its
+A forked process is like a newly started one, with a pid, signals and an exit code of its own, but
+it need not spend seconds on imports. A connection requests one process: a line of JSON with its
 `args`, `env` and `folder`, and its standard output and error as descriptors. The answers are its
-pid, and when it has ended, its status as waitpid gives it.
+pid and, when it has ended, its status as waitpid returns it.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from keepfit.job import cli
 def main() -> None:
     """Serve on the socket whose descriptor is the argument; return in a child only."""
     server = socket.socket(fileno=int(sys.argv[1]))
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that nobody has to reap the keepers
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that the watching processes need no reaping
     while True:
         connection, _ = server.accept()
         if os.fork():
             connection.close()
             continue
         server.close()
-        if keep(connection):
+        if serve(connection):
             return
 
 
-def keep(connection: socket.socket) -> bool:
-    """Fork the process and wait for it. Returns True in that process."""
+def serve(connection: socket.socket) -> bool:
+    """Fork the requested process and wait for it. Return True in that process only."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     request, streams, *_ = socket.recv_fds(connection, 1 << 20, 2)
-    if not request:  # the server was only tried
+    if not request:  # a connection without a request
         os._exit(0)
-    asked = json.loads(request)
+    parsed = json.loads(request)
     child = os.fork()
     if not child:
-        become(asked, streams)
+        set_up(parsed, streams)
         return True
     for stream in streams:
         os.close(stream)
@@ -58,17 +58,17 @@ def keep(connection: socket.socket) -> bool:
     os._exit(0)
 
 
-def become(asked: dict, streams: list[int]) -> None:
-    """As the start of a program would have it."""
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for number, stream in enumerate((nothing, *streams)):
+def set_up(request: dict, streams: list[int]) -> None:
+    """Set streams, folder, environment and arguments, as the start of a program would."""
+    devnull = os.open(os.devnull, os.O_RDONLY)
+    for number, stream in enumerate((devnull, *streams)):
         os.dup2(stream, number)
         os.close(stream)
-    os.chdir(asked["folder"])
+    os.chdir(request["folder"])
     os.environ.clear()
-    os.environ.update(asked["env"])
-    tempfile.tempdir = None  # some import has asked, and TMPDIR is another now
-    sys.argv = ["keepfit", *asked["args"]]
+    os.environ.update(request["env"])
+    tempfile.tempdir = None  # an import has cached it, and TMPDIR has changed
+    sys.argv = ["keepfit", *request["args"]]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Real keepfit processes: started, watched through their log, signalled, and judged."""
+"""Real keepfit processes: started, signalled, and observed through their log and exit code."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ ROOT = Path(__file__).parents[2]
 SMALL = ROOT / "tests/e2e/jobs/small.py"
 MNIST = ROOT / "job/examples/mnist.py"
 LIMIT = 120
-"""Seconds after which a process that should have ended or logged something has failed."""
+"""Seconds within which a process has to end, or to write an expected line."""
 
 
 @dataclass
 class Ended:
-    """What a process left behind."""
+    """The result of a process: its exit code, output and log events."""
 
     code: int
     out: str
@@ -39,14 +39,14 @@ class Ended:
         return [e for e in self.events if e["event"] == event]
 
     def one(self, event: str) -> dict:
-        found = self.named(event)
-        assert len(found) == 1, f"expected one {event}, found {len(found)} in:\n{self.err}"
-        return found[0]
+        entries = self.named(event)
+        assert len(entries) == 1, f"expected one {event}, found {len(entries)} in:\n{self.err}"
+        return entries[0]
 
 
 @functools.cache
 def fork_server() -> str:
-    """The address of a server of this test process's own; it ends with it."""
+    """Start a fork server that ends with this test process. Return its address."""
     address = f"\0keepfit-tests-{uuid.uuid4().hex}"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
@@ -58,7 +58,7 @@ def fork_server() -> str:
 
 
 class Forked:
-    """A process from the fork server, with the methods of subprocess.Popen that are used here."""
+    """A process from the fork server, with the methods of subprocess.Popen that tests use."""
 
     def __init__(self, args: list[str], cwd: Path, env: dict[str, str]):
         (out, out_end), (err, err_end) = os.pipe(), os.pipe()
@@ -74,13 +74,13 @@ class Forked:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """The exit code, if it has ended."""
+        """Return the exit code, or None while the process runs."""
         if self.returncode is None and select.select([self._connection], [], [], 0)[0]:
             self.wait()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit code, when it has ended."""
+        """Wait for the process to end. Return its exit code."""
         if self.returncode is None:
             if not select.select([self._connection], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("keepfit", timeout or 0)
@@ -89,29 +89,29 @@ class Forked:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Unless it has ended."""
+        """Send a signal, unless the process has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """With SIGKILL."""
+        """Send SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
 
 def keepfit_run(
     folder: Path, *args: str | Path, launcher: Sequence[str] = (), **env: str
 ) -> Forked | subprocess.Popen[bytes]:
-    """A process of `keepfit run`, forked from a server (forkserver.py) or started by a launcher."""
-    ours = {k: v for k, v in os.environ.items() if not k.startswith("KEEPFIT_")}
-    ours |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
-    ours |= {"AWS_EC2_METADATA_DISABLED": "true"} | env
+    """Start `keepfit run`, forked from a server (forkserver.py) or by a launcher command."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("KEEPFIT_")}
+    environment |= {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
+    environment |= {"AWS_EC2_METADATA_DISABLED": "true"} | env
     command = ["run", *map(str, args)]
     if not launcher:
-        return Forked(command, folder, ours)
+        return Forked(command, folder, environment)
     return subprocess.Popen(
         [*launcher, Path(sys.executable).with_name("keepfit"), *command],
         cwd=folder,
-        env=ours,
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
@@ -119,7 +119,7 @@ def keepfit_run(
 
 
 class Process:
-    """A process whose output is read as it comes."""
+    """A process whose output is read as it is written."""
 
     def __init__(self, process: Forked | subprocess.Popen[bytes]):
         self._lines: queue.Queue[tuple[str, str] | None] = queue.Queue()
@@ -138,13 +138,13 @@ class Process:
         self._lines.put(None)
 
     def until(self, condition: Callable[[str], bool]) -> str:
-        """The first line of its output that fulfils the condition."""
+        """Wait for and return the first line of output that fulfils the condition."""
         while (item := self._lines.get(timeout=LIMIT)) is not None:
             name, line = item
             self._seen[name].append(line)
             if condition(line):
                 return line
-        raise AssertionError(f"ended before it was seen:\n{''.join(self._seen['err'])}")
+        raise AssertionError(f"ended before the expected line:\n{''.join(self._seen['err'])}")
 
     def until_event(self, event: str) -> dict:
         return json.loads(self.until(lambda line: f'"event": "{event}"' in line))
@@ -173,7 +173,7 @@ class Process:
 
 @contextmanager
 def started(folder: Path, *args: str | Path, **options) -> Iterator[Process]:
-    """A running process, which is gone when the block ends."""
+    """Start a process, which is killed at the end of the block if it still runs."""
     process = Process(keepfit_run(folder, *args, **options))
     try:
         yield process
@@ -182,22 +182,22 @@ def started(folder: Path, *args: str | Path, **options) -> Iterator[Process]:
 
 
 def run(folder: Path, *args: str | Path, **options) -> Ended:
-    """A process from its start to its end."""
+    """Run a process to its end."""
     with started(folder, *args, **options) as process:
         return process.wait()
 
 
 def small(folder: Path, *args: str, save_every: str = "3 batches", **env: str) -> Ended:
-    """The small training, with every operation deterministic."""
+    """Run the small training, with every operation deterministic."""
     flags = ("--deterministic", "--save-every", save_every)
     return run(folder, *flags, SMALL, *args, **env)
 
 
 def result(folder: Path) -> dict:
-    """What the small training ended with."""
+    """Return the result that the small training has written."""
     return json.loads((folder / "result.json").read_text())
 
 
 def document(path: Path) -> dict:
-    """What a HEAD or a manifest says."""
+    """Return the document in a HEAD or manifest file."""
     return json.loads(path.read_bytes())["document"]

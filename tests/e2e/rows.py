@@ -1,6 +1,6 @@
-"""Trainings of every kind that fit takes: inputs, options, several fits. One row each.
+"""Scripts with every kind of input, option and callback of fit, or with several fits: the rows.
 
-A row is what a script says. It is run in a process of its own (forge.py), which may be killed.
+A row is run in a process of its own (forge.py), which may be killed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ import tensorflow as tf
 ROWS, BATCH, FEATURES, CLASSES = 48, 8, 6, 3
 BATCHES = ROWS // BATCH
 EPOCHS = 3
+
+READS_GRAIN = tuple(map(int, keras.__version__.split(".")[:2])) >= (3, 12)
+"""Older versions of Keras have no adapter for Grain's datasets."""
 
 Fit = Callable[..., Any]
 
@@ -75,7 +78,7 @@ def unknown_length() -> dict[str, Any]:
 
 
 def interleaved() -> dict[str, Any]:
-    """TFRecord files, read in turn by several threads."""
+    """Return rows of TFRecord files, interleaved by several threads."""
     paths = [f"part-{number}.tfrecord" for number in range(3)]
     for number, path in enumerate(paths):
         x, y = numbers(number, ROWS // 3)
@@ -97,7 +100,7 @@ def rebatched() -> dict[str, Any]:
 
 
 def generated() -> dict[str, Any]:
-    """A generator behind a dataset, which TensorFlow can't save."""
+    """Return a dataset of a generator, which TensorFlow can't save."""
 
     def rows() -> Iterator[Any]:
         yield from zip(*numbers(), strict=True)
@@ -123,7 +126,7 @@ def frames() -> dict[str, Any]:
 
 
 class Sequence(keras.utils.PyDataset):
-    """Shuffles itself after each epoch, as the tutorials do; Keras draws the batches' order."""
+    """A PyDataset that shuffles its rows after each epoch; Keras shuffles the batches."""
 
     def __init__(self, **options: Any):
         super().__init__(**options)
@@ -163,11 +166,11 @@ def grains() -> dict[str, Any]:
     return {"x": source.shuffle(seed=5).to_iter_dataset().batch(BATCH)}
 
 
-# Models and what compile is told
+# Models and options of compile
 
 
 class Unbuilt(keras.Model):
-    """Learns its input's shape from the first batch."""
+    """A model that learns its input's shape from the first batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,7 +189,7 @@ def unbuilt() -> keras.Model:
 
 
 class OwnStep(keras.Model):
-    """Trains by a step of its own, with a metric and a counter of its own."""
+    """A model with its own train step, metric and counter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -224,7 +227,7 @@ def own_step() -> keras.Model:
 
 
 def mixed() -> keras.Model:
-    """Half precision, with a loss scale that goes up and down."""
+    """Return a half-precision model, with a loss scale that rises and falls."""
     keras.mixed_precision.set_global_policy("mixed_float16")
     scaled = keras.optimizers.LossScaleOptimizer(
         keras.optimizers.Adam(1e-2), initial_scale=2.0**17, dynamic_growth_steps=4
@@ -247,7 +250,7 @@ WORDS = ["red", "green", "blue", "grey"]
 
 
 def lookups() -> keras.Model:
-    """Strings and integers as they are, two inputs, two outputs."""
+    """Return a model with lookups of strings and integers, two inputs and two outputs."""
     word = keras.Input((1,), dtype="string", name="word")
     number = keras.Input((1,), dtype="int64", name="number")
     by_word = keras.layers.StringLookup(vocabulary=WORDS, output_mode="one_hot")
@@ -277,13 +280,16 @@ def words() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Row:
-    """What a script says.
+    """A script.
 
     Attributes:
+        data: creates the input, as arguments of fit.
+        model: creates the model.
         fit: more arguments of fit.
-        most: calls of the train function, before the last of which it is killed.
-        before: what has to be done before TensorFlow starts.
-        script: calls fit, several times perhaps.
+        held: creates the callbacks inside Resumable.
+        most: the number of calls of the train function; kills come before the last one.
+        before: called before TensorFlow starts.
+        script: calls fit once or several times, and returns the histories.
     """
 
     data: Callable[[], dict[str, Any]] = arrays
@@ -296,7 +302,7 @@ class Row:
 
 
 def once(row: Row, fit: Fit) -> list[Any]:
-    """A script with one fit."""
+    """Run a script with one fit."""
     model = row.model()
     arguments = {"epochs": EPOCHS, "verbose": 0, **row.data(), **row.fit}
     if "validation_split" not in arguments and model.__class__ is not OwnStep:
@@ -305,7 +311,7 @@ def once(row: Row, fit: Fit) -> list[Any]:
 
 
 def fine_tuned(row: Row, fit: Fit) -> list[Any]:
-    """A head is trained, evaluated, and then all of the model, with another optimizer."""
+    """Train and evaluate a head, and then the whole model with another optimizer."""
     base = keras.Sequential([keras.layers.Dense(8, activation="relu"), keras.layers.Dropout(0.3)])
     base.trainable = False
     model = keras.Sequential([keras.Input((FEATURES,)), base, keras.layers.Dense(CLASSES)])
@@ -320,7 +326,7 @@ def fine_tuned(row: Row, fit: Fit) -> list[Any]:
 
 
 def three_models(row: Row, fit: Fit) -> list[Any]:
-    """One after another; the last learns from what the others predict."""
+    """Train three models in sequence; the last one learns from the others' predictions."""
     first, second = classifier(), classifier("sgd")
     one = fit(first, [], **arrays(), epochs=1, verbose=0)
     two = fit(second, [], **finite(), epochs=2, verbose=0)
@@ -352,7 +358,7 @@ ALL: dict[str, Row] = {
     "pydataset-threads": Row(sequence(workers=2, max_queue_size=4)),
     "pydataset-processes": Row(sequence(workers=2, use_multiprocessing=True)),
     "generator": Row(endless_generator),
-    "grain": Row(grains),
+    **({"grain": Row(grains)} if READS_GRAIN else {}),
     "class_weight": Row(fit={"class_weight": {0: 1.0, 1: 2.0, 2: 0.5}}),
     "sample_weight": Row(weights),
     "validation_split": Row(fit={"validation_split": 0.25}, most=15),
@@ -381,7 +387,7 @@ ALL: dict[str, Row] = {
 
 
 def files() -> list[Any]:
-    """Every callback that writes files."""
+    """Return every callback that writes files."""
     Path("models").mkdir(exist_ok=True)
     name = "models/{epoch:02d}-{val_loss:.2f}"
     json_log = open("loss.json", "w", buffering=1)  # noqa: SIM115
@@ -398,7 +404,7 @@ def files() -> list[Any]:
 
 
 def decisions() -> list[Any]:
-    """Every callback that changes the training."""
+    """Return every callback that changes the training."""
     return [
         keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, cooldown=1),
         keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.9),

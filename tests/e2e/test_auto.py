@@ -10,8 +10,8 @@ from tests.e2e.process import SMALL, document, started
 ENDLESS = ("--deterministic", SMALL, "infinite", "--epochs", "1000000", "--patience", "1000000")
 
 
-def past(folder):
-    """What the store remembers of the attempts."""
+def attempt_history(folder):
+    """Return the history of attempts in HEAD."""
     return document(folder / "runs/small/HEAD.json")["past"]
 
 
@@ -19,11 +19,11 @@ def at(event):
     return datetime.fromisoformat(event["timestamp"])
 
 
-def test_the_interval_follows_from_what_was_measured(tmp_path):
-    """The first save comes after 10 s; then the log says the interval and why.
+def test_the_interval_follows_from_measurements(tmp_path):
+    """The first save comes after 10 s; then the log has the interval and its reason.
 
-    The next attempt counts one that was killed and what it lived through; a warned one has lost
-    nothing, and is remembered so.
+    The next attempt counts the killed attempt as an interruption, with its lifetime; an attempt
+    that got a notice has lost nothing, and is recorded as such.
     """
     with started(tmp_path, *ENDLESS) as attempt:
         began = attempt.until_event("attempt_started")
@@ -36,7 +36,7 @@ def test_the_interval_follows_from_what_was_measured(tmp_path):
     assert "of training and is durable after" in interval["reason"]
     assert "is expected once in 4 h" in interval["reason"]
     assert "(0 so far" in interval["reason"]
-    first = past(tmp_path)
+    first = attempt_history(tmp_path)
     assert first["lived"] >= 10
     assert (first["ends"], first["parted"]) == (0, False)
 
@@ -48,5 +48,5 @@ def test_the_interval_follows_from_what_was_measured(tmp_path):
     assert ended.code == 75, ended.err
     assert "is expected once in 2 h" in again["reason"]
     assert "(1 so far" in again["reason"]
-    second = past(tmp_path)
+    second = attempt_history(tmp_path)
     assert (second["ends"], second["seconds"], second["parted"]) == (1, first["lived"], True)

@@ -1,4 +1,4 @@
-"""A run that was killed again and again ends as if nothing had happened, bit for bit."""
+"""A run that was killed repeatedly ends as if nothing had happened, bit for bit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EPOCHS, BATCHES, VALIDATIONS = 5, 20, 4
 
 
 def moments(seed: int) -> list[list[str]]:
-    """Arguments for six attempts, each killed a little later than the one before it."""
+    """Return arguments for six attempts, each killed a little later than the one before it."""
     draw = random.Random(seed)
     return [
         ["--kill", "batch_end:0:0"],
@@ -28,40 +28,40 @@ def moments(seed: int) -> list[list[str]]:
     ]
 
 
-def survive(folder, seed: int, kind: str, *more: str) -> dict:
-    """The result of a run whose attempts were killed, and which then was left alone."""
+def result_after_kills(folder, seed: int, kind: str, *more: str) -> dict:
+    """Kill a run's attempts, run one more to the end, and return the run's result."""
     killed = 0
-    for last_words in moments(seed):
-        ended = small(folder, kind, *more, *last_words)
+    for kill in moments(seed):
+        ended = small(folder, kind, *more, *kill)
         assert ended.code in (-signal.SIGKILL, 0), ended.err
         killed += ended.code != 0
-    assert killed >= 5, "the attempts were to be killed at least five times"
+    assert killed >= 5, "fewer than five attempts were killed"
     assert small(folder, kind, *more).code == 0
     return result(folder)
 
 
 @pytest.mark.parametrize("kind", ["tfdata", "infinite"])
 def test_killed_run_equals_uninterrupted_run(tmp_path, uninterrupted, kind):
-    """All variables, the history, the CSV, the callbacks' state and the random state are equal."""
-    assert survive(tmp_path, 1, kind) == uninterrupted(kind)
+    """Variables, history, CSV file, callbacks' state and random state are equal."""
+    assert result_after_kills(tmp_path, 1, kind) == uninterrupted(kind)
 
 
 @pytest.mark.parametrize("kind", ["tfdata"])
 def test_killed_run_on_s3_with_a_new_machine_for_each_attempt(
     tmp_path, uninterrupted, bucket, s3, kind
 ):
-    """All that an attempt needs comes from the bucket; the last one leaves what one alone would."""
+    """An attempt needs only the bucket; the last one has the result of an uninterrupted run."""
     codes = []
-    for number, last_words in enumerate([*moments(1), []]):
+    for number, kill in enumerate([*moments(1), []]):
         machine = tmp_path / str(number)
         machine.mkdir()
-        ended = small(machine, kind, *last_words, KEEPFIT_STORE=f"{bucket}/{kind}")
+        ended = small(machine, kind, *kill, KEEPFIT_STORE=f"{bucket}/{kind}")
         codes.append(ended.code)
     assert codes == [-signal.SIGKILL] * len(moments(1)) + [0], ended.err
     assert result(machine) == uninterrupted(kind)
     name = bucket.removeprefix("s3://")
-    shown = s3.get_object(Bucket=name, Key=f"{kind}/small/artifacts/log.csv")["Body"].read()
-    assert shown == (machine / "log.csv").read_bytes()
+    artifact = s3.get_object(Bucket=name, Key=f"{kind}/small/artifacts/log.csv")["Body"].read()
+    assert artifact == (machine / "log.csv").read_bytes()
 
 
 @pytest.mark.soak
@@ -70,13 +70,13 @@ def test_killed_run_on_s3_with_a_new_machine_for_each_attempt(
 def test_killed_run_equals_uninterrupted_run_wherever_it_was_killed(
     tmp_path, uninterrupted, kind, seed
 ):
-    """The same for other moments."""
-    assert survive(tmp_path, seed, kind) == uninterrupted(kind)
+    """A run that was killed at other moments equals the uninterrupted run, too."""
+    assert result_after_kills(tmp_path, seed, kind) == uninterrupted(kind)
 
 
 @pytest.mark.soak
 def test_several_steps_per_execution(tmp_path, uninterrupted):
-    """A batch hook that comes every third batch only changes nothing."""
+    """With batch hooks at every third batch only, the killed run is equal, too."""
     args = ("tfdata", "--steps-per-execution", "3")
     for moment in ("batch_end:0:8", "validation:1:2", "batch_begin:3:6"):
         assert small(tmp_path, *args, "--kill", moment).code == -signal.SIGKILL
@@ -85,7 +85,7 @@ def test_several_steps_per_execution(tmp_path, uninterrupted):
 
 
 def test_appended_log_of_an_attempt_that_never_saved(tmp_path, uninterrupted):
-    """Its rows are cut off before the run begins again: appending to a log is exact, too."""
+    """Rows of an attempt without a checkpoint are truncated: an appended CSV log is exact, too."""
     args = ("numpy", "--append")
     ended = small(tmp_path, *args, "--kill", "epoch_begin:2:0", save_every="1h")
     assert ended.code == -signal.SIGKILL
@@ -96,45 +96,45 @@ def test_appended_log_of_an_attempt_that_never_saved(tmp_path, uninterrupted):
 
 
 def variables_of(folder) -> dict[str, str]:
-    """A SHA-256 for each model, optimizer and metric variable of the final checkpoint."""
+    """Return a SHA-256 of each model, optimizer and metric variable of the final checkpoint."""
     head = document(folder / "runs/mnist/HEAD.json")
     manifest = document(folder / "runs" / head["checkpoints"][0])
     assert manifest["position"]["finished"]
-    found = {}
+    digests = {}
     for tensor in manifest["tensors"]:
         if not tensor["name"].startswith(("state/", "data/")):
             shard = np.fromfile(folder / "runs" / manifest["shards"][tensor["shard"]]["key"], "u1")
             content = shard[tensor["offset"] : tensor["offset"] + tensor["size"]]
-            found[tensor["name"]] = hashlib.sha256(content.tobytes()).hexdigest()
-    return found | {"history": manifest["state"]["history"]}
+            digests[tensor["name"]] = hashlib.sha256(content.tobytes()).hexdigest()
+    return digests | {"history": manifest["state"]["history"]}
 
 
 def test_mnist_killed_from_outside(tmp_path):
-    """The packaged example on real digits, killed from outside at random batches, is exact."""
+    """The packaged example on real digits is exact when it is killed at random batches."""
     flags = ("--deterministic", "--save-every", "25 batches", MNIST, "--epochs", "4")
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
-    broken.mkdir()
+    killed.mkdir()
     assert run(whole, *flags).code == 0
     draw = random.Random(5)
     for fifth in range(5):
         batch = draw.randrange(fifth * 125, (fifth + 1) * 125)
-        with started(broken, *flags) as attempt:
+        with started(killed, *flags) as attempt:
             while attempt.until_event("checkpoint_saved")["step"] < batch:
                 pass
             attempt.send(signal.SIGKILL)
             assert attempt.wait().code == -signal.SIGKILL
-    last = run(broken, *flags)
+    last = run(killed, *flags)
     assert last.code == 0, last.err
     assert last.one("resumed")["step"] > 0
-    assert variables_of(broken) == variables_of(whole)
-    assert (broken / "training.csv").read_bytes() == (whole / "training.csv").read_bytes()
+    assert variables_of(killed) == variables_of(whole)
+    assert (killed / "training.csv").read_bytes() == (whole / "training.csv").read_bytes()
     announced = re.findall(r"Epoch (\d) starts", last.out)
-    assert "1" not in announced, "an epoch that was begun before is not announced again"
+    assert "1" not in announced, "an epoch that an earlier attempt started is announced again"
 
 
 def test_plain_python_resumes_too(tmp_path, uninterrupted):
-    """`keepfit run` adds signals and exit codes; resuming works without it as well."""
+    """`keepfit run` adds signals and exit codes; resuming works without it, too."""
     import subprocess
     import sys
 

@@ -1,4 +1,4 @@
-"""What follows a notice, in real processes."""
+"""Reactions to a notice, in real processes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tests.e2e.process import SMALL, started
 from tests.imds import Machine, serving
 
 ENDLESS = ("--epochs", "1000000", "--patience", "1000000")
-SELDOM = ("--deterministic", "--save-every", "1h")
+RARE_SAVES = ("--deterministic", "--save-every", "1h")
 
 
 @contextmanager
 def on_ec2():
-    """A machine, and the variables of a process on it."""
+    """Yield a machine with a metadata service, and the variables of a process on it."""
     machine = Machine()
     with serving(machine) as url:
         yield (
@@ -25,8 +25,8 @@ def on_ec2():
 
 
 def test_aws_batch_does_not_retry_on_a_dying_machine(tmp_path):
-    """The work is safe at once, but the process stays; whoever stops it gets the code he chose."""
-    flags = (*SELDOM, "--on-notice", "leave", "--preempted-exit-code", "143")
+    """It saves at once, but the process stays; when stopped, it exits with the configured code."""
+    flags = (*RARE_SAVES, "--on-notice", "leave", "--preempted-exit-code", "143")
     with on_ec2() as (machine, env):
         job = {**env, "AWS_BATCH_JOB_ID": "a", "AWS_BATCH_JOB_ATTEMPT": "1"}
         with started(tmp_path, *flags, SMALL, "infinite", *ENDLESS, **job) as attempt:
@@ -40,17 +40,17 @@ def test_aws_batch_does_not_retry_on_a_dying_machine(tmp_path):
     assert ended.code == 143, ended.err
 
 
-def test_a_batch_that_takes_longer_than_what_is_left(tmp_path):
-    """The log says what is lost while the batch still lasts, and the last checkpoint counts."""
+def test_a_batch_that_outlasts_the_grace_period(tmp_path):
+    """The log has the lost batches while the batch still runs: those since the last checkpoint."""
     flags = ("--deterministic", "--save-every", "1 epoch", "--grace", "2s")
     awaited = {"stuck\n", '"event": "checkpoint_saved"'}
 
-    def have_come(line):
+    def all_awaited(line):
         awaited.difference_update([part for part in awaited if part in line])
         return not awaited
 
     with started(tmp_path, *flags, SMALL, "tfdata", "--stuck-in", "1:8") as attempt:
-        attempt.until(have_come)
+        attempt.until(all_awaited)
         attempt.send(signal.SIGTERM)
         assert attempt.until_event("notice")["source"] == "SIGTERM"
         lost = attempt.until_event("work_lost")
@@ -79,22 +79,22 @@ model.fit(data, epochs=10**6, verbose=0, callbacks=[Resumable()])
 
 
 def test_data_from_worker_processes(tmp_path):
-    """They neither hear the signal in place of the job, nor keep it from ending."""
+    """Worker processes neither take the job's signal, nor keep the job from ending."""
     (tmp_path / "train.py").write_text(WORKERS)
     with started(tmp_path, "--save-every", "50 batches", "train.py") as attempt:
         attempt.until_event("checkpoint_saved")
         attempt.send(signal.SIGTERM)
-        left = attempt.until_event("preempted")
+        preempted = attempt.until_event("preempted")
         began = time.monotonic()
         ended = attempt.wait()
     assert time.monotonic() - began < 10
-    assert (ended.code, left["saved"]) == (75, True), ended.err
+    assert (ended.code, preempted["saved"]) == (75, True), ended.err
 
 
-def test_a_scheduler_that_knows_signals_and_files(tmp_path):
-    """SIGUSR1 saves and goes on, as some send it beforehand; a file that appears ends the job."""
+def test_a_scheduler_that_uses_signals_and_files(tmp_path):
+    """SIGUSR1, an early warning of some schedulers, saves; a file that appears ends the job."""
     notice = tmp_path / "notice"
-    flags = (*SELDOM, "--watch", notice)
+    flags = (*RARE_SAVES, "--watch", notice)
     with started(tmp_path, *flags, SMALL, "infinite", *ENDLESS) as attempt:
         assert attempt.until_event("machine_watched")["file"] == str(notice)
         attempt.until_event("attempt_started")
@@ -103,7 +103,8 @@ def test_a_scheduler_that_knows_signals_and_files(tmp_path):
         notice.touch()
         ended = attempt.wait()
     assert ended.code == 75, ended.err
-    assert "go on" in ended.named("notice")[0]["reaction"]
-    left = ended.one("preempted")
-    assert (left["source"], left["saved"], left["lost"]) == (str(notice), True, 0)
-    assert left["step"] > saved["step"]
+    assert "continue" in ended.named("notice")[0]["reaction"]
+    preempted = ended.one("preempted")
+    assert (preempted["source"], preempted["saved"]) == (str(notice), True)
+    assert preempted["lost"] == 0
+    assert preempted["step"] > saved["step"]

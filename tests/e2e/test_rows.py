@@ -1,4 +1,4 @@
-"""Every kind of input, option and callback: killed at random batches, and yet as if never."""
+"""Every kind of input, option and callback, killed at random batches: the result is the same."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ LIMIT = 100
 
 
 class Forge:
-    """Starts processes that have TensorFlow already (forge.py)."""
+    """A client of forge.py, which starts processes that have imported TensorFlow."""
 
     def __init__(self):
-        ours = {k: v for k, v in os.environ.items() if not k.startswith("KEEPFIT_")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("KEEPFIT_")}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.e2e.forge"],
             cwd=ROOT,
-            env=ours | {"TF_CPP_MIN_LOG_LEVEL": "2"},
+            env=environment | {"TF_CPP_MIN_LOG_LEVEL": "2"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
     def run(self, row, folder, kill=None, plain=False):
-        """The exit code of one process."""
+        """Train in one process. Return its exit code."""
         folder.mkdir(exist_ok=True)
         request = {"row": row, "folder": str(folder), "kill": kill, "plain": plain}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
-        assert answer, "the forge has died"
+        assert answer, "forge.py has died"
         return json.loads(answer)["code"]
 
     def close(self):
@@ -58,36 +58,36 @@ def result(folder):
     return json.loads((folder / "result.json").read_text())
 
 
-def survive(forge, row, folder, seed, kills):
-    """The folder of a run that was killed so often, and its twin that nobody touched."""
+def run_with_kills(forge, row, folder, seed, kills):
+    """Run the row uninterrupted and with kills. Return the folders of both runs."""
     draw = random.Random(f"{row} {seed}")
-    alone, killed = folder / "alone", folder / "killed"
-    assert forge.run(row, alone, plain=True) == 0, (alone / "log.txt").read_text()
+    whole, killed = folder / "whole", folder / "killed"
+    assert forge.run(row, whole, plain=True) == 0, (whole / "log.txt").read_text()
     for number in range(kills):
         most = rows.ALL[row].most
-        least = 1 if number else most // 3  # once beyond the first epoch
+        least = 1 if number else most // 3  # the first kill is after the first epoch
         code = forge.run(row, killed, kill=draw.randrange(least, most))
         assert code == -signal.SIGKILL or (number and code == 0), (killed / "log.txt").read_text()
     assert forge.run(row, killed) == 0, (killed / "log.txt").read_text()
-    return alone, killed
+    return whole, killed
 
 
-def assert_same(alone, killed):
-    """Every variable, the history and every file."""
-    expected, found = result(alone), result(killed)
-    for ours, theirs in zip(found["variables"], expected["variables"], strict=True):
-        assert [name for name in theirs if ours.get(name) != theirs[name]] == []
-    assert found == expected
+def assert_same(whole, killed):
+    """Assert that every variable, the history and every file are equal."""
+    expected, actual = result(whole), result(killed)
+    for digests, wanted in zip(actual["variables"], expected["variables"], strict=True):
+        assert [name for name in wanted if digests.get(name) != wanted[name]] == []
+    assert actual == expected
     for name in ("log.csv", "loss.json"):
-        if (alone / name).exists():
-            assert (killed / name).read_bytes() == (alone / name).read_bytes()
-    if (alone / "board").exists():
-        assert_same_events(events_in(killed / "board"), events_in(alone / "board"))
-    if (alone / "models").exists():
-        assert models_in(killed / "models") == models_in(alone / "models")
+        if (whole / name).exists():
+            assert (killed / name).read_bytes() == (whole / name).read_bytes()
+    if (whole / "board").exists():
+        assert_same_events(events_in(killed / "board"), events_in(whole / "board"))
+    if (whole / "models").exists():
+        assert models_in(killed / "models") == models_in(whole / "models")
 
 
-SELDOM = {
+SOAK_ONLY = {
     "callbacks-schedule",
     "class_weight",
     "ema",
@@ -114,21 +114,21 @@ SELDOM = {
     "validation_freq",
     "validation_split",
 }
-"""Left to the long rehearsals: other rows have all that is difficult in them."""
+"""Rows for soak tests only: other rows cover everything that is difficult in them."""
 
 
 @pytest.mark.parametrize(
     "row",
-    [pytest.param(r, marks=[pytest.mark.soak] if r in SELDOM else []) for r in rows.ALL],
+    [pytest.param(r, marks=[pytest.mark.soak] if r in SOAK_ONLY else []) for r in rows.ALL],
 )
-def test_killed_and_yet_the_same(forge, tmp_path, row):
-    """A process that is killed in the middle, and the next one, do what one alone would do."""
-    assert_same(*survive(forge, row, tmp_path, seed=0, kills=1))
+def test_killed_run_equals_uninterrupted_run(forge, tmp_path, row):
+    """A killed process and the next one together do what an uninterrupted one does."""
+    assert_same(*run_with_kills(forge, row, tmp_path, seed=0, kills=1))
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(1, 5))
 @pytest.mark.parametrize("row", rows.ALL)
-def test_killed_again_and_again(forge, tmp_path, row, seed):
-    """The same, with more kills at other moments."""
-    assert_same(*survive(forge, row, tmp_path, seed, kills=3))
+def test_repeatedly_killed_run(forge, tmp_path, row, seed):
+    """With three kills at other moments, the result is the same, too."""
+    assert_same(*run_with_kills(forge, row, tmp_path, seed, kills=3))

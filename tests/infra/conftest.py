@@ -1,4 +1,4 @@
-"""AWS as far as two emulators know it, and the command against them."""
+"""AWS as two emulators implement it, and `keepfit infra` against them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 
 from keepfit.job.cli import app
 from tests.servers.localstack import localstack
-from tests.servers.moto import empty, moto
+from tests.servers.moto import moto, reset
 
 
 @pytest.fixture(autouse=True)
-def log_as_before():
-    """What a command has configured ends with the test."""
+def reset_logging():
+    """Reset the logging that a command has configured."""
     yield
     structlog.reset_defaults()
 
@@ -34,21 +34,21 @@ def localstack_server(tmp_path_factory):
 
 @pytest.fixture
 def aws(moto_server, monkeypatch):
-    """A new account at moto's server, where every client finds it; gives clients."""
-    empty(moto_server)
-    use(moto_server, monkeypatch)
+    """Let every client use a new account on moto's server. Return boto3.client."""
+    reset(moto_server)
+    use_endpoint(moto_server, monkeypatch)
     return boto3.client
 
 
 @pytest.fixture
 def local_aws(localstack_server, monkeypatch):
-    """LocalStack's account; gives clients."""
-    use(localstack_server, monkeypatch)
+    """Let every client use LocalStack's account. Return boto3.client."""
+    use_endpoint(localstack_server, monkeypatch)
     return boto3.client
 
 
-def use(address, monkeypatch):
-    """Let all clients speak to that server."""
+def use_endpoint(address, monkeypatch):
+    """Let all clients use the server at that address."""
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
@@ -67,7 +67,7 @@ def use(address, monkeypatch):
 
 
 def keepfit(*args, code=0):
-    """What `keepfit infra` prints; it must end with this code."""
+    """Run `keepfit infra` and assert its exit code. Return the result with its output."""
     ended = CliRunner().invoke(app, ["infra", *args])
     assert not ended.exception or isinstance(ended.exception, SystemExit), ended.exception
     assert ended.exit_code == code, ended.output
@@ -75,7 +75,7 @@ def keepfit(*args, code=0):
 
 
 def refused(*args, code):
-    """The one line that says why not."""
+    """Run `keepfit infra` and return its only line on stderr: the reason of the refusal."""
     ended = keepfit(*args, code=code)
     (line,) = ended.stderr.splitlines()
     return line

@@ -1,8 +1,8 @@
-"""`keepfit infra`, from the first `up` to the last `down`, at moto's server.
+"""`keepfit infra`, from the first `up` to the last `down`, on moto's server.
 
-moto creates no S3::BucketPolicy, knows of stacks only that they begin and end, fails in no
-creation, and applies no changed parameter to a resource; tests/servers/moto.py says what it is
-helped with. What fails is tested on LocalStack.
+moto creates no S3::BucketPolicy, has only the start and end states of stacks, never fails to create
+one, and applies no changed parameter to a resource; tests/servers/moto.py lists the fixes of moto.
+Failing stacks are tested on LocalStack.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from tests.servers.processes import free_port
 
 
 def stacks(aws):
-    """The state of each stack."""
-    found = aws("cloudformation").describe_stacks()["Stacks"]
-    return {stack["StackName"]: stack["StackStatus"] for stack in found}
+    """Return the state of each stack by name."""
+    described = aws("cloudformation").describe_stacks()["Stacks"]
+    return {stack["StackName"]: stack["StackStatus"] for stack in described}
 
 
 def parameters(aws):
-    """Those of the compute stack."""
+    """Return the parameters of the compute stack."""
     (stack,) = aws("cloudformation").describe_stacks(StackName="keepfit-compute")["Stacks"]
     return {p["ParameterKey"]: p["ParameterValue"] for p in stack["Parameters"]}
 
@@ -43,34 +43,34 @@ def deployed(aws):
     return deployment.find_deployment(aws("cloudformation"))
 
 
-def test_up_makes_what_submit_needs(aws):
-    """Both stacks, their changes shown first; the job has its store, its image and its log."""
+def test_up_creates_all_that_submit_needs(aws):
+    """Both stacks, with their changes printed first; the job has its store, image and role."""
     printed = keepfit("up", "--yes").stdout
     assert printed.index("Add     Bucket") < printed.index("CREATE_COMPLETE")
-    found = deployment.find_deployment(aws("cloudformation"))
-    assert found.store == f"s3://{found.bucket}/runs"
-    (job,) = aws("batch").describe_job_definitions(jobDefinitions=[found.job])["jobDefinitions"]
+    made = deployment.find_deployment(aws("cloudformation"))
+    assert made.store == f"s3://{made.bucket}/runs"
+    (job,) = aws("batch").describe_job_definitions(jobDefinitions=[made.job])["jobDefinitions"]
     container = job["containerProperties"]
-    assert container["image"] == f"{found.repository}:latest"
-    assert {"name": "KEEPFIT_STORE", "value": found.store} in container["environment"]
-    assert container["jobRoleArn"] == found.job_role
-    assert aws("s3").list_objects_v2(Bucket=found.bucket)["KeyCount"] == 0
-    (queue,) = aws("batch").describe_job_queues(jobQueues=[found.queue])["jobQueues"]
+    assert container["image"] == f"{made.repository}:latest"
+    assert {"name": "KEEPFIT_STORE", "value": made.store} in container["environment"]
+    assert container["jobRoleArn"] == made.job_role
+    assert aws("s3").list_objects_v2(Bucket=made.bucket)["KeyCount"] == 0
+    (queue,) = aws("batch").describe_job_queues(jobQueues=[made.queue])["jobQueues"]
     assert queue["state"] == "ENABLED"
     vpc = aws("ec2").describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])
     assert parameters(aws)["Vpc"] == vpc["Vpcs"][0]["VpcId"]
 
 
 def test_up_again_changes_nothing(deployed, aws):
-    """It says so, and does nothing."""
+    """A second `up` prints that nothing changes, and does nothing."""
     printed = keepfit("up", "--yes").stdout
     assert "keepfit-storage: nothing changes" in printed
     assert "keepfit-compute: nothing changes" in printed
     assert set(stacks(aws).values()) == {"CREATE_COMPLETE"}
 
 
-def test_what_is_not_given_stays(aws):
-    """A later `up` changes what its flags name, and nothing else."""
+def test_up_keeps_other_parameters(aws):
+    """A later `up` changes the parameters of its flags, and nothing else."""
     keepfit("up", "--yes", "--gpu", "--max-vcpus", "8", "--image", "mine:1", "--prefix", "a/b")
     first = parameters(aws)
     assert first["InstanceTypes"] == request.GPU_TYPES
@@ -79,27 +79,27 @@ def test_what_is_not_given_stays(aws):
     assert parameters(aws) == {**first, "MaxVcpus": "16", "OnDemandVcpus": "4"}
 
 
-def test_machines_fit_the_image(aws):
-    """--gpu and --no-gpu bring their usual types along; types that were named stay."""
+def test_instance_types_fit_the_image(aws):
+    """--gpu and --no-gpu set their usual instance types; types that were named stay."""
     before = {"Gpu": "true", "InstanceTypes": "g5.xlarge", "Vpc": "vpc-1"}
-    asked = {
-        given: request.region_parameters(request.DeploymentRequest(gpu=given), before, aws("ec2"))
-        for given in (None, True, False)
+    changes = {
+        gpu: request.region_parameters(request.DeploymentRequest(gpu=gpu), before, aws("ec2"))
+        for gpu in (None, True, False)
     }
-    assert (asked[None], asked[True]) == ({}, {})
-    assert asked[False] == {"InstanceTypes": request.CPU_TYPES}
+    assert (changes[None], changes[True]) == ({}, {})
+    assert changes[False] == {"InstanceTypes": request.CPU_TYPES}
 
 
 def test_a_region_with_fewer_machines(aws):
-    """Of the usual families, those that it has; AWS Batch would refuse the others, and all."""
+    """Only families that the region offers are used: one unknown family fails the whole stack."""
     ec2 = aws("ec2")
     assert network.offered_types(ec2, ["c6i", "c99x", "g5"]) == ("c6i", "g5")
     with pytest.raises(AwsError, match=r"c99x.*--instance-types"):
         network.offered_types(ec2, ["c99x"])
 
 
-def test_a_network_of_ones_own(aws):
-    """--vpc takes all of its subnets, --subnets tells the VPC; what does not fit is refused."""
+def test_an_own_network(aws):
+    """--vpc uses all of its subnets, --subnets implies the VPC; a mismatch is refused."""
     ec2 = aws("ec2")
     vpcs = [ec2.create_vpc(CidrBlock=f"10.{n}.0.0/16")["Vpc"]["VpcId"] for n in (1, 2)]
     subnets = [
@@ -120,7 +120,7 @@ def test_a_network_of_ones_own(aws):
 
 
 def test_no_default_vpc(aws):
-    """One line with the way out, before anything is made."""
+    """One line with the fix, before anything is created."""
     ec2 = aws("ec2")
     (vpc,) = ec2.describe_vpcs()["Vpcs"]
     for subnet in ec2.describe_subnets()["Subnets"]:
@@ -133,19 +133,19 @@ def test_no_default_vpc(aws):
 
 
 def test_status(deployed, aws):
-    """Every part with its state, as a table and as JSON; what is disabled is seen."""
-    found = json.loads(keepfit("status", "--json").stdout)
-    kinds = [part["kind"] for part in found["parts"]]
+    """Every part with its state, as a table and as JSON; a disabled part is shown."""
+    status = json.loads(keepfit("status", "--json").stdout)
+    kinds = [part["kind"] for part in status["parts"]]
     assert kinds == ["stack", "stack", "job queue", "compute environment"]
-    assert found["outputs"]["Store"] == deployed.store
-    assert {part["status"] for part in found["parts"][2:]} == {"ENABLED, VALID"}
+    assert status["outputs"]["Store"] == deployed.store
+    assert {part["status"] for part in status["parts"][2:]} == {"ENABLED, VALID"}
     aws("batch").update_job_queue(jobQueue=deployed.queue, state="DISABLED")
     (line,) = (line for line in keepfit("status").stdout.splitlines() if "job queue" in line)
     assert "DISABLED, VALID" in line
 
 
 def test_down_keeps_the_data(deployed, aws):
-    """The stacks go; the bucket with its runs and the repository stay, and are named."""
+    """The stacks are deleted; the bucket with its runs and the repository stay, and are named."""
     aws("s3").put_object(Bucket=deployed.bucket, Key="runs/a/HEAD.json", Body=b"{}")
     ended = keepfit("down", "--yes")
     assert stacks(aws) == {}
@@ -157,7 +157,7 @@ def test_down_keeps_the_data(deployed, aws):
 
 
 def test_down_deletes_data_by_name_only(deployed, aws):
-    """Another name deletes nothing; the right one every version, upload and image."""
+    """A wrong name deletes nothing; the right one deletes all versions, uploads and images."""
     s3 = aws("s3")
     s3.put_bucket_versioning(Bucket=deployed.bucket, VersioningConfiguration={"Status": "Enabled"})
     for _ in range(2):
@@ -172,58 +172,58 @@ def test_down_deletes_data_by_name_only(deployed, aws):
     assert aws("ecr").describe_repositories()["repositories"] == []
 
 
-def test_down_leaves_jobs_alone(deployed, aws, moto_server):
-    """While one is not over, nothing is deleted, unless --force."""
+def test_down_with_an_active_job(deployed, aws, moto_server):
+    """While a job is active, nothing is deleted without --force."""
     run_in_containers(moto_server)
-    # One that waits for another that never ends is the only job that moto keeps without a Docker.
-    waiting = aws("batch").submit_job(
-        jobName="waiting",
+    # A job that depends on one that never ends is the only job that moto keeps without Docker.
+    pending = aws("batch").submit_job(
+        jobName="pending",
         jobQueue=deployed.queue,
         jobDefinition=deployed.job,
         dependsOn=[{"jobId": str(uuid.uuid4())}],
     )
     line = refused("down", "--yes", code=78)
-    assert waiting["jobId"] in line
+    assert pending["jobId"] in line
     assert "keepfit cancel" in line
     assert len(stacks(aws)) == 2
     keepfit("down", "--yes", "--force")
     assert stacks(aws) == {}
 
 
-def test_nothing_there(aws):
-    """One line for `status` and for `down`."""
+def test_no_deployment(aws):
+    """`status` and `down` refuse in one line."""
     for command in (["status"], ["status", "--json"], ["down", "--yes"]):
         assert "there is no deployment 'keepfit'" in refused(*command, code=78)
 
 
 @pytest.mark.parametrize("name", ["", "1st", "a_b", "a b", "-a", "x" * 49, "ü"])
-def test_a_name_that_no_stack_can_have(aws, name):
-    """It is a mistake in the command, and AWS is not asked."""
+def test_an_invalid_name(aws, name):
+    """A name that no stack can have is a usage error, without a request to AWS."""
     for command in ("up", "down", "status"):
         assert "--name" in refused(command, "--name", name, code=2)
 
 
-def test_nobody_to_ask(aws):
-    """Without a terminal and without --yes, nothing is begun."""
+def test_without_a_terminal(aws):
+    """Without a terminal and without --yes, nothing is started."""
     for command in ("up", "down"):
         assert "--yes" in refused(command, code=2)
     assert stacks(aws) == {}
 
 
 def at_a_terminal(answer, *args):
-    """The command as a process, with the answer typed."""
-    here, there = pty.openpty()
-    os.write(here, answer)
+    """Run the command in a process with a terminal, and type the answer."""
+    controller, terminal = pty.openpty()
+    os.write(controller, answer)
     command = [Path(sys.executable).with_name("keepfit"), "infra", *args]
     try:
-        return subprocess.run(command, stdin=there, capture_output=True, text=True, check=False)
+        return subprocess.run(command, stdin=terminal, capture_output=True, text=True, check=False)
     finally:
-        os.close(here)
-        os.close(there)
+        os.close(controller)
+        os.close(terminal)
 
 
 def test_declined(aws):
-    """At a terminal, "n" leaves nothing behind, not even a stack under review."""
+    """The answer "n" at a terminal leaves nothing, not even a stack under review."""
     ended = at_a_terminal(b"n\n", "up")
     assert ended.returncode == 1, ended.stderr
     assert "Add     Bucket" in ended.stdout
@@ -232,7 +232,7 @@ def test_declined(aws):
     assert stacks(aws) == {}
 
 
-def test_data_is_asked_for_twice(deployed, aws):
+def test_deleting_data_is_confirmed_by_name(deployed, aws):
     """Without --yes, the bucket's name has to be typed once more."""
     ended = at_a_terminal(b"y\n", "down", "--delete-data", deployed.bucket)
     assert ended.returncode == 1, ended.stderr
@@ -243,35 +243,35 @@ def test_data_is_asked_for_twice(deployed, aws):
 
 
 def test_no_region(aws, monkeypatch):
-    """One line with the way out."""
+    """A missing region is one line with the fix."""
     monkeypatch.delenv("AWS_REGION")
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     assert "AWS_REGION" in refused("up", "--yes", code=78)
 
 
 def test_no_credentials(aws, monkeypatch):
-    """One line with the way out."""
+    """Missing credentials are one line with the fix."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     assert "no AWS credentials were found" in refused("up", "--yes", code=78)
 
 
 def test_no_such_profile(aws, monkeypatch):
-    """One line that names it."""
+    """A missing profile is one line that names it."""
     monkeypatch.setenv("AWS_PROFILE", "elsewhere")
     assert "elsewhere" in refused("status", code=78)
 
 
-def test_nobody_answers(aws, monkeypatch):
-    """It may do so later: exit code 75."""
+def test_unreachable_aws(aws, monkeypatch):
+    """An unreachable AWS exits with 75, as a retry may succeed."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     assert "AWS was not reached" in refused("status", code=75)
 
 
-def test_an_answer_that_is_not_of_aws(aws):
-    """One line, and the stack that was under review is gone."""
-    # moto answers in another format than CloudFormation where AWS Batch refuses something.
+def test_an_answer_that_is_not_from_aws(aws):
+    """One line, and the stack that was under review is deleted."""
+    # moto answers in another format than CloudFormation if AWS Batch refuses a request.
     line = refused("up", "--yes", "--instance-types", "no-such-family", code=75)
     assert "stack keepfit-compute: what answered is not AWS" in line
     assert stacks(aws) == {"keepfit-storage": "CREATE_COMPLETE"}

@@ -1,4 +1,4 @@
-"""The job's role against what a job really asks S3 for."""
+"""The job's role compared with the S3 requests of a real job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PREFIX = "runs"
 
 @pytest.fixture
 def statements():
-    """Of the role: the actions on objects, and those on the bucket."""
+    """The statements of the job's role: actions on objects, and actions on the bucket."""
     resources = load(str(ROOT / "infra/templates/storage.yaml"))["Resources"]
     (policy,) = resources["JobRole"]["Properties"]["Policies"]
     return policy["PolicyDocument"]["Statement"]
@@ -28,14 +28,14 @@ def statements():
 
 @pytest.fixture
 def proxy(s3, monkeypatch):
-    """Between this process and its S3 server; it sees every request."""
+    """A proxy that records every request of this process to its S3 server."""
     with Proxy() as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
         yield proxy
 
 
-def needed(request) -> set[tuple[str, str]]:
-    """The actions that S3 asks the policy for, each with the object or, for lists, the prefix.
+def needed_actions(request) -> set[tuple[str, str]]:
+    """Return the actions that the request needs, each with its object or, for lists, its prefix.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
     """
@@ -56,10 +56,10 @@ def needed(request) -> set[tuple[str, str]]:
     return {("s3:GetObject" if reads else "s3:PutObject", target)}
 
 
-def test_a_job_asks_for_all_that_its_role_allows_and_nothing_else(
+def test_a_job_uses_all_actions_of_its_role_and_no_others(
     statements, proxy, bucket, s3, tmp_path, monkeypatch
 ):
-    """Saved, killed, resumed, logged, pruned, begun afresh, with objects in parts."""
+    """One run saves, resumes, uploads files in parts, prunes, and starts over with --fresh."""
     store = f"{bucket}/{PREFIX}"
     monkeypatch.setattr(multipart, "MAX_SINGLE_PUT", 300)
     monkeypatch.setenv("KEEPFIT_STORE", store)
@@ -79,10 +79,10 @@ def test_a_job_asks_for_all_that_its_role_allows_and_nothing_else(
     monkeypatch.setenv("KEEPFIT_FRESH", "1")
     attempt(training, store, epochs=1)
 
-    asked = set().union(*map(needed, proxy.requests))
+    used = set().union(*map(needed_actions, proxy.requests))
     objects, listings = statements
-    assert {action for action, _ in asked} == {*objects["Action"], *listings["Action"]}
-    for action, target in asked:
+    assert {action for action, _ in used} == {*objects["Action"], *listings["Action"]}
+    for action, target in used:
         if action in objects["Action"]:
             assert target.startswith(f"{PREFIX}/"), f"{action} outside of the prefix: {target}"
         else:

@@ -1,7 +1,7 @@
-"""The function that submits jobs again, at moto's AWS Batch, and the rule that calls it.
+"""The function that resubmits jobs, on moto's AWS Batch, and the rule that calls it.
 
-moto runs no retries and knows neither exit codes nor resource requirements of a job: these are
-put into its answers on their way to the function.
+moto runs no retries and keeps neither exit codes nor resource requirements of a job: the tests add
+them to its answers before the function gets them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from keepfit.infra import deployment
 from keepfit.infra.functions import resubmit
 from keepfit.infra.stacks import template
 from tests.e2e.process import ROOT
-from tests.infra.conftest import keepfit, use
-from tests.servers.moto import empty
+from tests.infra.conftest import keepfit, use_endpoint
+from tests.servers.moto import reset
 
 SOURCE = (ROOT / "infra/functions/resubmit.py").read_text()
 HOST_GONE = "Host EC2 (instance i-0a1) terminated."
@@ -36,10 +36,10 @@ def compute():
 
 @pytest.fixture(scope="module")
 def aws(moto_server):
-    """One account for all of these tests; each has its own run."""
-    empty(moto_server)
+    """One account for all tests of this module; each test has its own run."""
+    reset(moto_server)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        use(moto_server, monkeypatch)
+        use_endpoint(moto_server, monkeypatch)
         yield boto3.client
 
 
@@ -55,15 +55,15 @@ def run():
 
 
 @pytest.fixture
-def said(caplog):
-    """Gives the lines of the function's log."""
+def log_lines(caplog):
+    """Return a function that returns the lines of the function's log."""
     caplog.set_level(logging.INFO, "keepfit")
     return lambda: [r.getMessage() for r in caplog.records if r.name == "keepfit"]
 
 
 @pytest.fixture
 def saved(deployed, aws, run):
-    """Puts a checkpoint's manifest where keepfit does."""
+    """Return a function that stores a checkpoint's manifest under keepfit's key."""
 
     def save(step, run=run, attempt=1, sequence=0):
         key = f"runs/{manifest_key(run, step, attempt, sequence)}"
@@ -73,8 +73,11 @@ def saved(deployed, aws, run):
 
 
 @pytest.fixture
-def given_up(deployed, aws, run):
-    """Submits a job, and gives the event of its end; what else ended it is said to the function."""
+def failed_job(deployed, aws, run):
+    """Return a function that submits a job and returns the event of its failure.
+
+    DescribeJobs then reports the given exit code, reason and other attributes.
+    """
 
     def end(exit_code=75, reason="Essential container in task exited", since=None, **more):
         environment = {"KEEPFIT_RUN": run, "MINE": "a b", "KEEPFIT_FRESH": "true"}
@@ -91,43 +94,43 @@ def given_up(deployed, aws, run):
             },
         )
 
-        def as_batch_says_it(parsed, **_):
+        def add_failure(parsed, **_):
             for job in parsed["jobs"]:
                 job |= {"status": "FAILED", "statusReason": reason, **more}
                 job["container"] |= {"exitCode": exit_code, "resourceRequirements": NEEDS}
 
         boto3.setup_default_session()
         session = boto3.DEFAULT_SESSION
-        session.events.register("after-call.batch.DescribeJobs", as_batch_says_it)
+        session.events.register("after-call.batch.DescribeJobs", add_failure)
         return {"detail": {"jobId": submitted["jobId"], "jobQueue": deployed.queue}}
 
     return end
 
 
-def described(aws, job):
-    (found,) = aws("batch").describe_jobs(jobs=[job])["jobs"]
-    variables = {v["name"]: v["value"] for v in found["container"]["environment"]}
-    return found, variables
+def describe(aws, job):
+    (description,) = aws("batch").describe_jobs(jobs=[job])["jobs"]
+    variables = {v["name"]: v["value"] for v in description["container"]["environment"]}
+    return description, variables
 
 
-def test_a_run_that_progressed(aws, deployed, given_up, saved, said, run):
-    """The same job is submitted: queue, definition, command, environment, resources and tags."""
+def test_a_run_that_progressed(aws, deployed, failed_job, saved, log_lines, run):
+    """The same job is resubmitted: queue, definition, command, environment, resources and tags."""
     sent = []
     for step in (5, 40, 9):
         saved(step)
     saved(7_000_000_000, attempt=12, run="another")
-    event = given_up(since=30)
+    event = failed_job(since=30)
     boto3.DEFAULT_SESSION.events.register(
         "provide-client-params.batch.SubmitJob", lambda params, **_: sent.append(params)
     )
     job = resubmit.handler(event, None)
-    (asked,) = sent
-    assert asked["containerOverrides"]["resourceRequirements"] == NEEDS
-    found, variables = described(aws, job)
-    assert (found["jobName"], found["jobQueue"]) == ("mnist", deployed.queue)
-    assert found["jobDefinition"] == deployed.job
-    assert found["container"]["command"] == COMMAND
-    assert found["tags"] == {"keepfit:run": run}
+    (parameters,) = sent
+    assert parameters["containerOverrides"]["resourceRequirements"] == NEEDS
+    description, variables = describe(aws, job)
+    assert (description["jobName"], description["jobQueue"]) == ("mnist", deployed.queue)
+    assert description["jobDefinition"] == deployed.job
+    assert description["container"]["command"] == COMMAND
+    assert description["tags"] == {"keepfit:run": run}
     assert variables["AWS_BATCH_JOB_ID"] == job
     assert variables | {"AWS_BATCH_JOB_ID": ""} == {
         "AWS_BATCH_JOB_ID": "",
@@ -139,29 +142,29 @@ def test_a_run_that_progressed(aws, deployed, given_up, saved, said, run):
         "MINE": "a b",
         "KEEPFIT_RESUBMITTED_AT": "40",
     }
-    (line,) = said()
+    (line,) = log_lines()
     assert f"is submitted again as {job}: run {run} is at batch 40" in line
 
 
 @pytest.mark.parametrize(("step", "since"), [(40, 40), (None, None), (None, 7), (12, 40)])
-def test_a_run_that_did_not_progress(given_up, saved, said, run, step, since):
-    """It would cost money for ever; the log names the run and says where to look."""
+def test_a_run_that_did_not_progress(failed_job, saved, log_lines, run, step, since):
+    """It is not resubmitted, as it would cost money forever; the log names the run."""
     if step is not None:
         saved(step)
-    assert resubmit.handler(given_up(since=since), None) is None
-    (line,) = said()
+    assert resubmit.handler(failed_job(since=since), None) is None
+    (line,) = log_lines()
     assert f"run {run} got no further" in line
     assert "logs" in line
 
 
-def test_an_interruption_by_the_host(given_up, saved):
-    """Without an exit code of the container, it is the host's end that counts."""
+def test_an_interruption_by_the_host(failed_job, saved):
+    """A job without an exit code, because its host was terminated, is resubmitted."""
     saved(1)
-    assert resubmit.handler(given_up(exit_code=None, reason=HOST_GONE), None)
+    assert resubmit.handler(failed_job(exit_code=None, reason=HOST_GONE), None)
 
 
 @pytest.mark.parametrize(
-    ("ending", "why"),
+    ("failure", "reason"),
     [
         ({"isTerminated": True}, "somebody ended it"),
         ({"isCancelled": True}, "somebody ended it"),
@@ -171,16 +174,16 @@ def test_an_interruption_by_the_host(given_up, saved):
         ({"exit_code": 137, "reason": "OutOfMemoryError"}, "was not interrupted"),
     ],
 )
-def test_other_ends(given_up, saved, said, ending, why):
-    """A mistake, and a job that somebody cancelled (which saves, too), are not submitted again."""
+def test_other_failures(failed_job, saved, log_lines, failure, reason):
+    """Errors and cancelled jobs (which exit with 75, too) are not resubmitted."""
     saved(1)
-    assert resubmit.handler(given_up(**ending), None) is None
-    (line,) = said()
-    assert why in line
+    assert resubmit.handler(failed_job(**failure), None) is None
+    (line,) = log_lines()
+    assert reason in line
 
 
 def test_only_manifests_count(aws, deployed, saved, run):
-    """Neither HEAD nor shards nor what else stands beside them is taken for a checkpoint."""
+    """HEAD, shards and other objects are not counted as checkpoints."""
     for key in (head_key(run), f"{run}/shards/9999999999-0001-0000.json", f"{run}/checkpoints/x"):
         aws("s3").put_object(Bucket=deployed.bucket, Key=f"runs/{key}", Body=b"{}")
     assert resubmit.newest_step(deployed.store, run) == 0
@@ -189,22 +192,22 @@ def test_only_manifests_count(aws, deployed, saved, run):
     assert resubmit.newest_step(f"s3://{deployed.bucket}", f"runs/{run}") == 3
 
 
-def test_what_is_sent_is_the_module(tmp_path):
-    """The template as it is sent holds its source, and keeps within CloudFormation's limits."""
+def test_the_template_contains_the_module(tmp_path):
+    """The template that is sent has the module's source, within CloudFormation's limits."""
     body = template.template_body("compute")
-    sent = tmp_path / "compute.yaml"
-    sent.write_text(body)
-    code = load(str(sent))["Resources"]["Resubmit"]["Properties"]["Code"]["ZipFile"]
+    path = tmp_path / "compute.yaml"
+    path.write_text(body)
+    code = load(str(path))["Resources"]["Resubmit"]["Properties"]["Code"]["ZipFile"]
     assert code == SOURCE
     assert len(SOURCE) <= 4096
     assert len(body.encode()) <= 51_200
     assert "infra/functions" not in body
-    handler = load(str(sent))["Resources"]["Resubmit"]["Properties"]["Handler"]
+    handler = load(str(path))["Resources"]["Resubmit"]["Properties"]["Handler"]
     assert handler == f"index.{resubmit.handler.__name__}"
 
 
-def test_it_needs_what_lambda_has():
-    """The standard library and boto3."""
+def test_it_imports_only_modules_of_lambda():
+    """The function imports only the standard library and boto3."""
     imported = {
         name.name if isinstance(node, ast.Import) else node.module
         for node in ast.walk(ast.parse(SOURCE))
@@ -214,8 +217,8 @@ def test_it_needs_what_lambda_has():
     assert imported == {"__future__", "logging", "re", "typing", "boto3"}
 
 
-def test_it_may_do_what_it_does_and_no_more(compute):
-    """List the store's prefix, look at jobs, submit to this queue; no keys of any other kind."""
+def test_its_role_is_minimal(compute):
+    """It may list the store's prefix, describe jobs, and submit to this queue; nothing else."""
     (policy,) = compute["ResubmitRole"]["Properties"]["Policies"]
     statements = {s["Sid"]: s for s in policy["PolicyDocument"]["Statement"]}
     actions = {sid: statement["Action"] for sid, statement in statements.items()}
@@ -238,7 +241,7 @@ def test_it_may_do_what_it_does_and_no_more(compute):
 
 
 def test_only_the_rule_may_call_it(compute):
-    """And its log ends."""
+    """Its permission names the rule, and its log has a retention."""
     permission = compute["ResubmissionPermission"]["Properties"]
     assert permission["SourceArn"] == {"Fn::GetAtt": ["Resubmission", "Arn"]}
     (target,) = compute["Resubmission"]["Properties"]["Targets"]
@@ -246,8 +249,8 @@ def test_only_the_rule_may_call_it(compute):
     assert compute["ResubmitLogs"]["Properties"]["RetentionInDays"] == {"Ref": "LogDays"}
 
 
-def happened(**detail):
-    """A job's change of state, as AWS Batch tells EventBridge."""
+def state_change(**detail):
+    """Return the event of a job's state change, as AWS Batch sends it to EventBridge."""
     job = {"jobQueue": "queue", "status": "FAILED", "statusReason": "Essential container exited"}
     return {
         "version": "0",
@@ -265,15 +268,15 @@ def happened(**detail):
 @pytest.mark.parametrize(
     ("event", "matches"),
     [
-        (happened(container={"exitCode": 75}), True),
-        (happened(container={}, statusReason=HOST_GONE), True),
-        (happened(container={"exitCode": 137}, statusReason=HOST_GONE), True),
-        (happened(container={"exitCode": 1}), False),
-        (happened(container={"exitCode": 78}), False),
-        (happened(container={"exitCode": 75}, jobQueue="another"), False),
-        (happened(container={"exitCode": 75}, status="runNABLE"), False),
-        ({**happened(container={"exitCode": 75}), "source": "mine"}, False),
-        ({**happened(container={"exitCode": 75}), "detail-type": "Other"}, False),
+        (state_change(container={"exitCode": 75}), True),
+        (state_change(container={}, statusReason=HOST_GONE), True),
+        (state_change(container={"exitCode": 137}, statusReason=HOST_GONE), True),
+        (state_change(container={"exitCode": 1}), False),
+        (state_change(container={"exitCode": 78}), False),
+        (state_change(container={"exitCode": 75}, jobQueue="another"), False),
+        (state_change(container={"exitCode": 75}, status="runNABLE"), False),
+        ({**state_change(container={"exitCode": 75}), "source": "mine"}, False),
+        ({**state_change(container={"exitCode": 75}), "detail-type": "Other"}, False),
     ],
 )
 def test_the_rule(compute, local_aws, event, matches):

@@ -1,8 +1,8 @@
-"""Stacks on LocalStack: the storage stack as it is sent, and stacks that fail.
+"""Stacks on LocalStack: the storage stack from its template, and stacks that fail.
 
-An unsupported type fails there, as scripts/localstack asks for. Not applied there, and asserted
-of the template only: the bucket's encryption, its blocks against the public, its lifecycle; and
-the repository is one by name only. What a template retains is deleted with its stack.
+Unsupported resource types fail there, as configured by scripts/localstack. LocalStack ignores the
+bucket's encryption, public access block and lifecycle, which are asserted of the template only; the
+repository exists by name only. Retained resources are deleted with their stack.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def name():
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """A server of one's own may be asked more often than CloudFormation."""
+    """Poll the local server more often than CloudFormation."""
     monkeypatch.setattr(stacks, "POLL_SECONDS", 0.2)
 
 
@@ -49,12 +49,12 @@ def failing(name):
     return NO_BUCKET.format(bucket=f"{name}-nowhere")
 
 
-def nothing(*_):
-    """Nobody is told, everything is agreed to."""
+def ignore(*_):
+    """Ignore an event; confirm any question."""
 
 
 def left_under_review(cloudformation, name, body=GROUP):
-    """What a process that was killed before the answer leaves behind."""
+    """Leave a stack under review, like a process that was killed before the confirmation."""
     made = cloudformation.create_change_set(
         StackName=name, ChangeSetName="first", ChangeSetType="CREATE", TemplateBody=body
     )
@@ -65,21 +65,21 @@ def left_under_review(cloudformation, name, body=GROUP):
 
 
 def left_failed(cloudformation, name):
-    """What a creation that failed leaves behind, if nobody deletes it."""
+    """Leave a stack whose creation failed."""
     made = left_under_review(cloudformation, name, failing(name))
     cloudformation.execute_change_set(ChangeSetName=made, StackName=name)
-    waiting = retry_if_result(lambda found: found.busy)
-    found = Retrying(retry=waiting, wait=wait_fixed(0.1))(describe_stack, cloudformation, name)
-    assert found.status in stacks.UNUSABLE_STATES
+    while_busy = retry_if_result(lambda stack: stack.busy)
+    failed = Retrying(retry=while_busy, wait=wait_fixed(0.1))(describe_stack, cloudformation, name)
+    assert failed.status in stacks.UNUSABLE_STATES
 
 
 def test_the_storage_stack(cloudformation, local_aws, name):
-    """It is created from the template that is sent, each resource is told, and S3 can be used."""
-    told = []
-    deployer = StackDeployer(cloudformation, told.append, nothing)
+    """It is created from its template, each resource is reported, and its bucket is usable."""
+    reported = []
+    deployer = StackDeployer(cloudformation, reported.append, ignore)
     made = deployer.bring("storage", name, None, {"Prefix": "here/runs"})
     assert {"Bucket", "BucketPolicy", "Repository", "JobRole"} == {
-        event.resource for event in told if event.status == "CREATE_COMPLETE"
+        event.resource for event in reported if event.status == "CREATE_COMPLETE"
     } - {name}
     bucket = made.outputs["Bucket"]
     assert made.outputs["Store"] == f"s3://{bucket}/here/runs"
@@ -94,59 +94,59 @@ def test_the_storage_stack(cloudformation, local_aws, name):
     s3.create_multipart_upload(Bucket=bucket, Key="here/runs/a/shard")
     assert empty_bucket(s3, bucket) == 1
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
-    stacks.delete_stack(cloudformation, made, nothing)
+    stacks.delete_stack(cloudformation, made, ignore)
     assert describe_stack(cloudformation, name) is None
 
 
 def test_a_creation_that_fails(cloudformation, name):
-    """The resource's own reason and the way out, in one line; and nothing is left."""
-    told = []
+    """One line has the resource's own reason and the fix; no stack is left."""
+    reported = []
     with ChangeSet(cloudformation, name, None, failing(name), {}) as change_set:
         assert [change.resource for change in change_set.changes] == ["Policy"]
         with pytest.raises(StackFailed) as failed:
-            change_set.execute(told.append)
+            change_set.execute(reported.append)
     line = str(failed.value)
     assert f"stack {name} was not made as asked: Policy (AWS::S3::BucketPolicy): " in line
     assert "The specified bucket does not exist" in line
     assert "nothing is left of it" in line
     assert "keepfit infra up" in line
-    assert any(event.is_cause and event.resource == "Policy" for event in told)
+    assert any(event.is_cause and event.resource == "Policy" for event in reported)
     assert describe_stack(cloudformation, name) is None
 
 
 def test_a_change_that_fails(cloudformation, name):
-    """The same line; the stack stays."""
+    """One line has the resource's own reason; the stack stays."""
     with ChangeSet(cloudformation, name, None, GROUP, {}) as change_set:
-        made = change_set.execute(nothing)
+        made = change_set.execute(ignore)
     more = GROUP + failing(name).partition("Resources:")[2]
     with (
         ChangeSet(cloudformation, name, made, more, {}) as change_set,
         pytest.raises(StackFailed, match="bucket does not exist; it is UPDATE_"),
     ):
-        change_set.execute(nothing)
-    left = describe_stack(cloudformation, name)
-    assert left.id == made.id
+        change_set.execute(ignore)
+    after = describe_stack(cloudformation, name)
+    assert after.id == made.id
 
 
 @pytest.mark.parametrize("leave", [left_under_review, left_failed])
-def test_what_was_left_half_made(cloudformation, name, leave):
-    """It is deleted, and made anew."""
+def test_unusable_stacks(cloudformation, name, leave):
+    """A stack that an earlier process left unusable is deleted."""
     leave(cloudformation, name)
-    assert ready(cloudformation, name, nothing) is None
+    assert ready(cloudformation, name, ignore) is None
     assert describe_stack(cloudformation, name) is None
 
 
 def test_a_stack_that_is_being_changed(cloudformation, name, monkeypatch):
-    """It is left alone."""
+    """A stack that is being changed is refused, and left unchanged."""
     left_under_review(cloudformation, name)
     monkeypatch.setattr("keepfit.infra.stacks.changes.UNUSABLE_STATES", frozenset())
     with pytest.raises(Exception, match="is being changed"):
-        ready(cloudformation, name, nothing)
+        ready(cloudformation, name, ignore)
     assert describe_stack(cloudformation, name) is not None
 
 
 def test_a_template_that_is_refused(cloudformation, name):
-    """One line, and no stack under review."""
+    """An invalid template is one line, and leaves no stack under review."""
     with (
         pytest.raises(Exception, match=f"stack {name}: "),
         ChangeSet(cloudformation, name, None, "Resources: {A: {Type: 1}, B: {Ref: C}", {}),
@@ -155,25 +155,25 @@ def test_a_template_that_is_refused(cloudformation, name):
     assert describe_stack(cloudformation, name) is None
 
 
-def test_an_interruption_before_the_answer(cloudformation, name):
-    """Ctrl-C while the question is asked leaves no stack under review."""
+def test_an_interruption_before_the_confirmation(cloudformation, name):
+    """Ctrl-C at the question leaves no stack under review."""
     with pytest.raises(KeyboardInterrupt), ChangeSet(cloudformation, name, None, GROUP, {}):
         raise KeyboardInterrupt
     assert describe_stack(cloudformation, name) is None
 
 
 def test_a_change_keeps_parameters(cloudformation, name):
-    """What is not given stays as it was, and what the template no longer has is left out."""
+    """Parameters that are not given keep their values; removed ones are not passed."""
     group = "{Type: AWS::IAM::Group}"
     rest = f"Resources:\n  First: {group}\nOutputs:\n  A: {{Value: !Ref A}}\n"
     body = "Description: x\nParameters:\n  A: {Type: String}\n  B: {Type: String}\n" + rest
     with ChangeSet(cloudformation, name, None, body, {"A": "1", "B": "2"}) as change_set:
-        made = change_set.execute(nothing)
+        made = change_set.execute(ignore)
     less = body.replace("  B: {Type: String}\n", "").replace(
         "Outputs", f"  Second: {group}\nOutputs"
     )
     with ChangeSet(cloudformation, name, made, less, {}) as change_set:
         assert [(c.action, c.resource) for c in change_set.changes] == [("Add", "Second")]
-        changed = change_set.execute(nothing)
+        changed = change_set.execute(ignore)
     assert changed.outputs == {"A": "1"}
-    stacks.delete_stack(cloudformation, changed, nothing)
+    stacks.delete_stack(cloudformation, changed, ignore)

@@ -1,4 +1,4 @@
-"""What the templates promise, where no emulator would notice that it is missing."""
+"""Properties of the templates that no emulator checks."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def properties(resources, name):
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
 def test_cfn_lint_finds_nothing(path):
-    """Every type, property and value is one that CloudFormation knows."""
+    """Every type, property and value is valid in CloudFormation."""
     tool = Path(sys.executable).with_name("cfn-lint")
-    found = subprocess.run([tool, path], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout
+    ended = subprocess.run([tool, path], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout
 
 
 def test_the_bucket_outlives_its_stack(storage):
-    """Deleting or replacing the stack's bucket keeps the data."""
+    """Deleting or replacing the stack keeps the bucket and the repository."""
     for name in ("Bucket", "Repository"):
         assert storage[name]["DeletionPolicy"] == "Retain"
         assert storage[name]["UpdateReplacePolicy"] == "Retain"
 
 
-def test_the_bucket_is_closed(storage):
-    """Encrypted, without ACLs, with all four blocks against the public, and TLS only."""
+def test_the_bucket_is_private(storage):
+    """Encrypted, without ACLs, with all four public access blocks, and TLS only."""
     bucket = properties(storage, "Bucket")
     assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert bucket["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
@@ -62,7 +62,7 @@ def test_the_bucket_is_closed(storage):
 
 
 def test_unfinished_uploads_are_removed(storage):
-    """What a killed upload leaves is not paid for longer than a few days."""
+    """Parts of unfinished uploads are deleted, and so not billed, after a few days."""
     (rule,) = properties(storage, "Bucket")["LifecycleConfiguration"]["Rules"]
     assert rule["Status"] == "Enabled"
     assert rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] <= 7
@@ -74,11 +74,11 @@ def statements(storage):
     return policy["PolicyDocument"]["Statement"]
 
 
-def test_a_job_may_do_what_it_needs_and_no_more(storage):
-    """The statements list exactly the actions of the README, on one prefix."""
+def test_the_role_of_a_job_is_minimal(storage):
+    """The statements list exactly the actions in docs/s3.md, on one prefix."""
     allowed = {action for statement in statements(storage) for action in statement["Action"]}
-    readme = (ROOT / "README.md").read_text()
-    policy = readme[readme.index('{"Version": "2012-10-17"') :]
+    page = (ROOT / "docs/s3.md").read_text()
+    policy = page[page.index('{"Version": "2012-10-17"') :]
     policy = policy[: policy.index("```")]
     assert all(f'"{action}"' in policy for action in allowed)
     assert policy.count('"s3:') == len(allowed)
@@ -91,22 +91,22 @@ def test_a_job_may_do_what_it_needs_and_no_more(storage):
     assert not any("*" in action for action in allowed)
 
 
-def test_only_jobs_of_this_account_take_the_role(storage):
-    """Nobody else's task can be confused into it."""
+def test_only_jobs_of_this_account_can_assume_the_role(storage):
+    """The account condition prevents a confused deputy: tasks of other accounts are refused."""
     (trust,) = properties(storage, "JobRole")["AssumeRolePolicyDocument"]["Statement"]
     assert trust["Principal"] == {"Service": "ecs-tasks.amazonaws.com"}
     assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
 
 
-def test_a_container_can_hear_the_notice(compute):
-    """IMDSv2 is required, and reachable from one hop further away."""
+def test_a_container_can_reach_imds(compute):
+    """IMDSv2 is required, with a hop limit that containers need."""
     options = properties(compute, "LaunchTemplate")["LaunchTemplateData"]["MetadataOptions"]
     assert options["HttpTokens"] == "required"
     assert int(options["HttpPutResponseHopLimit"]) == 2
 
 
 def test_user_data_is_multipart_and_drains(compute):
-    """AWS Batch takes MIME multi-part only; draining is off unless it is asked for."""
+    """AWS Batch accepts MIME multi-part only; draining is off unless it is enabled."""
     data = properties(compute, "LaunchTemplate")["LaunchTemplateData"]["UserData"]["Fn::Base64"]
     message = message_from_string(data)
     assert message.get_content_type() == "multipart/mixed"
@@ -120,15 +120,15 @@ def test_user_data_is_multipart_and_drains(compute):
 
 
 def test_disks_are_encrypted(compute):
-    """And deleted with their instance."""
+    """Disks are encrypted, and deleted with their instance."""
     template = properties(compute, "LaunchTemplate")["LaunchTemplateData"]
     (disk,) = template["BlockDeviceMappings"]
     assert str(disk["Ebs"]["Encrypted"]).lower() == "true"
     assert str(disk["Ebs"]["DeleteOnTermination"]).lower() == "true"
 
 
-def test_spot_is_first_and_wide(compute):
-    """Several families, chosen by price and capacity; on-demand only where it is asked for."""
+def test_spot_comes_first(compute):
+    """Spot is chosen by price and capacity, and scales to zero; on-demand is optional."""
     spot = properties(compute, "Spot")["ComputeResources"]
     assert spot["Type"] == "SPOT"
     assert spot["AllocationStrategy"] == "SPOT_PRICE_CAPACITY_OPTIMIZED"
@@ -139,8 +139,8 @@ def test_spot_is_first_and_wide(compute):
     assert second["Fn::If"][0] == "HasOnDemand"
 
 
-def decided(compute, **attempt):
-    """What AWS Batch does with an attempt that ended so: the first rule that matches decides."""
+def retry_action(compute, **attempt):
+    """Return what AWS Batch does after a failed attempt: the action of the first matching rule."""
     names = {"OnExitCode": "code", "OnStatusReason": "status", "OnReason": "reason"}
     for rule in properties(compute, "Job")["RetryStrategy"]["EvaluateOnExit"]:
         conditions = {names[key]: value for key, value in rule.items() if key in names}
@@ -162,14 +162,14 @@ def decided(compute, **attempt):
         ({"code": "137", "reason": "OutOfMemoryError: killed"}, "EXIT"),
     ],
 )
-def test_what_is_retried(compute, attempt, action):
-    """An interruption is, at most ten times; a mistake is not."""
-    assert decided(compute, **attempt) == action
+def test_retries(compute, attempt, action):
+    """Interruptions are retried, with ten attempts at most; errors are not."""
+    assert retry_action(compute, **attempt) == action
     assert int(properties(compute, "Job")["RetryStrategy"]["Attempts"]) == 10
 
 
-def test_the_grace_is_what_the_machine_gives(compute):
-    """keepfit counts on less time than the agent leaves before it kills."""
+def test_the_grace_period_fits_the_stop_timeout(compute):
+    """keepfit's grace period is shorter than the agent's timeout before SIGKILL."""
     job = properties(compute, "Job")["ContainerProperties"]
     variables = {entry["Name"]: entry["Value"] for entry in job["Environment"]}
     data = properties(compute, "LaunchTemplate")["LaunchTemplateData"]["UserData"]["Fn::Base64"]
@@ -177,15 +177,15 @@ def test_the_grace_is_what_the_machine_gives(compute):
     assert int(variables["KEEPFIT_GRACE"].removesuffix("s")) < stop <= 120
 
 
-def test_a_job_knows_its_region(compute):
-    """Under the name that boto3 knows, and under the one that all others do."""
+def test_the_region_of_a_job(compute):
+    """The region is set under boto3's name and under the name of other SDKs."""
     job = properties(compute, "Job")["ContainerProperties"]
     variables = {entry["Name"]: entry["Value"] for entry in job["Environment"]}
     assert variables["AWS_DEFAULT_REGION"] == variables["AWS_REGION"] == {"Ref": "AWS::Region"}
 
 
-def test_a_job_has_no_more_rights_than_it_needs(compute):
-    """No root, no privileges, a root file system that it can't write."""
+def test_the_container_is_hardened(compute):
+    """No root user, no privileges, and a read-only root file system."""
     job = properties(compute, "Job")["ContainerProperties"]
     assert job["User"] == "1000:1000"
     assert str(job["Privileged"]).lower() == "false"
@@ -193,45 +193,45 @@ def test_a_job_has_no_more_rights_than_it_needs(compute):
     assert [mount["ContainerPath"] for mount in job["LinuxParameters"]["Tmpfs"]] == ["/tmp"]
 
 
-def test_nothing_comes_in(compute):
-    """The security group has no way in."""
+def test_no_ingress(compute):
+    """The security group permits no incoming traffic."""
     group = properties(compute, "SecurityGroup")
     assert "SecurityGroupIngress" not in group
     assert {int(rule["ToPort"]) for rule in group["SecurityGroupEgress"]} == {53, 443}
 
 
-def test_logs_end(compute):
-    """They are kept for so many days, not for ever."""
+def test_logs_expire(compute):
+    """Logs are kept for LogDays, not forever."""
     assert properties(compute, "Logs")["RetentionInDays"] == {"Ref": "LogDays"}
 
 
-def test_what_can_never_start_does_not_wait_for_ever(compute):
-    """A job that fits no machine is cancelled; one that waits for capacity is not."""
+def test_jobs_that_can_never_start_are_cancelled(compute):
+    """A job that fits no machine is cancelled; a job that waits for capacity is not."""
     actions = properties(compute, "Queue")["JobStateTimeLimitActions"]
     assert {action["Action"] for action in actions} == {"CANCEL"}
     assert all(action["Reason"].startswith("MISCONFIGURATION:") for action in actions)
 
 
-def test_a_change_of_machines_leaves_jobs_time(compute):
-    """They are not ended at once; and what names an older job definition still finds it."""
+def test_updates_do_not_terminate_jobs(compute):
+    """An update does not terminate jobs, and older job definitions stay registered."""
     for name in ("Spot", "OnDemand"):
         policy = properties(compute, name)["UpdatePolicy"]
         assert str(policy["TerminateJobsOnUpdate"]).lower() == "false"
-        # With a role of one's own, AWS Batch could not change an environment in place.
+        # With a service role, AWS Batch could not update a compute environment in place.
         assert "ServiceRole" not in properties(compute, name)
     retention = properties(compute, "Job")["ResourceRetentionPolicy"]
     assert str(retention["SkipDeregisterOnUpdate"]).lower() == "true"
 
 
-def test_a_way_to_s3_is_an_option(compute):
-    """A second gateway endpoint for the same route table would be refused."""
+def test_the_s3_endpoint_is_optional(compute):
+    """It is optional, as a second gateway endpoint for one route table would be refused."""
     assert compute["S3"]["Condition"] == "HasRouteTables"
     assert properties(compute, "S3")["VpcEndpointType"] == "Gateway"
 
 
 @pytest.mark.parametrize("kind", ["storage", "compute"])
-def test_parameters_are_found(kind):
-    """What is asked of a stack is asked by the names that its template has."""
+def test_template_parameters(kind):
+    """The names of a template's parameters are read completely."""
     loaded = load(str(ROOT / f"infra/templates/{kind}.yaml"))["Parameters"]
     assert template.template_parameters(template.template_body(kind)) == set(loaded)
     if kind == "compute":

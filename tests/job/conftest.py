@@ -1,4 +1,4 @@
-"""The command in this process, and a deployment at moto's server for it."""
+"""The command line in this process, and a deployment on moto's server."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typer.testing import CliRunner
 
 from keepfit.infra import deployment
 from keepfit.job.cli import app
-from tests.infra.conftest import aws, log_as_before, moto_server
+from tests.infra.conftest import aws, moto_server, reset_logging
 from tests.servers.moto import run_in_containers
 
-__all__ = ["aws", "log_as_before", "moto_server"]
+__all__ = ["aws", "moto_server", "reset_logging"]
 
 
 def keepfit(*args, code=0):
-    """What `keepfit` prints; it must end with this code."""
+    """Run `keepfit` and assert its exit code. Return the result with its output."""
     ended = CliRunner().invoke(app, list(map(str, args)))
     assert not ended.exception or isinstance(ended.exception, SystemExit), ended.exception
     assert ended.exit_code == code, ended.output
@@ -25,49 +25,49 @@ def keepfit(*args, code=0):
 
 
 def refused(*args, code):
-    """The one line that says why not."""
+    """Run `keepfit` and return its only line on stderr: the reason of the refusal."""
     (line,) = keepfit(*args, code=code).stderr.splitlines()
     return line
 
 
 @pytest.fixture(autouse=True)
 def own_temporary_folder(tmp_path, monkeypatch):
-    """Where this process unpacks code."""
+    """Let this process unpack code into a folder of the test."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
 
 @pytest.fixture
 def deployed(aws, monkeypatch):
-    """With an image in its repository; whoever follows a job looks often."""
+    """A deployment with an image in its repository; jobs are polled often."""
     monkeypatch.setattr("keepfit.job.commands.job_polling.POLL_SECONDS", 0.2)
     keepfit("infra", "up", "--yes")
-    found = deployment.find_deployment(boto3.client("cloudformation"))
-    push(aws, found.repository.partition("/")[2], "latest")
-    return found
+    deployed = deployment.find_deployment(boto3.client("cloudformation"))
+    push(aws, deployed.repository.partition("/")[2], "latest")
+    return deployed
 
 
 def push(aws, repository, tag):
-    """What `docker push` would leave in ECR."""
+    """Add an image to ECR, as `docker push` would."""
     manifest = '{"schemaVersion": 2, "mediaType": "x", "config": {}, "layers": []}'
     aws("ecr").put_image(repositoryName=repository, imageManifest=manifest, imageTag=tag)
 
 
 @pytest.fixture
 def script(tmp_path):
-    """A script of the user's, in a folder with more."""
+    """A user's script, in a folder with other files."""
     folder = tmp_path / "project"
     (folder / "data").mkdir(parents=True)
     (folder / "train.py").write_text("import helper, sys\nprint(helper.NAME, sys.argv[1:])\n")
     (folder / "helper.py").write_text("NAME = 'helper of mine'\n")
     (folder / "data/large.bin").write_bytes(b"x" * 3_000_000)
-    (folder / ".dockerignore").write_text("# what the job does not need\ndata\n")
+    (folder / ".dockerignore").write_text("# not needed by the job\ndata\n")
     return folder / "train.py"
 
 
-def waiting(aws, deployed, server, run):
-    """A job of the run that is not over: it waits for one that never ends. Gives its id.
+def submit_pending_job(aws, deployed, server, run):
+    """Submit a job of the run that stays pending: it depends on one that never ends. Return its id.
 
-    Of the others, moto says at once that they have succeeded.
+    For other jobs, moto reports success at once.
     """
     run_in_containers(server)
     environment = [{"name": "KEEPFIT_RUN", "value": run}]

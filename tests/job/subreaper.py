@@ -1,4 +1,4 @@
-"""Stands for process 1 where no namespace may be made: `subreaper.py COMMAND…`."""
+"""A replacement for process 1 where no namespace can be created: `subreaper.py COMMAND…`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that stays until its instance is gone, so that the next attempt starts elsewhere."""
+"""Holding a process until its instance is gone, so that the next attempt starts elsewhere."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from keepfit.job.notice_settings import NoticeSettings, OnNotice
 from keepfit.job.notices import signals
 
 
-def stayed(*notices):
-    """For how long, and what was logged."""
+def hold(*notices):
+    """Hold after these notices. Return the seconds that it took and the logged events."""
     session = Session()
     for notice in notices:
         session.give_notice(notice)
@@ -36,8 +36,8 @@ def spot(seconds):
 
 
 def test_until_five_seconds_before_the_end():
-    """Early enough for the exit code to be told."""
-    seconds, logged = stayed(spot(5.4))
+    """The process exits early enough for its exit code to be reported."""
+    seconds, logged = hold(spot(5.4))
     assert 0.3 < seconds < 2
     assert logged == [events.HOLDING]
 
@@ -52,16 +52,16 @@ def test_until_five_seconds_before_the_end():
         [Notice("spot", 0.0, hold_until_deadline=True)],
     ],
 )
-def test_otherwise_it_leaves_at_once(notices):
-    """Outside AWS Batch, without a known end, after it, and when somebody asks it to go."""
-    seconds, logged = stayed(*notices)
+def test_otherwise_it_exits_at_once(notices):
+    """Not held: outside AWS Batch, with an unknown or past deadline, and after SIGTERM."""
+    seconds, logged = hold(*notices)
     assert seconds < 0.3
     assert logged == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it(number):
-    """Whoever stops the container need not wait."""
+    """A signal ends the hold, so that stopping the container takes no longer."""
     session = Session()
     session.give_notice(spot(60))
     began = time.monotonic()
@@ -84,14 +84,14 @@ BATCH = {"AWS_BATCH_JOB_ATTEMPT": "1"}
     ],
 )
 def test_on_aws_batch(monkeypatch, given, environment, hold_until_deadline):
-    """There the next attempt is started as soon as this one has ended."""
+    """Holding is the default on AWS Batch, which starts the next attempt when this one ends."""
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     assert NoticeSettings.resolve().hold_until_deadline(environment) is hold_until_deadline
 
 
 def test_defaults():
-    """Without a word from the user."""
+    """Settings without any argument or variable."""
     settings = NoticeSettings.resolve()
     assert settings.model_dump() == {
         "on_notice": OnNotice.TRAIN_ON,
@@ -107,7 +107,7 @@ def test_defaults():
     ("text", "seconds"), [("90", 90), ("30s", 30), ("2min", 120), (" 1.5 s ", 1.5)]
 )
 def test_grace(monkeypatch, text, seconds):
-    """A time as people write it; a mere number is of seconds."""
+    """The grace period is a duration; a plain number means seconds."""
     monkeypatch.setenv("KEEPFIT_GRACE", text)
     assert NoticeSettings.resolve().grace_seconds == seconds
 
@@ -123,7 +123,7 @@ BAD = [
 
 @pytest.mark.parametrize(("name", "value"), BAD)
 def test_bad_value_gives_one_clear_line(monkeypatch, name, value):
-    """It names the setting and shows the value."""
+    """The error names the setting and shows the value."""
     monkeypatch.setenv(f"KEEPFIT_{name.upper()}", value)
     with pytest.raises(ConfigurationError) as caught:
         NoticeSettings.resolve()

@@ -1,4 +1,4 @@
-"""A folder as an archive: what goes with it, what not, and what can't."""
+"""A folder as an archive: included files, excluded files, and refused ones."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ RULES = [
 
 @pytest.mark.parametrize(("lines", "name", "out"), RULES)
 def test_rules_of_docker(lines, name, out):
-    """Those of its documentation, and where others have been mistaken."""
+    """Rules from Docker's documentation, and cases that other implementations get wrong."""
     assert is_excluded(name, parse_patterns(lines.splitlines())) is out
 
 
@@ -68,8 +68,8 @@ lines_of = st.builds("{}{}".format, st.sampled_from(["", "!", "/"]), parts.map("
     lines=st.lists(lines_of, min_size=1, max_size=3),
     name=st.lists(st.sampled_from(["a", "b", "ab", "abb", ".a", "c"]), min_size=1).map("/".join),
 )
-def test_as_docker_for_python_reads_them(lines, name):
-    """But for `**`, of which that one sees no folder that is deeper than the pattern."""
+def test_same_as_docker_for_python(lines, name):
+    """Patterns match as in docker-py, but for `**`, with which docker-py misses deeper folders."""
     assert is_excluded(name, parse_patterns(lines)) == PatternMatcher(lines).matches(name)
 
 
@@ -77,8 +77,8 @@ names = st.text("ab.*?[]!#/\\ -", max_size=8)
 
 
 @given(lines=st.lists(names, max_size=4), files=st.sets(names, max_size=6))
-def test_any_file_is_read(tmp_path_factory, lines, files):
-    """No line is an error, and what is walked is what is not left out."""
+def test_walk_yields_the_files_that_are_not_excluded(tmp_path_factory, lines, files):
+    """Any valid patterns are accepted, and walk yields exactly the files that are not excluded."""
     folder = tmp_path_factory.mktemp("walked")
     made = set()
     for name in files:
@@ -93,27 +93,28 @@ def test_any_file_is_read(tmp_path_factory, lines, files):
         made.add(str(path.relative_to(folder)))
     made = {name for name in made if (folder / name).is_file()}
     try:
-        of = parse_patterns(lines)
+        patterns = parse_patterns(lines)
     except InvalidPattern:
         return
-    assert set(walk(folder, of)) == {name for name in made if not is_excluded(name, of)}
+    expected = {name for name in made if not is_excluded(name, patterns)}
+    assert set(walk(folder, patterns)) == expected
 
 
-def held(bundle):
+def names_in(bundle):
     with tarfile.open(fileobj=BytesIO(bundle.content)) as archive:
         return archive.getnames()
 
 
-def test_what_goes_with_a_script(script):
-    """Its folder without what .dockerignore names, caches, and the repository itself."""
+def test_files_of_a_bundle(script):
+    """The script's folder without files in .dockerignore, caches, .git and the store."""
     for name in ("__pycache__/x.pyc", "deep/__pycache__/x.pyc", ".git/config", "runs/train/HEAD"):
         (script.parent / name).parent.mkdir(parents=True, exist_ok=True)
         (script.parent / name).touch()
-    assert held(pack_bundle(script.parent)) == [".dockerignore", "helper.py", "train.py"]
+    assert names_in(pack_bundle(script.parent)) == [".dockerignore", "helper.py", "train.py"]
 
 
 def test_the_same_content_has_the_same_name(script, tmp_path):
-    """Whenever it was written, wherever it lies, whoever owns it."""
+    """The digest does not depend on modification times or on the folder's location."""
     first = pack_bundle(script.parent)
     os.utime(script, (1, 1))
     script.parent.rename(tmp_path / "elsewhere")
@@ -123,15 +124,15 @@ def test_the_same_content_has_the_same_name(script, tmp_path):
 
 
 def test_unpacked_as_it_was(script, tmp_path):
-    """Content, links within the folder, and what may be executed."""
+    """Content, links within the folder, and executable bits are preserved."""
     script.chmod(0o755)
     (script.parent / "link.py").symlink_to("helper.py")
-    (tmp_path / "there").mkdir()
-    unpack_bundle(pack_bundle(script.parent).content, tmp_path / "there")
-    assert (tmp_path / "there/train.py").read_bytes() == script.read_bytes()
-    assert os.access(tmp_path / "there/train.py", os.X_OK)
-    assert not os.access(tmp_path / "there/helper.py", os.X_OK)
-    assert Path(tmp_path / "there/link.py").readlink() == Path("helper.py")
+    (tmp_path / "target").mkdir()
+    unpack_bundle(pack_bundle(script.parent).content, tmp_path / "target")
+    assert (tmp_path / "target/train.py").read_bytes() == script.read_bytes()
+    assert os.access(tmp_path / "target/train.py", os.X_OK)
+    assert not os.access(tmp_path / "target/helper.py", os.X_OK)
+    assert Path(tmp_path / "target/link.py").readlink() == Path("helper.py")
 
 
 @pytest.mark.parametrize(
@@ -145,8 +146,8 @@ def test_unpacked_as_it_was(script, tmp_path):
     ],
     ids=str,
 )
-def test_an_archive_of_somebody_else(entries, tmp_path):
-    """Nothing is written outside of the folder."""
+def test_a_malicious_archive(entries, tmp_path):
+    """Nothing is written outside of the folder, whatever paths an archive contains."""
     content = BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as archive:
         for name, target in entries:
@@ -154,15 +155,15 @@ def test_an_archive_of_somebody_else(entries, tmp_path):
             if target:
                 entry.type, entry.linkname = tarfile.SYMTYPE, target
             archive.addfile(entry, BytesIO())
-    (tmp_path / "there").mkdir()
+    (tmp_path / "target").mkdir()
     with pytest.raises(BundleError, match="leads out of the folder"):
-        unpack_bundle(content.getvalue(), tmp_path / "there")
-    assert list(tmp_path.iterdir()) == [tmp_path / "there"]
-    assert list((tmp_path / "there").iterdir()) == []
+        unpack_bundle(content.getvalue(), tmp_path / "target")
+    assert list(tmp_path.iterdir()) == [tmp_path / "target"]
+    assert list((tmp_path / "target").iterdir()) == []
 
 
 def test_five_gigabytes(script):
-    """It is refused before any of it is read; the line names what is large, and the way out."""
+    """A large folder is refused before it is read; the line names the large files and the fix."""
     with (script.parent / "weights.bin").open("wb") as sparse:
         sparse.truncate(5 << 30)
     with pytest.raises(BundleError) as refusal:
@@ -172,15 +173,15 @@ def test_five_gigabytes(script):
     assert "--max-size" in str(refusal.value)
 
 
-def test_a_line_that_can_not_be_read(script):
-    """It is named."""
+def test_an_invalid_pattern(script):
+    """The error names the file and the invalid pattern."""
     (script.parent / ".dockerignore").write_text("[z-a]\n")
     with pytest.raises(BundleError, match=r"dockerignore: '\[z-a\]' is no pattern"):
         pack_bundle(script.parent)
 
 
-def test_what_is_large_is_named_at_once(script):
-    """However much it is: nobody goes through it folder by folder, nor waits."""
+def test_large_folders_are_named_at_once(script):
+    """One error names the largest folders, within seconds, however many files there are."""
     parts = [("alpha/deep/er", 1), ("beta", 3), ("gamma/raw", 2), ("gamma/small/er", 1)]
     parts += [(f"many/{n}", 1) for n in range(5)]
     for part, size in parts:
@@ -196,7 +197,7 @@ def test_what_is_large_is_named_at_once(script):
 
 
 def test_many_files_are_large_too(script):
-    """Each takes room in the archive, however short it is."""
+    """Each file takes space in the archive, even an empty one."""
     (script.parent / "tiny").mkdir()
     for n in range(2100):
         (script.parent / f"tiny/{n}").touch()
@@ -205,32 +206,32 @@ def test_many_files_are_large_too(script):
 
 
 @pytest.mark.parametrize("lines", ["*", "*.py\n", "# all\n**"])
-def test_a_script_that_is_left_out(script, lines):
-    """It is said before a machine finds out."""
+def test_an_excluded_script(script, lines):
+    """A script that .dockerignore excludes is refused before a job is submitted."""
     (script.parent / ".dockerignore").write_text(lines)
     with pytest.raises(BundleError, match=r"leaves out train\.py itself; .*!train\.py"):
         pack_bundle(script.parent, script="train.py")
     (script.parent / ".dockerignore").write_text(f"{lines}\n!train.py")
-    assert held(pack_bundle(script.parent, script="train.py"))[-1] == "train.py"
+    assert names_in(pack_bundle(script.parent, script="train.py"))[-1] == "train.py"
 
 
 @pytest.mark.parametrize("text", [b"\xef\xbb\xbfdata\r\n", b"caf\xe9\ndata"])
 def test_an_ignore_file_from_elsewhere(script, text):
-    """With a byte order mark and Windows' line ends; with what is no UTF-8."""
+    """A byte order mark, Windows line endings, and bytes that are not UTF-8 are accepted."""
     (script.parent / ".dockerignore").write_bytes(text)
-    assert held(pack_bundle(script.parent)) == [".dockerignore", "helper.py", "train.py"]
+    assert names_in(pack_bundle(script.parent)) == [".dockerignore", "helper.py", "train.py"]
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../outside", "../project/helper.py"])
 def test_link_out_of_the_folder(script, target):
-    """The job could not follow it."""
+    """A link out of the folder is refused: the job could not follow it."""
     (script.parent / "link").symlink_to(target)
     with pytest.raises(BundleError, match=r"link leads to .*dockerignore"):
         pack_bundle(script.parent)
 
 
-def test_what_is_no_file(script):
-    """A pipe would never end."""
+def test_a_pipe(script):
+    """A named pipe is refused: reading it would never end."""
     os.mkfifo(script.parent / "pipe")
     with pytest.raises(BundleError, match=r"pipe is no file"):
         pack_bundle(script.parent)

@@ -1,4 +1,4 @@
-"""The job's side: a submitted folder on a machine that has nothing but the store."""
+"""The job's side: a submitted folder on a machine that has only the store."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ print([line.partition(",")[0] for line in log.read_text().splitlines()])
 """
 
 
-def sent(store, folder):
-    """The digest of the folder, which is in the store now."""
+def upload(store, folder):
+    """Upload the folder to the store. Return its digest."""
     bundle = pack_bundle(folder)
     upload_archive(open_store(store), bundle)
     return bundle.digest
@@ -43,7 +43,7 @@ def sent(store, folder):
 
 @pytest.fixture
 def machine(tmp_path):
-    """Makes an attempt on a machine that has nothing of any other but the store."""
+    """Return a function that makes an attempt on a new machine, which shares only the store."""
     store = f"file://{tmp_path}/store"
     temporary = tmp_path / "tmp"
 
@@ -53,30 +53,30 @@ def machine(tmp_path):
             options = ("--store", "file://./store", "--run", "mine", "--code", code)
             return process.run(tmp_path, *options, *args, TMPDIR=str(temporary), **env)
         finally:
-            temporary.rename(temporary.with_name(f"gone-{len(list(tmp_path.iterdir()))}"))
+            temporary.rename(temporary.with_name(f"previous-{len(list(tmp_path.iterdir()))}"))
 
     attempt.store = store
     attempt.temporary = temporary
     return attempt
 
 
-def test_files_beside_the_script_come_back(machine, script):
-    """A script may name them by where it lies itself: on every machine, that is the same place.
+def test_files_beside_the_script_are_restored(machine, script):
+    """A script may name files relative to its own path, which is the same on every machine.
 
-    So it is for code that has changed since.
+    The same holds for code that has changed between attempts.
     """
     script.write_text(TRAINING)
-    first = machine(sent(machine.store, script.parent), "train.py", "stop")
+    first = machine(upload(machine.store, script.parent), "train.py", "stop")
     assert first.code == 75, first.err
     (script.parent / "helper.py").write_text("NAME = 'changed'\n")
-    second = machine(sent(machine.store, script.parent), "train.py")
+    second = machine(upload(machine.store, script.parent), "train.py")
     assert second.code == 0, second.err
     assert second.one("resumed")["epoch"] >= 3
     assert second.out == "['epoch', '0', '1', '2', '3', '4']\n"
 
 
-def test_code_is_sent_once(bucket, tmp_path, script):
-    """Not even to be told that it is there already."""
+def test_code_is_uploaded_once(bucket, tmp_path, script):
+    """For code that is in the store already, no further PUT request is made."""
     with Proxy() as proxy:
         store = store_of(client_at(proxy.url), f"{bucket}/{tmp_path.name}")
         for _ in range(2):
@@ -84,40 +84,40 @@ def test_code_is_sent_once(bucket, tmp_path, script):
         assert [r.method for r in proxy.requests].count("PUT") == 1
 
 
-def test_a_machine_that_has_an_older_code(tmp_path, script):
-    """A container that is started again: nothing of the old code is left beside the new."""
+def test_a_machine_with_older_code(tmp_path, script):
+    """In a restarted container, no file of the old code is left beside the new code."""
     store = f"file://{tmp_path}/store"
-    before = download_archive(open_store(store), sent(store, script.parent), "mine")
+    before = download_archive(open_store(store), upload(store, script.parent), "mine")
     (script.parent / "helper.py").unlink()
-    after = download_archive(open_store(store), sent(store, script.parent), "mine")
+    after = download_archive(open_store(store), upload(store, script.parent), "mine")
     assert after == before
     assert not (after / "helper.py").exists()
 
 
-@pytest.mark.parametrize("is_there", ["file", "link"])
-def test_a_folder_that_somebody_else_has_made(machine, script, tmp_path, is_there):
-    """Its name can be guessed, so it is not trusted: one line, and 78."""
-    code = sent(machine.store, script.parent)
-    there = tmp_path / "keepfit-mine"
-    there.touch() if is_there == "file" else there.symlink_to(script.parent)
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_folder_that_another_user_has_created(machine, script, tmp_path, kind):
+    """The code folder's name is predictable, so an existing path is refused: one line, and 78."""
+    code = upload(machine.store, script.parent)
+    existing = tmp_path / "keepfit-mine"
+    existing.touch() if kind == "file" else existing.symlink_to(script.parent)
     options = ("--store", machine.store, "--run", "mine", "--code", code)
     ended = process.run(tmp_path, *options, "train.py", TMPDIR=str(tmp_path))
     assert ended.code == 78
-    assert "is no folder of this user's" in ended.one("refused")["reason"]
+    assert "exists already, and is not a folder of this user" in ended.one("refused")["reason"]
     assert script.exists()
 
 
 def test_a_script_that_is_not_in_the_code(machine, script):
-    """One line, and 78, as another attempt would find no more."""
-    ended = machine(sent(machine.store, script.parent), "other.py")
+    """A script that is not in the code is one line and 78: a retry would not find it either."""
+    ended = machine(upload(machine.store, script.parent), "other.py")
     assert ended.code == 78
     assert "there is no script 'other.py' in the code" in ended.one("refused")["reason"]
 
 
-def test_stopped_while_the_code_is_on_its_way(tmp_path, bucket, script):
-    """SIGTERM means what it means later: 75, on which AWS Batch makes the next attempt."""
+def test_stopped_while_the_code_is_downloaded(tmp_path, bucket, script):
+    """SIGTERM during the download exits with 75, for which AWS Batch starts the next attempt."""
     store = f"{bucket}/{Path(tmp_path).name}"
-    code = sent(store, script.parent)
+    code = upload(store, script.parent)
     with Proxy() as proxy:
         proxy.arm(at(0, stalled_after))
         options = ("--store", store, "--run", "mine", "--code", code)

@@ -1,4 +1,4 @@
-"""`keepfit ls`, `show`, `verify`, `export` and `prune`, as a person or a program uses them."""
+"""`keepfit ls`, `show`, `verify`, `export` and `prune`, with output as text and as JSON."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.training.trainings import Training, attempt, preempted, shuffled
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    """A directory store that the commands find by themselves."""
+    """A directory store that the commands find by KEEPFIT_STORE."""
     uri = f"file://{tmp_path}/runs"
     monkeypatch.setenv("KEEPFIT_STORE", uri)
     return open_store(uri)
 
 
 def keepfit(*args, code=0, **more):
-    """What the command prints; it must end with this code."""
+    """Run the command and assert its exit code. Return the result with its output."""
     ended = CliRunner().invoke(app, [str(arg) for arg in args], **more)
     assert ended.exit_code == code, ended.output
     assert not ended.exception or isinstance(ended.exception, SystemExit), ended.exception
@@ -38,12 +38,12 @@ def keepfit(*args, code=0, **more):
 
 
 def parsed(*args, code=0):
-    """What it prints for programs."""
+    """Run the command with --json. Return the parsed output."""
     return json.loads(keepfit(*args, "--json", code=code).stdout)
 
 
 def test_ls(store):
-    """A line for each run: its state, where it is, its size and how many attempts it took."""
+    """One line per run: its state, position, size and number of attempts."""
     trained(store, 1, 7)
     attempt = take_over(store)
     resume(store, attempt)
@@ -51,13 +51,13 @@ def test_ls(store):
     take_over(store, run="begun")
     done = take_over(store, run="done")
     done.commit(snapshot(5, finished=True))
-    found = {run["run"]: run for run in parsed("ls")}
-    assert [(name, run["state"], run["attempts"]) for name, run in found.items()] == [
+    runs = {run["run"]: run for run in parsed("ls")}
+    assert [(name, run["state"], run["attempts"]) for name, run in runs.items()] == [
         ("begun", "begun", 1),
         ("done", "finished", 1),
         (RUN, "resumable", 2),
     ]
-    run = found[RUN]
+    run = runs[RUN]
     assert (run["fit"], run["epoch"], run["batch"], run["step"]) == (1, 3, 3, 9)
     assert run["size"] > 0
     assert run["saved"].endswith("+00:00")
@@ -67,27 +67,27 @@ def test_ls(store):
 
 
 def test_ls_of_another_store(store, tmp_path):
-    """The store is the argument, or KEEPFIT_STORE; an empty one is no error, nor other folders."""
+    """The store is the argument, or KEEPFIT_STORE; empty stores and other folders are no error."""
     trained(store, 1)
     store.put("photos/cat.jpg", [b"x"])
     assert parsed("ls", f"file://{tmp_path}/elsewhere") == []
     assert [run["run"] for run in parsed("ls", store.uri)] == [RUN]
 
 
-@pytest.mark.parametrize("harm", ["damaged", "missing"])
-def test_ls_of_a_damaged_run(store, tmp_path, harm):
-    """It is listed as damaged with the reason, and the other runs as they are."""
+@pytest.mark.parametrize("damage", ["damaged", "missing"])
+def test_ls_of_a_damaged_run(store, tmp_path, damage):
+    """It is listed as damaged with the reason; other runs are not affected."""
     trained(store, 1)
     take_over(store, run="sound").commit(snapshot(1))
     head = tmp_path / "runs" / head_key(RUN)
-    head.write_text("{") if harm == "damaged" else head.unlink()
-    found = {run["run"]: run for run in parsed("ls")}
-    assert (found[RUN]["state"], found["sound"]["state"]) == ("damaged", "resumable")
-    assert f"HEAD.json is {harm}" in found[RUN]["reason"]
+    head.write_text("{") if damage == "damaged" else head.unlink()
+    runs = {run["run"]: run for run in parsed("ls")}
+    assert (runs[RUN]["state"], runs["sound"]["state"]) == ("damaged", "resumable")
+    assert f"HEAD.json is {damage}" in runs[RUN]["reason"]
 
 
 def test_ls_needs_few_requests(store):
-    """However many checkpoints a run has had, only those in force are looked at."""
+    """Only the committed checkpoints are read, however many the run has had."""
 
     class Counting(type(store)):
         loads = 0
@@ -105,7 +105,7 @@ def test_ls_needs_few_requests(store):
 
 
 def test_show(store):
-    """The checkpoints in force, the newest first, and the history."""
+    """The committed checkpoints, newest first, and the history."""
     trained(store, 1, 7, 9)
     shown = parsed("show", RUN)
     assert [c["position"]["step"] for c in shown["checkpoints"].values()] == [9, 7]
@@ -113,8 +113,8 @@ def test_show(store):
     assert all(c["objects"] for c in shown["checkpoints"].values())
 
 
-def test_looking_at_a_run_that_was_moved_aside(store):
-    """What --fresh has moved is no run of its own: it says which one it was, and the way back."""
+def test_ls_and_show_of_a_run_that_was_moved_aside(store):
+    """A run that --fresh moved is listed as set aside, with its old name and how to restore it."""
     trained(store, 1)
     move_aside(store, RUN, datetime.now(UTC))
     take_over(store).commit(snapshot(1))
@@ -124,28 +124,28 @@ def test_looking_at_a_run_that_was_moved_aside(store):
     assert aside["reason"] in keepfit("show", aside["run"], code=2).output
 
 
-def test_looking_at_a_run_that_saves_meanwhile(store, monkeypatch):
-    """What an attempt replaces while it is read is not reported as lost: it is looked at anew."""
+def test_verify_and_show_of_a_run_that_saves_meanwhile(store, monkeypatch):
+    """Objects that an attempt replaces meanwhile are not reported as lost: HEAD is read again."""
     trained(store, 1, 7, keep=1)
     newer = take_over(store)
     resume(store, newer)
-    load, left = type(store).load, [9, 8]
+    load, remaining = type(store).load, [9, 8]
 
     def saving(self, key):
-        if "/checkpoints/" in key and left:
-            newer.commit(snapshot(10 - left.pop()))
+        if "/checkpoints/" in key and remaining:
+            newer.commit(snapshot(10 - remaining.pop()))
             newer.commit(snapshot(20))
         return load(self, key)
 
     monkeypatch.setattr(type(store), "load", saving)
-    assert all(found["problem"] is None for found in parsed("verify", RUN))
-    assert not left
-    left.append(1)
+    assert all(entry["problem"] is None for entry in parsed("verify", RUN))
+    assert not remaining
+    remaining.append(1)
     assert parsed("show", RUN)["run"]["step"] == 20
 
 
-def test_show_of_a_history_that_holds_arrays(store):
-    """A metric of several numbers: its type and shape stand for it, in the table and in JSON."""
+def test_show_of_a_history_with_arrays(store):
+    """A metric that is an array is shown by its type and shape, in the table and in JSON."""
     history = {"epoch": [0], "history": {"each": [{"$array": "state/each"}]}}
     each = Tensor("state/each", "state", "F32", (3,), lambda: memoryview(bytes(12)))
     before = snapshot(1)
@@ -155,58 +155,58 @@ def test_show_of_a_history_that_holds_arrays(store):
     assert "F32[3]" in keepfit("show", RUN).stdout
 
 
-def test_verify_a_sound_run(store):
-    """Every object in force is read, once, and is what was written."""
+def test_verify_an_intact_run(store):
+    """Every object of the committed checkpoints is read once, and is reported without a problem."""
     trained(store, 1, 7, 9)
-    found = parsed("verify", RUN)
-    assert {f["key"] for f in found} == {
+    entries = parsed("verify", RUN)
+    assert {entry["key"] for entry in entries} == {
         name for name in files_under(store._root) if not name.startswith(".")
     }
-    assert all(f["problem"] is None for f in found)
-    assert keepfit("verify", RUN).stdout.count("ok") == len(found)
+    assert all(entry["problem"] is None for entry in entries)
+    assert keepfit("verify", RUN).stdout.count("ok") == len(entries)
 
 
-@pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
-def test_verify_names_what_is_wrong(store, harm):
-    """Of a shard that was changed, cut or lost, the key is named; the exit code is 1."""
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_verify_names_damaged_objects(store, damage):
+    """The key of a changed, truncated or missing shard is named; the exit code is 1."""
     trained(store, 1)
     key = next(name for name in files_under(store._root) if "/shards/" in name)
     path = store._root / key
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
-    match harm:
+    match damage:
         case "flip":
             path.write_bytes(content)
-        case "cut":
+        case "truncate":
             path.write_bytes(content[:-1])
         case "remove":
             path.unlink()
-    wrong = [f for f in parsed("verify", RUN, code=1) if f["problem"]]
-    assert [f["key"] for f in wrong] == [key]
-    assert key in wrong[0]["problem"]
+    damaged = [entry for entry in parsed("verify", RUN, code=1) if entry["problem"]]
+    assert [entry["key"] for entry in damaged] == [key]
+    assert key in damaged[0]["problem"]
 
 
-def test_prune_deletes_what_older_attempts_left(store):
-    """Not what is in force, not what the newest attempt is at, and only after a yes."""
+def test_prune_deletes_leftovers_of_older_attempts(store):
+    """It keeps committed checkpoints and the newest attempt's objects, and asks first."""
     trained(store, 1)
-    left = [manifest_key(RUN, 99, 1, 7), shard_key(RUN, "0" * 64, 1)]
+    leftovers = [manifest_key(RUN, 99, 1, 7), shard_key(RUN, "0" * 64, 1)]
     under_way = shard_key(RUN, "1" * 64, 2)
-    for key in (*left, under_way):
+    for key in (*leftovers, under_way):
         store.put(key, [b"x"])
     newer = take_over(store)
     resume(store, newer)
     before = files_under(store._root)
-    assert parsed("prune", RUN, "--dry-run") == left
+    assert parsed("prune", RUN, "--dry-run") == leftovers
     assert keepfit("prune", RUN, code=1, input="n\n")
     assert files_under(store._root) == before
     keepfit("prune", "--yes")
-    assert before - files_under(store._root) == set(left)
+    assert before - files_under(store._root) == set(leftovers)
     newer.commit(snapshot(2))
     assert head_of(store).checkpoints
 
 
 def test_prune_of_a_run_that_is_damaged(store):
-    """While it is not known what is needed, nothing is deleted."""
+    """While the objects in use are unknown, nothing is deleted."""
     trained(store, 1)
     take_over(store)
     store.put(shard_key(RUN, "0" * 64, 1), [b"x"])
@@ -218,7 +218,7 @@ def test_prune_of_a_run_that_is_damaged(store):
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
-    """The store of a real training that was interrupted, and the model that it ended with."""
+    """The store of a real training that was interrupted, and its final model."""
     folder = tmp_path_factory.mktemp("real")
     training = Training(data=shuffled)
     preempted(training, folder, "on_train_batch_end", 8)
@@ -230,19 +230,19 @@ def test_export_safetensors(real, tmp_path):
     uri, model = real
     path = tmp_path / "model.safetensors"
     keepfit("export", "run", "--to", path, "--store", uri)
-    found = safetensors.numpy.load_file(path)
-    kernel = next(array for name, array in found.items() if name.endswith("/kernel"))
+    arrays = safetensors.numpy.load_file(path)
+    kernel = next(array for name, array in arrays.items() if name.endswith("/kernel"))
     assert np.array_equal(kernel, model.layers[-1].kernel.numpy())
-    assert not any(name.startswith(("optimizer", "state", "metrics")) for name in found)
+    assert not any(name.startswith(("optimizer", "state", "metrics")) for name in arrays)
 
 
 def test_export_for_keras(real, tmp_path):
-    """The whole model with its weights and its optimizer, or its weights, bit for bit."""
+    """The model with weights and optimizer, or the weights alone, are exported bit for bit."""
     uri, model = real
     keepfit("export", "run", "--to", tmp_path / "m.keras", "--store", uri)
     loaded = keras.models.load_model(tmp_path / "m.keras")
-    for ours, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True):
-        assert np.array_equal(ours, theirs)
+    for exported, original in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        assert np.array_equal(exported, original)
     assert int(loaded.optimizer.iterations) == int(model.optimizer.iterations)
     keepfit("export", "run", "--to", tmp_path / "m.weights.h5", "--store", uri)
     other = keras.models.model_from_json(model.to_json())
@@ -251,7 +251,7 @@ def test_export_for_keras(real, tmp_path):
 
 
 def partly_frozen():
-    """Two layers of one shape, one of them with a single variable that is not trained."""
+    """Return a model with two layers of one shape, one of them with a single frozen variable."""
     layers = [
         keras.Input((4,)),
         keras.layers.Dense(4),
@@ -265,17 +265,17 @@ def partly_frozen():
 
 
 def test_export_of_a_model_with_one_frozen_variable(tmp_path):
-    """Variables of one shape don't change places: what is frozen is no part of an architecture."""
+    """Variables of one shape are not swapped; the architecture does not record the frozen one."""
     training = Training(model=partly_frozen, data=shuffled, fit={"epochs": 1})
     model = attempt(training, tmp_path / "store").model
     keepfit("export", "run", "--to", tmp_path / "m.keras", "--store", f"file://{tmp_path}/store")
     loaded = keras.models.load_model(tmp_path / "m.keras")
-    for ours, theirs in zip(loaded.layers, model.layers, strict=True):
-        assert np.array_equal(ours.kernel.numpy(), theirs.kernel.numpy())
+    for exported, original in zip(loaded.layers, model.layers, strict=True):
+        assert np.array_equal(exported.kernel.numpy(), original.kernel.numpy())
 
 
 def own_model():
-    """A class of the script's own, which nobody else can build."""
+    """Return a model of a class of the script's own, which only the script can build."""
 
     class Own(keras.Model):
         def __init__(self):
@@ -291,7 +291,7 @@ def own_model():
 
 
 def unsafe_model():
-    """One with code in its configuration."""
+    """Return a model with code in its configuration."""
     layers = [keras.Input((4,)), keras.layers.Lambda(lambda x: x), keras.layers.Dense(3)]
     model = keras.Sequential(layers)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -300,7 +300,7 @@ def unsafe_model():
 
 @pytest.mark.parametrize("make", [own_model, unsafe_model])
 def test_export_of_a_model_that_needs_its_script(tmp_path, make):
-    """No code from the store is run: it is said why not, and what works."""
+    """No code from the store is run: the export is refused, and the line names an alternative."""
     attempt(Training(model=make, data=shuffled, fit={"epochs": 1}), tmp_path / "store")
     flags = ("--store", f"file://{tmp_path}/store")
     refused = keepfit("export", "run", "--to", tmp_path / "m.keras", *flags, code=78)
@@ -311,7 +311,7 @@ def test_export_of_a_model_that_needs_its_script(tmp_path, make):
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "says"),
+    ("args", "code", "text"),
     [
         (("show", "nobody"), 2, "there is no run 'nobody'"),
         (("verify", "nobody"), 2, "there is no run 'nobody'"),
@@ -323,16 +323,16 @@ def test_export_of_a_model_that_needs_its_script(tmp_path, make):
         (("show", "../up"), 78, "is no key of"),
     ],
 )
-def test_bad_input(store, args, code, says):
-    """One line that names the thing, and a defined exit code."""
+def test_bad_input(store, args, code, text):
+    """The output names the bad value, without a traceback; the exit code is defined."""
     trained(store, 1)
     ended = keepfit(*args, code=code)
-    assert says in ended.output
+    assert text in ended.output
     assert "Traceback" not in ended.output
 
 
-def test_run_that_has_not_saved_anything(store, tmp_path):
-    """There is nothing to export yet, and that is said."""
+def test_run_without_a_checkpoint(store, tmp_path):
+    """The export is refused: there is no checkpoint yet."""
     take_over(store)
     assert parsed("ls")[0]["state"] == "begun"
     assert parsed("show", RUN)["history"] is None
@@ -340,9 +340,9 @@ def test_run_that_has_not_saved_anything(store, tmp_path):
     assert "has no checkpoint yet" in refused.output
 
 
-def test_logs_are_verified_too(store, tmp_path):
-    """The parts of append-only files are among what is read."""
+def test_append_only_files_are_verified_too(store, tmp_path):
+    """verify also reads the parts of append-only files."""
     log = tmp_path / "log.csv"
     log.write_text("a,b\n")
     take_over(store).commit(replace(snapshot(1), append_only_files={str(log): 4}))
-    assert sum("/logs/" in f["key"] for f in parsed("verify", RUN)) == 1
+    assert sum("/logs/" in entry["key"] for entry in parsed("verify", RUN)) == 1

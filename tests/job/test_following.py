@@ -21,13 +21,13 @@ from keepfit.infra.jobs.lookup import Attempt, Job, job_name, jobs_of
 from keepfit.infra.jobs.machines import Instance
 from keepfit.job.cancellation import is_cancelled
 from tests.checkpoint.samples import take_over
-from tests.job.conftest import keepfit, refused, waiting
+from tests.job.conftest import keepfit, refused, submit_pending_job
 from tests.s3.proxy import Answer, Proxy
 from tests.s3.samples import small
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
-EMPTY = Path(__file__).with_name("__init__.py")
-"""A script that does nothing."""
+EMPTY_SCRIPT = Path(__file__).with_name("__init__.py")
+"""An empty script."""
 
 TOOL = Path(sys.executable).with_name("keepfit")
 
@@ -40,21 +40,21 @@ def trained(deployed):
 
 
 def test_status_of_a_job(deployed, trained, aws, moto_server):
-    """Its state by AWS Batch, its checkpoint by the store; what is not known is said."""
-    job = waiting(aws, deployed, moto_server, "run")
-    shown = keepfit("status", "run").stdout
-    assert job in shown
-    assert "PENDING" in shown or "SUBMITTED" in shown
-    assert "step 3" in shown
-    assert "nothing yet" in shown
-    found = json.loads(keepfit("status", "run", "--json").stdout)
-    assert found["id"] == job
-    assert found["checkpoint"]["step"] == 3
-    assert found["cost"]["so_far"] is None
+    """State from AWS Batch, checkpoint from the store; an unknown cost is shown as unknown."""
+    job = submit_pending_job(aws, deployed, moto_server, "run")
+    printed = keepfit("status", "run").stdout
+    assert job in printed
+    assert "PENDING" in printed or "SUBMITTED" in printed
+    assert "step 3" in printed
+    assert "nothing yet" in printed
+    status = json.loads(keepfit("status", "run", "--json").stdout)
+    assert status["id"] == job
+    assert status["checkpoint"]["step"] == 3
+    assert status["cost"]["so_far"] is None
 
 
-def test_the_newest_job_of_the_run_counts(deployed, aws, script):
-    """Runs whose jobs have the same name are told apart; AWS Batch knows no dots."""
+def test_the_newest_job_of_the_run_is_shown(deployed, aws, script):
+    """Runs with equal job names are distinguished; AWS Batch's job names can't have dots."""
     keepfit("submit", "--run", "a.b", script)
     keepfit("submit", "--run", "a-b", script)
     keepfit("submit", "--run", "a.b", script)
@@ -64,25 +64,24 @@ def test_the_newest_job_of_the_run_counts(deployed, aws, script):
     assert json.loads(keepfit("status", "a.b", "--json").stdout)["id"] == first.id
 
 
-def test_status_of_a_run_whose_job_is_forgotten(deployed, trained):
-    """The store still knows how far it got."""
-    shown = keepfit("status", "run").stdout
-    assert "AWS Batch knows no job of it any more" in shown
-    assert "step 3" in shown
+def test_status_of_a_run_whose_job_has_expired(deployed, trained):
+    """The checkpoint is still shown, from the store."""
+    printed = keepfit("status", "run").stdout
+    assert "AWS Batch has no job of this run any more" in printed
+    assert "step 3" in printed
     assert json.loads(keepfit("status", "run", "--json").stdout)["checkpoint"]["step"] == 3
 
 
 @pytest.mark.parametrize("command", ["status", "logs", "cancel"])
 def test_no_such_run(deployed, command):
-    """The line says where to look."""
+    """An unknown run is refused; the line names `keepfit ls`."""
     line = refused(command, "nothing", code=78)
     assert "knows no job of run 'nothing'" in line
     assert "keepfit ls" in line
 
 
 def an_attempt(number, minutes, cluster="of-spot", **more):
-    began = NOW - timedelta(minutes=minutes)
-    ended = NOW
+    began, ended = NOW - timedelta(minutes=minutes), NOW
     machine = f"arn:aws:ecs:r:1:container-instance/{cluster}/id"
     return Attempt(**{
         "number": number, "job": "id", "began": began, "ended": ended, "code": 75, "reason": "",
@@ -95,7 +94,7 @@ def a_job(*attempts):
 
 
 def price(dollars, minutes):
-    """Of Spot, since so long ago."""
+    """Return a Spot price that is valid since `minutes` ago."""
     return {"SpotPrice": dollars, "Timestamp": NOW - timedelta(minutes=minutes)}
 
 
@@ -105,7 +104,7 @@ def environment(kind, cluster):
 
 
 class Clients:
-    """Answers in place of services that no emulator has: ECS' machines, EC2's and AWS' prices."""
+    """Clients with fixed answers for services that no emulator has: machines and prices."""
 
     def __init__(self, instances=(), spot=(), products=()):
         self._answers = {
@@ -140,40 +139,40 @@ PRODUCT = json.dumps(
 
 
 def test_cost_of_the_attempts():
-    """Hours of each times the Spot price of that time, beside the price list's."""
+    """Hours of each attempt times the Spot price at that time, and the on-demand price."""
     client = Clients([INSTANCE], [price("0.07", 15), price("0.05", 9000)], [PRODUCT])
-    found = report_costs(a_job(an_attempt(1, 30), an_attempt(2, 90)), client, "us-east-1", NOW)
-    assert found.ran_on == {
+    report = report_costs(a_job(an_attempt(1, 30), an_attempt(2, 90)), client, "us-east-1", NOW)
+    assert report.ran_on == {
         1: Instance("c7i.xlarge", "us-east-1a"),
         2: Instance("c7i.xlarge", "us-east-1a"),
     }
-    assert found.so_far == pytest.approx(0.25 * (0.05 + 0.07) + 1.25 * 0.05 + 0.25 * 0.07)
-    assert found.on_demand == pytest.approx(0.40)
-    assert found.gaps == ()
+    assert report.so_far == pytest.approx(0.25 * (0.05 + 0.07) + 1.25 * 0.05 + 0.25 * 0.07)
+    assert report.on_demand == pytest.approx(0.40)
+    assert report.gaps == ()
 
 
 def test_cost_of_machines_on_demand():
-    """What stands behind Spot costs what it costs, and not Spot's price."""
+    """Attempts on on-demand machines cost the on-demand price, not the Spot price."""
     client = Clients([INSTANCE], [price("0.05", 9000)], [PRODUCT])
     job = a_job(an_attempt(1, 60), an_attempt(2, 60, cluster="other"))
-    found = report_costs(job, client, "us-east-1", NOW)
-    assert (found.so_far, found.on_demand) == (pytest.approx(0.25), pytest.approx(0.40))
+    report = report_costs(job, client, "us-east-1", NOW)
+    assert (report.so_far, report.on_demand) == (pytest.approx(0.25), pytest.approx(0.40))
 
 
-def test_what_is_not_known_is_said():
-    """Machines that are gone, and prices that nobody tells."""
+def test_unknown_costs_are_reported():
+    """Machines that are gone, and missing prices, are named as gaps."""
     gone = report_costs(a_job(an_attempt(1, 30)), Clients(), "us-east-1", NOW)
     assert (gone.so_far, gone.on_demand) == (None, None)
     assert gone.gaps == ("the machines of 1 attempts are gone, and their cost with them",)
     priceless = report_costs(a_job(an_attempt(1, 30)), Clients([INSTANCE]), "us-east-1", NOW)
     assert priceless.gaps == (
-        "EC2 tells no Spot price of c7i.xlarge",
+        "EC2 has no Spot price of c7i.xlarge",
         "the price list has no c7i.xlarge in us-east-1",
     )
 
 
-def test_services_know_the_calls(aws, deployed):
-    """moto has no such price, but would refuse parameters that do not exist."""
+def test_calls_have_valid_parameters(aws, deployed):
+    """moto has no such price, but it would refuse parameters that do not exist."""
     assert machines.on_demand_clusters(aws("batch"), deployed.queue) == frozenset()
     with pytest.raises(AwsError, match=r"no Spot price of m5\.none"):
         machines.spot_price(aws("ec2"), Instance("m5.none", "us-east-1a"), an_attempt(1, 30), NOW)
@@ -181,14 +180,14 @@ def test_services_know_the_calls(aws, deployed):
 
 @pytest.fixture
 def logged(deployed, aws, script, monkeypatch):
-    """A job with a log stream; gives what writes to it."""
+    """A job with a log stream. Return a function that writes to it."""
     keepfit("submit", "--run", "run", script)
     (job,) = jobs_of(aws("batch"), deployed.queue, "run")
     return log_of(aws, deployed, job)
 
 
 def log_of(aws, deployed, job):
-    """What writes to the log of the job's only attempt."""
+    """Create the log of the job's only attempt. Return a function that writes to it."""
     logs = aws("logs")
     stream = job.attempts[0].stream
     logs.create_log_stream(logGroupName=deployed.logs, logStreamName=stream)
@@ -205,7 +204,7 @@ def log_of(aws, deployed, job):
 
 
 def test_logs(logged):
-    """All that was written, in order, each attempt under its number."""
+    """All lines in order, under the number of their attempt."""
     logged(*(f"line {n}" for n in range(3)))
     assert keepfit("logs", "run").stdout.splitlines() == [
         "=== attempt 1 ===",
@@ -221,13 +220,13 @@ def test_logs(logged):
 
 
 def test_logs_followed_to_the_end(logged):
-    """It ends by itself when the job is over."""
+    """Following ends when the job has ended."""
     logged("only line")
     assert keepfit("logs", "run", "-f").stdout.splitlines() == ["=== attempt 1 ===", "only line"]
 
 
 def test_all_attempts_of_a_run(deployed, aws, script):
-    """Those of each of its jobs, counted on: a run may need more than one."""
+    """Attempts are numbered across all jobs of the run."""
     for _ in range(2):
         keepfit("submit", "--run", "run", "--fresh", script)
     second, first = jobs_of(aws("batch"), deployed.queue, "run")
@@ -236,90 +235,90 @@ def test_all_attempts_of_a_run(deployed, aws, script):
     expected = ["=== attempt 1 ===", f"of {first.id}", "=== attempt 2 ===", f"of {second.id}"]
     assert keepfit("logs", "run").stdout.splitlines() == expected
     assert keepfit("logs", "run", "--attempt", "2").stdout.splitlines() == [f"of {second.id}"]
-    found = json.loads(keepfit("status", "run", "--json").stdout)
-    assert [(a["number"], a["job"]) for a in found["attempts"]] == [(1, first.id), (2, second.id)]
+    status = json.loads(keepfit("status", "run", "--json").stdout)
+    assert [(a["number"], a["job"]) for a in status["attempts"]] == [(1, first.id), (2, second.id)]
     assert "has had 2 attempts" in refused("logs", "run", "--attempt", "3", code=2)
 
 
 def test_following_is_ended_by_ctrl_c(deployed, aws, moto_server, monkeypatch):
-    """130, as a shell would say, and no stack trace."""
-    waiting(aws, deployed, moto_server, "run")
+    """Ctrl-C exits with 130, as in shells, without a stack trace."""
+    submit_pending_job(aws, deployed, moto_server, "run")
     with Proxy(moto_server) as proxy:
         env = os.environ | {"AWS_ENDPOINT_URL": proxy.url}
         command = [TOOL, "logs", "run", "-f"]
-        # A shell that runs the tests in the background has them ignore SIGINT.
-        hears = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        # A shell that runs the tests in the background lets them ignore SIGINT.
+        restore_sigint = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         following = subprocess.Popen(
-            command, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=hears
+            command, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=restore_sigint
         )
-        proxy.wait_for_requests(6)  # after which it waits for the next look
+        proxy.wait_for_requests(6)  # after which it waits before the next poll
         following.send_signal(signal.SIGINT)
         _, err = following.communicate(timeout=60)
     assert (following.returncode, err) == (130, "")
 
 
 def test_cancelled(deployed, trained, aws, moto_server):
-    """The job ends, another attempt of it would end at once, and the checkpoint is kept."""
-    job = waiting(aws, deployed, moto_server, "run")
-    asked, said = map(json.loads, keepfit("cancel", "run").stderr.splitlines())
-    assert (asked["event"], said["event"]) == ("cancelling", "cancelled")
-    assert said["kept"] == "epoch 1, batch 0 (step 3)"
-    (found,) = jobs_of(aws("batch"), deployed.queue, "run")
-    assert found.over
+    """The job ends, a further attempt would exit at once, and the checkpoint is kept."""
+    job = submit_pending_job(aws, deployed, moto_server, "run")
+    started, ended = map(json.loads, keepfit("cancel", "run").stderr.splitlines())
+    assert (started["event"], ended["event"]) == ("cancelling", "cancelled")
+    assert ended["kept"] == "epoch 1, batch 0 (step 3)"
+    (cancelled,) = jobs_of(aws("batch"), deployed.queue, "run")
+    assert cancelled.over
     attempt = attempt_of(job, deployed)
     assert attempt.returncode == 77, attempt.stderr
     line = json.loads(attempt.stderr)
     assert line["event"] == "cancelled"
     assert "keepfit submit --resume" in line["fix"]
     assert attempt_of("another", deployed).returncode == 0
-    assert "is over already" in refused("cancel", "run", code=2)
+    assert "is already over" in refused("cancel", "run", code=2)
 
 
-def of_operation(name, fault):
-    """The fault meets the first request for that operation of AWS Batch."""
-    met = []
+def for_operation(name, fault):
+    """Return a plan: the first request for that operation of AWS Batch gets the fault."""
+    matched = []
 
     def plan(_, request):
-        if request.path.endswith(name) and not met:
-            met.append(request)
+        if request.path.endswith(name) and not matched:
+            matched.append(request)
             return fault
         return None
 
     return plan
 
 
-def answered(status, body):
-    """In place of what was asked."""
-    said = [("Content-Type", "application/json"), ("x-amzn-ErrorType", "AccessDeniedException")]
-    return lambda exchange: exchange.send(Answer(status, "Said", said, body).to_bytes())
+def answer(status, body):
+    """Return a fault: an answer that replaces that of the server."""
+    headers = [("Content-Type", "application/json"), ("x-amzn-ErrorType", "AccessDeniedException")]
+    return lambda exchange: exchange.send(Answer(status, "Fixed", headers, body).to_bytes())
 
 
 def test_cancelled_while_it_waits_for_another_machine(deployed, aws, moto_server, monkeypatch):
-    """AWS Batch may make an attempt after SIGTERM: nobody waits until there is a machine for it."""
-    waiting(aws, deployed, moto_server, "run")
+    """cancel asks again, as AWS Batch may retry after SIGTERM, and needs a machine to do so."""
+    submit_pending_job(aws, deployed, moto_server, "run")
     with Proxy(moto_server) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        proxy.arm(of_operation("/terminatejob", answered(200, b"{}")))
+        proxy.arm(for_operation("/terminatejob", answer(200, b"{}")))
         keepfit("cancel", "run")
-        asked = [request for request in proxy.requests if request.path.endswith("/terminatejob")]
-    assert len(asked) >= 2
+        paths = [request.path for request in proxy.requests]
+    assert sum(path.endswith("/terminatejob") for path in paths) >= 2
 
 
-def test_who_may_not_cancel(deployed, aws, moto_server, monkeypatch):
-    """One line; and the job, which goes on, is not held up at its next attempt."""
-    job = waiting(aws, deployed, moto_server, "run")
+def test_cancel_without_permission(deployed, aws, moto_server, monkeypatch):
+    """One line; the job continues, and its next attempt is not marked as cancelled."""
+    job = submit_pending_job(aws, deployed, moto_server, "run")
     with Proxy(moto_server) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        proxy.arm(of_operation("/terminatejob", answered(403, b'{"message": "no"}')))
-        assert f"job {job} was not ended: TerminateJob is not allowed" in refused(
+        proxy.arm(for_operation("/terminatejob", answer(403, b'{"message": "no"}')))
+        assert f"job {job} was not terminated: TerminateJob is not allowed" in refused(
             "cancel", "run", code=78
         )
         assert not is_cancelled(open_store(deployed.store), job)
 
 
 def attempt_of(job, deployed):
-    """An attempt of the job with that id, as AWS Batch would make it."""
+    """Run an attempt of the job with that id, as AWS Batch would."""
     env = {**os.environ, "AWS_BATCH_JOB_ID": job, "KEEPFIT_STORE": deployed.store}
     return subprocess.run(
-        [TOOL, "run", EMPTY], env=env, capture_output=True, text=True, check=False
+        [TOOL, "run", EMPTY_SCRIPT], env=env, capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""What the machine says of its end: asked for as AWS wants it, understood, and acted on."""
+"""Notices of the machine: polling as AWS requires it, parsing, and the reactions."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def imds(machine):
         yield InstanceMetadata(url, timeout=0.5)
 
 
-def test_a_token_is_asked_for_once(imds, machine):
-    """It is kept for all requests; what is not there is None, what is there is its text."""
+def test_a_token_is_requested_once(imds, machine):
+    """The token is kept for all requests; a missing path is None, an existing one its text."""
     assert imds.get(SPOT) is None
     assert imds.get(MAINTENANCE) == "[]"
     assert machine.requests.count("PUT /latest/api/token") == 1
 
 
-def test_a_token_that_is_refused_is_asked_for_anew(imds, machine):
-    """Once, at a 401; a service that refuses the new one too can't be used."""
+def test_a_refused_token_is_renewed(imds, machine):
+    """A 401 renews the token once; a service that refuses the new one, too, is unavailable."""
     imds.get(SPOT)
     machine.tokens.clear()
     assert imds.get(SPOT) is None
@@ -59,8 +59,8 @@ def test_a_token_that_is_refused_is_asked_for_anew(imds, machine):
         imds.get(SPOT)
 
 
-def test_a_token_is_renewed_before_it_ends(machine):
-    """A minute before, by the clock of this process."""
+def test_a_token_is_renewed_before_it_expires(machine):
+    """It is renewed a minute before, by the clock of this process."""
     now = 0.0
     with serving(machine) as url:
         imds = InstanceMetadata(url, clock=lambda: now)
@@ -75,21 +75,21 @@ def test_a_token_is_renewed_before_it_ends(machine):
 
 @pytest.mark.parametrize("status", [400, 403, 500, 503])
 def test_a_service_that_refuses(imds, machine, status):
-    """The message says what it answers."""
+    """The message has the status of the answer."""
     machine.status = status
     with pytest.raises(SourceUnavailable, match=str(status)):
         imds.get(SPOT)
 
 
 def test_hop_limit_one_is_recognised(imds, machine):
-    """A token request without an answer beside a GET that is refused at once: the fix is named."""
+    """A token request without an answer, while a GET is refused at once: the fix is named."""
     machine.hangs = True
     with pytest.raises(SourceUnavailable, match="HttpPutResponseHopLimit to 2"):
         imds.get(SPOT)
 
 
-def test_nothing_there():
-    """Outside EC2 nothing listens, which is said within the time-out."""
+def test_no_service():
+    """Outside EC2 no service listens, which is an error within the time-out."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(SourceUnavailable, match="does not answer"):
@@ -107,9 +107,9 @@ def test_nothing_there():
     ],
 )
 def test_environment(environment, address):
-    """The variables of every AWS tool say where it is asked, or that it is not."""
-    found = InstanceMetadata.from_environment(environment)
-    assert (found and found._endpoint.geturl()) == address
+    """The variables of all AWS tools set the address of the service, or disable it."""
+    metadata = InstanceMetadata.from_environment(environment)
+    assert (metadata and metadata._endpoint.geturl()) == address
 
 
 def in_(seconds):
@@ -140,11 +140,11 @@ def maintenance(seconds, state="active"):
         (AUTOSCALING, "Terminated", True, None),
     ],
 )
-def test_what_is_said(path, text, leaves, seconds):
-    """Whether the machine goes, and when, as AWS documents each path."""
+def test_documents(path, text, leaves, seconds):
+    """Each document says whether the machine goes, and when, as AWS documents its path."""
     warned = documents.parse_document(path, text, NOW)
     assert warned.source.startswith(path)
-    assert (warned.leaves, warned.seconds) == (leaves, seconds)
+    assert (warned.terminates, warned.seconds) == (leaves, seconds)
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,8 @@ def test_what_is_said(path, text, leaves, seconds):
         (AUTOSCALING, "InService"),
     ],
 )
-def test_what_means_nothing(path, text):
-    """An idle machine, and an event that is over, are no warning."""
+def test_documents_without_a_notice(path, text):
+    """An idle machine, and an event that is over, give no notice."""
     assert documents.parse_document(path, text, NOW) is None
 
 
@@ -165,7 +165,7 @@ USUAL = ReactionPolicy()
 
 
 def polled(machine, times=1, reaction=USUAL):
-    """A session after so many polls, and what was logged."""
+    """Poll the machine. Return the session and the log."""
     session = Session()
     with serving(machine) as url, capture_logs() as logs:
         watcher = NoticeWatcher(InstanceMetadata(url, timeout=0.5), session, reaction)
@@ -175,7 +175,7 @@ def polled(machine, times=1, reaction=USUAL):
 
 
 def test_an_idle_machine(machine):
-    """One line says what is watched; nothing else happens."""
+    """One line says that the machine is watched; nothing else happens."""
     session, logs = polled(machine, 3)
     assert session.notice is None
     assert not session.save_requested
@@ -183,7 +183,7 @@ def test_an_idle_machine(machine):
 
 
 def test_the_first_notice_is_latched(machine):
-    """A notice that slides, as some emulators have it, does not move the deadline."""
+    """A notice whose time changes, as with some emulators, does not move the deadline."""
     session = Session()
     with serving(machine) as url:
         watcher = NoticeWatcher(InstanceMetadata(url), session)
@@ -197,8 +197,8 @@ def test_the_first_notice_is_latched(machine):
     assert session.notice.source == f"{SPOT}: terminate"
 
 
-def test_a_recommendation_asks_for_a_save_once(machine):
-    """Training goes on; the same recommendation at the next poll is not news."""
+def test_a_recommendation_requests_one_save(machine):
+    """Training continues; the same recommendation at the next poll has no effect."""
     machine.recommend()
     session, logs = polled(machine, 3)
     assert session.notice is None
@@ -206,8 +206,8 @@ def test_a_recommendation_asks_for_a_save_once(machine):
     assert [log["event"] for log in logs].count(names.NOTICE) == 1
 
 
-def test_a_service_that_dies_and_comes_back(machine):
-    """Each change is one line, and the polls come seldom meanwhile."""
+def test_a_service_that_fails_and_recovers(machine):
+    """Each change is one line; while the service fails, polls are rarer."""
     session = Session()
     with serving(machine) as url, capture_logs() as logs:
         watcher = NoticeWatcher(InstanceMetadata(url, timeout=0.5), session)
@@ -227,9 +227,9 @@ def test_a_service_that_dies_and_comes_back(machine):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"action": "terminate"}', '{"time": 3}'])
-def test_what_can_not_be_understood(machine, text):
-    """It is logged once, with its text; a checkpoint is made in any case, and training goes on."""
-    machine.said[SPOT] = text
+def test_an_unreadable_document(machine, text):
+    """It is logged once, with its text; a save is requested in any case, and training continues."""
+    machine.documents[SPOT] = text
     session, logs = polled(machine, 2)
     assert session.notice is None
     unreadable = [log for log in logs if log["event"] == names.NOTICE_UNREADABLE]
@@ -237,25 +237,25 @@ def test_what_can_not_be_understood(machine, text):
     assert session.save_requested
 
 
-@pytest.mark.parametrize("ahead", [-1200.0, -61.0, 0.0, 61.0, 1200.0])
-def test_clocks_that_differ(machine, ahead):
-    """The deadline is so far away as the service's own clock says, whatever ours says."""
-    machine.clock_ahead = ahead
+@pytest.mark.parametrize("offset", [-1200.0, -61.0, 0.0, 61.0, 1200.0])
+def test_clocks_that_differ(machine, offset):
+    """The time left is computed by the service's own clock, whatever ours shows."""
+    machine.clock_ahead = offset
     machine.interrupt(90)
     session, _ = polled(machine)
     assert 86 < session.deadline() - time.monotonic() <= 90
 
 
 @pytest.mark.parametrize(
-    ("ours", "least", "most"), [(-1200, 115, 120), (0, 85, 90), (60, 25, 30), (1200, None, None)]
+    ("offset", "least", "most"), [(-1200, 115, 120), (0, 85, 90), (60, 25, 30), (1200, None, None)]
 )
-def test_a_service_that_tells_no_time(machine, ours, least, most):
-    """Then our clock counts, but no notice is of more than two minutes; a past one is for now."""
+def test_a_service_without_a_clock(machine, offset, least, most):
+    """Our clock is used, but a notice is two minutes at most, and a past time means now."""
     machine.interrupt(90)
     machine.clock_ahead = None
     session = Session()
     with serving(machine) as url:
-        clock = datetime.now(UTC) + timedelta(seconds=ours)
+        clock = datetime.now(UTC) + timedelta(seconds=offset)
         NoticeWatcher(InstanceMetadata(url), session, now=lambda: clock).poll()
     notice = session.notice
     if least is None:
@@ -264,17 +264,17 @@ def test_a_service_that_tells_no_time(machine, ours, least, most):
         assert least < notice.deadline - time.monotonic() <= most
 
 
-def test_a_time_already_past(machine):
-    """It leaves with its next save, and tries as long as the machine lives."""
+def test_a_time_in_the_past(machine):
+    """It exits after its next save, which has no deadline: the machine may still last."""
     machine.interrupt(-30)
     session, logs = polled(machine)
     assert session.notice == Notice(f"{SPOT}: terminate")
     assert not session.save_requested
-    assert logs[-1]["reaction"] == "save at the next batch and leave"
+    assert logs[-1]["reaction"] == "save at the next batch and exit"
 
 
 def test_the_time_that_is_left_is_used(machine):
-    """A save now, and one at the end; the log says so."""
+    """It saves now and once more before the deadline; the log says so."""
     machine.interrupt(100)
     session, logs = polled(machine)
     assert (session.notice.training_allowed, session.notice.hold_until_deadline) == (True, False)
@@ -283,18 +283,18 @@ def test_the_time_that_is_left_is_used(machine):
 
 
 def test_on_notice_leave(machine):
-    """The first save is the last."""
+    """With --on-notice leave, it exits after the first save."""
     machine.interrupt(100)
     session, logs = polled(
         machine, reaction=ReactionPolicy(training_allowed=False, hold_until_deadline=True)
     )
     assert (session.notice.training_allowed, session.notice.hold_until_deadline) == (False, True)
-    assert logs[-1]["reaction"] == "save at the next batch and leave"
+    assert logs[-1]["reaction"] == "save at the next batch and exit"
 
 
-def test_only_a_spot_instance_is_stayed_on(machine):
-    """A scheduled reboot, or a group that shrinks, gives the place to nobody."""
-    machine.said[AUTOSCALING] = "Terminated"
+def test_only_a_spot_instance_is_held(machine):
+    """After other notices (a reboot, a shrinking group), the process is not held."""
+    machine.documents[AUTOSCALING] = "Terminated"
     session, _ = polled(machine, reaction=ReactionPolicy(hold_until_deadline=True))
     assert session.notice == Notice(f"{AUTOSCALING}: Terminated")
 
@@ -309,8 +309,8 @@ def test_only_a_spot_instance_is_stayed_on(machine):
         (Notice("a", 9.0, True), Notice("b", 12.0, True), Notice("a", 9.0, True)),
     ],
 )
-def test_notice_upon_notice(first, then, both):
-    """The earlier deadline counts, and SIGTERM ends the training that a Spot notice left going."""
+def test_merged_notices(first, then, both):
+    """The earlier deadline wins; SIGTERM ends a training that a Spot notice let continue."""
     session = Session()
     session.give_notice(first)
     session.give_notice(then)
@@ -339,15 +339,15 @@ def at(seconds, **more):
         ('{"action": "save"}', False, None, True),
     ],
 )
-def test_what_a_file_means(text, leaves, seconds, known):
-    """That it exists is a notice; what it holds says when, or that a save is enough."""
+def test_contents_of_a_watched_file(text, leaves, seconds, known):
+    """The file's existence is a notice; its content may have a time, or request only a save."""
     warned = custom.parse_notice("/notice", text, NOW, grace=30.0)
-    assert (warned.leaves, warned.seconds, warned.known) == (leaves, seconds, known)
+    assert (warned.terminates, warned.seconds, warned.time_known) == (leaves, seconds, known)
     assert warned.source.startswith("/notice")
 
 
 def test_a_watched_file(tmp_path):
-    """Nothing until it exists; then a save as it says, once, and a notice when it changes."""
+    """Its appearance requests one save, as it says; its change is a notice."""
     path, session = tmp_path / "notice", Session()
     with capture_logs() as logs:
         watcher = NoticeWatcher(custom.custom_source(str(path), 30.0), session)
@@ -369,8 +369,8 @@ def test_a_watched_file(tmp_path):
     assert logs[0]["file"] == str(path)
 
 
-def test_a_save_may_be_asked_for_again(tmp_path):
-    """Each time that the file appears."""
+def test_a_save_may_be_requested_again(tmp_path):
+    """Each appearance of the file requests a save."""
     path, session = tmp_path / "notice", Session()
     watcher = NoticeWatcher(custom.custom_source(str(path), 30.0), session)
     for _ in range(3):
@@ -383,7 +383,7 @@ def test_a_save_may_be_asked_for_again(tmp_path):
 
 
 def test_a_watched_address(machine):
-    """404 is no notice; 200 is one, and its time is by the clock of the server."""
+    """404 is no notice; 200 is one, with its time by the server's clock."""
     machine.open = True
     machine.clock_ahead = 1200
     session = Session()
@@ -392,19 +392,19 @@ def test_a_watched_address(machine):
         watcher.poll()
         assert session.notice is None
         when = machine.now() + timedelta(seconds=90)
-        machine.said["mine"] = json.dumps({"time": f"{when:%Y-%m-%dT%H:%M:%SZ}"})
+        machine.documents["mine"] = json.dumps({"time": f"{when:%Y-%m-%dT%H:%M:%SZ}"})
         watcher.poll()
     assert 86 < session.deadline() - time.monotonic() <= 90
     assert session.notice.training_allowed
 
 
 def test_a_watched_source_that_fails(tmp_path, machine):
-    """One line names it and the cause; a directory, an error, nobody there."""
+    """One line names the source and the cause: a directory, an HTTP error, no server."""
     machine.open, machine.status = True, 503
     with socket.create_server(("127.0.0.1", 0)) as server:
-        nobody = f"http://127.0.0.1:{server.getsockname()[1]}/x"
+        unreachable = f"http://127.0.0.1:{server.getsockname()[1]}/x"
     with serving(machine) as url, capture_logs() as logs:
-        for name in (str(tmp_path), f"{url}/x", nobody):
+        for name in (str(tmp_path), f"{url}/x", unreachable):
             watcher = NoticeWatcher(custom.custom_source(name, 30.0), Session())
             watcher.poll()
             watcher.poll()
@@ -414,7 +414,7 @@ def test_a_watched_source_that_fails(tmp_path, machine):
 
 
 def test_a_service_in_a_process_of_its_own():
-    """The one that a person can start, for a rehearsal."""
+    """The emulated service can be started by hand, for a rehearsal."""
     command = [
         sys.executable,
         "-m",
@@ -437,8 +437,8 @@ def test_a_service_in_a_process_of_its_own():
     assert 80 < session.deadline() - time.monotonic() <= 90
 
 
-def test_polls_cost_next_to_nothing(machine):
-    """Less than 0.1 percent of a core, which is 5 ms in 5 seconds."""
+def test_polls_are_cheap(machine):
+    """They take less than 0.1 percent of a core, which is 5 ms in 5 seconds."""
     with serving(machine) as url:
         watcher = NoticeWatcher(InstanceMetadata(url), Session())
         watcher.poll()
@@ -451,8 +451,8 @@ def test_polls_cost_next_to_nothing(machine):
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:port", "http://", "nonsense", "http://a b"])
-def test_an_address_that_is_none(address):
-    """It is said, and nothing else happens."""
+def test_an_invalid_address(address):
+    """It is logged, and nothing else happens."""
     with capture_logs() as logs:
         NoticeWatcher(InstanceMetadata(address, timeout=0.5), Session()).poll()
         NoticeWatcher(custom.WatchedUrl(address, 30.0), Session()).poll()
@@ -460,7 +460,7 @@ def test_an_address_that_is_none(address):
 
 
 def test_a_service_that_hangs_delays_nothing(tmp_path, machine):
-    """Neither start nor end: the log says what was wrong, if there was time to find out."""
+    """A metadata service that hangs delays neither the start nor the end of the process."""
     machine.hangs = True
     (tmp_path / "train.py").write_text("print('ran')\n")
     with serving(machine) as url:

@@ -1,4 +1,4 @@
-"""keepfit as the first process of a container, and behind a shell that is."""
+"""keepfit as process 1 of a container, and as a child of a shell that is process 1."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from keepfit.job.pid1 import find_shell_parent
 from tests.e2e.process import ROOT, run, started
 
 NAMESPACE = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"]
-STAND_IN = [sys.executable, str(ROOT / "tests/job/subreaper.py")]
-OWN = ["unshare", "--user", "--map-root-user", *NAMESPACE[1:]]
+SUBREAPER = [sys.executable, str(ROOT / "tests/job/subreaper.py")]
+USER_NAMESPACE = ["unshare", "--user", "--map-root-user", *NAMESPACE[1:]]
 
 
 @pytest.fixture(scope="module")
 def namespace():
-    """The command that makes its child process 1; None if this machine lets nobody do that."""
-    for command in (NAMESPACE, OWN):
+    """The command that makes its child process 1; None if this machine does not permit that."""
+    for command in (NAMESPACE, USER_NAMESPACE):
         if subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0:
             return command
     return None
@@ -44,7 +44,7 @@ if __name__ == "__main__":
     while os.path.exists(f"/proc/{orphan}") and time.monotonic() < limit:
         time.sleep(0.01)
     code = subprocess.run(["sh", "-c", "exit 7"]).returncode
-    print(json.dumps({"worker": worker, "left": os.path.exists(f"/proc/{orphan}"), "code": code,
+    print(json.dumps({"worker": worker, "orphan": os.path.exists(f"/proc/{orphan}"), "code": code,
                       "first": os.getppid() == 1}), flush=True)
     signal.pause()
 """
@@ -55,20 +55,20 @@ def first_child(process: int) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("kind", ["process 1", "stand-in"])
-def test_first_process(tmp_path, namespace, kind, number):
-    """Orphans are reaped, a script's own children are its own, and signals reach the job.
+@pytest.mark.parametrize("kind", ["process 1", "subreaper"])
+def test_process_1(tmp_path, namespace, kind, number):
+    """Orphans are reaped, the script can wait for its own children, and signals reach the job.
 
-    Workers that are forked from it end at SIGTERM and leave the other signals to it.
+    Workers that are forked from it end at SIGTERM and ignore the other signals.
     """
     (tmp_path / "train.py").write_text(JOB)
     namespace = namespace if kind == "process 1" else None
-    launcher = namespace or STAND_IN
+    launcher = namespace or SUBREAPER
     with started(tmp_path, "train.py", launcher=launcher, PYTHONPATH=str(ROOT)) as attempt:
-        said = json.loads(attempt.until(lambda line: line.startswith("{") and "worker" in line))
-        assert said == {
+        reported = attempt.until(lambda line: line.startswith("{") and "worker" in line)
+        assert json.loads(reported) == {
             "worker": {"SIGTERM": "default", "SIGINT": "ignored", "SIGUSR1": "ignored"},
-            "left": False,
+            "orphan": False,
             "code": 7,
             "first": namespace is not None,
         }
@@ -81,16 +81,16 @@ def test_first_process(tmp_path, namespace, kind, number):
 
 
 def test_killed_job(tmp_path, namespace):
-    """Its end by a signal is told as shells tell it."""
+    """A job that was killed by signal 9 has the exit code 128 + 9, as in shells."""
     (tmp_path / "train.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
-    ended = run(tmp_path, "train.py", launcher=namespace or STAND_IN, PYTHONPATH=str(ROOT))
+    ended = run(tmp_path, "train.py", launcher=namespace or SUBREAPER, PYTHONPATH=str(ROOT))
     assert ended.code == 128 + 9
 
 
 def test_behind_a_shell(tmp_path, namespace):
-    """One loud line with the fix, where process 1 is a shell."""
+    """One warning with the fix if process 1 is a shell."""
     (tmp_path / "train.py").write_text("pass\n")
-    if namespace is None:  # the next test is all that can be had here
+    if namespace is None:  # only the next test covers this case on this machine
         namespace = []
     ended = run(tmp_path, "train.py", launcher=[*namespace, "sh", "-c", '"$0" "$@"; exit $?'])
     assert ended.code == 0
@@ -107,21 +107,21 @@ CASES = {
     "a shell": ({1: ("sh\0-c\0keepfit run x; true", 0, PLAIN)}, 1, "sh -c keepfit run x; true"),
     "a script of a shell": ({1: ("/bin/bash\0/entry.sh", 0, PLAIN)}, 1, "/bin/bash /entry.sh"),
     "a login shell": ({1: ("-bash", 0, PLAIN)}, 1, "-bash"),
-    "one that passes it on": ({1: ("/bin/sh\0/entry.sh", 0, TRAP)}, 1, None),
+    "a shell with a trap": ({1: ("/bin/sh\0/entry.sh", 0, TRAP)}, 1, None),
     "an init": ({1: ("/sbin/docker-init\0--\0keepfit", 0, PLAIN)}, 1, None),
     "an init and a shell": (
         {1: ("/sbin/docker-init\0--\0sh", 0, PLAIN), 7: ("sh\0-c\0x; y", 1, PLAIN)},
         7,
         "sh -c x; y",
     ),
-    "somebody's machine": ({1: ("/sbin/init", 0, TRAP), 7: ("bash", 5, PLAIN)}, 7, None),
-    "hidden": ({}, 1, None),
+    "a login on a machine": ({1: ("/sbin/init", 0, TRAP), 7: ("bash", 5, PLAIN)}, 7, None),
+    "no /proc": ({}, 1, None),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_a_shell_in_between(tmp_path, case):
-    """As the kernel describes the processes above this one."""
+def test_find_shell_parent(tmp_path, case):
+    """The shell is recognised by /proc of the ancestors of this process."""
     processes, parent, expected = CASES[case]
     for number, (command, above, caught) in processes.items():
         (tmp_path / str(number)).mkdir()

@@ -1,4 +1,4 @@
-"""`keepfit plan`, and save_every="auto" on machines that live as long as recorded ones did."""
+"""`keepfit plan`, and save_every="auto" on machines with recorded lifetimes."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from keepfit.job.planning.replay import Conditions, useful_share
 LIVES = read_lifetimes(RECORDED)
 SAVES = (0.01, 0.1, 1.0, 4.0, 15.0, 60.0)
 RESTARTS = (20.0, 60.0, 180.0)
-ALL = 1.0
-"""The share of a save's time that training loses at the very worst."""
+WORST_SHARE = 1.0
+"""The largest possible share of a save's time for which training stalls."""
 
-NEAR = 0.005
-"""How far below the best fixed interval auto may be, in shares of the machines' time."""
+TOLERANCE = 0.005
+"""How far below the best fixed interval auto may be, as a share of the machines' time."""
 
 
 def keepfit(*args, code=0):
-    """What the command prints; it must end with this code."""
+    """Run `keepfit plan` and assert its exit code. Return the result with its output."""
     ended = CliRunner().invoke(app, ["plan", *args])
     assert ended.exit_code == code, ended.output
     assert not ended.exception or isinstance(ended.exception, SystemExit), ended.exception
@@ -39,23 +39,26 @@ def keepfit(*args, code=0):
 
 
 @pytest.mark.parametrize("notices", [True, False])
-@pytest.mark.parametrize(("saves", "share"), [(SAVES, STALL_SHARE), ((*SAVES[:4], 6.0), ALL)])
+@pytest.mark.parametrize(
+    ("saves", "share"), [(SAVES, STALL_SHARE), ((*SAVES[:4], 6.0), WORST_SHARE)]
+)
 def test_auto_is_as_good_as_the_best_fixed_interval(notices, saves, share):
-    """Never more than half a point below the one that would have been chosen with hindsight.
+    """auto is at most half a percentage point below the best fixed interval in hindsight.
 
-    With notices, the rarer the better, but a save every 15 minutes is promised. One that costs
-    training more than 6 s then loses more than half a point against one every hour.
+    With notices, the rarest saves are best, but a save every 15 minutes is promised. A save that
+    costs training more than 6 s then loses more than half a point against one every hour.
     """
     for save in saves:
         for restart in RESTARTS:
-            under = Conditions(save, save * share, restart, notices)
-            best = max(useful_share(LIVES, SaveEverySeconds(every), under) for every in FIXED)
-            assert useful_share(LIVES, SaveAutomatically(), under) >= best - NEAR, under
+            conditions = Conditions(save, save * share, restart, notices)
+            shares = [useful_share(LIVES, SaveEverySeconds(s), conditions) for s in FIXED]
+            auto = useful_share(LIVES, SaveAutomatically(), conditions)
+            assert auto >= max(shares) - TOLERANCE, conditions
 
 
-@pytest.mark.parametrize("share", [STALL_SHARE, ALL])
+@pytest.mark.parametrize("share", [STALL_SHARE, WORST_SHARE])
 def test_nearly_all_time_is_useful(share):
-    """More than 98 percent with a save of a second, a restart of 20 and notices.
+    """More than 98 percent with saves of 1 s, restarts of 20 s, and notices.
 
     Restarts alone take 0.3 percent of these machines' time.
     """
@@ -79,12 +82,12 @@ def test_nearly_all_time_is_useful(share):
     ],
 )
 def test_replay_by_hand(life, notices, useful):
-    """Restart 30 s, saves of 4 s that cost 1 s, one every minute after the first at 10 s.
+    """Restart 30 s, saves of 4 s that stall 1 s: the first after 10 s, then one a minute.
 
-    A warned machine saves the last time 11 s before its end.
+    A machine with a notice saves the last time 11 s before its end.
     """
-    under = Conditions(4.0, 1.0, 30.0, notices)
-    share = useful_share([life], SaveEverySeconds(60), under)
+    conditions = Conditions(4.0, 1.0, 30.0, notices)
+    share = useful_share([life], SaveEverySeconds(60), conditions)
     assert share * life == pytest.approx(max(0.0, useful), abs=1e-6)
 
 
@@ -98,41 +101,42 @@ def test_replay_by_hand(life, notices, useful):
     every=st.sampled_from([None, *FIXED]),
 )
 def test_replay_keeps_within_bounds(lives, save, share, restart, notices, every):
-    """No more is useful than what remains after the restarts, and never less than nothing."""
+    """The useful share is not negative, and at most the share that remains after restarts."""
     policy = SaveEverySeconds(every) if every else SaveAutomatically()
-    found = useful_share(lives, policy, Conditions(save, save * share, restart, notices))
+    useful = useful_share(lives, policy, Conditions(save, save * share, restart, notices))
     trainable = sum(max(0.0, life - restart) for life in lives)
-    assert 0 <= found <= trainable / sum(lives) + 1e-9
+    assert 0 <= useful <= trainable / sum(lives) + 1e-9
 
 
-def test_plan_for_people():
-    """A bar for auto and each fixed interval, and what auto does."""
+def test_plan_as_text():
+    """A bar for auto and each fixed interval, and a description of auto."""
     lines = keepfit("--save-cost", "4s", "--restart", "30s").stdout.splitlines()
-    assert lines[0].startswith("322 lives of machines")
+    assert lines[0].startswith("322 lifetimes of machines")
     rows = {line.split("%")[0].rsplit(maxsplit=1)[0].strip(): line for line in lines if "█" in line}
     assert list(rows) == ["auto", *map(format_duration, FIXED)]
     assert rows["auto"].count("█") > rows["10 s"].count("█")
     assert "auto saves 10 s after the start" in "\n".join(lines)
 
 
-def test_plan_for_programs():
-    """The same as JSON, without notices if so asked."""
-    warned = json.loads(keepfit("--save-cost", "4s", "--json").stdout)
-    other = json.loads(keepfit("--save-cost", "4s", "--no-notices", "--json").stdout)
-    assert warned["lives"]["count"] == len(LIVES)
-    assert warned["conditions"] == {"save": 4, "stall": 0.4, "restart": 30, "notices": True}
-    assert 0.98 < other["auto"]["share"] < warned["auto"]["share"] < 1
-    assert [each["interval"] for each in warned["fixed"]] == list(FIXED)
-    assert warned["best_fixed"] > other["best_fixed"]
-    assert 30 <= warned["auto"]["interval"] < warned["auto"]["interval_after_an_hour"] <= 900
+def test_plan_as_json():
+    """The same content as JSON, with and without notices."""
+    with_notices = json.loads(keepfit("--save-cost", "4s", "--json").stdout)
+    without = json.loads(keepfit("--save-cost", "4s", "--no-notices", "--json").stdout)
+    assert with_notices["lives"]["count"] == len(LIVES)
+    assert with_notices["conditions"] == {"save": 4, "stall": 0.4, "restart": 30, "notices": True}
+    assert 0.98 < without["auto"]["share"] < with_notices["auto"]["share"] < 1
+    assert [each["interval"] for each in with_notices["fixed"]] == list(FIXED)
+    assert with_notices["best_fixed"] > without["best_fixed"]
+    auto = with_notices["auto"]
+    assert 30 <= auto["interval"] < auto["interval_after_an_hour"] <= 900
 
 
-def test_plan_of_ones_own_machines(tmp_path):
-    """A file of lifetimes takes the place of the recorded ones."""
+def test_plan_with_other_lifetimes(tmp_path):
+    """A file of lifetimes replaces the recorded ones."""
     file = tmp_path / "lives.csv"
     file.write_text("zone,life_seconds\na,3600\nb,7200.5\n")
-    found = json.loads(keepfit("--save-cost", "1s", "--lives", str(file), "--json").stdout)
-    assert found["lives"] == {"count": 2, "mean": 5400.25, "median": 5400.25}
+    plan = json.loads(keepfit("--save-cost", "1s", "--lives", str(file), "--json").stdout)
+    assert plan["lives"] == {"count": 2, "mean": 5400.25, "median": 5400.25}
 
 
 @pytest.mark.parametrize(
@@ -148,7 +152,7 @@ def test_plan_of_ones_own_machines(tmp_path):
     ids=str,
 )
 def test_plan_refuses(args, message):
-    """One line says what is wrong, and the exit code is that of a wrong command."""
+    """One line names the bad option; the exit code is 2."""
     refused(args, message)
 
 
@@ -157,8 +161,8 @@ def test_plan_refuses(args, message):
     [
         (b"", "no column 'life_seconds'"),
         (b"life\n5\n", "no column 'life_seconds'"),
-        (b"life_seconds\n", "holds no lifetimes"),
-        (b"life_seconds\n5\nlong\n", "line 3: life_seconds is a number"),
+        (b"life_seconds\n", "contains no lifetimes"),
+        (b"life_seconds\n5\nlong\n", "line 3: life_seconds must be a number"),
         (b"life_seconds\n0\n", "Received: '0'"),
         (b"life_seconds\ninf\n", "Received: 'inf'"),
         (b"life_seconds\nnan\n", "Received: 'nan'"),
@@ -168,14 +172,14 @@ def test_plan_refuses(args, message):
     ids=repr,
 )
 def test_plan_refuses_a_file(tmp_path, content, message):
-    """The line names the file, and the line in it."""
+    """The error names the file's line or column, or the bad value."""
     file = tmp_path / "lives.csv"
     file.write_bytes(content)
     refused(["--save-cost", "4s", "--lives", str(file)], message)
 
 
 def refused(args, message):
-    """One line of log, with exit code 2."""
+    """Assert that the command writes one line of log with the message, and exits with 2."""
     ended = keepfit(*args, code=2)
     (line,) = ended.stderr.splitlines()
     assert message in json.loads(line)["reason"]
@@ -187,13 +191,13 @@ def refused(args, message):
     [("run", "[default: auto]"), ("plan", "[default: 30s]"), ("plan", "[default: 322 Spot")],
 )
 def test_help_names_defaults(command, default):
-    """What holds where a flag is not given is written beside it."""
+    """The help text names the default of each option."""
     ended = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
     assert default in ended.stdout
 
 
-def test_plan_answers_at_once():
-    """It needs neither TensorFlow nor a store."""
+def test_plan_is_fast():
+    """It imports neither TensorFlow nor Keras."""
     code = (
         "import sys; from keepfit.job.cli import app; app(['plan', '--save-cost', '4s'], "
         "standalone_mode=False); sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"

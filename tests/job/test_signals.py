@@ -1,4 +1,4 @@
-"""Signals of this process, while it is not in a `fit`."""
+"""Signals of this process outside of `fit`."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from keepfit.job.notices import signals
 
 
 class Lingering:
-    """An object within whose end a signal comes; Python drops what is raised there."""
+    """An object in whose finalizer a signal arrives; Python discards exceptions from there."""
 
     def __del__(self):
         signal.raise_signal(signal.SIGTERM)
         sum(range(1000))
 
 
-def test_an_exception_that_python_drops():
-    """The signal ends the process all the same, a moment later, and is told once."""
+def test_an_exception_that_python_discards():
+    """The signal ends the process all the same, a moment later, and is logged once."""
     session = Session()
     began = time.monotonic()
 
@@ -42,7 +42,7 @@ def test_an_exception_that_python_drops():
 
 
 def test_sigusr1_is_no_notice():
-    """It asks for a save, in training or not."""
+    """SIGUSR1 requests a save, in training or not."""
     session = Session()
     with signals.trap_signals(session):
         signal.raise_signal(signal.SIGUSR1)

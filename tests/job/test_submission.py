@@ -1,4 +1,4 @@
-"""`keepfit submit`: what AWS Batch is asked for, and what is refused before anything is made."""
+"""`keepfit submit`: the submitted job, and input that is refused before anything is created."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from keepfit.callbacks.storage.s3.retries import RetryPolicy
 from keepfit.infra.jobs import request
 from keepfit.job.code_archive import archive_key, download_archive
 from tests.checkpoint.samples import take_over
-from tests.job.conftest import keepfit, push, refused, waiting
-from tests.s3.proxy import Proxy, says
+from tests.job.conftest import keepfit, push, refused, submit_pending_job
+from tests.s3.proxy import Proxy, s3_error
 from tests.s3.samples import small
 
 
 def submitted(aws, queue):
-    """The jobs that AWS Batch has, as it describes them."""
+    """Return all jobs in the queue, as AWS Batch describes them."""
     jobs = []
     for status in (
         "SUBMITTED",
@@ -32,8 +32,8 @@ def submitted(aws, queue):
         "SUCCEEDED",
         "FAILED",
     ):
-        found = aws("batch").list_jobs(jobQueue=queue, jobStatus=status)["jobSummaryList"]
-        jobs += [job["jobId"] for job in found]
+        listed = aws("batch").list_jobs(jobQueue=queue, jobStatus=status)["jobSummaryList"]
+        jobs += [job["jobId"] for job in listed]
     return aws("batch").describe_jobs(jobs=jobs)["jobs"] if jobs else []
 
 
@@ -46,8 +46,8 @@ def code_of(job):
     return command[command.index("--code") + 1]
 
 
-def test_what_the_job_gets(deployed, aws, script):
-    """Its code by content, its run and store by name, and the machine that was asked for."""
+def test_submitted_job(deployed, aws, script):
+    """The job has the code by its digest, run and store by name, and the given settings."""
     printed = keepfit(
         *("submit", "--run", "first.run", "--vcpus", "4", "--memory", "8GiB"),
         *("--save-every", "5min", "--deterministic", "--env", "RATE=0.1"),
@@ -61,8 +61,8 @@ def test_what_the_job_gets(deployed, aws, script):
     *flags, code, name, option, value = job["container"]["command"]
     assert flags == ["run", "--deterministic", "--code"]
     assert (name, option, value) == ("train.py", "--epochs", "3")
-    wanted = {"KEEPFIT_RUN": "first.run", "KEEPFIT_STORE": deployed.store, "RATE": "0.1"}
-    assert variables(job).items() >= (wanted | {"KEEPFIT_SAVE_EVERY": "5min"}).items()
+    expected = {"KEEPFIT_RUN": "first.run", "KEEPFIT_STORE": deployed.store, "RATE": "0.1"}
+    assert variables(job).items() >= (expected | {"KEEPFIT_SAVE_EVERY": "5min"}).items()
     assert job["tags"]["keepfit:run"] == "first.run"
     folder = download_archive(open_store(deployed.store), code, "first.run")
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -70,11 +70,11 @@ def test_what_the_job_gets(deployed, aws, script):
         "helper.py",
         "train.py",
     ]
-    assert keepfit("ls", deployed.store).stdout.splitlines()[1:] == [], "code is no run"
+    assert keepfit("ls", deployed.store).stdout.splitlines()[1:] == [], "code is listed as a run"
 
 
-def test_the_definition_counts_where_nothing_is_said(deployed, aws, script):
-    """The run is called after the script, resources stay as they are."""
+def test_defaults(deployed, aws, script):
+    """The run is named after the script, and the command has no options."""
     keepfit("submit", script)
     (job,) = submitted(aws, deployed.queue)
     assert variables(job)["KEEPFIT_RUN"] == "train"
@@ -82,24 +82,23 @@ def test_the_definition_counts_where_nothing_is_said(deployed, aws, script):
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("needs", "expected"),
     [
         ({}, {"VCPU": "2", "MEMORY": "4096"}),
         ({"vcpus": 8, "gpus": 1}, {"VCPU": "8", "MEMORY": "4096", "GPU": "1"}),
         ({"memory": 8192}, {"VCPU": "2", "MEMORY": "8192"}),
     ],
 )
-def test_resources(deployed, aws, asked, expected):
-    """What is not asked for is the definition's. (moto keeps no resources of a job.)"""
+def test_resources(deployed, aws, needs, expected):
+    """Resources that are not requested are the definition's. (moto keeps no resources of a job.)"""
     base = request.describe_definition(aws("batch"), deployed.job)
-    found = request.overrides(request.JobRequest("run", ["run"], needs=asked), base)[
-        "resourceRequirements"
-    ]
-    assert {need["type"]: need["value"] for need in found} == expected
+    overrides = request.overrides(request.JobRequest("run", ["run"], needs=needs), base)
+    resources = overrides["resourceRequirements"]
+    assert {resource["type"]: resource["value"] for resource in resources} == expected
 
 
 def test_another_image(deployed, aws, script):
-    """It has a definition like the deployment's, registered once; only the image differs."""
+    """It has a definition, registered once, that differs from the deployment's by the image."""
     push(aws, deployed.repository.partition("/")[2], "mine")
     image = f"{deployed.repository}:mine"
     keepfit("submit", "--image", image, "--run", "a1", script)
@@ -113,11 +112,11 @@ def test_another_image(deployed, aws, script):
     assert base["containerProperties"].pop("image") == f"{deployed.repository}:latest"
     assert own["containerProperties"] == base["containerProperties"]
     assert own["retryStrategy"] == base["retryStrategy"]
-    assert own["jobDefinitionName"].startswith("keepfit-compute-"), "what may be submitted again"
+    assert own["jobDefinitionName"].startswith("keepfit-compute-"), "no resubmission"
 
 
-def nothing_was_made(aws, deployed):
-    """No job, no code, no definition."""
+def assert_nothing_was_created(aws, deployed):
+    """Assert that there is no job, no code, and no further definition."""
     assert submitted(aws, deployed.queue) == []
     assert list(open_store(deployed.store).list(".code/")) == []
     definitions = aws("batch").describe_job_definitions(status="ACTIVE")["jobDefinitions"]
@@ -125,14 +124,14 @@ def nothing_was_made(aws, deployed):
 
 
 def test_a_run_that_exists(deployed, aws, script):
-    """Whoever goes on with it, or begins it again, says so."""
+    """An existing run needs --resume or --fresh."""
     attempt = take_over(open_store(deployed.store), keep=1)
     attempt.commit(small(3))
     line = refused("submit", "--run", "run", script, code=2)
     assert "has a run 'run' already (resumable)" in line
     assert "--resume" in line
     assert "--fresh" in line
-    nothing_was_made(aws, deployed)
+    assert_nothing_was_created(aws, deployed)
     keepfit("submit", "--run", "run", "--resume", script)
     keepfit("submit", "--run", "run", "--fresh", script)
     first, second = submitted(aws, deployed.queue)
@@ -140,9 +139,9 @@ def test_a_run_that_exists(deployed, aws, script):
     assert variables(second)["KEEPFIT_FRESH"] == "1"
 
 
-def test_a_run_that_is_at_work(deployed, aws, script, moto_server):
-    """Two jobs of a run would fence each other off."""
-    waiting(aws, deployed, moto_server, "train")
+def test_a_run_with_an_active_job(deployed, aws, script, moto_server):
+    """A second job is refused: two jobs of a run would fence each other."""
+    submit_pending_job(aws, deployed, moto_server, "train")
     line = refused("submit", "--resume", script, code=2)
     assert "has a job already" in line
     assert "keepfit cancel train" in line
@@ -157,44 +156,44 @@ BAD_INPUT = [
     (["--memory", "9000GiB"], 78, ["9216000 MiB", "the largest has"]),
     (["--vcpus", "65"], 78, ["machines together may have 64", "--max-vcpus"]),
     (["--store", "file:///runs"], 2, ["s3://BUCKET/PREFIX", "file:///runs"]),
-    (["--resume"], 2, ["has no run 'train' to go on with", "keepfit ls"]),
+    (["--resume"], 2, ["has no run 'train' to continue", "keepfit ls"]),
     (["--env", "AWS_BATCH_X=secret"], 2, ["--env='AWS_BATCH_X'"]),
     (["--memory", "lots"], 2, ["8GiB", "--memory='lots'"]),
     (["--env", "RATE"], 2, ["NAME=VALUE"]),
-    (["--run", "no/name"], 2, ["a run's name"]),
+    (["--run", "no/name"], 2, ["the name of a run has up to 128"]),
     (["--save-every", "sometimes"], 2, ["save_every"]),
     (["--store", "s3://nowhere-at-all/runs"], 78, ["no bucket 'nowhere-at-all'"]),
 ]
 
 
 def test_bad_input(deployed, aws, script):
-    """One line that names it, and nothing is left half-made."""
-    for given, code, words in BAD_INPUT:
-        arguments = [part.format(repository=deployed.repository) for part in given]
+    """Bad input is one line that names it, and nothing is created."""
+    for options, code, words in BAD_INPUT:
+        arguments = [part.format(repository=deployed.repository) for part in options]
         line = refused("submit", *arguments, script, code=code)
         assert all(word in line for word in words), line
-        nothing_was_made(aws, deployed)
+        assert_nothing_was_created(aws, deployed)
 
 
 def test_a_folder_that_is_too_large(deployed, aws, script):
-    """The line names what is large, and where it can be left out."""
+    """The line names the large folder and both fixes: .dockerignore and --max-size."""
     (script.parent / ".dockerignore").unlink()
     line = refused("submit", "--max-size", "1", script, code=2)
     assert all(word in line for word in ("data: 2 MiB", ".dockerignore", "--max-size")), line
-    nothing_was_made(aws, deployed)
+    assert_nothing_was_created(aws, deployed)
 
 
 def test_a_queue_that_is_disabled(deployed, aws, script):
-    """The line tells how it is enabled."""
+    """The line has the command that enables it."""
     aws("batch").update_job_queue(jobQueue=deployed.queue, state="DISABLED")
     line = refused("submit", script, code=78)
     assert "is disabled" in line
     assert "update-job-queue --state ENABLED" in line
-    nothing_was_made(aws, deployed)
+    assert_nothing_was_created(aws, deployed)
 
 
 def test_a_script_by_another_name(deployed, aws, script, tmp_path):
-    """A link to it: as with `python`, what it imports lies beside the file itself."""
+    """A link to a script: as with `python`, its imports are beside the link's target."""
     (tmp_path / "link.py").symlink_to(script)
     keepfit("submit", tmp_path / "link.py")
     (job,) = submitted(aws, deployed.queue)
@@ -206,51 +205,51 @@ def test_a_script_by_another_name(deployed, aws, script, tmp_path):
 
 
 def test_a_queue_without_machines(deployed, aws, script):
-    """The line names what is behind it, and how that is."""
+    """The line names the queue's compute environment and its state."""
     (spot,) = aws("batch").describe_compute_environments()["computeEnvironments"]
     name = spot["computeEnvironmentName"]
     aws("batch").update_compute_environment(computeEnvironment=name, state="DISABLED")
     line = refused("submit", script, code=78)
     assert f"has no machines: compute environment {name} is DISABLED" in line
-    nothing_was_made(aws, deployed)
+    assert_nothing_was_created(aws, deployed)
 
 
-def test_machines_that_nobody_may_ask_for(deployed, moto_server, script, monkeypatch):
-    """What is not known refuses nothing."""
-    denied = says(403, "UnauthorizedOperation")
+def test_without_permission_to_list_instance_types(deployed, moto_server, script, monkeypatch):
+    """If the instance types are unknown, no resource request is refused."""
+    denied = s3_error(403, "UnauthorizedOperation")
     with Proxy(moto_server) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         proxy.arm(lambda _, r: denied if b"DescribeInstanceTypes" in r.body else None)
         keepfit("submit", "--gpus", "1", script)
 
 
-def test_the_way_on(deployed, aws, script):
-    """What is printed can be typed as it is."""
+def test_printed_commands(deployed, aws, script):
+    """The printed commands work as they are."""
     printed = keepfit("submit", "--queue", deployed.queue, script).stdout
     assert f"  keepfit status train --queue {deployed.queue}\n" in printed
     keepfit("status", "train", "--queue", deployed.queue)
 
 
 def test_no_script(deployed, tmp_path):
-    """Before AWS is asked for anything."""
+    """A missing script is refused before AWS is asked for anything."""
     assert "there is no script" in refused("submit", tmp_path / "none.py", code=2)
 
 
 def test_no_credentials(deployed, script, monkeypatch):
-    """The line names where they are looked for."""
+    """One line says that none were found, and where they are looked for."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     assert "no AWS credentials were found" in refused("submit", script, code=78)
 
 
 def test_an_empty_account(aws, script):
-    """The line names the command that makes what is missing."""
+    """The line names the missing stack and the command that creates it."""
     line = refused("submit", script, code=78)
     assert "there is no stack 'keepfit-storage'" in line
     assert "keepfit infra up" in line
 
 
 def test_the_job_runs_what_was_submitted(deployed, aws, script, tmp_path):
-    """A machine that has only the store: the folder is there, and the script's own code counts."""
+    """On a machine with only the store, the script runs with its folder and arguments."""
     keepfit("submit", script, "--x", "1")
     (job,) = submitted(aws, deployed.queue)
     machine = tmp_path / "machine"
@@ -263,13 +262,13 @@ def test_the_job_runs_what_was_submitted(deployed, aws, script, tmp_path):
 
 
 def refused_run(code, *words, **env):
-    """`keepfit run` of code that can't be brought."""
+    """Assert that `keepfit run` refuses code that can't be downloaded."""
     line = json.loads(refused("run", "--code", "0" * 64, "train.py", code=code))
     assert all(word in line["reason"] for word in words), line
 
 
 def test_code_that_is_missing_or_damaged(deployed, aws, script, monkeypatch):
-    """78, as a retry would not help; the line says what would."""
+    """It exits with 78, as a retry would not help; the line has the fix."""
     monkeypatch.setenv("KEEPFIT_STORE", deployed.store)
     refused_run(78, "has no code 0000", "submit the job again")
     open_store(deployed.store).put(archive_key("0" * 64), [b"not what it was"])
@@ -277,7 +276,7 @@ def test_code_that_is_missing_or_damaged(deployed, aws, script, monkeypatch):
 
 
 def test_store_that_does_not_answer(monkeypatch, aws):
-    """75: AWS Batch tries again."""
+    """It exits with the configured code for a preemption, for which AWS Batch retries."""
     monkeypatch.setenv("KEEPFIT_STORE", "s3://somewhere/runs")
     monkeypatch.setenv("KEEPFIT_PREEMPTED_EXIT_CODE", "143")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

@@ -1,4 +1,4 @@
-"""A proxy in front of the S3 server, and empty prefixes to work in."""
+"""Fixtures: a proxy in front of the S3 server, a client, and empty stores."""
 
 import uuid
 
@@ -10,17 +10,18 @@ from tests.s3.samples import client_at, server, store_of
 
 @pytest.fixture
 def proxy(s3):
+    """Return a running proxy in front of the S3 server."""
     with Proxy() as proxy:
         yield proxy
 
 
 @pytest.fixture(scope="session")
 def direct(s3):
-    """A client that speaks to the server itself."""
+    """Return a client that uses the server without the proxy."""
     return client_at(server())
 
 
 @pytest.fixture
 def fresh(bucket, direct):
-    """Gives a new empty store each time, directly at the server."""
+    """Return a function that opens a new empty store, without the proxy."""
     return lambda: store_of(direct, f"{bucket}/{uuid.uuid4().hex}")

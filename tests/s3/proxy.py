@@ -1,4 +1,4 @@
-"""A proxy between an S3 client and its server, which does harm as it is told.
+"""A proxy between an S3 client and its server that injects faults.
 
     with Proxy() as proxy:
         store = store_at(proxy.url)
@@ -6,8 +6,8 @@
         ...
         assert len(proxy.requests) == 7
 
-A fault is a function of an Exchange: a request that has arrived whole and was not answered yet.
-A plan says which request meets which fault; requests are counted from `arm` on.
+A fault is a function of an Exchange: a request that was received completely and not answered yet.
+A plan maps the number of a request, counted since `arm`, and the request to a fault or None.
 """
 
 import http.client
@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
-"""Headers of one connection, which the proxy sets anew for each side."""
+"""Headers that apply to one connection, which the proxy sets for each side itself."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asked for."""
+    """A request of a client."""
 
     method: str
     path: str
@@ -41,7 +41,7 @@ class Request:
 
 @dataclass
 class Answer:
-    """What the server answered, or what is said in its place."""
+    """A response of the server, or one sent in its place."""
 
     status: int
     reason: str
@@ -60,7 +60,7 @@ class Answer:
         return self.head() + self.body
 
     def half(self):
-        """The first half of the body and all before it; the first line where there is no body."""
+        """Return the head and half of the body; only the first line if there is no body."""
         half = self.head() + self.body[: len(self.body) // 2]
         return half if self.body else self.first_line()
 
@@ -69,11 +69,11 @@ class Answer:
 
 
 class Proxy:
-    """Listens on a port of its own until the block ends.
+    """A proxy that listens on a port of its own until the `with` block ends.
 
     Attributes:
-        requests: what has arrived since `arm`, whole.
-        strip: names of request headers that the server never sees.
+        requests: the requests that were received completely since `arm`.
+        strip: names of request headers that are not forwarded to the server.
     """
 
     def __init__(self, server=None, strip=(), listener=None):
@@ -100,27 +100,27 @@ class Proxy:
                     client.shutdown(socket.SHUT_RDWR)
 
     def arm(self, plan=None):
-        """Count anew, and do what the plan says."""
+        """Restart the count of requests, and follow this plan."""
         with self._lock:
             self._plan = plan or (lambda number, request: None)
             self.requests = []
 
     def wait_for_requests(self, number):
-        """Until so many have arrived since `arm`."""
+        """Wait until this number of requests has been received since `arm`."""
         with self._lock:
             assert self._lock.wait_for(lambda: len(self.requests) >= number, 60)
 
-    def wait_until_all_left(self):
-        """Until nothing is under way of what killed clients have asked for."""
+    def wait_until_idle(self):
+        """Wait until no client is connected, so that no request of a killed one is in progress."""
         with self._lock:
             assert self._lock.wait_for(lambda: not self._clients, 30)
 
     def connect(self):
-        """A new connection to the server."""
+        """Return a new connection to the server."""
         return http.client.HTTPConnection(self._server.hostname, self._server.port)
 
     def fault_of(self, request):
-        """Record the request; the fault that it meets, if any."""
+        """Record the request; return the fault that the plan has for it, if any."""
         with self._lock:
             self.requests.append(request)
             self._lock.notify_all()
@@ -140,7 +140,7 @@ class Proxy:
         try:
             connection.serve()
         except (OSError, http.client.HTTPException):
-            pass  # the client has left, or was killed
+            pass  # the client has closed the connection, or was killed
         finally:
             connection.close()
             with self._lock:
@@ -149,7 +149,7 @@ class Proxy:
 
 
 class Connection:
-    """A client's connection, and the one to the server that serves it."""
+    """A client's connection, and the connection to the server that serves it."""
 
     def __init__(self, proxy, client):
         self.proxy = proxy
@@ -160,15 +160,15 @@ class Connection:
     def serve(self):
         while request := self._next():
             exchange = Exchange(self, request)
-            (self.proxy.fault_of(request) or pass_on)(exchange)
+            (self.proxy.fault_of(request) or pass_through)(exchange)
             if exchange.over:
                 return
 
     def ask(self, request):
-        """The server's answer."""
+        """Send the request to the server and return its answer."""
         sent = [(k, v) for k, v in request.headers if k.lower() not in HOP | self.proxy.strip]
-        # LocalStack closes connections that idle, so each request that finds one closed has its
-        # own; nothing is sent twice.
+        # LocalStack closes idle connections, so a request that finds one closed opens a new one;
+        # nothing is sent twice.
         if self._upstream and self._is_closed(self._upstream.sock):
             self._upstream.close()
             self._upstream = None
@@ -196,7 +196,7 @@ class Connection:
             self._upstream.close()
 
     def _next(self):
-        """The next request; None when the client has closed the connection."""
+        """Return the next request; None if the client has closed the connection."""
         line = self._file.readline()
         if not line.strip():
             return None
@@ -231,7 +231,7 @@ class Connection:
         return body
 
     def _is_closed(self, sock):
-        """Whether the server has closed the connection while nothing was asked of it."""
+        """Return True if the server has closed the connection while it was idle."""
         if sock is None:
             return True
         sock.setblocking(False)
@@ -244,10 +244,10 @@ class Connection:
 
 
 class Exchange:
-    """A request, and what can be done about it.
+    """A request, and the ways to answer it.
 
     Attributes:
-        over: the connection is of no use any more.
+        over: the connection can't be used any more.
     """
 
     def __init__(self, connection, request):
@@ -256,18 +256,18 @@ class Exchange:
         self.over = False
 
     def forward(self):
-        """Let the server do what is asked, and hear its answer."""
+        """Let the server carry out the request; return its answer."""
         return self._connection.ask(self.request)
 
     def send(self, content):
         self._connection.client.sendall(content)
 
     def close(self):
-        """End the connection as a server does that has sent everything."""
+        """Close the connection as a server does that has sent everything."""
         self.over = True
 
     def reset(self):
-        """End the connection with RST: what was sent may not even be read."""
+        """Close the connection with RST: the client may not even read what was sent."""
         linger = struct.pack("ii", 1, 0)
         self._connection.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.over = True
@@ -276,6 +276,7 @@ class Exchange:
         self._connection.proxy.closed.wait(seconds)
 
     def wait_for_client_to_leave(self):
+        """Wait until the client closes the connection."""
         while self._connection.client.recv(1 << 16):
             pass
         self.over = True
@@ -284,23 +285,23 @@ class Exchange:
 # Faults.
 
 
-def pass_on(exchange):
-    """No fault."""
+def pass_through(exchange):
+    """Forward the request and its answer: no fault."""
     exchange.send(exchange.forward().to_bytes())
 
 
-def late(seconds):
-    """A slow network."""
+def delayed(seconds):
+    """Return a fault that answers later, as over a slow network."""
 
     def fault(exchange):
         exchange.wait(seconds)
-        pass_on(exchange)
+        pass_through(exchange)
 
     return fault
 
 
-def says(status, code, message="Said by the proxy.", inside="", **headers):
-    """An error of S3's, in place of doing what was asked."""
+def s3_error(status, code, message="Sent by the proxy.", inside="", **headers):
+    """Return a fault that answers with an error of S3 and does not forward the request."""
     body = (
         f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code>'
         f"<Message>{message}</Message>{inside}<RequestId>0000000000000000</RequestId></Error>"
@@ -315,49 +316,51 @@ def says(status, code, message="Said by the proxy.", inside="", **headers):
     return fault
 
 
-slow_down = says(503, "SlowDown", "Please reduce your request rate.")
-internal_error = says(500, "InternalError", "We encountered an internal error. Please try again.")
-conflict = says(409, "ConditionalRequestConflict", "A conflicting operation is in progress.")
+slow_down = s3_error(503, "SlowDown", "Please reduce your request rate.")
+internal_error = s3_error(
+    500, "InternalError", "We encountered an internal error. Please try again."
+)
+conflict = s3_error(409, "ConditionalRequestConflict", "A conflicting operation is in progress.")
 
 
 def reset_before(exchange):
-    """The request never reaches the server."""
+    """Reset the connection; the request never reaches the server."""
     exchange.reset()
 
 
 def reset_after(exchange):
-    """The server has done what was asked, and nobody hears of it."""
+    """Reset the connection after the server has carried out the request; its answer is lost."""
     exchange.forward()
     exchange.reset()
 
 
 def reset_midway(exchange):
-    """The connection breaks in the middle of the answer."""
+    """Reset the connection in the middle of the answer."""
     exchange.send(exchange.forward().half())
     exchange.reset()
 
 
 def truncated(exchange):
-    """The answer ends before its Content-Length."""
+    """End the answer before its Content-Length."""
     exchange.send(exchange.forward().half())
     exchange.close()
 
 
-def beheaded(exchange):
-    """The answer ends after its first line."""
+def cut_after_first_line(exchange):
+    """End the answer after its first line."""
     exchange.send(exchange.forward().first_line())
     exchange.close()
 
 
 def shortened(exchange):
-    """Half an answer whose Content-Length agrees with it."""
+    """Send half of the body, with a Content-Length that matches it."""
     answer = exchange.forward()
     answer.body = answer.body[: len(answer.body) // 2]
     exchange.send(answer.to_bytes())
 
 
 def flipped(exchange):
-    """One bit of the answer to a GET is another; anything else is left alone."""
+    """Flip one bit in the answer to a GET; leave other answers alone."""
     answer = exchange.forward()
     if exchange.request.method == "GET" and answer.status < 300 and answer.body:
         changed = bytearray(answer.body)
@@ -367,24 +370,24 @@ def flipped(exchange):
 
 
 def stalled_before(exchange):
-    """The request goes nowhere, and the connection stays open."""
+    """Never forward the request; keep the connection open."""
     exchange.wait_for_client_to_leave()
 
 
 def stalled_after(exchange):
-    """The server has done what was asked, and its answer never comes."""
+    """Let the server carry out the request, but never send its answer."""
     exchange.forward()
     exchange.wait_for_client_to_leave()
 
 
 def stalled_midway(exchange):
-    """The answer stops in its middle, and the connection stays open."""
+    """Stop in the middle of the answer; keep the connection open."""
     exchange.send(exchange.forward().half())
     exchange.wait_for_client_to_leave()
 
 
-def dies_before(kill):
-    """Calls `kill` when the request has left the client; the server never hears of it."""
+def kill_before(kill):
+    """Return a fault that calls `kill` and never forwards the request to the server."""
 
     def fault(exchange):
         kill()
@@ -393,8 +396,8 @@ def dies_before(kill):
     return fault
 
 
-def dies_after(kill):
-    """Calls `kill` when the server has done what was asked; the client never hears of it."""
+def kill_after(kill):
+    """Return a fault that calls `kill` after the server has carried out the request."""
 
     def fault(exchange):
         exchange.forward()
@@ -408,26 +411,26 @@ def dies_after(kill):
 
 
 def at(number, fault):
-    """The fault meets that one request."""
+    """Return a plan with this fault for that one request."""
     return lambda n, _: fault if n == number else None
 
 
 def since(number, fault):
-    """The fault meets that request and all after it."""
+    """Return a plan with this fault for that request and all after it."""
     return lambda n, _: fault if n >= number else None
 
 
 def always(fault):
-    """The fault meets every request."""
+    """Return a plan with this fault for every request."""
     return lambda *_: fault
 
 
 def scheduled(faults):
-    """Each fault meets the request whose number it is given for."""
+    """Return a plan with the faults of a dict, by number of the request."""
     return lambda n, _: faults.get(n)
 
 
 def sometimes(seed, rate, faults):
-    """Each request meets one of the faults, with the probability `rate`."""
+    """Return a plan in which each request meets one of the faults with probability `rate`."""
     chance = random.Random(seed)
     return lambda *_: chance.choice(faults) if chance.random() < rate else None

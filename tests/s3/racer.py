@@ -1,13 +1,13 @@
 """Processes that race for one run in S3: `python -m tests.s3.racer COUNT URI < orders`.
 
-An order lets all of them do the same at once, and each tells with a line of JSON what came of it:
+All processes carry out an order at the same time, and each prints the result as a line of JSON:
 
-    claim         take the run over
-    commit        save one checkpoint
-    race COMMITS  take the run over, resume, and save that often
+    claim         claim the run
+    commit        commit one checkpoint
+    race COMMITS  claim the run, resume, and commit that many checkpoints
 
-Whoever finds that another attempt owns the run ends with 76, as a training does. After the last
-order the last line of all lists the exit codes.
+A process that finds that another attempt owns the run exits with 76, as a training does. After the
+last order a final line lists the exit codes of all.
 """
 
 import json
@@ -22,7 +22,7 @@ from tests.s3.samples import assert_is_small, server, small, store_at
 
 
 class Racer:
-    """One process's part in it."""
+    """One of the racing processes."""
 
     def __init__(self, uri):
         self._store = store_at(server(), uri)
@@ -30,14 +30,14 @@ class Racer:
         self._commits = []
 
     def run(self, orders):
-        """Do what the orders say; returns the exit code."""
+        """Carry out the orders; return the exit code."""
         for order in orders:
             fenced = None
             try:
                 self._do(*order.split())
             except Superseded as error:
                 fenced = str(error)
-            tell(attempt=self._attempt.number, commits=self._commits, fenced=fenced)
+            report(attempt=self._attempt.number, commits=self._commits, fenced=fenced)
             if fenced:
                 return EXIT_FENCED
         return 0
@@ -53,9 +53,9 @@ class Racer:
             self._commits.append(step)
 
 
-def tell(**what):
-    """One line, which no other process's line runs into."""
-    os.write(1, f"{json.dumps(what)}\n".encode())
+def report(**result):
+    """Print one line with a single write, so that lines of other processes do not mix with it."""
+    os.write(1, f"{json.dumps(result)}\n".encode())
 
 
 def main(count, uri):
@@ -76,11 +76,11 @@ def main(count, uri):
         pipes.append(send)
     for order in sys.stdin:
         for pipe in pipes:
-            with suppress(BrokenPipeError):  # whoever was fenced is gone
+            with suppress(BrokenPipeError):  # a process that was fenced has exited
                 os.write(pipe, order.encode())
     for pipe in pipes:
         os.close(pipe)
-    tell(codes=[os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+    report(codes=[os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Small snapshots, stores behind a proxy, and what must hold of a run in S3 at any time."""
+"""Small snapshots, stores behind a proxy, and assertions that hold for a run in S3 at any time."""
 
 import os
 from contextlib import contextmanager
@@ -16,28 +16,28 @@ from keepfit.callbacks.storage.s3.store import S3Store
 from tests.checkpoint.samples import RUN, head_of, resume, take_over, tensor
 
 QUICK = RetryPolicy(seconds=20, connect=5, read=5, longest_wait=0.01)
-"""Tries again almost at once."""
+"""Retries almost without a pause."""
 
 
 def client_at(endpoint, retries=QUICK):
-    """A client as the product makes it, whatever endpoint the environment names."""
+    """Return a client as the product makes it, but with this endpoint."""
     with environment(AWS_ENDPOINT_URL_S3=endpoint):
         return make_client(retries)
 
 
 def store_at(endpoint, uri, retries=QUICK):
-    """A store as the product opens it, whatever endpoint the environment names."""
+    """Return a store as the product opens it, but with this endpoint."""
     return S3Store(Address.parse(uri), lambda: client_at(endpoint, retries), retries)
 
 
 def store_of(client, uri, retries=QUICK):
-    """A store that shares its client with others: to make one takes as long as 30 requests."""
+    """Return a store that shares a client: creating a client takes as long as 30 requests."""
     return S3Store(Address.parse(uri), lambda: client, retries)
 
 
 @contextmanager
 def environment(**changes):
-    """The environment with these variables; None removes one."""
+    """Set these environment variables within the block; None removes one."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in changes.items():
             if value is None:
@@ -48,7 +48,7 @@ def environment(**changes):
 
 
 def small_arrays(step):
-    """Two shards, of a few hundred bytes each."""
+    """Return arrays for two shards of a few hundred bytes each."""
     random = np.random.default_rng(step)
     return {
         "model/kernel": random.normal(size=(3, 4)).astype(np.float32),
@@ -57,6 +57,7 @@ def small_arrays(step):
 
 
 def small(step, **position):
+    """Return a snapshot of `small_arrays`."""
     tensors = [
         tensor(name, array, name.split("/")[0]) for name, array in small_arrays(step).items()
     ]
@@ -64,7 +65,7 @@ def small(step, **position):
 
 
 def assert_is_small(checkpoint, step):
-    """It is bit for bit what was captured at `step`."""
+    """Assert that the checkpoint is bit for bit what was captured at `step`."""
     assert checkpoint is not None, "nothing to resume from"
     assert checkpoint.manifest.position.step == step
     assert checkpoint.state == {"best": step / 3}
@@ -76,11 +77,12 @@ def assert_is_small(checkpoint, step):
         assert found.tobytes() == array.tobytes(), name
 
 
-def assert_goes_on(store, step, check=assert_is_small):
-    """The next attempt resumes from `step` and commits; then there is nothing but what is named.
+def assert_resumes(store, step, check=assert_is_small):
+    """Assert that the next attempt resumes from `step` and commits, and leaves no other objects.
 
     Args:
-        step: of the newest checkpoint; None if there is none.
+        step: the step of the newest checkpoint; None if there is none.
+        check: asserts that a checkpoint is what was captured at a step.
     """
     named = head_of(store).checkpoints if list(store.list(head_key(RUN))) else ()
     attempt = take_over(store, keep=1)
@@ -88,7 +90,7 @@ def assert_goes_on(store, step, check=assert_is_small):
     if step is None:
         assert found is None
     else:
-        assert found.key == named[0], "the newest one in force"
+        assert found.key == named[0], "the newest committed checkpoint"
         check(found, step)
     for key in named[1:]:
         older = read_checkpoint(store, RUN, key)
@@ -102,12 +104,12 @@ def assert_goes_on(store, step, check=assert_is_small):
 
 
 def unfinished(s3, store):
-    """Keys of the multipart uploads that were begun under the store's prefix."""
+    """Return the keys of the unfinished multipart uploads under the store's prefix."""
     bucket, _, prefix = store.uri.removeprefix("s3://").partition("/")
     found = s3.list_multipart_uploads(Bucket=bucket, Prefix=f"{prefix}/")
     return [upload["Key"] for upload in found.get("Uploads", ())]
 
 
 def server():
-    """The endpoint of the S3 server itself."""
+    """Return the endpoint of the S3 server itself."""
     return os.environ["AWS_ENDPOINT_URL_S3"]

@@ -1,4 +1,4 @@
-"""What can't work is one clear line: the object, the cause, the way out. And a fit exit code."""
+"""An error is one clear line with object, cause and way out, and a matching exit code."""
 
 import json
 import socket
@@ -16,10 +16,10 @@ from keepfit.callbacks.storage.s3.retries import RetryPolicy
 from keepfit.callbacks.storage.s3.store import S3Store
 from tests.checkpoint.samples import RUN, head_of, take_over
 from tests.e2e import process
-from tests.s3.proxy import Proxy, always, pass_on, reset_before, says
+from tests.s3.proxy import Proxy, always, pass_through, reset_before, s3_error
 from tests.s3.samples import (
     QUICK,
-    assert_goes_on,
+    assert_resumes,
     client_at,
     environment,
     small,
@@ -52,11 +52,11 @@ ACTIONS = {
     "clear_unfinished": "s3:ListBucketMultipartUploads",
     "move": "s3:ListBucket",
 }
-"""What a role must be allowed that may do nothing yet."""
+"""The permissions that the message names for each operation if the role has none."""
 
 
 def failure(call, kind=StorageError):
-    """The one line of the StorageError that the call raises; it is Transient where that is due."""
+    """Return the message of the error that the call raises; check its class and its form."""
     with pytest.raises(kind) as caught:
         call()
     assert isinstance(caught.value, Transient) == (kind is Transient)
@@ -68,7 +68,7 @@ def failure(call, kind=StorageError):
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_missing_bucket(operation, direct):
-    """Whatever is asked of it first, the bucket is named; NotFound would pass for an empty run."""
+    """Any operation reports the missing bucket; NotFound would be taken for an empty run."""
     store = store_of(direct, "s3://keepfit-no-such-bucket/prefix")
     message = failure(lambda: OPERATIONS[operation](store))
     assert message == (
@@ -76,8 +76,8 @@ def test_missing_bucket(operation, direct):
     )
 
 
-def test_missing_bucket_is_no_run_to_begin(direct):
-    """A claim ends with the same line."""
+def test_claim_in_a_missing_bucket(direct):
+    """A claim fails with the same line."""
     store = store_of(direct, "s3://keepfit-no-such-bucket/prefix")
     assert "create it" in failure(lambda: take_over(store))
 
@@ -85,7 +85,7 @@ def test_missing_bucket_is_no_run_to_begin(direct):
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_access_denied(operation, proxy, bucket):
     """The line ends with the statement that the role's policy lacks, for exactly this prefix."""
-    proxy.arm(always(says(403, "AccessDenied", "Access Denied")))
+    proxy.arm(always(s3_error(403, "AccessDenied", "Access Denied")))
     store = store_at(proxy.url, f"{bucket}/team/runs")
     message = failure(lambda: OPERATIONS[operation](store))
     name = bucket.removeprefix("s3://")
@@ -105,32 +105,32 @@ def test_access_denied(operation, proxy, bucket):
         "Resource": resource.get(first, [f"{arn}/team/runs/*"]),
     }
     assert first in line
-    assert len(proxy.requests) == 1, "a refusal is not tried again"
+    assert len(proxy.requests) == 1, "a refusal is not retried"
 
 
 ANSWERS = {
     "unknown key": (
-        says(403, "InvalidAccessKeyId", "The AWS Access Key Id does not exist."),
+        s3_error(403, "InvalidAccessKeyId", "The AWS Access Key Id does not exist."),
         ["does not accept the AWS credentials", "InvalidAccessKeyId", "check which are in use"],
     ),
     "wrong secret": (
-        says(403, "SignatureDoesNotMatch", "The signature does not match."),
+        s3_error(403, "SignatureDoesNotMatch", "The signature does not match."),
         ["does not accept the AWS credentials", "SignatureDoesNotMatch"],
     ),
     "clock": (
-        says(403, "RequestTimeTooSkewed", "The difference is too large."),
+        s3_error(403, "RequestTimeTooSkewed", "The difference is too large."),
         ["clock is wrong by more than 15 minutes", "set it"],
     ),
     "not implemented": (
-        says(501, "NotImplemented", "A header you provided implies functionality"),
+        s3_error(501, "NotImplemented", "A header you provided implies functionality"),
         ["does not know put_object", "conditional writes (If-Match, If-None-Match)"],
     ),
     "something else": (
-        says(400, "InvalidRequest", "Missing required header."),
+        s3_error(400, "InvalidRequest", "Missing required header."),
         ["S3 refused put_object", "InvalidRequest: Missing required header."],
     ),
     "not S3 at all": (
-        says(405, "MethodNotAllowed", "The method is not allowed."),
+        s3_error(405, "MethodNotAllowed", "The method is not allowed."),
         ["S3 refused put_object", "MethodNotAllowed"],
     ),
 }
@@ -138,7 +138,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("case", ANSWERS)
 def test_refusal(case, proxy, bucket):
-    """What no retry can mend is told after one request, with the object and the cause."""
+    """An error that no retry can fix is reported after one request, with object and cause."""
     answer, words = ANSWERS[case]
     proxy.arm(always(answer))
     store = store_at(proxy.url, bucket)
@@ -151,24 +151,26 @@ def test_refusal(case, proxy, bucket):
 @pytest.mark.parametrize(
     "answer",
     [
-        says(301, "PermanentRedirect", "Elsewhere.", x_amz_bucket_region="eu-west-3"),
-        says(400, "AuthorizationHeaderMalformed", "Wrong.", inside="<Region>eu-west-3</Region>"),
+        s3_error(301, "PermanentRedirect", "Elsewhere.", x_amz_bucket_region="eu-west-3"),
+        s3_error(
+            400, "AuthorizationHeaderMalformed", "Wrong.", inside="<Region>eu-west-3</Region>"
+        ),
     ],
     ids=["redirect", "malformed"],
 )
 def test_wrong_region(answer, proxy, bucket):
-    """The line says which region to set."""
+    """The line names the region to set."""
     proxy.arm(always(answer))
     message = failure(lambda: store_at(proxy.url, bucket).load("run/object"))
     name = bucket.removeprefix("s3://")
     assert message == f"bucket {name!r} is in another region: set AWS_REGION=eu-west-3"
 
 
-EXPIRED = says(400, "ExpiredToken", "The provided token has expired.")
+EXPIRED = s3_error(400, "ExpiredToken", "The provided token has expired.")
 
 
 def test_expired_credentials_are_renewed(proxy, bucket):
-    """A provider that has newer ones is asked; the operation goes on."""
+    """The provider is asked for newer credentials, and the operation continues."""
     made = []
 
     def make():
@@ -223,7 +225,7 @@ ENVIRONMENTS = {
 
 @pytest.mark.parametrize("case", ENVIRONMENTS)
 def test_unusable_settings(case, bucket):
-    """The line names what is missing or wrong, and no retry is offered."""
+    """The line names what is missing or wrong, and nothing is retried."""
     changes, words = ENVIRONMENTS[case]
     with environment(**changes):
         message = failure(lambda: S3Store.open(bucket, BRIEF).load("run/object"))
@@ -231,8 +233,8 @@ def test_unusable_settings(case, bucket):
     assert all(word in message for word in words), message
 
 
-def test_region_by_the_name_that_all_sdks_know(bucket):
-    """botocore by itself hears AWS_DEFAULT_REGION only; jobs of AWS Batch have AWS_REGION."""
+def test_region_from_the_environment(bucket):
+    """botocore itself reads AWS_DEFAULT_REGION only; jobs of AWS Batch have AWS_REGION."""
     with environment(AWS_REGION="eu-west-3", AWS_DEFAULT_REGION=None):
         assert make_client(BRIEF).meta.region_name == "eu-west-3"
     with environment(AWS_REGION=None, AWS_DEFAULT_REGION="eu-west-2"):
@@ -248,7 +250,7 @@ def test_settings_file_that_can_not_be_read(bucket, tmp_path):
 
 
 def test_secret_with_a_line_break_is_not_shown(bucket):
-    """A token read from a file with its line's end is refused, and does not get into the log."""
+    """A token with a trailing newline, as read from a file, is refused and not logged."""
     with environment(AWS_SESSION_TOKEN="very-secret\n"):
         message = failure(lambda: S3Store.open(bucket, BRIEF).load("run/object"))
     assert "very-secret" not in message
@@ -258,15 +260,15 @@ def test_secret_with_a_line_break_is_not_shown(bucket):
 
 @pytest.fixture
 def closed_port():
-    """The address of a port at which nothing listens, and nothing will."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{held.getsockname()[1]}"
+    """Return the address of a port on which nothing listens, reserved during the test."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_no_network(operation, closed_port):
-    """Whatever is asked, it may succeed later; the line names the object and the address."""
+    """Any operation raises Transient; the line names the object and the address."""
     store = store_at(closed_port, "s3://bucket/prefix", BRIEF)
     message = failure(lambda: OPERATIONS[operation](store), Transient)
     assert message.startswith("s3://bucket/prefix")
@@ -274,21 +276,21 @@ def test_no_network(operation, closed_port):
     assert closed_port in message
 
 
-def test_network_that_comes_back(bucket):
-    """A connection that is refused is tried again, as any other failure of the network."""
+def test_network_that_is_restored(bucket):
+    """A refused connection is retried like any other failure of the network."""
     with socket.socket() as listener, ExitStack() as stack:
         listener.bind(("127.0.0.1", 0))
         proxy = Proxy(listener=listener)
         client = client_at(proxy.url)
         tries = []
 
-        def come_back(**_):
+        def restore_network(**_):
             tries.append(len(proxy.requests))
             if len(tries) == 3:
                 listener.listen()
                 stack.enter_context(proxy)
 
-        client.meta.events.register("before-send.s3", come_back)
+        client.meta.events.register("before-send.s3", restore_network)
         store_of(client, bucket).put("network/object", [b"x"])
         assert (tries, len(proxy.requests)) == ([0, 0, 0], 1)
 
@@ -299,21 +301,21 @@ STRIPPED["If-None-Match"] = ["If-None-Match"]
 
 @pytest.mark.parametrize("ignored", STRIPPED)
 def test_server_that_ignores_conditions(ignored, bucket, fresh):
-    """It is found out at the first swap, before anything is trained, and nothing is changed."""
+    """It is detected at the first swap, before any training, and nothing else is changed."""
     store = fresh()
     with Proxy(strip=STRIPPED[ignored]) as proxy:
-        careless = store_at(proxy.url, store.uri)
-        message = failure(lambda: take_over(careless))
+        ignoring = store_at(proxy.url, store.uri)
+        message = failure(lambda: take_over(ignoring))
     assert message == (
         f"{store.uri}: this server ignores If-Match or If-None-Match, so keepfit can't keep two "
         f"attempts of a run apart; use a server with conditional writes"
     )
     assert head_of(store).attempt == 1
-    assert_goes_on(store, None)
+    assert_resumes(store, None)
 
 
-def test_server_with_conditions_is_asked_once(proxy, fresh):
-    """The proof costs two requests a process, not two a swap."""
+def test_conditions_are_checked_once(proxy, fresh):
+    """The check costs two requests per process, not two per swap."""
     store = store_of(client_at(proxy.url), fresh().uri)
     attempt = take_over(store)
     proxy.arm()
@@ -332,7 +334,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize("uri", MALFORMED)
 def test_malformed_address(uri):
-    """Refused before anything is asked of anyone; what came is repeated."""
+    """It is refused before any request; the message repeats the value that was received."""
     message = failure(lambda: open_store(uri), ConfigurationError)
     assert message.endswith(f"Received: store={uri!r}")
 
@@ -352,7 +354,7 @@ PREFIXES = [
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_any_prefix_that_s3_takes(prefix, slash, bucket, direct, s3):
-    """A run lives under it as under any other, its neighbours are left alone."""
+    """A run works under any prefix, and keys with the same beginning are left alone."""
     uri = f"{bucket}/odd{len(slash)}/{prefix}"
     name = bucket.removeprefix("s3://")
     s3.put_object(Bucket=name, Key=f"odd{len(slash)}/{prefix}{RUN}/neighbour", Body=b"")
@@ -361,7 +363,7 @@ def test_any_prefix_that_s3_takes(prefix, slash, bucket, direct, s3):
     attempt = take_over(store, keep=1)
     attempt.commit(small(1))
     attempt.commit(small(2))
-    assert_goes_on(store, 2)
+    assert_resumes(store, 2)
     assert list(store.folders("")) == [RUN]
     store.move(RUN, "aside")
     assert list(store.folders("")) == ["aside"]
@@ -370,7 +372,7 @@ def test_any_prefix_that_s3_takes(prefix, slash, bucket, direct, s3):
 
 
 def test_store_without_a_prefix(s3, direct):
-    """A bucket may be a store as a whole."""
+    """A whole bucket may be a store."""
     name = f"keepfit-whole-{uuid.uuid4().hex}"
     s3.create_bucket(Bucket=name)
     for uri in (f"s3://{name}", f"s3://{name}/"):
@@ -381,7 +383,7 @@ def test_store_without_a_prefix(s3, direct):
 
 
 def test_key_that_is_too_long(bucket, direct):
-    """Bytes count, not characters: the line says how many there may be."""
+    """The limit is in bytes, not in characters, and the line states it."""
     store = store_of(direct, f"{bucket}/{'ä' * 480}")
     message = failure(lambda: store.put("x" * 64, [b""]))
     assert "longer than the 1024 bytes of a key" in message
@@ -390,7 +392,7 @@ def test_key_that_is_too_long(bucket, direct):
 
 @pytest.mark.parametrize("key", ["../outside", "run/../../outside", "/root", "run/\0"])
 def test_keys_do_not_lead_out_of_the_store(key, bucket, direct):
-    """A key that a damaged document names is refused, never followed."""
+    """A key from a damaged document that leads out of the store is refused."""
     store = store_of(direct, f"{bucket}/prefix")
     for call in (
         lambda: store.load(key),
@@ -415,7 +417,7 @@ print("trained")
 
 
 def keepfit_run(folder, uri, **env):
-    """`keepfit run` of a script that trains for a moment, and does not wait for S3 for long."""
+    """Run a script that trains for a moment with `keepfit run`, with short retries of S3."""
     (folder / "train.py").write_text(SCRIPT)
     ended = process.run(folder, "--store", uri, "train.py", **env)
     assert "Traceback" not in ended.err, ended.err
@@ -423,7 +425,7 @@ def keepfit_run(folder, uri, **env):
 
 
 def test_process_trains_with_any_prefix(bucket, direct, tmp_path):
-    """0, and the next one finds that all is done."""
+    """The exit code is 0, and the next process finds the run finished."""
     uri = f"{bucket}/ein Präfix/run=1"
     ended = keepfit_run(tmp_path, uri)
     assert (ended.code, ended.out) == (0, "trained\n"), ended.err
@@ -433,33 +435,33 @@ def test_process_trains_with_any_prefix(bucket, direct, tmp_path):
 
 
 def test_process_without_a_bucket(s3, tmp_path):
-    """78: no later attempt would find it either."""
+    """The exit code is 78: no later attempt would find the bucket either."""
     ended = keepfit_run(tmp_path, "s3://keepfit-no-such-bucket/runs")
     assert (ended.code, ended.out) == (78, "")
     assert "there is no bucket 'keepfit-no-such-bucket'" in ended.one("refused")["reason"]
 
 
 def test_process_that_is_denied(proxy, bucket, tmp_path):
-    """78, with the statement to add to the role."""
-    proxy.arm(always(says(403, "AccessDenied")))
+    """The exit code is 78, and the line contains the statement to add to the role."""
+    proxy.arm(always(s3_error(403, "AccessDenied")))
     ended = keepfit_run(tmp_path, f"{bucket}/runs", AWS_ENDPOINT_URL_S3=proxy.url)
     assert (ended.code, ended.out) == (78, "")
     assert '"Action": ["s3:GetObject", "s3:ListBucket"]' in ended.one("refused")["reason"]
 
 
 def test_process_without_network(closed_port, tmp_path):
-    """75: the orchestrator starts it again."""
+    """The exit code is 75, so that the orchestrator starts it again."""
     ended = keepfit_run(tmp_path, "s3://bucket/runs", AWS_ENDPOINT_URL_S3=closed_port)
     assert (ended.code, ended.out) == (75, "")
     assert closed_port in ended.one("store_unreachable")["reason"]
-    assert ended.named("store_retry"), "it was tried again"
+    assert ended.named("store_retry"), "the request was retried"
 
 
 def test_process_that_may_not_save(proxy, bucket, tmp_path):
-    """74: it has trained to the end, and what it learned is nowhere."""
+    """The exit code is 74: the training has finished, but its result is not stored."""
 
     def plan(_, request):
-        return says(403, "AccessDenied") if "/shards/" in request.path else pass_on
+        return s3_error(403, "AccessDenied") if "/shards/" in request.path else pass_through
 
     proxy.arm(plan)
     ended = keepfit_run(tmp_path, f"{bucket}/unsaved", AWS_ENDPOINT_URL_S3=proxy.url)
@@ -468,10 +470,10 @@ def test_process_that_may_not_save(proxy, bucket, tmp_path):
 
 
 def test_process_that_loses_the_network(proxy, bucket, tmp_path):
-    """A checkpoint that can't be sent costs nothing but itself; at the end it is 74."""
+    """A failed upload does not end the training; without a last save the exit code is 74."""
 
     def plan(_, request):
-        return reset_before if "/shards/" in request.path else pass_on
+        return reset_before if "/shards/" in request.path else pass_through
 
     proxy.arm(plan)
     ended = keepfit_run(tmp_path, f"{bucket}/lost", AWS_ENDPOINT_URL_S3=proxy.url)
@@ -481,7 +483,7 @@ def test_process_that_loses_the_network(proxy, bucket, tmp_path):
 
 @pytest.mark.parametrize("uri", ["s3://", "s3://Bucket/x", "s3://bucket/../x", "s3:bucket"])
 def test_process_with_a_malformed_address(uri, tmp_path):
-    """2, as for any wrong argument, in one line."""
+    """The exit code is 2, as for any wrong argument, with one line."""
     ended = process.run(tmp_path, "--store", uri, process.SMALL)
     assert ended.code == 2
     assert ended.err.count("\n") == 1

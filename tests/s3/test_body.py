@@ -1,4 +1,4 @@
-"""An object's bytes as they are sent: the concatenation, however it is cut."""
+"""The body of a request: the concatenation of buffers, however it is divided."""
 
 import base64
 import hashlib
@@ -23,13 +23,13 @@ buffers = st.lists(st.binary(max_size=40), max_size=12)
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    """So that a few bytes are many chunks."""
+    """Make chunks so small that a few bytes are many of them."""
     monkeypatch.setattr(bodies, "CHUNK", 7)
 
 
 @st.composite
 def parts(draw):
-    """A body that is a part of some buffers, and the bytes that it stands for."""
+    """Draw a body that is a part of some buffers, and the bytes that it represents."""
     pieces = draw(buffers)
     whole = b"".join(pieces)
     start = draw(st.integers(0, len(whole)))
@@ -39,7 +39,7 @@ def parts(draw):
 
 @given(parts(), st.integers(0, 50))
 def test_chunks_are_the_concatenation(part, position):
-    """From any position on, in pieces that are neither empty nor larger than a chunk."""
+    """From any position, the bytes come in chunks that are neither empty nor too large."""
     body, expected = part
     position = min(position, len(expected))
     chunks = list(body.chunks(position))
@@ -50,7 +50,7 @@ def test_chunks_are_the_concatenation(part, position):
 
 @given(parts(), st.integers(0, 50), st.integers(0, 50))
 def test_part_of_a_part(part, start, length):
-    """A slice of a slice, up to its end and no further."""
+    """A part of a part ends where the outer part ends."""
     body, expected = part
     start = min(start, len(expected))
     found = body.part(start, start + length)
@@ -70,7 +70,7 @@ actions = st.lists(
 
 @given(parts(), actions)
 def test_reads_like_a_file(part, actions):
-    """Each read gives what BytesIO would; a seek stays within the bytes."""
+    """Each read returns what BytesIO would; a seek stays within the bytes."""
     body, expected = part
     position = 0
     for name, *args in actions:
@@ -88,7 +88,7 @@ def test_reads_like_a_file(part, actions):
 
 @given(parts())
 def test_digests_are_of_the_concatenation(part):
-    """As S3 counts them over the whole object; to ask does not move the position."""
+    """Digests cover the whole object, as S3 computes them, and do not move the position."""
     body, expected = part
     body.seek(3)
     at = body.tell()
@@ -97,15 +97,15 @@ def test_digests_are_of_the_concatenation(part):
     assert body.tell() == at
 
 
-def test_crc64_is_the_one_that_s3_means():
-    """The check value of CRC-64/NVME (reveng.sourceforge.io/crc-catalogue/all.htm)."""
+def test_crc64_is_crc64_nvme():
+    """The check value is that of CRC-64/NVME (reveng.sourceforge.io/crc-catalogue/all.htm)."""
     assert Body([b"1234", b"", b"56789"]).crc64() == 0xAE8B14860A799888
 
 
 @given(buffers.filter(any), st.integers(1, 30))
 @example([b"x" * 60], 7)
-def test_combined_crc_of_the_parts_is_the_whole_ones(pieces, step):
-    """However an object is cut, S3 finds the same checksum over all of it."""
+def test_combined_crc_of_parts_is_that_of_the_whole(pieces, step):
+    """However an object is divided, the combined checksum is that of the whole."""
     whole = Body(pieces)
     cut = [whole.part(start, start + step) for start in range(0, whole.size, step)]
     found = combined([part.crc64() for part in cut], [part.size for part in cut])
@@ -114,22 +114,22 @@ def test_combined_crc_of_the_parts_is_the_whole_ones(pieces, step):
 
 @given(st.sampled_from(["B", "b", "h", "I", "d"]), st.integers(0, 9))
 def test_buffers_of_any_item(kind, count):
-    """Memory of any type is sent as its bytes."""
+    """Memory of any item type is sent as its bytes."""
     data = bytes(range(72))[: count * 8]
     body = Body([b"<", memoryview(data).cast(kind) if data else memoryview(b""), b">"])
     assert b"".join(body.chunks()) == b"<" + data + b">"
 
 
 def test_chunks_are_not_copies():
-    """What is sent is the memory itself."""
+    """The chunks are views of the given memory."""
     data = bytearray(b"x" * 20)
     chunks = list(Body([data]).chunks())
     data[:] = b"y" * 20
     assert b"".join(chunks) == b"y" * 20
 
 
-def test_a_chunk_is_worth_a_call():
-    """Not so small that calls cost, not so large that a slow line times out."""
+def test_chunk_size():
+    """Chunks are not so small that calls are costly, nor so large that a slow line times out."""
     assert 64 << 10 <= CHUNK <= 1 << 20
 
 
@@ -149,17 +149,17 @@ def test_parts_stay_within_the_limits(size):
     assert 5 * MIB <= step <= 5 * GIB
     assert -(-size // step) <= 10_000
     assert step % MIB == 0
-    assert step == PART or -(-size // (step - MIB)) > 10_000, "no larger than it has to be"
+    assert step == PART or -(-size // (step - MIB)) > 10_000, "no larger than needed"
 
 
-def test_an_object_in_one_request_is_within_the_limit():
-    """S3 takes 5 GB (5 * 10**9 bytes at the least) at once."""
+def test_single_put_is_within_the_limit():
+    """S3 accepts 5 GB (at least 5 * 10**9 bytes) in one request."""
     assert multipart.MAX_SINGLE_PUT <= 5 * 10**9
 
 
 @given(buffers.filter(any), st.integers(1, 30))
 def test_parts_are_the_object(pieces, step):
-    """The parts that are sent follow each other without a gap, and only the last is shorter."""
+    """The parts follow each other without a gap, and only the last one is shorter."""
     whole = Body(pieces)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(multipart, "part_size", lambda _: step)

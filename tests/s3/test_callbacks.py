@@ -1,4 +1,4 @@
-"""Callbacks with s3:// paths: whole objects, sent by a thread, over any interruption."""
+"""Callbacks with s3:// paths: whole objects, uploaded by a thread, across any interruption."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOMENTS = [("on_train_batch_end", 7), ("on_test_batch_end", 4), ("on_epoch_end",
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path, monkeypatch):
-    """A machine's own disk. Called, it becomes another machine, which has nothing."""
+    """Give the test a disk of its own; return a function that replaces it by an empty one."""
     disk = tmp_path / "disk"
     disk.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(disk))
@@ -38,12 +38,12 @@ def machine(tmp_path, monkeypatch):
 
 @pytest.fixture
 def url(bucket):
-    """A new place in S3."""
+    """Return an unused address in S3."""
     return f"{bucket}/{uuid.uuid4().hex}"
 
 
 def downloaded(url, folder):
-    """All objects below `url`, as files."""
+    """Download all objects below `url` into a new folder, and return it."""
     transfer = Transfer.open()
     folder.mkdir()
     for name in transfer.sizes(url):
@@ -53,7 +53,7 @@ def downloaded(url, folder):
 
 
 def interrupted(training, store, machine, moment):
-    """The training with one interruption, after which it goes on elsewhere."""
+    """Interrupt the training once, and resume it on another machine."""
     preempted(training, store, *moment)
     machine()
     attempt(training, store)
@@ -61,7 +61,7 @@ def interrupted(training, store, machine, moment):
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_csv_logger(tmp_path, url, machine, moment):
-    """The object is the file that Keras would have written without an interruption."""
+    """The object equals the file that Keras writes without an interruption."""
     whole(Training(held=lambda: [keras.callbacks.CSVLogger(tmp_path / "log.csv")]))
     training = Training(held=lambda: [keepfit.CSVLogger(f"{url}/log.csv")])
     interrupted(training, tmp_path / "store", machine, moment)
@@ -70,7 +70,7 @@ def test_csv_logger(tmp_path, url, machine, moment):
 
 
 def test_csv_logger_appends(tmp_path, url, machine):
-    """Behind what the object held before the run, which stays as it is."""
+    """Rows are appended to the content from before the run, which stays as it is."""
     (tmp_path / "old").write_text("epoch,loss,val_loss\n9,1.0,1.0\n")
     Transfer.open().upload(str(tmp_path / "old"), f"{url}/log.csv")
     training = Training(held=lambda: [keepfit.CSVLogger(f"{url}/log.csv", append=True)])
@@ -81,23 +81,23 @@ def test_csv_logger_appends(tmp_path, url, machine):
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_model_checkpoint(tmp_path, url, machine, moment):
-    """Each object is there, and whole, with the weights of its epoch."""
+    """Each object exists and is complete, with the weights of its epoch."""
     template = "{epoch:02d}-{val_loss:.2f}.weights.h5"
 
-    def training(kind, where):
-        return Training(held=lambda: [kind(f"{where}/{template}", save_weights_only=True)])
+    def training(kind, folder):
+        return Training(held=lambda: [kind(f"{folder}/{template}", save_weights_only=True)])
 
-    whole(training(keras.callbacks.ModelCheckpoint, tmp_path / "theirs"))
+    whole(training(keras.callbacks.ModelCheckpoint, tmp_path / "expected"))
     interrupted(training(keepfit.ModelCheckpoint, url), tmp_path / "store", machine, moment)
     found = downloaded(url, tmp_path / "found")
-    theirs = sorted((tmp_path / "theirs").iterdir())
-    assert len(theirs) == 3
-    assert sorted(path.name for path in found.iterdir()) == [path.name for path in theirs]
-    for path in theirs:
+    expected = sorted((tmp_path / "expected").iterdir())
+    assert len(expected) == 3
+    assert sorted(path.name for path in found.iterdir()) == [path.name for path in expected]
+    for path in expected:
         assert arrays_in(found / path.name) == arrays_in(path)
 
 
-def test_model_is_in_s3_before_a_checkpoint_says_so(tmp_path, url):
+def test_checkpoint_waits_for_the_upload_of_the_model(tmp_path, url):
     """A checkpoint after an epoch waits for the model that was saved in it."""
     training = Training(
         held=lambda: [keepfit.ModelCheckpoint(f"{url}/{{epoch}}.keras")], fit={"epochs": 2}
@@ -107,7 +107,7 @@ def test_model_is_in_s3_before_a_checkpoint_says_so(tmp_path, url):
 
 
 def test_model_checkpoint_leaves_nothing_behind(tmp_path, url):
-    """What was sent is removed from the machine's disk."""
+    """Uploaded files are removed from the machine's disk."""
     attempt(
         Training(held=lambda: [keepfit.ModelCheckpoint(f"{url}/last.keras")]), tmp_path / "store"
     )
@@ -116,27 +116,27 @@ def test_model_checkpoint_leaves_nothing_behind(tmp_path, url):
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_tensorboard(tmp_path, url, machine, moment):
-    """Every tag has every step once in what TensorBoard finds in S3."""
+    """TensorBoard finds every step of every tag in S3 exactly once."""
     arguments = {"histogram_freq": 1, "update_freq": 1}
-    theirs = tmp_path / "theirs"
-    whole(Training(named, lambda: [keras.callbacks.TensorBoard(theirs, **arguments)]))
+    expected = tmp_path / "expected"
+    whole(Training(named, lambda: [keras.callbacks.TensorBoard(expected, **arguments)]))
     training = Training(named, lambda: [keepfit.TensorBoard(url, **arguments)])
     interrupted(training, tmp_path / "store", machine, moment)
-    assert_same_events(events_in(downloaded(url, tmp_path / "found")), events_in(theirs))
+    assert_same_events(events_in(downloaded(url, tmp_path / "found")), events_in(expected))
 
 
 def test_tensorboard_after_a_kill(tmp_path, url, machine, monkeypatch):
-    """What was sent since the checkpoint is taken back from S3."""
+    """Events that were uploaded after the checkpoint are removed from S3."""
     monkeypatch.setattr("keepfit.callbacks.tensorboard.SEND_INTERVAL", 0.0)
-    theirs = tmp_path / "theirs"
-    whole(Training(named, lambda: [keras.callbacks.TensorBoard(theirs, update_freq=1)]))
+    expected = tmp_path / "expected"
+    whole(Training(named, lambda: [keras.callbacks.TensorBoard(expected, update_freq=1)]))
     training = Training(named, lambda: [keepfit.TensorBoard(url, update_freq=1)])
     preempted(training, tmp_path / "store", "on_train_batch_end", 3)
     shutil.copytree(tmp_path / "store", tmp_path / "older")
     preempted(training, tmp_path / "store", "on_test_batch_end", 2)
     machine()
     attempt(training, tmp_path / "older")
-    assert_same_events(events_in(downloaded(url, tmp_path / "found")), events_in(theirs))
+    assert_same_events(events_in(downloaded(url, tmp_path / "found")), events_in(expected))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_tensorboard_after_a_kill(tmp_path, url, machine, monkeypatch):
     ids=["CSVLogger", "ModelCheckpoint", "TensorBoard"],
 )
 def test_no_such_bucket(bucket, tmp_path, make):
-    """One line in the log that names the bucket, and training goes on to its end."""
+    """One line in the log names the bucket, and training continues to its end."""
     done = attempt(Training(held=lambda: [make(f"{bucket}-none/x")]), tmp_path / "store")
     assert len(done.epochs) == 3
     failed = done.named(events.UPLOAD_FAILED)
@@ -166,20 +166,20 @@ def test_no_such_bucket(bucket, tmp_path, make):
         lambda: keepfit.TensorBoard("s3://"),
     ],
 )
-def test_what_is_no_address(make):
-    """It is refused where it is written, and it says how one is written."""
+def test_invalid_address(make):
+    """An invalid address is refused by the constructor, with an example of a valid one."""
     with pytest.raises(ConfigurationError, match="s3://"):
         make()
 
 
-def test_append_to_what_can_not_be_read(bucket):
-    """Rows that may be there are not overwritten."""
+def test_append_to_an_unreadable_object(bucket):
+    """Rows that may exist are not overwritten."""
     with pytest.raises(StorageError, match="there is no bucket"):
         keepfit.CSVLogger(f"{bucket}-none/log.csv", append=True)
 
 
 def test_outside_of_resumable(url, tmp_path):
-    """They take s3:// paths by themselves, too."""
+    """The callbacks accept s3:// paths without Resumable, too."""
     with capture_logs() as logs:
         whole(
             Training(

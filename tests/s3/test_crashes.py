@@ -1,4 +1,4 @@
-"""A process killed before and after any request to S3."""
+"""Processes that are killed before and after any of their requests to S3."""
 
 import os
 import signal
@@ -11,8 +11,8 @@ import pytest
 from keepfit.callbacks.checkpoint.manifest import head_key
 from keepfit.callbacks.checkpoint.reader import read_checkpoint
 from tests.checkpoint.samples import RUN, head_of, take_over
-from tests.s3.proxy import at, dies_after, dies_before
-from tests.s3.samples import assert_goes_on, assert_is_small, small, unfinished
+from tests.s3.proxy import at, kill_after, kill_before
+from tests.s3.samples import assert_is_small, assert_resumes, small, unfinished
 from tests.s3.victim import large_array
 
 REPOSITORY = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def victims():
-    """Starts processes that act on a store; each call gives how one ended."""
+    """Return an object that starts processes that work on a store."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.s3.victim"],
         cwd=REPOSITORY,
@@ -34,19 +34,19 @@ def victims():
 
 
 class Victims:
-    """One process at a time.
+    """Processes that work on a store, one at a time.
 
     Attributes:
-        pid: of the one that runs.
+        pid: process id of the one that runs.
     """
 
     def __init__(self, process):
         self._process = process
         self.pid = None
 
-    def run(self, act, endpoint, store):
-        """The exit code of a process that does `act`."""
-        self._process.stdin.write(f"{act} {endpoint} {store.uri}\n")
+    def run(self, action, endpoint, store):
+        """Return the exit code of a process that does `action`."""
+        self._process.stdin.write(f"{action} {endpoint} {store.uri}\n")
         self._process.stdin.flush()
         self.pid = int(self._process.stdout.readline())
         return int(self._process.stdout.readline())
@@ -56,14 +56,14 @@ class Victims:
 
 
 def saved_twice(store):
-    """A run with one checkpoint in force, at step 2."""
+    """Create a run with one committed checkpoint, at step 2."""
     attempt = take_over(store, keep=1)
     attempt.commit(small(1))
     attempt.commit(small(2))
 
 
-def littered(store):
-    """The same, and what three killed attempts have left: objects, and uploads in parts."""
+def with_leftovers(store):
+    """Create the same run, with objects and unfinished uploads of killed attempts."""
     saved_twice(store)
     for step in (7, 8):
         lost = take_over(store, keep=1)
@@ -78,11 +78,11 @@ def fail(**_):
     raise InterruptedError("killed before the swap")
 
 
-ACTS = {"save": saved_twice, "tidy": littered}
+ACTIONS = {"save": saved_twice, "sweep": with_leftovers}
 
 
 def copied(source, store):
-    """The same objects under another prefix, and as many unfinished uploads."""
+    """Copy the objects to another prefix, and begin as many unfinished uploads there."""
     for entry in source.list(""):
         found = {"Bucket": source._address.bucket, "Key": source._address.key(entry.key)}
         store._ask("copy_object", entry.key, CopySource=found)
@@ -93,57 +93,57 @@ def copied(source, store):
 
 
 @pytest.mark.parametrize(
-    ("act", "every"),
+    ("action", "every"),
     [
         pytest.param("save", 1, id="save"),
-        pytest.param("tidy", 3, id="tidy, every third"),
-        pytest.param("tidy", 1, id="tidy", marks=pytest.mark.soak),
+        pytest.param("sweep", 3, id="sweep, every third"),
+        pytest.param("sweep", 1, id="sweep", marks=pytest.mark.soak),
     ],
 )
-def test_killed_at_a_request(act, every, victims, proxy, fresh, s3):
-    """What was committed last is resumed from, and what the killed one has left is cleared."""
+def test_killed_at_a_request(action, every, victims, proxy, fresh, s3):
+    """The newest committed checkpoint is resumed from; leftovers of the process are deleted."""
     before = fresh()
-    ACTS[act](before)
+    ACTIONS[action](before)
     dry = fresh()
     copied(before, dry)
     proxy.arm()
-    assert victims.run(act, proxy.url, dry) == 0
+    assert victims.run(action, proxy.url, dry) == 0
     requests = list(proxy.requests)
     assert len(requests) > 15
     check(dry, 3, s3)
     outcomes = []
     for number in range(0, len(requests), every):
-        for dies in (dies_before, dies_after):
+        for kill in (kill_before, kill_after):
             store = fresh()
             copied(before, store)
-            proxy.arm(at(number, dies(victims.kill)))
-            assert victims.run(act, proxy.url, store) == -signal.SIGKILL, f"request {number}"
-            proxy.wait_until_all_left()
+            proxy.arm(at(number, kill(victims.kill)))
+            assert victims.run(action, proxy.url, store) == -signal.SIGKILL, f"request {number}"
+            proxy.wait_until_idle()
             outcomes.append(check(store, newest(store), s3))
     change = outcomes.index(3)
-    assert outcomes == [2] * change + [3] * (len(outcomes) - change), "one atomic step, and once"
+    assert outcomes == [2] * change + [3] * (len(outcomes) - change), "changed once"
     if every > 1:
         return
     asked = requests[change // 2]
     assert (asked.method, asked.path.rpartition("/")[2]) == ("PUT", "HEAD.json")
-    assert change % 2, "the swap counts when S3 has done it, whoever has heard of it"
+    assert change % 2, "the swap counts once S3 has carried it out, even if its answer is lost"
 
 
 def newest(store):
-    """The step that HEAD names first."""
+    """Return the step of the checkpoint that HEAD names first."""
     return read_checkpoint(store, RUN, head_of(store).checkpoints[0]).manifest.position.step
 
 
 def check(store, step, s3):
-    """The next attempt goes on from there, and then there is nothing that no manifest names."""
-    assert_goes_on(store, step, assert_is_either)
+    """Assert that the next attempt resumes from `step` and leaves no orphans; return `step`."""
+    assert_resumes(store, step, assert_is_either)
     assert unfinished(s3, store) == []
     assert list(store.list(head_key(RUN)))
     return step
 
 
 def assert_is_either(checkpoint, step):
-    """It is what was saved at `step`, by this module or by the victim."""
+    """Assert that the checkpoint is what was saved at `step`, by this module or by the victim."""
     arrays = dict(checkpoint.arrays)
     if (table := arrays.pop("model/table", None)) is not None:
         assert table.tobytes() == large_array(step).tobytes()
@@ -151,14 +151,14 @@ def assert_is_either(checkpoint, step):
     assert_is_small(checkpoint, step)
 
 
-def test_the_acts_ask_for_everything(victims, proxy, fresh):
-    """Among the requests are all kinds that write: parts, conditions, deletions, abortions."""
+def test_actions_send_all_kinds_of_requests(victims, proxy, fresh):
+    """The actions send all kinds of writing requests: parts, conditions, deletions, aborts."""
     kinds = set()
-    for act, prepare in ACTS.items():
+    for action, prepare in ACTIONS.items():
         store = fresh()
         prepare(store)
         proxy.arm()
-        assert victims.run(act, proxy.url, store) == 0
+        assert victims.run(action, proxy.url, store) == 0
         kinds |= {kind_of(request) for request in proxy.requests}
     assert kinds >= {
         *("POST ?uploads", "PUT ?partNumber", "POST ?uploadId", "DELETE ?uploadId", "GET ?uploads"),
@@ -167,7 +167,7 @@ def test_the_acts_ask_for_everything(victims, proxy, fresh):
 
 
 def kind_of(request):
-    """The method, and what tells requests of one method apart."""
+    """Return the method, with the query or header that distinguishes requests of this method."""
     for name in ("uploads", "partNumber", "uploadId"):
         if name in request.query:
             return f"{request.method} ?{name}"

@@ -1,4 +1,4 @@
-"""Everything that can go wrong between us and S3, at every request of a run."""
+"""Faults of every kind between client and S3, at every request of a run."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -18,20 +18,20 @@ from keepfit.callbacks.storage.s3 import multipart
 from keepfit.callbacks.storage.s3.retries import RetryPolicy
 from tests.checkpoint.samples import RUN, head_of, resume, take_over
 from tests.s3 import proxy as faults
-from tests.s3.proxy import Proxy, always, at, late, scheduled, since, sometimes
+from tests.s3.proxy import Proxy, always, at, delayed, scheduled, since, sometimes
 from tests.s3.samples import (
-    assert_goes_on,
     assert_is_small,
+    assert_resumes,
     client_at,
     small,
     store_of,
     unfinished,
 )
 
-IMPATIENT = RetryPolicy(seconds=20, connect=5, read=0.2, longest_wait=0.01)
-"""For servers that say nothing."""
+SHORT_READ = RetryPolicy(seconds=20, connect=5, read=0.2, longest_wait=0.01)
+"""For servers that do not answer."""
 
-GIVES_UP = RetryPolicy(seconds=0.05, connect=5, read=0.2, longest_wait=0.01)
+SHORT_RETRIES = RetryPolicy(seconds=0.05, connect=5, read=0.2, longest_wait=0.01)
 
 FAULTS = {
     "503": faults.slow_down,
@@ -41,7 +41,7 @@ FAULTS = {
     "reset after": faults.reset_after,
     "reset midway": faults.reset_midway,
     "truncated": faults.truncated,
-    "beheaded": faults.beheaded,
+    "first line only": faults.cut_after_first_line,
     "shortened": faults.shortened,
     "flipped": faults.flipped,
     "stalled before": faults.stalled_before,
@@ -50,21 +50,21 @@ FAULTS = {
 }
 
 WRITES = ("PUT", "POST")
-ONLY = {"409": WRITES, "beheaded": ("GET",), "flipped": ("GET",), "shortened": ("GET",)}
-"""The methods that a fault can meet, where not all."""
+ONLY = {"409": WRITES, "first line only": ("GET",), "flipped": ("GET",), "shortened": ("GET",)}
+"""The methods to which a fault applies, if not to all."""
 
 
 class Training:
-    """An attempt that commits twice, and one that goes on from there and tidies up.
+    """An attempt that commits twice, and one that resumes from there, commits and sweeps.
 
     Attributes:
-        sure: the step of the newest commit that has returned.
-        begun: the step of the newest commit that was tried.
+        committed: the step of the newest commit that has returned.
+        tried: the step of the newest commit that was tried.
     """
 
     def __init__(self, store):
         self._store = store
-        self.sure = self.begun = None
+        self.committed = self.tried = None
 
     def run(self):
         first = take_over(self._store, keep=1)
@@ -77,23 +77,23 @@ class Training:
         second.sweep()
 
     def _commit(self, attempt, step):
-        self.begun = step
+        self.tried = step
         attempt.commit(small(step))
-        self.sure = step
+        self.committed = step
 
 
 LANES = 4
-"""Trainings at a time: a server that stalls leaves time for others."""
+"""Number of trainings at a time: while one waits for a stalled server, others run."""
 
 
 @pytest.fixture(scope="module")
 def lanes(s3):
-    """Proxies, each with a client whose requests pass it."""
+    """Return a queue of lanes: proxies, each with a client whose requests pass through it."""
     with ExitStack() as stack:
         lanes = SimpleQueue()
         for _ in range(LANES):
             proxy = stack.enter_context(Proxy())
-            lanes.put((proxy, client_at(proxy.url, IMPATIENT)))
+            lanes.put((proxy, client_at(proxy.url, SHORT_READ)))
         yield lanes
 
 
@@ -116,18 +116,18 @@ def in_lanes(lanes, cases, check):
 
 @pytest.fixture(scope="module")
 def methods(lanes, bucket, direct):
-    """The methods of all requests of a training, by a dry run."""
+    """Return the methods of all requests of a training, found by a dry run."""
     proxy, client = lanes.get()
     proxy.arm()
-    Training(store_of(client, f"{bucket}/dry", IMPATIENT)).run()
+    Training(store_of(client, f"{bucket}/dry", SHORT_READ)).run()
     lanes.put((proxy, client))
-    assert_goes_on(store_of(direct, f"{bucket}/dry"), 3)
+    assert_resumes(store_of(direct, f"{bucket}/dry"), 3)
     assert len(proxy.requests) > 30
     return [request.method for request in proxy.requests]
 
 
 def numbers(methods, kind):
-    """Of the requests that this kind of fault can meet."""
+    """Return the numbers of the requests to which this kind of fault applies."""
     return [n for n, method in enumerate(methods) if method in ONLY.get(kind, method)]
 
 
@@ -138,20 +138,20 @@ EVERY = [
 
 
 def sample(found, kinds, kind, every):
-    """Kinds take turns, so that together they meet every request."""
+    """Return a part of the numbers for each kind; all kinds together cover every request."""
     return found[list(kinds).index(kind) % every :: every]
 
 
 @pytest.mark.parametrize("every", EVERY)
 @pytest.mark.parametrize("kind", FAULTS)
 def test_one_fault_at_a_request(kind, every, lanes, methods, fresh):
-    """The training ends as if nothing had been, and so does the next attempt."""
+    """The training succeeds in spite of the fault, and so does the next attempt."""
 
     def check(number, proxy, client):
         store = fresh()
         proxy.arm(at(number, FAULTS[kind]))
-        Training(store_of(client, store.uri, IMPATIENT)).run()
-        assert_goes_on(store, 3)
+        Training(store_of(client, store.uri, SHORT_READ)).run()
+        assert_resumes(store, 3)
 
     in_lanes(lanes, sample(numbers(methods, kind), FAULTS, kind, every), check)
 
@@ -162,27 +162,27 @@ OUTAGES = ["503", "reset after", "truncated"]
 @pytest.mark.parametrize("every", EVERY)
 @pytest.mark.parametrize("kind", OUTAGES)
 def test_outage_from_a_request_on(kind, every, lanes, methods, fresh):
-    """The attempt is told that S3 can't be reached, and nothing that was committed is lost."""
+    """The attempt fails with Transient, and no committed checkpoint is lost."""
 
     def check(number, proxy, client):
         store = fresh()
         proxy.arm(since(number, FAULTS[kind]))
-        training = Training(store_of(client, store.uri, GIVES_UP))
+        training = Training(store_of(client, store.uri, SHORT_RETRIES))
         with pytest.raises(Transient):
             training.run()
-        assert_goes_on(store, newest_of(store, training))
+        assert_resumes(store, newest_of(store, training))
 
     in_lanes(lanes, sample(range(len(methods)), OUTAGES, kind, every), check)
 
 
 def newest_of(store, training):
-    """The step that HEAD names first, if there is one; no older than what is surely committed."""
+    """Return the newest step in HEAD, or None; it is no older than the last successful commit."""
     with suppress(NotFound):
         if checkpoints := head_of(store).checkpoints:
             step = read_checkpoint(store, RUN, checkpoints[0]).manifest.position.step
-            assert (training.sure or 0) <= step <= training.begun
+            assert (training.committed or 0) <= step <= training.tried
             return step
-    assert training.sure is None
+    assert training.committed is None
     return None
 
 
@@ -199,17 +199,17 @@ QUICK_FAULTS = sorted(kind for kind in FAULTS if "stalled" not in kind)
     seconds=st.sampled_from([0.02, 0.3, 20]),
 )
 def test_any_combination_of_faults(faults, seconds, lanes, fresh):
-    """The training ends well or with the store's own error; in force is what was committed."""
+    """The training succeeds or raises a StorageError; HEAD names what was committed."""
     proxy, client = lanes.get()
     try:
         store = fresh()
         proxy.arm(scheduled({n: FAULTS[kind] for n, kind in faults.items()}))
-        retries = replace(IMPATIENT, seconds=seconds)
+        retries = replace(SHORT_READ, seconds=seconds)
         training = Training(store_of(client, store.uri, retries))
         with suppress(StorageError):
             training.run()
-            assert training.sure == 3
-        assert_goes_on(store, newest_of(store, training))
+            assert training.committed == 3
+        assert_resumes(store, newest_of(store, training))
     finally:
         proxy.arm()
         lanes.put((proxy, client))
@@ -218,60 +218,61 @@ def test_any_combination_of_faults(faults, seconds, lanes, fresh):
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(200))
 def test_storm(seed, lanes, fresh):
-    """Where a third of all requests fail in every way there is, each commit still counts."""
+    """If a third of all requests fail in all possible ways, no commit is lost."""
     proxy, client = lanes.get()
     try:
         store = fresh()
         proxy.arm(sometimes(seed, 1 / 3, list(FAULTS.values())))
-        training = Training(store_of(client, store.uri, IMPATIENT))
+        training = Training(store_of(client, store.uri, SHORT_READ))
         with suppress(StorageError):
             training.run()
-        assert_goes_on(store, newest_of(store, training))
+        assert_resumes(store, newest_of(store, training))
     finally:
         proxy.arm()
         lanes.put((proxy, client))
 
 
 def test_slow_network(proxy, fresh):
-    """A server that takes its time is waited for; nothing is asked twice."""
+    """A slow server is waited for; no request is sent twice."""
     store = fresh()
     client = client_at(proxy.url)
     proxy.arm()
     Training(store_of(client, store.uri)).run()
     asked = len(proxy.requests)
     store = fresh()
-    proxy.arm(always(late(0.02)))
+    proxy.arm(always(delayed(0.02)))
     Training(store_of(client, store.uri)).run()
     assert len(proxy.requests) == asked
-    assert_goes_on(store, 3)
+    assert_resumes(store, 3)
 
 
 PARTS = [b"head", memoryview(bytes(range(256)) * (5 << 12)), b"tail"]
-"""An object in two parts: S3 wants 5 MiB of all but the last."""
+"""An object in two parts: S3 demands 5 MiB of all but the last."""
 
 
 @pytest.fixture
 def in_parts(monkeypatch):
+    """Upload objects of more than 1 MiB in parts of 5 MiB."""
     monkeypatch.setattr(multipart, "MAX_SINGLE_PUT", 1 << 20)
     monkeypatch.setattr(multipart, "PART", 5 << 20)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FAULTS if ONLY.get(kind, WRITES) == WRITES])
 def test_fault_in_an_upload_in_parts(kind, in_parts, lanes, fresh, s3):
-    """The object is there as it was written, and what was begun in vain can be cleared."""
+    """The object is stored correctly, and abandoned parts can be deleted."""
     whole = b"".join(PARTS)
 
     def check(number, proxy, client):
         store = fresh()
         proxy.arm(at(number, FAULTS[kind]))
-        store_of(client, store.uri, IMPATIENT).put("run/object", PARTS)
+        store_of(client, store.uri, SHORT_READ).put("run/object", PARTS)
         found = bytearray(len(whole))
         store.read_into("run/object", memoryview(found))
         assert found == whole
         store.clear_unfinished("run/")
         assert unfinished(s3, store) == []
         with pytest.raises(AlreadyExists):
-            store_of(client, store.uri, IMPATIENT).put("run/object", PARTS)
+            store_of(client, store.uri, SHORT_READ).put("run/object", PARTS)
         store.clear_unfinished("run/")
 
     in_lanes(lanes, range(4), check)
@@ -279,11 +280,11 @@ def test_fault_in_an_upload_in_parts(kind, in_parts, lanes, fresh, s3):
 
 @pytest.mark.parametrize("lost", range(4))
 def test_outage_in_an_upload_in_parts(lost, in_parts, proxy, fresh, s3):
-    """Whoever gives up leaves no object, or the whole one whose answer was lost."""
+    """A put that gives up leaves no object, or the whole one if only its answer was lost."""
     store = fresh()
     proxy.arm(since(lost, faults.reset_after))
     with pytest.raises(Transient):
-        store_of(client_at(proxy.url), store.uri, GIVES_UP).put("run/object", PARTS)
+        store_of(client_at(proxy.url), store.uri, SHORT_RETRIES).put("run/object", PARTS)
     store.clear_unfinished("run/")
     assert unfinished(s3, store) == []
     sizes = [entry.size for entry in store.list("run/")]
@@ -291,50 +292,50 @@ def test_outage_in_an_upload_in_parts(lost, in_parts, proxy, fresh, s3):
 
 
 @pytest.mark.parametrize(
-    "harm", [faults.flipped, faults.shortened, faults.truncated, faults.beheaded]
+    "fault", [faults.flipped, faults.shortened, faults.truncated, faults.cut_after_first_line]
 )
-def test_corrupt_answer_is_read_again(harm, proxy, fresh):
-    """HEAD, a manifest and a shard: none is taken for damaged that was harmed on its way."""
+def test_corrupt_answer_is_read_again(fault, proxy, fresh):
+    """HEAD, a manifest or a shard that is corrupted in transit is read again, not rejected."""
     store = fresh()
     Training(store).run()
-    harmed = store_of(client_at(proxy.url), store.uri)
+    behind_proxy = store_of(client_at(proxy.url), store.uri)
     with capture_logs() as logs:
         for number in range(4):
-            proxy.arm(at(number, harm))
-            head = head_of(harmed)
-            assert_is_small(read_checkpoint(harmed, RUN, head.checkpoints[0]), 3)
+            proxy.arm(at(number, fault))
+            head = head_of(behind_proxy)
+            assert_is_small(read_checkpoint(behind_proxy, RUN, head.checkpoints[0]), 3)
             assert len(proxy.requests) == 5, "one more than without the fault"
     assert {entry["event"] for entry in logs} <= {events.STORE_RETRY}
 
 
 def test_corrupt_answer_is_not_taken_for_another_object(proxy, fresh):
-    """A put whose answer was lost compares what is there, and not with a damaged copy."""
+    """A put whose answer was lost compares the stored object, not a corrupted copy of it."""
     store = fresh()
-    harmed = store_of(client_at(proxy.url), store.uri)
+    behind_proxy = store_of(client_at(proxy.url), store.uri)
     proxy.arm(scheduled({0: faults.reset_after, 2: faults.flipped}))
-    harmed.put("run/object", [b"content"])
+    behind_proxy.put("run/object", [b"content"])
     assert [request.method for request in proxy.requests] == ["PUT", "PUT", "GET", "PUT", "GET"]
     assert store.load("run/object")[0] == b"content"
 
 
-@pytest.mark.parametrize("harm", [faults.flipped, faults.shortened, faults.reset_midway])
-def test_log_that_is_harmed_on_its_way_is_read_again(harm, proxy, fresh, tmp_path):
-    """A file that grows with the training comes back whole."""
+@pytest.mark.parametrize("fault", [faults.flipped, faults.shortened, faults.reset_midway])
+def test_corrupt_part_of_a_file_is_read_again(fault, proxy, fresh, tmp_path):
+    """An append-only file that is corrupted in transit is restored correctly."""
     store, path = fresh(), tmp_path / "log.csv"
     attempt = take_over(store)
     path.write_bytes(b"epoch,loss\n")
-    (log,) = attempt.commit(
+    (file,) = attempt.commit(
         replace(small(1), append_only_files={str(path): path.stat().st_size})
     ).files
     path.unlink()
-    proxy.arm(at(0, harm))
-    assert restore_file(store_of(client_at(proxy.url), store.uri), log)
+    proxy.arm(at(0, fault))
+    assert restore_file(store_of(client_at(proxy.url), store.uri), file)
     assert path.read_bytes() == b"epoch,loss\n"
     assert len(proxy.requests) == 2
 
 
-def test_read_goes_on_where_it_broke(proxy, fresh):
-    """A large object is not asked for from its beginning again."""
+def test_read_continues_where_it_was_interrupted(proxy, fresh):
+    """A large object is not read from its beginning again."""
     content = bytes(range(256)) * (3 << 12)
     store = fresh()
     store.put("run/object", [content])
@@ -348,25 +349,25 @@ def test_read_goes_on_where_it_broke(proxy, fresh):
 
 
 def test_upload_whose_answer_was_lost_and_whose_key_was_taken(proxy, fresh):
-    """Another's object of that name is never taken for one's own."""
+    """An existing object of another writer is never taken for one's own."""
     store = fresh()
-    store.put("run/object", [b"theirs"])
+    store.put("run/object", [b"another's"])
     proxy.arm(at(0, faults.reset_before))
     with pytest.raises(AlreadyExists):
-        store_of(client_at(proxy.url), store.uri).put("run/object", [b"mine"])
-    assert store.load("run/object")[0] == b"theirs"
+        store_of(client_at(proxy.url), store.uri).put("run/object", [b"own"])
+    assert store.load("run/object")[0] == b"another's"
 
 
-def test_deadline_ends_the_tries(proxy, fresh):
-    """When the machine is about to go, a failure is told at once, while there is time for it."""
+def test_deadline_ends_the_retries(proxy, fresh):
+    """Before a deadline of the machine, a failure is reported while there is time to act."""
     store, now = fresh(), [0.0]
     retries = RetryPolicy(seconds=60, longest_wait=0.01, deadline=lambda: 1.0, clock=lambda: now[0])
 
-    def passing(exchange):
+    def slow_answer(exchange):
         now[0] += 0.4
         faults.slow_down(exchange)
 
-    proxy.arm(always(passing))
+    proxy.arm(always(slow_answer))
     with pytest.raises(Transient, match="SlowDown"):
         store_of(client_at(proxy.url, retries), store.uri, retries).load("run/object")
     assert len(proxy.requests) == 3

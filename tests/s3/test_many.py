@@ -1,4 +1,4 @@
-"""Runs of many checkpoints: what an attempt asks of S3, counted."""
+"""The number of requests to S3 in runs of many checkpoints."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from keepfit.callbacks.checkpoint.manifest import manifest_key
 from keepfit.callbacks.checkpoint.reader import read_newest_usable
 from keepfit.callbacks.checkpoint.retention import KeepNewest
 from tests.checkpoint.samples import RUN, VERSIONS, head_of, resume, take_over
-from tests.s3.samples import assert_goes_on, assert_is_small, client_at, small, store_of
+from tests.s3.samples import assert_is_small, assert_resumes, client_at, small, store_of
 
 MANY = [
     pytest.param(500, id="500"),
@@ -19,15 +19,15 @@ MANY = [
 ]
 
 
-def begun(store, keep=1):
-    """A run with one checkpoint, at step 5."""
+def with_checkpoint(store, keep=1):
+    """Create a run with one checkpoint, at step 5."""
     attempt = take_over(store, keep)
     attempt.commit(small(5))
     return attempt
 
 
 def add_orphans(store, count):
-    """Manifests of an older attempt that HEAD does not name, with lower and with higher steps."""
+    """Add manifests of an older attempt that HEAD does not name, with lower and higher steps."""
     content = store.load(head_of(store).checkpoints[0])[0]
     keys = [manifest_key(RUN, step, 1, 1) for step in range(count)]
     with ThreadPoolExecutor(8) as pool:
@@ -35,8 +35,8 @@ def add_orphans(store, count):
     return keys
 
 
-def asked(proxy):
-    """How often what was asked: the kinds of requests by method and key, HEAD told apart."""
+def count_requests(proxy):
+    """Return the number of requests by method and kind of object."""
     return Counter(
         (request.method, "listing" if request.query.startswith("list") else kind(request.path))
         for request in proxy.requests
@@ -44,27 +44,28 @@ def asked(proxy):
 
 
 def kind(path):
+    """Return what a path names: HEAD.json, another object of the run, or the bucket."""
     name = path.rpartition("/")[2]
     return name if name == "HEAD.json" else "object" if "/run/" in path else "bucket"
 
 
 @pytest.mark.parametrize("count", MANY)
 def test_newest_of_many_is_found_at_once(count, proxy, fresh):
-    """One GET of HEAD says which it is; nothing is listed, and the number costs nothing."""
+    """One GET of HEAD finds it; nothing is listed, and the number of objects does not matter."""
     store = fresh()
-    begun(store)
+    with_checkpoint(store)
     counted = store_of(client_at(proxy.url), store.uri)
 
-    def take_up():
+    def claim_and_resume():
         proxy.arm()
         attempt = take_over(counted, keep=1)
         assert_is_small(resume(counted, attempt), 5)
-        return asked(proxy)
+        return count_requests(proxy)
 
-    take_up()  # which also proves that the server knows conditions
-    alone = take_up()
+    claim_and_resume()  # also checks once that the server supports conditional writes
+    alone = claim_and_resume()
     add_orphans(store, count)
-    among_many = take_up()
+    among_many = claim_and_resume()
     assert among_many == alone
     assert alone[("GET", "HEAD.json")] == 1
     assert alone[("PUT", "HEAD.json")] == 1
@@ -72,29 +73,29 @@ def test_newest_of_many_is_found_at_once(count, proxy, fresh):
     proxy.arm()
     attempt = take_over(counted, keep=1)
     attempt.commit(small(6))
-    with_orphans = asked(proxy)
-    assert with_orphans[("DELETE", "object")] == 3, "the one that it replaces, and no other"
+    with_orphans = count_requests(proxy)
+    assert with_orphans[("DELETE", "object")] == 3, "only the checkpoint that it replaces"
     proxy.arm()
     summarize(counted, RUN)
     assert len(proxy.requests) <= 4
     proxy.arm()
     assert len(find_orphans(counted, RUN)) == count
     listings = -(-(count + 4) // 1000)
-    assert asked(proxy)[("GET", "listing")] == listings
+    assert count_requests(proxy)[("GET", "listing")] == listings
     assert len(proxy.requests) <= listings + 3
     proxy.arm()
     attempt.sweep()
-    assert asked(proxy)[("DELETE", "object")] == count
-    assert asked(proxy)[("GET", "listing")] == listings
-    assert_goes_on(store, 6)
+    assert count_requests(proxy)[("DELETE", "object")] == count
+    assert count_requests(proxy)[("GET", "listing")] == listings
+    assert_resumes(store, 6)
 
 
 def test_sweep_costs_a_request_for_each_orphan(proxy, fresh):
-    """Twice as many orphans cost twice the deletions, and one listing for each thousand."""
+    """Twice as many orphans cost twice the deletions, and one listing per thousand."""
     found = {}
     for count in (0, 300, 600):
         store = fresh()
-        begun(store)
+        with_checkpoint(store)
         add_orphans(store, count)
         attempt = resumed(store_of(client_at(proxy.url), store.uri))
         proxy.arm()
@@ -106,13 +107,14 @@ def test_sweep_costs_a_request_for_each_orphan(proxy, fresh):
 
 
 def resumed(store, keep=1):
+    """Return a new attempt that has resumed from the newest checkpoint."""
     attempt = take_over(store, keep)
     resume(store, attempt)
     return attempt
 
 
 def test_prune_costs_what_it_deletes(proxy, fresh):
-    """A commit that prunes asks for no more than one that doesn't, but for the deletions."""
+    """A commit that prunes sends the same requests as one that doesn't, plus the deletions."""
     store = fresh()
     attempt = resumed(store_of(client_at(proxy.url), store.uri), keep=3)
     costs = []
@@ -124,7 +126,7 @@ def test_prune_costs_what_it_deletes(proxy, fresh):
 
 
 def test_prune_of_many_at_once_grows_linearly(proxy, fresh):
-    """An attempt that keeps less than the one before it deletes the rest with its first commit."""
+    """An attempt with a smaller `keep` deletes the rest with its first commit."""
     costs = []
     for kept in (20, 40):
         store = fresh()
@@ -134,13 +136,13 @@ def test_prune_of_many_at_once_grows_linearly(proxy, fresh):
         attempt = resumed(store_of(client_at(proxy.url), store.uri), keep=1)
         proxy.arm()
         attempt.commit(small(kept))
-        costs.append(asked(proxy)[("DELETE", "object")])
-        assert_goes_on(store, kept)
+        costs.append(count_requests(proxy)[("DELETE", "object")])
+        assert_resumes(store, kept)
     assert costs == [3 * 20, 3 * 40]
 
 
-def test_claim_reads_each_checkpoint_in_force_once(proxy, fresh):
-    """To know what must never be deleted costs a small GET for each that is kept."""
+def test_claim_reads_each_committed_manifest_once(proxy, fresh):
+    """Knowing what must never be deleted costs one small GET per kept checkpoint."""
     store = fresh()
     attempt = take_over(store, keep=40)
     counted = store_of(client_at(proxy.url), store.uri)
@@ -156,10 +158,10 @@ def test_claim_reads_each_checkpoint_in_force_once(proxy, fresh):
     assert costs == [2 + 20, 2 + 40]
 
 
-def test_newest_is_read_although_thousands_are_in_force(proxy, fresh):
-    """HEAD names them all; only the first is asked for."""
+def test_only_the_newest_of_thousands_is_read(proxy, fresh):
+    """HEAD names thousands of checkpoints; only the first is read."""
     store = fresh()
-    begun(store)
+    with_checkpoint(store)
     (newest,) = head_of(store).checkpoints
     older = [manifest_key(RUN, step, 1, 7) for step in range(5_000)]
     proxy.arm()
@@ -167,4 +169,4 @@ def test_newest_is_read_although_thousands_are_in_force(proxy, fresh):
         store_of(client_at(proxy.url), store.uri), RUN, [newest, *older], fit=0
     )
     assert_is_small(found, 5)
-    assert asked(proxy) == {("GET", "object"): 4}
+    assert count_requests(proxy) == {("GET", "object"): 4}

@@ -1,4 +1,4 @@
-"""Many processes that take themselves for the owner of one run."""
+"""Many processes that each believe to own the same run."""
 
 import json
 import subprocess
@@ -9,35 +9,36 @@ from pathlib import Path
 from keepfit.callbacks.checkpoint.inspection import verify
 from keepfit.callbacks.checkpoint.reader import read_checkpoint
 from tests.checkpoint.samples import RUN, head_of
-from tests.s3.samples import assert_goes_on, assert_is_small
+from tests.s3.samples import assert_is_small, assert_resumes
 
 REPOSITORY = Path(__file__).parents[2]
 COUNT = 10
 
 
 class Racers:
-    """Processes that do the same at once."""
+    """Processes that carry out the same orders at the same time."""
 
     def __init__(self, process):
         self._process = process
         self.left = COUNT
 
     def order(self, order):
-        """What each of those that are left tells."""
+        """Give an order to all processes that are left; return their results."""
         self._process.stdin.write(f"{order}\n")
         self._process.stdin.flush()
-        told = [json.loads(self._process.stdout.readline()) for _ in range(self.left)]
-        self.left -= sum(bool(one["fenced"]) for one in told)
-        return told
+        results = [json.loads(self._process.stdout.readline()) for _ in range(self.left)]
+        self.left -= sum(bool(result["fenced"]) for result in results)
+        return results
 
     def end(self):
-        """The exit codes of all."""
+        """End the processes; return all exit codes."""
         self._process.stdin.close()
         return json.loads(self._process.stdout.readline())["codes"]
 
 
 @contextmanager
 def racers(store):
+    """Start the processes; end them after the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.s3.racer", str(COUNT), store.uri],
         cwd=REPOSITORY,
@@ -50,45 +51,45 @@ def racers(store):
 
 
 def test_all_claim_and_the_last_one_commits(fresh):
-    """Each claim is won by one process; of all commits, only that of the newest attempt is."""
+    """Each claim is won by one process; of all commits, only the newest attempt's succeeds."""
     store = fresh()
-    with racers(store) as ten:
-        claimed = ten.order("claim")
-        assert sorted(one["attempt"] for one in claimed) == list(range(1, COUNT + 1))
-        told = {one["attempt"]: one for one in ten.order("commit")}
-        assert told[COUNT]["commits"] == [1000 * COUNT]
+    with racers(store) as racing:
+        claimed = racing.order("claim")
+        assert sorted(result["attempt"] for result in claimed) == list(range(1, COUNT + 1))
+        results = {result["attempt"]: result for result in racing.order("commit")}
+        assert results[COUNT]["commits"] == [1000 * COUNT]
         for attempt in range(1, COUNT):
-            assert told[attempt]["commits"] == []
-            assert told[attempt]["fenced"] == f"attempt {COUNT} owns the run now"
-        (again,) = ten.order("commit")
+            assert results[attempt]["commits"] == []
+            assert results[attempt]["fenced"] == f"attempt {COUNT} owns the run now"
+        (again,) = racing.order("commit")
         assert again["commits"] == [1000 * COUNT, 1000 * COUNT + 1]
-        assert sorted(ten.end()) == [0] + [76] * (COUNT - 1)
+        assert sorted(racing.end()) == [0] + [76] * (COUNT - 1)
     head = head_of(store)
-    assert head.swaps == COUNT - 1 + 2, "claims and commits, and no other swap was won"
+    assert head.swaps == COUNT - 1 + 2, "only claims and commits have swapped HEAD"
     assert_verifies(store)
 
 
 def test_all_claim_and_commit_as_fast_as_they_can(fresh):
-    """Whatever comes between, no commit is lost or won twice, and the newest attempt ends well."""
+    """In any interleaving no commit is lost or counted twice, and the newest attempt succeeds."""
     store = fresh()
-    with racers(store) as ten:
-        told = {one["attempt"]: one for one in ten.order("race 5")}
-        codes = ten.end()
-    assert sorted(told) == list(range(1, COUNT + 1))
-    assert len(told[COUNT]["commits"]) == 5
-    assert told[COUNT]["fenced"] is None
-    assert codes.count(0) == sum(not one["fenced"] for one in told.values())
+    with racers(store) as racing:
+        results = {result["attempt"]: result for result in racing.order("race 5")}
+        codes = racing.end()
+    assert sorted(results) == list(range(1, COUNT + 1))
+    assert len(results[COUNT]["commits"]) == 5
+    assert results[COUNT]["fenced"] is None
+    assert codes.count(0) == sum(not result["fenced"] for result in results.values())
     assert codes.count(0) + codes.count(76) == COUNT
-    for one in told.values():
-        assert bool(one["fenced"]) == (len(one["commits"]) < 5)
+    for result in results.values():
+        assert bool(result["fenced"]) == (len(result["commits"]) < 5)
     head = head_of(store)
-    won = sum(len(one["commits"]) for one in told.values())
-    assert head.swaps == COUNT - 1 + won, "each swap was won by one, who knows of it"
+    won = sum(len(result["commits"]) for result in results.values())
+    assert head.swaps == COUNT - 1 + won, "each swap was won by one process, which has reported it"
     assert_verifies(store)
 
 
 def assert_verifies(store):
-    """What is in force is the newest attempt's, whole, and nothing is left of the others."""
+    """Assert that HEAD names an intact checkpoint of the newest attempt, with no orphans."""
     head = head_of(store)
     assert head.attempt == COUNT
     found = read_checkpoint(store, RUN, head.checkpoints[0])
@@ -96,4 +97,4 @@ def assert_verifies(store):
     assert (found.manifest.attempt, step // 1000) == (COUNT, COUNT)
     assert_is_small(found, step)
     assert [finding.problem for finding in verify(store, RUN) if finding.problem] == []
-    assert_goes_on(store, step)
+    assert_resumes(store, step)

@@ -1,8 +1,8 @@
 """Processes that work on a run in S3 and may be killed: `python -m tests.s3.victim < lines`.
 
-A line is an act, the endpoint and the address of the store; for each a new process is forked, and
-two lines tell its number and, when it is gone, its exit status. To fork costs a hundredth of what
-it takes to start Python; no thread runs and no connection is open by then.
+A line contains an action, the endpoint and the address of the store. For each line a process is
+forked; its process id and, after its end, its exit status are printed. Forking takes a hundredth of
+the time to start Python, and is safe: no thread runs and no connection is open at that point.
 """
 
 import os
@@ -15,7 +15,7 @@ from tests.checkpoint.samples import resume, take_over, tensor
 from tests.s3.samples import small, store_at
 
 LARGE = 11 << 20
-"""Bytes of a tensor that goes in three parts, as S3 takes them: 5 MiB each but for the last."""
+"""Bytes of a tensor that is uploaded in three parts; S3 demands 5 MiB of all but the last."""
 
 
 def large_array(step):
@@ -23,21 +23,21 @@ def large_array(step):
 
 
 def large(step):
-    """A snapshot with a tensor that goes in parts."""
+    """Return a snapshot with a tensor that is uploaded in parts."""
     snapshot = small(step)
     snapshot.tensors.append(tensor("model/table", large_array(step), "data"))
     return snapshot
 
 
 def save(store):
-    """Go on from the newest checkpoint and save another one: the one before it is pruned."""
+    """Resume from the newest checkpoint and commit another one, which prunes the first."""
     attempt = take_over(store, keep=1)
     assert resume(store, attempt).manifest.position.step == 2
     attempt.commit(large(3))
 
 
-def tidy(store):
-    """What an attempt does after its first commit, where a killed one has left much behind."""
+def sweep(store):
+    """Commit and sweep, as an attempt does when killed ones have left objects behind."""
     attempt = take_over(store, keep=1)
     resume(store, attempt)
     attempt.commit(small(3))
@@ -48,9 +48,9 @@ def main():
     multipart.MAX_SINGLE_PUT = 1 << 20
     multipart.PART = 5 << 20
     for line in sys.stdin:
-        act, endpoint, uri = line.split()
+        action, endpoint, uri = line.split()
         if not (child := os.fork()):
-            globals()[act](store_at(endpoint, uri))
+            globals()[action](store_at(endpoint, uri))
             os._exit(0)
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)

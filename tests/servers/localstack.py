@@ -1,4 +1,4 @@
-"""A LocalStack of its own, with more services than the one that all tests share."""
+"""A separate LocalStack, with more services than the one that all tests share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.servers.processes import free_port, running
 
 @contextmanager
 def localstack(folder: Path, *services: str) -> Iterator[str]:
-    """The address of a server with these services, which keeps its files in `folder`."""
+    """Start a server with these services and its files in `folder`. Yield its address."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     command = ["scripts/localstack", str(port), str(folder)]

@@ -1,14 +1,14 @@
-"""moto's server as a process of its own: what LocalStack does not have, AWS Batch above all.
+"""moto's server in a process of its own, for services that LocalStack lacks, above all AWS Batch.
 
-`with moto() as address:` gives its address. As a program it is the server, with some of what
-moto's CloudFormation gets wrong put right:
-- what a change set has made has no outputs;
-- UsePreviousValue of a list gives a list where a parameter is a string;
-- the default of a list is a string, and AWS::NoValue is an item of a list like others;
-- a repository without a name gets one that it may not have;
-- AWS Batch needs a role where it would use its service-linked one;
-- an event of a change set's execution does not name the failed resource, as it rolls nothing back.
-  Nothing is done about that here: what fails is tested on LocalStack.
+`with moto() as address:` starts it. As a program, this module is the server, with fixes for some
+bugs of moto's CloudFormation:
+- a stack that a change set has created has no outputs;
+- UsePreviousValue of a list returns a list where a parameter is a string;
+- the default of a list is a string, and AWS::NoValue stays in a list as an item;
+- a repository without a name gets a name that is not allowed;
+- AWS Batch requires a role where AWS would use its service-linked role;
+- an event of a change set's execution does not name the failed resource, as nothing is rolled back.
+  This one is not fixed here: failures are tested on LocalStack.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from tests.servers.processes import LIMIT, free_port, running
 
 @contextmanager
 def moto() -> Iterator[str]:
-    """The address of a server with nothing in it but what a new account has."""
+    """Start a server with the content of a new account. Yield its address."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "tests.servers.moto"]
     with running(command, {"MOTO_PORT": str(port)}, f"{address}/moto-api/data.json"):
-        empty(address)
+        reset(address)
         yield address
 
 
-def empty(address: str) -> None:
-    """Leave nothing in it; and jobs are over as soon as they are submitted, without a container."""
+def reset(address: str) -> None:
+    """Delete its content. Jobs end as soon as they are submitted, without a container."""
     _post(f"{address}/moto-api/reset", b"")
     _configure(address, use_docker=False)
 
 
 def run_in_containers(address: str) -> None:
-    """Jobs take their time, as they wait for a Docker that need not be there."""
+    """Keep jobs pending: they wait for containers in Docker, which need not be installed."""
     _configure(address, use_docker=True)
 
 
 def _configure(address: str, *, use_docker: bool) -> None:
-    asked = {"batch": {"use_docker": use_docker}}
-    _post(f"{address}/moto-api/config", json.dumps(asked).encode())
+    config = {"batch": {"use_docker": use_docker}}
+    _post(f"{address}/moto-api/config", json.dumps(config).encode())
 
 
 def _post(address: str, body: bytes) -> None:
@@ -87,15 +87,15 @@ def give_outputs_to_change_sets() -> None:
 def take_previous_values() -> None:
     from moto.cloudformation.models import Stack
 
-    def given(self: Stack) -> dict[str, str]:
+    def as_strings(self: Stack) -> dict[str, str]:
         resolved = self.resource_map.resolved_parameters
         return {k: ",".join(v) if isinstance(v, list) else str(v) for k, v in resolved.items()}
 
-    def described(self: Stack) -> list[dict[str, str]]:
-        return [{"ParameterKey": k, "ParameterValue": v} for k, v in given(self).items()]
+    def as_list(self: Stack) -> list[dict[str, str]]:
+        return [{"ParameterKey": k, "ParameterValue": v} for k, v in as_strings(self).items()]
 
-    Stack.stack_parameters = property(given)
-    Stack.parameter_list = property(described)
+    Stack.stack_parameters = property(as_strings)
+    Stack.parameter_list = property(as_list)
 
 
 def split_defaults() -> None:
@@ -120,8 +120,10 @@ def leave_out_no_value() -> None:
     clean = parsing.clean_json
 
     def clean_without(resource: Any, resources_map: Any) -> Any:
-        found = clean(resource, resources_map)
-        return [item for item in found if item is not None] if isinstance(found, list) else found
+        cleaned = clean(resource, resources_map)
+        if isinstance(cleaned, list):
+            return [item for item in cleaned if item is not None]
+        return cleaned
 
     parsing.clean_json = clean_without
 

@@ -1,4 +1,4 @@
-"""Servers as processes of their own, until they are no longer needed."""
+"""Servers in processes of their own, which are killed when they are no longer needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from tests.e2e.process import ROOT
 
 LIMIT = 240
-"""Seconds within which a server answers, though it may have to be installed first."""
+"""Seconds within which a server has to answer; it may have to be installed first."""
 
 
 def free_port() -> int:
@@ -26,7 +26,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(command: Sequence[str], environment: Mapping[str, str], health: str) -> Iterator[None]:
-    """Run it until the block is left; entered as soon as the address `health` answers."""
+    """Run a server for the block, which starts when the address `health` answers."""
     server = subprocess.Popen(
         command,
         cwd=ROOT,

@@ -1,6 +1,6 @@
-"""The stores that the contract is tested on: each a factory, by the name that pytest shows.
+"""The stores on which the contract is tested: a local one and one in S3.
 
-KEEPFIT_TEST_STORE names one in S3 to be used in place of the server that scripts/test starts.
+KEEPFIT_TEST_STORE names a store in S3 to use in place of the server that scripts/test starts.
 """
 
 import os
@@ -16,7 +16,7 @@ URI = os.environ.get("KEEPFIT_TEST_STORE")
 
 @pytest.fixture(params=["local", "s3"])
 def store(request, tmp_path):
-    """An empty store; every test of the contract runs on each kind."""
+    """Return an empty store; every test of the contract runs on each kind."""
     if request.param == "local":
         return LocalStore(tmp_path / "store")
     return open_store(f"{URI or request.getfixturevalue('bucket')}/{uuid.uuid4().hex}")

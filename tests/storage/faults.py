@@ -1,4 +1,4 @@
-"""File operations that end the process, fail, or are looked at, at a chosen step."""
+"""File operations that kill the process, fail, or call a function at a chosen step."""
 
 import errno
 import os
@@ -8,23 +8,23 @@ from contextlib import contextmanager
 from keepfit.callbacks.storage.file_operations import FileOperations
 
 
-def die(step):
-    """What a Spot instance does: no handler runs, no buffer is flushed."""
+def kill_process(step):
+    """Kill the process as the loss of a machine does: no handler runs, no buffer is flushed."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def break_down(step):
-    """What a bad disk does."""
+def fail_with_io_error(step):
+    """Fail as a bad disk does."""
     raise OSError(errno.EIO, f"Input/output error at step {step}")
 
 
 class FaultyFiles(FileOperations):
-    """Counts its steps from `arm` on, and calls `fault` before step `at`.
+    """File operations that record their steps since `arm`, and call `fault` before step `at`.
 
-    A write has two steps: before anything of it is there, and when half of it is.
+    A write has two steps: before anything is written, and when half of it is.
     """
 
-    def __init__(self, fault=die):
+    def __init__(self, fault=kill_process):
         self._fault = fault
         self._at = None
         self.steps = []

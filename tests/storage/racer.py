@@ -1,7 +1,7 @@
 """A process that races others for one key: `python -m tests.storage.racer URI KEY NAME TURNS`.
 
-It first swaps `KEY` once for each line on stdin, which is the version to expect, and says whether
-it won; then it adds one to `KEY`.count by compare-and-swap until it has won `TURNS` times.
+It first swaps `KEY` once for each line on stdin, which contains the expected version, and prints
+whether it won; then it adds one to `KEY`.count by compare-and-swap until it has won `TURNS` times.
 """
 
 import sys
@@ -12,20 +12,21 @@ from keepfit.callbacks.storage.base import Conflict, NotFound
 
 def main(uri, key, name, turns):
     store = open_store(uri)
-    say("ready")
+    report("ready")
     for number, line in enumerate(sys.stdin):
         try:
             store.swap(key, f"{number} {name}".encode(), expected=line.strip() or None)
         except Conflict:
-            say("lost")
+            report("lost")
         else:
-            say("won")
+            report("won")
     for _ in range(int(turns)):
         while not add_one(store, f"{key}.count"):
             pass
 
 
 def add_one(store, key):
+    """Add one to the number in `key`; return False if another process was faster."""
     try:
         content, version = store.load(key)
     except NotFound:
@@ -37,7 +38,7 @@ def add_one(store, key):
     return True
 
 
-def say(text):
+def report(text):
     print(text, flush=True)
 
 

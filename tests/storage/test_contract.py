@@ -1,4 +1,4 @@
-"""What every Store must do, whatever it is made of."""
+"""The contract that every Store implements, local or in S3."""
 
 import subprocess
 import sys
@@ -51,14 +51,14 @@ def test_put_writes_the_concatenation(store, body):
 
 
 def test_put_takes_memory_that_is_not_bytes(store):
-    """A buffer of any item type is written as the bytes it consists of."""
+    """A buffer of any item type is written as the bytes that it consists of."""
     numbers = memoryview(bytes(range(32))).cast("d")
     store.put("object", [numbers])
     assert read(store, "object") == bytes(range(32))
 
 
 def test_put_again_leaves_the_content_alone(store):
-    """A key is written once: whoever comes second is told, and changes nothing."""
+    """A key is written once: a second put raises AlreadyExists and changes nothing."""
     store.put("run/object", [b"first"])
     with pytest.raises(AlreadyExists, match=r"run/object"):
         store.put("run/object", [b"second, and longer"])
@@ -66,8 +66,8 @@ def test_put_again_leaves_the_content_alone(store):
     assert keys(store) == ["run/object"]
 
 
-def test_swap_begins_with_none(store):
-    """To expect None is to expect that there is no such object."""
+def test_swap_that_expects_none(store):
+    """`expected=None` means that the object must not exist."""
     version = store.swap("run/HEAD", b"1", expected=None)
     assert store.load("run/HEAD") == (b"1", version)
     with pytest.raises(Conflict, match=r"run/HEAD"):
@@ -76,7 +76,7 @@ def test_swap_begins_with_none(store):
 
 
 def test_swap_from_the_version_it_returned(store):
-    """A writer that nobody disturbs goes on from swap to swap without reading."""
+    """A single writer can swap repeatedly without reading."""
     version = None
     for number in range(5):
         version = store.swap("HEAD", str(number).encode(), expected=version)
@@ -84,7 +84,7 @@ def test_swap_from_the_version_it_returned(store):
 
 
 def test_swap_from_the_version_that_load_returned(store):
-    """Whoever has read the newest content may replace it, also through another handle."""
+    """The version that load returns can be swapped, also through another handle."""
     store.swap("HEAD", b"1", expected=None)
     other = open_store(store.uri)
     version = other.swap("HEAD", b"2", expected=other.load("HEAD")[1])
@@ -92,7 +92,7 @@ def test_swap_from_the_version_that_load_returned(store):
 
 
 def test_stale_swap_conflicts(store):
-    """A writer that missed a change is refused, and the newer content stays."""
+    """A swap from an old version is refused, and the newer content stays."""
     old = store.swap("HEAD", b"1", expected=None)
     new = store.swap("HEAD", b"2", expected=old)
     with pytest.raises(Conflict):
@@ -100,8 +100,8 @@ def test_stale_swap_conflicts(store):
     assert store.load("HEAD") == (b"2", new)
 
 
-def test_swap_of_what_was_deleted_conflicts(store):
-    """A version that is gone can't be replaced."""
+def test_swap_of_a_deleted_object_conflicts(store):
+    """A swap from the version of a deleted object is refused."""
     version = store.swap("HEAD", b"1", expected=None)
     store.delete("HEAD")
     with pytest.raises(Conflict):
@@ -109,8 +109,8 @@ def test_swap_of_what_was_deleted_conflicts(store):
     assert keys(store) == []
 
 
-def test_swap_may_write_nothing(store):
-    """Empty content is content: it exists and has a version."""
+def test_swap_may_write_an_empty_object(store):
+    """An empty object exists and has a version."""
     version = store.swap("HEAD", b"", expected=None)
     assert store.load("HEAD") == (b"", version)
     store.swap("HEAD", b"more", expected=version)
@@ -118,7 +118,7 @@ def test_swap_may_write_nothing(store):
 
 
 def test_one_of_many_processes_wins_each_swap(store):
-    """Of real processes that swap from the same version, exactly one wins; no update is lost."""
+    """Exactly one of several processes wins a swap from the same version; no update is lost."""
     count, rounds, turns = 4, 25, 15
     with ExitStack() as stack:
         racers = [stack.enter_context(racer(store.uri, f"racer{i}", turns)) for i in range(count)]
@@ -128,10 +128,10 @@ def test_one_of_many_processes_wins_each_swap(store):
             for process in racers:
                 process.stdin.write(f"{version}\n")
                 process.stdin.flush()
-            said = [line(process) for process in racers]
-            assert sorted(said) == ["lost"] * (count - 1) + ["won"], number
+            results = [line(process) for process in racers]
+            assert sorted(results) == ["lost"] * (count - 1) + ["won"], number
             content, version = store.load("race/key")
-            assert content == f"{number} racer{said.index('won')}".encode()
+            assert content == f"{number} racer{results.index('won')}".encode()
         for process in racers:
             process.stdin.close()
         assert [process.wait() for process in racers] == [0] * count
@@ -140,6 +140,7 @@ def test_one_of_many_processes_wins_each_swap(store):
 
 
 def racer(uri, name, turns):
+    """Start a process that races for `race/key`."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.storage.racer", uri, "race/key", name, str(turns)],
         cwd=REPOSITORY,
@@ -154,7 +155,7 @@ def line(process):
 
 
 @pytest.mark.parametrize("key", ["object", "run/object", "no/such/folder/object"])
-def test_what_does_not_exist(store, key):
+def test_missing_object(store, key):
     """NotFound names the object, before anything was written and afterwards."""
     for _ in range(2):
         with pytest.raises(NotFound, match=key):
@@ -169,14 +170,14 @@ def test_what_does_not_exist(store, key):
 
 @pytest.mark.parametrize("size", [0, 4, 6, 1 << 20])
 def test_read_into_another_size_is_damage(store, size):
-    """A buffer that does not fit the object exactly is never half filled in silence."""
+    """A buffer whose size differs from the object's is Damaged, never silently half filled."""
     store.put("run/object", [b"12345"])
     with pytest.raises(Damaged, match=r"run/object"):
         store.read_into("run/object", memoryview(bytearray(size)))
 
 
 def test_list_is_in_order_of_keys(store):
-    """Keys come in order as strings, across folders, with their sizes."""
+    """Keys are listed with their sizes in string order, across folders."""
     sizes = {"a/2": 2, "a-1": 1, "a/10": 3, "a/b/c/d": 4, "a.x": 0, "b": 5}
     for key, size in sizes.items():
         store.put(key, [bytes(size)])
@@ -201,7 +202,7 @@ def test_list_is_in_order_of_keys(store):
     ],
 )
 def test_list_prefixes(store, prefix, expected):
-    """A prefix is a beginning of the key, not a folder."""
+    """A prefix is the beginning of a key, not a folder."""
     for key in ("run/x", "run/y/z", "run2/x", "rut"):
         store.put(key, [b"x"])
     assert keys(store, prefix) == expected
@@ -213,7 +214,7 @@ def test_list_of_an_empty_store(store):
 
 
 def test_delete_is_idempotent(store):
-    """To delete twice, or what never was, is as good as once; the key can be written again."""
+    """Deleting twice, or a missing object, is no error; the key can be written again."""
     store.delete("run/object")
     store.put("run/object", [b"1"])
     store.put("run/other", [b"2"])
@@ -225,7 +226,7 @@ def test_delete_is_idempotent(store):
 
 
 def test_move_takes_everything_and_nothing_else(store):
-    """Every object of the source is found under the target, and its neighbours stay."""
+    """Every object of the source is moved to the target, and keys with the same prefix stay."""
     for key in ("run/HEAD.json", "run/shards/a", "run2/x", "run.old/y"):
         store.put(key, [key.encode()])
     store.move("run", "run.aside")
@@ -235,8 +236,8 @@ def test_move_takes_everything_and_nothing_else(store):
     assert read(store, "run.aside/HEAD.json") == b"run/HEAD.json"
 
 
-def test_clear_unfinished_leaves_what_is_finished(store):
-    """Only half-written objects go, of which a store that was never interrupted has none."""
+def test_clear_unfinished_leaves_finished_objects(store):
+    """Only half-written objects are deleted; a store that was never interrupted has none."""
     store.clear_unfinished("run/")
     store.put("run/object", [b"1"])
     store.swap("run/HEAD", b"2", expected=None)
@@ -246,12 +247,12 @@ def test_clear_unfinished_leaves_what_is_finished(store):
 
 
 def test_uri_opens_the_same_store(store):
-    """The address that a store gives leads back to it."""
+    """The store's `uri` opens the same store."""
     store.put("object", [b"1"])
     assert open_store(store.uri).uri == store.uri
     assert read(open_store(store.uri), "object") == b"1"
 
 
 def test_every_error_is_a_storage_error():
-    """A caller that handles StorageError has handled all that a store raises."""
+    """A caller that handles StorageError handles every error that a store raises."""
     assert all(issubclass(e, StorageError) for e in (AlreadyExists, Conflict, Damaged, NotFound))

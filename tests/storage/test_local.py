@@ -1,4 +1,4 @@
-"""What only a directory does: temporary files, folders, the system's own errors."""
+"""Behaviour of LocalStore alone: temporary files, folders, and errors of the system."""
 
 import os
 import re
@@ -13,11 +13,11 @@ from keepfit.callbacks.storage import open_store
 from keepfit.callbacks.storage.base import AlreadyExists, StorageError, Transient
 from keepfit.callbacks.storage.file_operations import FileOperations
 from keepfit.callbacks.storage.local import LocalStore
-from tests.storage.faults import FaultyFiles, break_down
+from tests.storage.faults import FaultyFiles, fail_with_io_error
 
 
 class WatchedFiles(FaultyFiles):
-    """Looks at the store before every step, and in the middle of writes."""
+    """File operations that call `look` before every step and in the middle of writes."""
 
     def __init__(self, look):
         super().__init__()
@@ -28,7 +28,7 @@ class WatchedFiles(FaultyFiles):
 
 
 def test_nothing_is_seen_half_written(tmp_path):
-    """Whoever looks while an object is written sees all of it or nothing."""
+    """A reader sees all of an object or nothing while it is written."""
     old, new, seen = b"old" * 100, b"newer" * 100, []
     plain = LocalStore(tmp_path)
     plain.swap("run/HEAD", old, expected=None)
@@ -65,8 +65,8 @@ def test_content_is_durable_before_its_name(tmp_path):
     ]
 
 
-def test_temporary_files_of_the_dead_are_cleared(tmp_path):
-    """What killed writers left is gone from the prefix, and stays elsewhere."""
+def test_temporary_files_of_killed_writers_are_cleared(tmp_path):
+    """Files that killed writers left are deleted under the prefix, and stay elsewhere."""
     store = LocalStore(tmp_path)
     store.put("run/shards/object", [b"x"])
     store.put("run2/object", [b"x"])
@@ -83,11 +83,11 @@ def test_temporary_files_of_the_dead_are_cleared(tmp_path):
 @pytest.mark.parametrize("action", ["put", "swap"])
 def test_a_failed_write_leaves_no_file(tmp_path, action):
     """A write that fails at any step leaves the object absent or whole, and no temporary file."""
-    files = FaultyFiles(break_down)
+    files = FaultyFiles(fail_with_io_error)
     store = LocalStore(tmp_path / "dry", files)
     write(store, action)
     for at in range(len(files.steps)):
-        files = FaultyFiles(break_down)
+        files = FaultyFiles(fail_with_io_error)
         files.arm(at)
         store = LocalStore(tmp_path / str(at), files)
         with pytest.raises(StorageError, match=r"file://\S*/run/object"):
@@ -103,8 +103,8 @@ def test_a_failed_write_leaves_no_file(tmp_path, action):
 
 
 def test_swap_that_can_not_be_made_durable_has_an_unknown_outcome(tmp_path):
-    """Once HEAD is renamed, a failing sync must not pass for a swap that did not happen."""
-    files = FaultyFiles(break_down)
+    """Once HEAD is renamed, a failing sync must not be reported as a swap that did not happen."""
+    files = FaultyFiles(fail_with_io_error)
     store = LocalStore(tmp_path, files)
     version = store.swap("run/HEAD", b"1", expected=None)
     files.arm()
@@ -127,7 +127,7 @@ def names(folder):
 
 
 def test_move_onto_a_run_is_refused(tmp_path):
-    """A target that exists is never merged with or replaced."""
+    """An existing target is neither merged nor replaced."""
     store = LocalStore(tmp_path)
     store.put("a/x", [b"a"])
     store.put("b/x", [b"b"])
@@ -145,7 +145,7 @@ def test_list_of_everything_stays_inside(tmp_path):
 
 
 def test_list_while_another_deletes(tmp_path):
-    """An object that vanishes during a listing is left out; it is no failure of the store."""
+    """An object that is deleted during a listing is left out, without an error."""
     store = LocalStore(tmp_path)
     done = threading.Event()
 
@@ -177,8 +177,8 @@ def test_root_that_is_a_file(tmp_path, action):
 
 @pytest.mark.parametrize("action", ["list", "list below"])
 def test_folder_that_may_not_be_listed(action):
-    """What can't be looked at does not pass for empty: a run would begin from zero."""
-    with TemporaryDirectory() as name:  # outside pytest's folder, which is closed to others
+    """A folder that can't be listed is not treated as empty: a run would start from zero."""
+    with TemporaryDirectory() as name:  # not pytest's folder, which other users may not enter
         Path(name).chmod(0o755)
         store = LocalStore(Path(name))
         store.put("run/checkpoints/object", [b"x"])
@@ -190,7 +190,7 @@ def test_folder_that_may_not_be_listed(action):
 
 @pytest.mark.parametrize("action", ["put", "swap", "load", "read_into"])
 def test_root_that_may_not_be_used(tmp_path, action):
-    """One line says that permission is missing, also where the tests run as root."""
+    """One line reports the missing permission, also if the tests run as root."""
     root = tmp_path / "closed"
     root.mkdir(mode=0o500 if action in ("put", "swap") else 0o000)
     message = as_nobody(lambda: attempt(LocalStore(root / "store"), action))
@@ -209,19 +209,20 @@ ACTIONS = {
 
 
 def attempt(store, action):
-    """The message of the StorageError that the action raises."""
+    """Return the message of the StorageError that the action raises."""
     with pytest.raises(StorageError) as caught:
         ACTIONS[action](store)
     return str(caught.value)
 
 
 def assert_one_line(message, root, cause):
+    """Assert that the message is one line with the operation, the object and the cause."""
     verb = r"could not (write|read|move)"
     assert re.fullmatch(rf"{verb} file://{root}\S*/\S+: ({cause})", message), message
 
 
 def as_nobody(call):
-    """What `call` returns in a child process without root's rights."""
+    """Return what `call` returns in a child process without root's rights."""
     receive, send = os.pipe()
     if not (child := os.fork()):
         try:
@@ -240,7 +241,7 @@ def as_nobody(call):
 
 @pytest.mark.parametrize("key", ["/etc/hostname", "../outside", "run/../../outside", "run/\0"])
 def test_keys_do_not_lead_out_of_the_store(tmp_path, key):
-    """A key that a damaged document names is refused with a StorageError, never followed."""
+    """A key from a damaged document that leads out of the store is refused with a StorageError."""
     outside = tmp_path / "outside"
     outside.write_bytes(b"mine")
     store = LocalStore(tmp_path / "store")
@@ -257,8 +258,8 @@ def test_keys_do_not_lead_out_of_the_store(tmp_path, key):
     assert outside.read_bytes() == b"mine"
 
 
-def test_files_is_what_the_store_uses_by_default(tmp_path):
-    """The seam of the tests and the product's own operations leave the same files."""
+def test_operations_for_tests_match_the_default(tmp_path):
+    """The default operations and those for tests leave the same files."""
     for name, files in (("plain", None), ("explicit", FileOperations()), ("faulty", FaultyFiles())):
         LocalStore(tmp_path / name, files).put("run/object", [b"1", b"2"])
     found = [names(tmp_path / name) for name in ("plain", "explicit", "faulty")]
@@ -266,7 +267,7 @@ def test_files_is_what_the_store_uses_by_default(tmp_path):
 
 
 def test_open_store_relative_and_absolute(tmp_path, monkeypatch):
-    """A relative path stays where it was when the script changes its folder later."""
+    """A relative path is resolved when the store is opened; a later chdir does not change it."""
     monkeypatch.chdir(tmp_path)
     relative, absolute = open_store("file://./runs"), open_store(f"file://{tmp_path}/runs")
     assert relative.uri == absolute.uri == f"file://{tmp_path}/runs"
@@ -276,15 +277,15 @@ def test_open_store_relative_and_absolute(tmp_path, monkeypatch):
     assert absolute.load("object")[0] == b"1"
 
 
-def test_open_store_touches_nothing(tmp_path):
-    """A store is created with its first object, not by being named."""
+def test_open_store_creates_nothing(tmp_path):
+    """A store is created with its first object, not when it is opened."""
     store = open_store(f"file://{tmp_path}/runs")
     list(store.list("run/"))
     assert not (tmp_path / "runs").exists()
 
 
 def test_open_store_takes_any_path(tmp_path):
-    """What is special in a URL is an ordinary character of a path."""
+    """Characters with a meaning in a URL are ordinary characters of a path."""
     for name in ("a b", "a?b", "a#b", "[a", "a%20b", "ä"):
         assert open_store(f"file://{tmp_path}/{name}").uri == f"file://{tmp_path}/{name}"
     assert open_store("file://[a").uri.endswith("/[a")
@@ -304,7 +305,7 @@ def test_open_store_at_home(tmp_path, monkeypatch):
     ],
 )
 def test_open_store_refuses_other_forms(uri):
-    """One line says what a store looks like and what came instead."""
+    """One line names the possible forms and the value that was received."""
     with pytest.raises(ConfigurationError) as caught:
         open_store(uri)
     message = str(caught.value)

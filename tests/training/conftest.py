@@ -1,4 +1,4 @@
-"""Hypothesis, at a size at which the whole folder takes a minute or two."""
+"""A Hypothesis profile small enough for the whole folder to take a minute or two."""
 
 import gc
 
@@ -17,10 +17,10 @@ settings.load_profile("training")
 
 
 @pytest.fixture(autouse=True)
-def collected():
-    """Each test's garbage goes with it, and what is left is not looked at again.
+def collect_garbage():
+    """Collect garbage after each test, and exclude the remaining objects from later collections.
 
-    Otherwise, a collection in some later test takes up to 40 s: it passes over all that
+    Otherwise, a collection in some later test takes up to 40 s: it traverses everything that
     TensorFlow and Keras keep, and destroys dozens of graphs at once.
     """
     yield

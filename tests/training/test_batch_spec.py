@@ -1,4 +1,4 @@
-"""The structure of a batch as plain values, and back."""
+"""Batch specs: converted to JSON and back."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ LEAVES = (
 )
 NESTS = st.recursive(
     LEAVES,
-    lambda inside: (
-        st.lists(inside, max_size=3)
-        | st.lists(inside, max_size=3).map(tuple)
-        | st.dictionaries(st.text(max_size=5), inside, max_size=3)
+    lambda children: (
+        st.lists(children, max_size=3)
+        | st.lists(children, max_size=3).map(tuple)
+        | st.dictionaries(st.text(max_size=5), children, max_size=3)
     ),
     max_leaves=6,
 )
@@ -43,7 +43,7 @@ NESTS = st.recursive(
 
 @given(NESTS)
 def test_round_trip(spec):
-    """What a checkpoint's JSON gives back is the same nest of the same specs."""
+    """A spec restored from a checkpoint's JSON is the same nest of the same specs."""
     plain = batch_spec.spec_to_json(spec)
     again = batch_spec.spec_from_json(json.loads(json.dumps(plain)))
     assert again == spec
@@ -51,7 +51,7 @@ def test_round_trip(spec):
 
 
 def test_none_is_an_absent_value():
-    """As Keras has it, which makes an Optional of each None in a batch."""
+    """None becomes an OptionalSpec, as Keras makes an Optional of each None in a batch."""
     x = tf.TensorSpec([None, 2])
     assert batch_spec.spec_from_json(batch_spec.spec_to_json((x, None))) == (
         x,
@@ -59,8 +59,8 @@ def test_none_is_an_absent_value():
     )
 
 
-def test_names_are_not_kept():
-    """The name of a tensor has nothing to do with its structure."""
+def test_names_are_dropped():
+    """A tensor's name is not part of its structure."""
     again = batch_spec.spec_from_json(
         batch_spec.spec_to_json(tf.TensorSpec([2], tf.int32, name="x"))
     )
@@ -68,13 +68,13 @@ def test_names_are_not_kept():
 
 
 def test_dict_order():
-    """A dict comes back with its keys in their order."""
+    """A dict is restored with its keys in order."""
     spec = {"b": tf.TensorSpec([1]), "a": tf.TensorSpec([2])}
     assert list(batch_spec.spec_from_json(batch_spec.spec_to_json(spec))) == ["b", "a"]
 
 
 def test_named_tuple():
-    """It comes back as something that Keras unpacks the same way."""
+    """A named tuple is restored as a tuple, which Keras unpacks the same way."""
     Pair = namedtuple("Pair", ["x", "y"])
     spec = Pair(tf.TensorSpec([1]), tf.TensorSpec([2]))
     assert tuple(batch_spec.spec_from_json(batch_spec.spec_to_json(spec))) == tuple(spec)
@@ -84,14 +84,14 @@ def test_named_tuple():
     "unknown", [tf.TensorArraySpec(), tf.data.DatasetSpec(tf.TensorSpec([])), 3, "text"]
 )
 def test_unknown(unknown):
-    """It is refused by name, wherever it stands."""
+    """An unsupported spec is refused by the name of its type, at any depth."""
     for spec in (unknown, (tf.TensorSpec([1]), {"a": unknown})):
         with pytest.raises(TypeError, match=type(unknown).__name__):
             batch_spec.spec_to_json(spec)
 
 
 def test_of_real_datasets():
-    """The structure of what Keras makes of arrays, with absent sample weights, comes back."""
+    """The element spec of a real dataset with dense and ragged features survives the round trip."""
     values = {"a": tf.ones((4, 2)), "b": tf.ragged.constant([[1], [2, 3], [], [4]])}
     data = tf.data.Dataset.from_tensor_slices((values, [0, 1, 0, 1])).batch(2)
     assert batch_spec.spec_from_json(

@@ -1,4 +1,4 @@
-"""The position in the data: saved after any batch, it gives the batches that would have come."""
+"""The position in the data: saved after any batch, it restores exactly the batches that follow."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def grouped():
 
 
 def files_and_rows():
-    """As TensorFlow's guides have it: the files are shuffled, and then their rows."""
+    """As in TensorFlow's guides: the files are shuffled, and then their rows."""
     files = tf.data.Dataset.range(9).shuffle(9, seed=1)
     read = files.interleave(lambda f: tf.data.Dataset.range(f * 10, f * 10 + 10), 3)
     return read.shuffle(16, seed=3).batch(BATCH)
@@ -156,14 +156,14 @@ INFINITE = [endless, endless_in_files]
 
 
 def plain(batch):
-    """A batch as nested lists, to be compared."""
+    """Return a batch as nested lists, for comparison."""
     return tf.nest.map_structure(
         lambda t: t.to_list() if isinstance(t, tf.RaggedTensor) else t.numpy().tolist(), batch
     )
 
 
 class Clock:
-    """Each look at it takes so long."""
+    """A clock that advances by a fixed number of seconds at each reading."""
 
     def __init__(self, seconds: float) -> None:
         self._ticks = itertools.count(0, seconds)
@@ -172,13 +172,13 @@ class Clock:
         return next(self._ticks)
 
 
-FREE, DEAR = 0.0, 1.0
-"""With the first, a state costs no time; with the second, it is never worth its time."""
+FREE, COSTLY = 0.0, 1.0
+"""Seconds per clock reading: a state costs no time, or so much that it is never refreshed."""
 
 
 @dataclass
 class Saved:
-    """A position as it is in a checkpoint."""
+    """A position as a checkpoint stores it."""
 
     states: dict[str, bytes]
     plain: dict[str, Any]
@@ -197,13 +197,13 @@ class Saved:
 
 
 def take(tracker, iterator, count):
-    """Train on so many batches, or what there is."""
-    found = []
+    """Consume up to `count` batches as training does, and return them."""
+    batches = []
     tracker.observe(iterator)
     for batch in itertools.islice(iterator, count):
-        found.append(plain(batch))
+        batches.append(plain(batch))
         tracker.advance()
-    return found
+    return batches
 
 
 def counts(position):
@@ -223,17 +223,17 @@ SOME = st.integers(0, BATCHES)
     epoch=st.integers(0, 2),
     done=st.integers(0, 30),
     earlier=st.none() | SOME,
-    clock=st.sampled_from([FREE, DEAR]),
-    dear=st.booleans(),
-    late=st.booleans(),
+    clock=st.sampled_from([FREE, COSTLY]),
+    always=st.booleans(),
+    serialised_later=st.booleans(),
 )
-@example(epoch=0, done=0, earlier=None, clock=FREE, dear=True, late=True)
-@example(epoch=1, done=0, earlier=None, clock=DEAR, dear=False, late=True)
-@example(epoch=1, done=1, earlier=None, clock=DEAR, dear=True, late=True)
-@example(epoch=1, done=100, earlier=3, clock=DEAR, dear=True, late=False)
-@example(epoch=0, done=100, earlier=1, clock=DEAR, dear=False, late=False)
-def test_finite_data(make, epoch, done, earlier, clock, dear, late):
-    """The rest of the epoch and the next two are those of an iteration that was not interrupted."""
+@example(epoch=0, done=0, earlier=None, clock=FREE, always=True, serialised_later=True)
+@example(epoch=1, done=0, earlier=None, clock=COSTLY, always=False, serialised_later=True)
+@example(epoch=1, done=1, earlier=None, clock=COSTLY, always=True, serialised_later=True)
+@example(epoch=1, done=100, earlier=3, clock=COSTLY, always=True, serialised_later=False)
+@example(epoch=0, done=100, earlier=1, clock=COSTLY, always=False, serialised_later=False)
+def test_finite_data(make, epoch, done, earlier, clock, always, serialised_later):
+    """The rest of the epoch and the next two epochs equal those of an uninterrupted iteration."""
     dataset = make()
     tracker = DataTracker(clock=Clock(clock))
     for _ in range(epoch):
@@ -249,8 +249,8 @@ def test_finite_data(make, epoch, done, earlier, clock, dear, late):
     tracker.observe(iterator)
     if not tracker.can_be_saved:
         take(tracker, iterator, 1)
-    position = tracker.position(StateRefresh.ALWAYS if dear else StateRefresh.IF_CHEAP)
-    saved = None if late else Saved.of(position)
+    position = tracker.position(StateRefresh.ALWAYS if always else StateRefresh.IF_CHEAP)
+    saved = None if serialised_later else Saved.of(position)
     expected = rest_and_more(iterator, dataset)
     saved = saved or Saved.of(position)
 
@@ -261,12 +261,12 @@ def test_finite_data(make, epoch, done, earlier, clock, dear, late):
 
 
 def rest_and_more(iterator, dataset):
-    """The rest of an epoch and the next two. As in `fit`, an iterator more is made after each."""
-    found = [[plain(batch) for batch in iterator]]
+    """Return the rest of an epoch and the next two; as in `fit`, one more iterator follows each."""
+    epochs = [[plain(batch) for batch in iterator]]
     for _ in range(2):
         iter(dataset)
-        found.append(everything(dataset))
-    return found
+        epochs.append(everything(dataset))
+    return epochs
 
 
 @pytest.mark.parametrize("make", INFINITE)
@@ -274,11 +274,11 @@ def rest_and_more(iterator, dataset):
 @given(
     done=st.integers(0, 40),
     earlier=st.none() | st.integers(0, 30),
-    clock=st.sampled_from([FREE, DEAR]),
-    dear=st.booleans(),
+    clock=st.sampled_from([FREE, COSTLY]),
+    always=st.booleans(),
 )
-def test_infinite_data(make, done, earlier, clock, dear):
-    """One iterator goes through all epochs, and goes on from any batch of them."""
+def test_infinite_data(make, done, earlier, clock, always):
+    """One iterator serves all epochs, and resumes from any of their batches."""
     tracker, iterator = DataTracker(clock=Clock(clock)), iter(make())
     if earlier is not None and earlier <= done:
         take(tracker, iterator, earlier)
@@ -286,7 +286,7 @@ def test_infinite_data(make, done, earlier, clock, dear):
         take(tracker, iterator, done - earlier)
     else:
         take(tracker, iterator, done)
-    saved = Saved.of(tracker.position(StateRefresh.ALWAYS if dear else StateRefresh.IF_CHEAP))
+    saved = Saved.of(tracker.position(StateRefresh.ALWAYS if always else StateRefresh.IF_CHEAP))
     expected = [plain(batch) for batch in itertools.islice(iterator, 20)]
     iterator = iter(make())
     saved.restored(iterator)
@@ -307,7 +307,7 @@ def unseeded_arrays_in_batches():
 
 @pytest.fixture
 def without_seed():
-    """No global seed, as in a script that sets none."""
+    """Unset the global seed, as in a script that sets none."""
     tf.random.set_seed(None)
 
 
@@ -316,14 +316,14 @@ UNSEEDED = [unseeded, unseeded_arrays, unseeded_arrays_in_batches]
 
 @pytest.mark.parametrize("make", UNSEEDED)
 @settings(max_examples=12)
-@given(done=st.integers(1, BATCHES), dear=st.booleans(), clock=st.sampled_from([FREE, DEAR]))
-def test_unseeded_data(without_seed, make, done, dear, clock):
-    """Each row is seen once in the interrupted epoch, and once in the one after it."""
+@given(done=st.integers(1, BATCHES), always=st.booleans(), clock=st.sampled_from([FREE, COSTLY]))
+def test_unseeded_data(without_seed, make, done, always, clock):
+    """Each row is seen once in the interrupted epoch, and once in the epoch after it."""
     dataset = make()
     everything(dataset)
     tracker, iterator = DataTracker(clock=Clock(clock)), iter(dataset)
     seen = take(tracker, iterator, done)
-    saved = Saved.of(tracker.position(StateRefresh.ALWAYS if dear else StateRefresh.IF_CHEAP))
+    saved = Saved.of(tracker.position(StateRefresh.ALWAYS if always else StateRefresh.IF_CHEAP))
     expected = [plain(batch) for batch in iterator]
     again = make()
     iterator = iter(again)
@@ -335,12 +335,12 @@ def test_unseeded_data(without_seed, make, done, dear, clock):
 
 
 @settings(max_examples=12)
-@given(done=st.integers(1, BATCHES), dear=st.booleans())
-def test_unseeded_endless_data(without_seed, done, dear):
+@given(done=st.integers(1, BATCHES), always=st.booleans())
+def test_unseeded_endless_data(without_seed, done, always):
     """Each row is seen once in the interrupted pass over the rows."""
-    tracker, iterator = DataTracker(clock=Clock(DEAR)), iter(unseeded().repeat())
+    tracker, iterator = DataTracker(clock=Clock(COSTLY)), iter(unseeded().repeat())
     seen = take(tracker, iterator, done)
-    saved = Saved.of(tracker.position(StateRefresh.ALWAYS if dear else StateRefresh.IF_CHEAP))
+    saved = Saved.of(tracker.position(StateRefresh.ALWAYS if always else StateRefresh.IF_CHEAP))
     iterator = iter(unseeded().repeat())
     saved.restored(iterator)
     rest = [plain(batch) for batch in itertools.islice(iterator, BATCHES - done)]
@@ -354,24 +354,24 @@ def row_numbers(batches):
 
 
 @given(st.lists(st.integers(0, BATCHES), min_size=2, max_size=4))
-def test_interrupted_again_and_again(stops):
-    """A position saved after a restore is as good as the first."""
+def test_repeated_interruptions(stops):
+    """A position saved after a restore is as exact as the first one."""
     expected = everything(mapped())
-    found, saved = [], None
+    batches, saved = [], None
     for stop in stops:
         iterator = iter(mapped())
         tracker = saved.restored(iterator) if saved else DataTracker()
-        found += take(tracker, iterator, stop)
+        batches += take(tracker, iterator, stop)
         saved = Saved.of(tracker.position(StateRefresh.IF_CHEAP))
     iterator = iter(mapped())
     saved.restored(iterator)
-    assert found + [plain(batch) for batch in iterator] == expected
+    assert batches + [plain(batch) for batch in iterator] == expected
 
 
 @pytest.mark.parametrize("calls", [1, 2, 3])
 def test_several_steps_per_call(calls):
-    """Each call of the train function took three batches, and the last one what was left."""
-    tracker, iterator = DataTracker(clock=Clock(DEAR)), iter(mapped())
+    """Each call of the train function consumes three batches, the last call the remaining ones."""
+    tracker, iterator = DataTracker(clock=Clock(COSTLY)), iter(mapped())
     tracker.observe(iterator)
     for _ in range(calls):
         list(itertools.islice(iterator, 3))
@@ -385,7 +385,7 @@ def test_several_steps_per_call(calls):
 
 
 def test_unsavable_input_is_named_once():
-    """The log says for each iterator that it will be read again; nothing of it is stored."""
+    """One warning says that this input will be read again on resume; no state of it is stored."""
     tracker = DataTracker()
     iterator = iter(generated())
     with capture_logs() as logs:
@@ -398,7 +398,7 @@ def test_unsavable_input_is_named_once():
 
 
 def test_python_generator():
-    """What isn't a tf.data iterator at all can't be saved, and can be counted."""
+    """An iterator that isn't from tf.data can't be saved, but its batches can be counted."""
     tracker = DataTracker()
     take_plain = iter([1, 2, 3])
     tracker.observe(take_plain)
@@ -413,8 +413,8 @@ def test_python_generator():
 
 
 def test_replayed_batches_are_logged():
-    """How many were read again, and only if any were."""
-    tracker, iterator = DataTracker(clock=Clock(DEAR)), iter(endless())
+    """The log has the number of batches that were read again, and no line if there were none."""
+    tracker, iterator = DataTracker(clock=Clock(COSTLY)), iter(endless())
     take(tracker, iterator, 3)
     with capture_logs() as logs:
         Saved.of(tracker.position(StateRefresh.IF_CHEAP)).restored(iter(endless()))
@@ -422,22 +422,22 @@ def test_replayed_batches_are_logged():
     assert [(log["event"], log["batches"]) for log in logs] == [(events.DATA_REPLAYED, 3)]
 
 
-def joined():
-    """The second part's shuffle begins when the first part has ended."""
+def concatenated():
+    """Two shuffled parts: the second part's shuffle starts when the first part has ended."""
     parts = rows().take(40), rows().skip(40)
     return parts[0].shuffle(9, seed=1).concatenate(parts[1].shuffle(9, seed=2)).batch(BATCH)
 
 
 def shuffled_in_a_function():
-    """The rows' shuffle is made for each file, and then no state can be taken any more."""
+    """The shuffle of the rows is created per file, inside a function: its seeds can't be saved."""
     files = tf.data.Dataset.range(9).shuffle(9, seed=1)
     read = files.interleave(lambda f: tf.data.Dataset.range(f, f + 10).shuffle(9, seed=2))
     return read.shuffle(16, seed=3).batch(BATCH)
 
 
-@pytest.mark.parametrize(("make", "saved"), [(joined, 1), (shuffled_in_a_function, 0)])
+@pytest.mark.parametrize(("make", "saved"), [(concatenated, 1), (shuffled_in_a_function, 0)])
 def test_lost_seeds_are_named_once(make, saved):
-    """Where a state can't hold all seeds, the log says so, and what to do."""
+    """If a state can't hold all seeds, one warning says so."""
     with capture_logs() as logs:
         tracker, dataset = DataTracker(), make()
         for _ in range(2):
@@ -448,24 +448,24 @@ def test_lost_seeds_are_named_once(make, saved):
 
 @pytest.mark.parametrize("done", [0, 1, 7, 9, 17])
 def test_each_row_once_though_seeds_are_lost(done):
-    """The interrupted epoch at least is exact, if its last state could be saved."""
-    dataset, tracker = joined(), DataTracker()
+    """At least the interrupted epoch is exact, if its last state could be saved."""
+    dataset, tracker = concatenated(), DataTracker()
     take(tracker, iter(dataset), 100)
     iterator = iter(dataset)
     seen = take(tracker, iterator, done)
     saved = Saved.of(tracker.position(StateRefresh.ALWAYS))
-    iterator = iter(joined())
+    iterator = iter(concatenated())
     tracker = saved.restored(iterator)
     seen += take(tracker, iterator, 1)
     saved = Saved.of(tracker.position(StateRefresh.ALWAYS))
-    iterator = iter(joined())
+    iterator = iter(concatenated())
     saved.restored(iterator)
     seen += [plain(batch) for batch in iterator]
     assert sorted(row for batch in seen for row in batch) == [*range(ROWS)]
 
 
 class Stopwatch:
-    """A clock that is set by hand."""
+    """A clock that the test sets by hand."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -474,8 +474,8 @@ class Stopwatch:
         return self.now
 
 
-def test_dear_state_is_not_taken_again_too_soon(monkeypatch):
-    """A state that took 2 seconds is taken again after 200 seconds, or at any cost."""
+def test_costly_state_is_not_saved_again_too_soon(monkeypatch):
+    """A state that took 2 s to save is saved again after 200 s, or at once with ALWAYS."""
     clock = Stopwatch()
     taken = []
 
@@ -503,8 +503,8 @@ def test_dear_state_is_not_taken_again_too_soon(monkeypatch):
     assert len(taken) == 3
 
 
-def test_position_is_not_changed_by_what_follows():
-    """Its states are those of its moment, even if they are serialised much later."""
+def test_position_is_independent_of_later_batches():
+    """A position keeps the states of its own moment, even if they are serialised much later."""
     dataset = mapped()
     tracker, iterator = DataTracker(clock=Clock(FREE)), iter(dataset)
     take(tracker, iterator, 2)
@@ -513,16 +513,16 @@ def test_position_is_not_changed_by_what_follows():
     take(tracker, iterator, 4)
     everything(dataset)
     assert position.plain() == at_once.plain
-    expected, found = [], []
-    for saved, batches in ((at_once, expected), (Saved.of(position), found)):
+    expected, actual = [], []
+    for saved, batches in ((at_once, expected), (Saved.of(position), actual)):
         again = iter(mapped())
         saved.restored(again)
         batches.extend(plain(batch) for batch in again)
-    assert found == expected
+    assert actual == expected
 
 
-def test_new_iterator_begins_anew():
-    """With each epoch's iterator the counts are zero and the start is taken again."""
+def test_new_iterator_resets_the_position():
+    """With each epoch's iterator, the counts restart at zero and the start state is saved again."""
     dataset = mapped()
     tracker = DataTracker(clock=Clock(FREE))
     iterator = iter(dataset)
@@ -534,7 +534,7 @@ def test_new_iterator_begins_anew():
     second = Saved.of(tracker.position(StateRefresh.IF_CHEAP))
     assert (second.plain["since_start"], second.plain["since_later"]) == (0, 0)
     assert LATER not in second.states
-    assert second.states[START] != first.states[START], "it has the seeds of the second epoch"
+    assert second.states[START] != first.states[START], "the seeds are those of the first epoch"
 
 
 @pytest.mark.parametrize(
@@ -547,23 +547,23 @@ def test_new_iterator_begins_anew():
         lambda: mapped().repeat(2),
     ],
 )
-@pytest.mark.parametrize("dear", [False, True])
-def test_changed_pipeline(changed, dear):
-    """An iterator of other parts, or one that ends too early, is not taken for the same."""
-    tracker, iterator = DataTracker(clock=Clock(DEAR)), iter(mapped())
+@pytest.mark.parametrize("always", [False, True])
+def test_changed_pipeline(changed, always):
+    """A pipeline of other datasets, or one that ends too early, is refused as changed."""
+    tracker, iterator = DataTracker(clock=Clock(COSTLY)), iter(mapped())
     take(tracker, iterator, 4)
-    saved = Saved.of(tracker.position(StateRefresh.ALWAYS if dear else StateRefresh.IF_CHEAP))
+    saved = Saved.of(tracker.position(StateRefresh.ALWAYS if always else StateRefresh.IF_CHEAP))
     with pytest.raises(DataChanged) as caught:
         saved.restored(iter(changed()))
     assert "\n" not in str(caught.value)
 
 
-def test_generator_that_has_become_shorter():
-    """It is said how many batches there are, and how many were trained on."""
+def test_shortened_generator():
+    """The error names the batches that are there, and the batches that were trained on."""
     tracker, iterator = DataTracker(), iter(generated())
     take(tracker, iterator, 5)
     saved = Saved.of(tracker.position(StateRefresh.IF_CHEAP))
-    with pytest.raises(DataChanged, match="ends after 2 of 5 batches"):
+    with pytest.raises(DataChanged, match=r"^the data ends after 2 of 5 batches$"):
         saved.restored(iter(generated().take(2)))
 
 
@@ -574,8 +574,8 @@ def state_of(iterator):
 OF_ARRAYS = [arrays, arrays_in_order, generated]
 
 
-def test_a_state_at_the_end_has_lost_the_shuffle():
-    """That is why it isn't stored: the seeds of the next epoch went with it."""
+def test_a_state_at_the_end_has_no_shuffle():
+    """The state of an exhausted iterator isn't stored: it has lost the seeds of the next epoch."""
     data = rows().shuffle(20, seed=1).batch(4)
     iterator = iter(data)
     start = state_of(iterator)
@@ -588,7 +588,7 @@ def test_a_state_at_the_end_has_lost_the_shuffle():
 
 
 def test_keras_marks_shuffled_arrays():
-    """Their order is drawn with the first batch; other data says itself what is random."""
+    """Shuffled arrays draw their order with the first batch; other data hides no randomness."""
     assert internals.has_hidden_randomness(iter(arrays()))
     assert not internals.has_hidden_randomness(iter(arrays_in_order()))
     assert not internals.has_hidden_randomness(iter(mapped()))

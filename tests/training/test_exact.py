@@ -1,4 +1,4 @@
-"""--exact: what an interruption could change is refused before it is trained, and only then."""
+"""--exact: a training that an interruption could change is refused before its first batch."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from tests.training.trainings import (
 
 @pytest.fixture(autouse=True)
 def exact(monkeypatch):
-    """As `keepfit run --exact` sets it."""
+    """Set the variable that `keepfit run --exact` sets."""
     monkeypatch.setenv("KEEPFIT_EXACT", "1")
 
 
-def by_hand():
-    """A Python generator."""
+def python_generator():
+    """Batches of an endless Python generator."""
 
     def batches():
         x, y = arrays()
@@ -47,18 +47,18 @@ def by_hand():
 
 
 def noisy():
-    """A random map, whose state TensorFlow can't save."""
+    """A dataset with a random map, whose state TensorFlow can't save."""
     return shuffled().map(lambda x, y: (x + tf.random.normal([]), y))
 
 
-def joined():
-    """Two shuffles that come one after the other."""
+def concatenated():
+    """Two concatenated shuffles."""
     rows = tf.data.Dataset.from_tensor_slices(arrays())
     return rows.shuffle(9, seed=1).concatenate(rows.shuffle(9, seed=2)).batch(BATCH)
 
 
 class Items(keras.utils.PyDataset):
-    """Batches by their number."""
+    """A PyDataset: batches by index."""
 
     def __len__(self):
         return ROWS // BATCH
@@ -70,7 +70,7 @@ class Items(keras.utils.PyDataset):
 
 
 class Locked(keras.callbacks.Callback):
-    """Keeps something that nobody can save."""
+    """A callback with an attribute that can't be saved."""
 
     def __init__(self):
         super().__init__()
@@ -78,7 +78,7 @@ class Locked(keras.callbacks.Callback):
 
 
 class Unstorable(keras.callbacks.Callback):
-    """Its get_state gives what is no plain value."""
+    """A callback whose get_state returns a value that can't be stored."""
 
     def get_state(self):
         return {"lock": threading.Lock()}
@@ -88,17 +88,17 @@ class Unstorable(keras.callbacks.Callback):
 
 
 REFUSED = {
-    "generator": (Training(data=by_hand), events.DATA_UNSAVABLE, 0),
+    "generator": (Training(data=python_generator), events.DATA_UNSAVABLE, 0),
     "from_generator": (Training(data=generated), events.DATA_UNSAVABLE, 0),
     "random map": (Training(data=noisy), events.DATA_UNSAVABLE, 0),
-    "concatenated shuffles": (Training(data=joined), events.DATA_ORDER_UNSAVABLE, 1),
+    "concatenated shuffles": (Training(data=concatenated), events.DATA_ORDER_UNSAVABLE, 1),
     "attribute": (Training(held=lambda: [Locked()]), events.STATE_UNKNOWN, 1),
     "get_state": (Training(held=lambda: [Unstorable()]), events.STATE_LOST, 1),
 }
 
 
 class Steps(keras.callbacks.Callback):
-    """Counts the batches that are trained."""
+    """A counter of the trained batches. It keeps no state."""
 
     seen = 0
 
@@ -114,8 +114,8 @@ class Steps(keras.callbacks.Callback):
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(tmp_path, name, monkeypatch):
-    """It ends with 78 after a batch at most, and one line says what, why, and the way out."""
-    training, doubt, most = REFUSED[name]
+    """The fit ends with 78 after one batch at most; one line names the event, reason and fix."""
+    training, event, max_batches = REFUSED[name]
     monkeypatch.setattr(Steps, "seen", 0)
     logs = []
     monkeypatch.setattr(
@@ -124,30 +124,30 @@ def test_refused(tmp_path, name, monkeypatch):
     with pytest.raises(Refused) as caught:
         attempt(training, tmp_path, Steps())
     assert caught.value.code == 78
-    assert Steps.seen <= most
-    (said,) = logs
-    assert said["doubt"] == doubt
-    assert said["reason"].startswith("--exact: ")
-    assert said["fix"].endswith("; or run it without --exact")
+    assert Steps.seen <= max_batches
+    (entry,) = logs
+    assert entry["doubt"] == event
+    assert entry["reason"].startswith("--exact: ")
+    assert entry["fix"].endswith("; or run it without --exact")
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_said_once_without_it(tmp_path, name, monkeypatch):
-    """Otherwise the log says it once, and training goes on."""
+def test_logged_once_without_exact(tmp_path, name, monkeypatch):
+    """Without --exact, the warning is logged once, and training continues."""
     monkeypatch.delenv("KEEPFIT_EXACT")
-    training, doubt, _ = REFUSED[name]
+    training, event, _ = REFUSED[name]
     done = attempt(training, tmp_path)
     assert len(done.epochs) == 3
-    said = done.named(doubt)
-    assert said
-    assert all(entry["fix"] and entry["reason"] for entry in said)
-    if doubt != events.STATE_LOST:
-        assert len(said) == 1
+    entries = done.named(event)
+    assert entries
+    assert all(entry["fix"] and entry["reason"] for entry in entries)
+    if event != events.STATE_LOST:
+        assert len(entries) == 1
 
 
 @pytest.mark.parametrize("data", [shuffled, endless, from_arrays, lambda: {"x": Items()}])
 def test_exact_input_is_not_refused(tmp_path, data):
-    """What is saved, or asked for by number, is trained, and is exact."""
+    """Input that can be saved, or that is indexed by batch, is accepted, and resumes exactly."""
     fit = {"epochs": 3, "steps_per_epoch": 5} if data is endless else {"epochs": 3}
     training = Training(data=data, fit=fit)
     expected = whole(training)
@@ -156,26 +156,26 @@ def test_exact_input_is_not_refused(tmp_path, data):
 
 
 class LateLock(keras.callbacks.Callback):
-    """Can be saved when training begins, and later not any more."""
+    """A callback that can be saved when training starts, and can't any more after an epoch."""
 
     def on_epoch_end(self, epoch, logs=None):
         self.lock = threading.Lock()
 
 
 def test_too_late_to_refuse(tmp_path):
-    """What turns up during training is said; hours of work are not thrown away."""
+    """A problem that arises during training is only logged: hours of work are not discarded."""
     done = attempt(Training(held=lambda: [LateLock()]), tmp_path)
     assert len(done.epochs) == 3
     assert done.named(events.STATE_UNKNOWN)
 
 
-def test_each_fit_is_looked_at(tmp_path):
-    """The second fit of a script is refused as the first would have been."""
+def test_each_fit_is_checked(tmp_path):
+    """The second fit of a script is refused as the first one would have been."""
     from tests.training.trainings import process, resumable
 
     with process():
-        model, kept = small(), resumable(tmp_path, [])
-        model.fit(*arrays(), batch_size=BATCH, verbose=0, callbacks=[kept])
+        model, callback = small(), resumable(tmp_path, [])
+        model.fit(*arrays(), batch_size=BATCH, verbose=0, callbacks=[callback])
         with pytest.raises(Refused):
-            model.fit(**by_hand(), verbose=0, callbacks=[kept])
+            model.fit(**python_generator(), verbose=0, callbacks=[callback])
     assert np.isfinite(model.get_weights()[0]).all()

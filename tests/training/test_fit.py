@@ -1,4 +1,4 @@
-"""Resumable through a real `fit`: a notice at any moment, and the next attempt ends the same."""
+"""Resumable in a real `fit`: after a notice at any moment, the next attempt ends the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.training.trainings import (
     SEED,
     USUAL,
     Failing,
-    Mistake,
+    ScriptError,
     Training,
     assert_same,
     attempt,
@@ -28,6 +28,7 @@ from tests.training.trainings import (
     preempted,
     process,
     resumable,
+    set_seed,
     shuffled,
     small,
     twice_as_long,
@@ -56,20 +57,20 @@ MOMENTS = {
 
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
 def test_notice_at_any_moment(tmp_path, moment):
-    """The attempt leaves with code 75, and the next ends as if nothing had happened."""
+    """The attempt exits with code 75, and the next one ends as if it had not been interrupted."""
     preempted(USUAL, tmp_path, *moment)
     assert_same(attempt(USUAL, tmp_path), usual())
 
 
-def test_notice_after_notice(tmp_path):
-    """Every attempt gets one batch done, and the last one ends as if nothing had happened."""
+def test_repeated_notices(tmp_path):
+    """Each attempt gets two batches further, and the last one ends as if nothing had happened."""
     for _ in range(4):
         preempted(USUAL, tmp_path, "on_train_batch_end", 2)
     assert_same(attempt(USUAL, tmp_path), usual())
 
 
 def test_resumable_changes_nothing(tmp_path):
-    """A training that saves after every batch is the training without Resumable."""
+    """A training that saves after every batch equals the training without Resumable."""
     training = Training(model=classifier, held=callbacks)
     assert_same(attempt(training, tmp_path, save_every="1 batch"), whole(training))
 
@@ -94,7 +95,7 @@ INPUTS = {
 
 @pytest.mark.parametrize("training", INPUTS.values(), ids=INPUTS)
 def test_notice_for_every_kind_of_input(tmp_path, training):
-    """Interrupted mid-epoch and between epochs, each kind of input goes on where it was."""
+    """Interrupted mid-epoch and between epochs, each kind of input resumes where it was."""
     for moment in [
         ("on_train_batch_end", 3),
         ("on_test_batch_end", 2),
@@ -108,31 +109,31 @@ def test_notice_for_every_kind_of_input(tmp_path, training):
 
 @pytest.mark.parametrize("training", INPUTS.values(), ids=INPUTS)
 def test_saved_after_every_batch(tmp_path, training):
-    """The last save before an error is as good as one at a notice: training goes on from it."""
+    """The last save before an error is as exact as a save at a notice: training resumes from it."""
     for hook, number in [("on_train_batch_end", 8), ("on_test_batch_end", 3), ("on_epoch_end", 1)]:
-        with pytest.raises(Mistake):
+        with pytest.raises(ScriptError):
             attempt(training, tmp_path, Failing(hook, number), save_every="1 batch")
     assert_same(attempt(training, tmp_path, save_every="1 batch"), whole(training))
 
 
 def test_validation_after_data_of_unknown_length(tmp_path):
-    """The batch that found no data isn't begun a second time."""
+    """The call of the train function that found no data isn't repeated on resume."""
     training = INPUTS["unknown length"]
     preempted(training, tmp_path, "on_test_batch_end", 2)
     assert_same(attempt(training, tmp_path), whole(training))
 
 
 def test_model_that_is_not_built_yet(tmp_path):
-    """Its variables, and the optimizer's, are made before they are restored."""
+    """The variables of the model and its optimizer are created before they are restored."""
     training = Training(model=lambda: unbuilt(keras.optimizers.Adam(0.01)))
     preempted(training, tmp_path, "on_train_batch_end", 7)
     assert_same(attempt(training, tmp_path), whole(training))
 
 
 def test_notice_before_fit(tmp_path):
-    """A notice from before the training is acted on at once, and nothing is lost."""
+    """A notice from before the training ends it at once, and nothing is lost."""
     with process():
-        keras.utils.set_random_seed(SEED)
+        set_seed(SEED)
         session.current().give_notice(Notice("test"))
         model, held = small(), callbacks()
         with pytest.raises(Preempted):
@@ -141,7 +142,7 @@ def test_notice_before_fit(tmp_path):
 
 
 def test_several_steps_per_execution(tmp_path):
-    """With hooks at every fourth batch only, and a shorter last call, nothing is lost."""
+    """With hooks at every fourth batch only, and a shorter last call, no batch is lost."""
     training = Training(model=lambda: small(steps_per_execution=4), held=callbacks)
     expected = whole(training)
     for moment in [("on_train_batch_end", 1), ("on_train_batch_end", 1), ("on_test_end", 1)]:
@@ -150,7 +151,7 @@ def test_several_steps_per_execution(tmp_path):
 
 
 def test_run_eagerly(tmp_path):
-    """A model that runs eagerly, and isn't built yet, resumes too."""
+    """A model that runs eagerly, and isn't built yet, resumes, too."""
     training = Training(model=lambda: unbuilt(run_eagerly=True), held=callbacks, fit={"epochs": 2})
     preempted(training, tmp_path, "on_train_batch_end", 3)
     preempted(training, tmp_path, "on_train_batch_end", 4)
@@ -158,7 +159,7 @@ def test_run_eagerly(tmp_path):
 
 
 def test_validation_freq(tmp_path):
-    """The epochs that are validated are those of the whole run, not of the attempt."""
+    """validation_freq counts the epochs of the whole run, not those of the attempt."""
     training = Training(held=callbacks, fit={"epochs": 4, "validation_freq": 2})
     preempted(training, tmp_path, "on_epoch_end", 1)
     preempted(training, tmp_path, "on_test_batch_end", 1)
@@ -168,7 +169,7 @@ def test_validation_freq(tmp_path):
 
 
 def test_initial_epoch(tmp_path):
-    """The argument of fit counts until there is a checkpoint, which is later."""
+    """fit's initial_epoch applies until there is a checkpoint; then its later epoch applies."""
     training = Training(held=callbacks, fit={"epochs": 5, "initial_epoch": 2})
     preempted(training, tmp_path, "on_train_batch_end", 2)
     preempted(training, tmp_path, "on_epoch_end", 1)
@@ -178,7 +179,7 @@ def test_initial_epoch(tmp_path):
 
 
 def test_stop_in_mid_epoch(tmp_path):
-    """A callback that has stopped the training with its last batch has still stopped it."""
+    """A stop_training that a callback set before the interruption is in force after resume."""
 
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -194,7 +195,7 @@ def test_stop_in_mid_epoch(tmp_path):
 
 
 def test_multiplicative_schedule(tmp_path):
-    """A learning rate that depends on itself isn't reduced again for the epoch under way."""
+    """A learning rate that depends on itself isn't reduced again for the interrupted epoch."""
     training = Training(
         held=lambda: [keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)]
     )
@@ -206,7 +207,7 @@ def test_multiplicative_schedule(tmp_path):
 
 @pytest.mark.parametrize("each_epoch", [False, True])
 def test_averaged_weights(tmp_path, each_epoch):
-    """SwapEMAWeights' averages are swapped in for validation, and out again for training."""
+    """After resume, SwapEMAWeights swaps averages in for validation and out for training."""
     training = Training(
         model=lambda: small(keras.optimizers.SGD(0.05, use_ema=True, ema_overwrite_frequency=None)),
         held=lambda: [keras.callbacks.SwapEMAWeights(swap_on_epoch=each_epoch)],
@@ -219,7 +220,7 @@ def test_averaged_weights(tmp_path, each_epoch):
 
 
 class PerEpoch(keras.callbacks.Callback):
-    """Does what many do: remembers the epoch, and keeps a table by epoch."""
+    """A callback like many others: it remembers the epoch, and keeps a table by epoch."""
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
@@ -229,7 +230,7 @@ class PerEpoch(keras.callbacks.Callback):
 
 
 def test_attribute_of_the_epoch(tmp_path):
-    """What a callback has set at the epoch's beginning is there for the batches after resume."""
+    """An attribute that a callback set at an epoch's start is restored for the batches after it."""
     training = Training(held=lambda: [PerEpoch()])
     preempted(training, tmp_path, "on_train_batch_end", 2)
     preempted(training, tmp_path, "on_train_batch_end", 5)

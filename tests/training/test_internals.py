@@ -1,6 +1,6 @@
-"""What keepfit takes for granted of Keras and TensorFlow, which promise none of it.
+"""What keepfit assumes of Keras and TensorFlow, none of which they document.
 
-A failure here says which assumption of callbacks/training/internals.py a new version has broken.
+A failure here names the assumption of callbacks/training/internals.py that a new version breaks.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ import pytest
 import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.backend.tensorflow import trainer
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from tensorflow.python.eager import context
 from tensorflow.python.ops import stateful_random_ops
 
 from keepfit.callbacks.training import internals
-from tests.training.trainings import BATCH, BATCHES, arrays, small
+from tests.training.trainings import BATCH, BATCHES, arrays, set_seed, small
 
 
 class Recording(keras.callbacks.Callback):
-    """Does something in a hook."""
+    """A callback with the given functions as hooks."""
 
     def __init__(self, **hooks):
         super().__init__()
@@ -39,7 +38,7 @@ def fit(model, *callbacks, epochs=2, **more):
 
 
 def test_initial_epoch():
-    """Fit starts at the epoch that is set in on_train_begin, once."""
+    """fit starts at the epoch that on_train_begin sets, and does not clear it."""
     model = small()
     assert hasattr(model, "_initial_epoch"), "Keras' models have lost _initial_epoch"
     assert model._initial_epoch is None, "_initial_epoch is no longer None at first"
@@ -52,7 +51,7 @@ def test_initial_epoch():
 
 
 def test_epochs_are_skipped_as_a_whole():
-    """An initial epoch that is the last one leaves nothing to do but the end."""
+    """With an initial epoch equal to `epochs`, fit calls on_train_end only."""
     model, seen = small(), []
     begin = Recording(
         on_train_begin=lambda _=None: internals.set_initial_epoch(model, 2),
@@ -64,7 +63,7 @@ def test_epochs_are_skipped_as_a_whole():
 
 
 def test_train_function_is_read_for_every_batch():
-    """What a hook puts in its place is called for the next batch."""
+    """A function that a hook assigns to model.train_function is called for the next batch."""
     model, calls = small(), []
 
     def replace(batch, logs=None):
@@ -82,7 +81,7 @@ def test_train_function_is_read_for_every_batch():
 
 
 def test_train_function_may_return_logs_without_training():
-    """Fit takes what it is given: this is how batches are skipped."""
+    """fit accepts any logs from the train function; keepfit skips batches this way."""
     model, seen = small(), []
     model.make_train_function()
     model.train_function = lambda iterator: {"loss": 0.5}
@@ -93,7 +92,7 @@ def test_train_function_may_return_logs_without_training():
 
 
 def test_existing_train_function_is_kept():
-    """Neither make_train_function nor fit makes another one where there is one."""
+    """Neither make_train_function nor fit replaces an existing train function."""
     model = small()
     model.make_train_function()
     function = model.train_function
@@ -105,24 +104,24 @@ def test_existing_train_function_is_kept():
 
 
 def test_train_function_gets_an_iterator():
-    """The one argument is the epoch's tf.data iterator, the same one for all of its batches."""
-    model, found = small(), []
+    """The only argument is the epoch's tf.data iterator, the same one for all of its batches."""
+    model, iterators = small(), []
     model.make_train_function()
     inner = model.train_function
 
     def watching(iterator):
-        found.append(iterator)
+        iterators.append(iterator)
         return inner(iterator)
 
     model.train_function = watching
     fit(model, epochs=2)
-    assert all(isinstance(iterator, tf.data.Iterator) for iterator in found)
-    assert len({id(iterator) for iterator in found}) == 2
-    assert found[0] is found[BATCHES - 1]
+    assert all(isinstance(iterator, tf.data.Iterator) for iterator in iterators)
+    assert len({id(iterator) for iterator in iterators}) == 2
+    assert iterators[0] is iterators[BATCHES - 1]
 
 
 def test_stop_iteration_ends_the_epoch():
-    """A train function that finds no data raises one of two errors, and so may a stand-in."""
+    """A train function without data raises one of two errors, and so may one that replaces it."""
     model, seen = small(), []
     model.make_train_function()
     inner = model.train_function
@@ -142,7 +141,7 @@ def test_stop_iteration_ends_the_epoch():
 
 
 def test_order_of_hooks():
-    """Metrics are reset before on_epoch_begin; evaluation is told before its metrics are reset."""
+    """Metrics are reset before on_epoch_begin, but only after on_test_begin."""
     source = inspect.getsource(trainer.TensorFlowTrainer.fit)
     model, seen = small(), []
 
@@ -167,18 +166,18 @@ def test_order_of_hooks():
 
 
 def test_history_comes_after_the_callbacks_of_the_user():
-    """Its on_train_begin resets the epochs after ours, and its on_epoch_end is the last."""
+    """History resets its epochs after our on_train_begin; its on_epoch_end is the last one."""
     model, seen = small(), []
 
     def look(*_):
         seen.append(list(getattr(model.history, "epoch", ["not begun"])))
 
     fit(model, Recording(on_train_begin=look, on_epoch_begin=look, on_epoch_end=look), epochs=2)
-    assert seen == [["not begun"], [], [], [0], [0]], "History is no longer after our callbacks"
+    assert seen == [["not begun"], [], [], [0], [0]], "History is no longer the last callback"
 
 
 def test_history_is_on_the_model():
-    """Before on_train_begin, and it is what fit returns."""
+    """model.history is set before on_train_begin, and fit returns it."""
     model, found = small(), []
     history = fit(model, Recording(on_train_begin=lambda _=None: found.append(model.history)))
     assert found == [history]
@@ -186,7 +185,7 @@ def test_history_is_on_the_model():
 
 
 def test_evaluation_within_fit_calls_the_same_callbacks():
-    """That is how validation is seen; a callback's own evaluate is not."""
+    """Validation in fit calls the callbacks of fit; an evaluate call in a callback does not."""
     model, seen = small(), []
     watch = Recording(
         on_test_batch_end=lambda batch, logs=None: seen.append(batch),
@@ -197,15 +196,19 @@ def test_evaluation_within_fit_calls_the_same_callbacks():
 
 
 def test_optionals_stand_for_none():
-    """Keras makes an Optional of each None in a batch, and None of it for the train step."""
+    """Keras makes an Optional of each None in a batch, and converts it back for the train step.
+
+    Before 3.11 it did neither: a batch with a None fails in Keras itself.
+    """
     data = tf.data.Dataset.from_tensor_slices(np.ones((4, 4), "float32")).batch(2)
     spec = data.map(lambda x: (x, None)).element_spec
     assert spec[1] == tf.OptionalSpec(None) or spec[1] is None or "NoneTensor" in repr(spec[1])
-    assert hasattr(small(), "_autoconvert_optionals"), "optionals are handled in another place"
+    converts = tuple(map(int, keras.__version__.split(".")[:2])) >= (3, 11)
+    assert hasattr(small(), "_autoconvert_optionals") == converts, "it handles optionals elsewhere"
 
 
 def test_iterators_serialise():
-    """One tensor holds an iterator's state, under the same name in every iterator."""
+    """An iterator's state is one tensor, under the same name in every iterator."""
     data = tf.data.Dataset.range(9).shuffle(4, seed=1)
     one, other = iter(data), iter(data)
     assert hasattr(one, "_serialize_to_tensors"), "iterators have lost _serialize_to_tensors"
@@ -224,8 +227,8 @@ def test_iterators_serialise():
     assert [int(row) for row in other] == expected
 
 
-def test_state_is_public_ops_all_the_way():
-    """A state survives serialize_tensor and parse_tensor, and is immutable meanwhile."""
+def test_state_can_be_serialised_by_public_ops():
+    """A state survives serialize_tensor and parse_tensor, and is immutable."""
     iterator = iter(tf.data.Dataset.range(9).shuffle(4, seed=1))
     state = internals.iterator_state(iterator)
     before = tf.io.serialize_tensor(state).numpy()
@@ -236,7 +239,7 @@ def test_state_is_public_ops_all_the_way():
 
 
 def test_unsavable_iterators():
-    """They say so with an error that we know; what isn't tf.data has no state at all."""
+    """Iterators that can't be saved raise an error that we recognise; others have no state."""
     spec = tf.TensorSpec((), tf.int64)
     generated = tf.data.Dataset.from_generator(lambda: range(3), output_signature=spec)
     drawn = tf.data.Dataset.range(3).map(lambda x: tf.random.uniform([]))
@@ -246,7 +249,7 @@ def test_unsavable_iterators():
 
 
 def test_dataset_of_an_iterator():
-    """Its options tell whether its randomness is in its state."""
+    """The options of an iterator's dataset tell whether its randomness is hidden from its state."""
     iterator = iter(tf.data.Dataset.range(3))
     assert hasattr(iterator, "_dataset"), "an iterator no longer knows its dataset"
     assert hasattr(iterator._dataset.options(), "experimental_external_state_policy")
@@ -262,7 +265,7 @@ def test_dataset_of_an_iterator():
 
 
 def test_fit_counts_the_steps_of_its_iterator():
-    """Told that the iterator has given more, it makes a new one earlier."""
+    """With more steps added to those that fit has counted, fit makes a new iterator earlier."""
     data = tf.data.Dataset.from_tensor_slices(arrays()).batch(BATCH)
     assert len(data) == BATCHES
     model, found = small(), []
@@ -285,7 +288,7 @@ def test_fit_counts_the_steps_of_its_iterator():
 
 
 def test_input_of_a_fit():
-    """fit keeps its EpochIterator in a variable, and that the adapter that Keras has chosen."""
+    """fit has its EpochIterator in a local variable, and this has Keras' data adapter."""
     found = []
 
     class Looking(keras.callbacks.Callback):
@@ -324,7 +327,7 @@ def test_input_of_a_fit():
 
 
 def test_callbacks_of_a_fit():
-    """fit keeps its CallbackList in a variable named `callbacks`."""
+    """fit has its CallbackList in a local variable named `callbacks`."""
     found = []
 
     class Looking(keras.callbacks.Callback):
@@ -337,16 +340,16 @@ def test_callbacks_of_a_fit():
 
 
 def test_names_in_a_state():
-    """Each dataset writes its keys under the path of its iterator; a shuffle, first its seeds'."""
+    """A dataset's keys in a state start with its iterator's path; a shuffle's seeds come first."""
     data = tf.data.Dataset.range(9).shuffle(4, seed=1).batch(2)
     state = tf.io.serialize_tensor(internals.iterator_state(iter(data))).numpy()
-    assert b"::Shuffle@@" in state, "states are written in another form"
+    assert b"::Shuffle@@" in state, "states have another format"
     (path,) = internals.seed_paths(state)
     assert path.endswith(b"::BatchV2::Shuffle")
 
 
-def test_datasets_that_a_dataset_is_made_of():
-    """Shuffles and caches are found by their classes, wherever in the pipeline they are."""
+def test_datasets_of_a_pipeline():
+    """Shuffles and caches are found by their classes, anywhere in the pipeline."""
     shuffled = tf.data.Dataset.range(9).shuffle(4)
     both = tf.data.Dataset.zip(shuffled.cache(), shuffled.concatenate(shuffled)).batch(2)
     assert internals.count_shuffles(iter(both)) == 3
@@ -357,7 +360,7 @@ def test_datasets_that_a_dataset_is_made_of():
 
 
 def test_generator_of_eager_seeds():
-    """With a global seed, the context has a Python generator, which seeds eager ops."""
+    """With a global seed, the eager context has a Python generator that seeds eager ops."""
     tf.random.set_seed(3)
     rng = getattr(context.context(), "_rng", None)
     assert isinstance(rng, random.Random), "the context no longer has its generator in _rng"
@@ -367,29 +370,29 @@ def test_generator_of_eager_seeds():
 
 
 def test_global_generator():
-    """A module's variable, which the public function fills."""
-    assert hasattr(stateful_random_ops, "global_generator"), "it is kept elsewhere now"
+    """The global generator is a variable of a module, set by the public function."""
+    assert hasattr(stateful_random_ops, "global_generator"), "TensorFlow keeps it elsewhere"
     generator = tf.random.get_global_generator()
     assert internals.global_generator() is generator
     assert isinstance(generator.state, tf.Variable)
 
 
 def test_global_seed_generator():
-    """Keras keeps it in its global state; set_random_seed takes it away."""
-    keras.utils.set_random_seed(1)
+    """Keras keeps it in its global state; set_random_seed removes it, from Keras 3.13 on."""
+    set_seed(1)
     assert internals.global_seed_variable() is None
     keras.random.normal([])
-    kept = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
-    assert kept is not None, "Keras keeps its global seed generator elsewhere"
-    assert internals.global_seed_variable() is kept.state
-    assert internals.make_global_seed_variable() is kept.state
-    before = kept.state.numpy().tolist()
+    generator = global_state.get_global_attribute(internals._GLOBAL_SEED_GENERATOR)
+    assert generator is not None, "Keras keeps its global seed generator elsewhere"
+    assert internals.global_seed_variable() is generator.state
+    assert internals.make_global_seed_variable() is generator.state
+    before = generator.state.numpy().tolist()
     keras.random.normal([])
-    assert kept.state.numpy().tolist() != before, "keras.random no longer draws from it"
+    assert generator.state.numpy().tolist() != before, "keras.random no longer draws from it"
 
 
 def test_monitor_flips_min_delta_once():
-    """EarlyStopping makes it negative when it first sees a metric; so we don't restore it."""
+    """EarlyStopping negates min_delta when it first sees a metric; so we don't restore it."""
     early = keras.callbacks.EarlyStopping("loss", min_delta=0.5)
     fit(small(), early, epochs=1)
     assert early.min_delta == -0.5

@@ -1,4 +1,4 @@
-"""The process's random state: what is drawn after a restore is what was drawn after the capture."""
+"""The process's random state: draws after a restore equal the draws after the capture."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ import tensorflow as tf
 
 from keepfit.callbacks.checkpoint.codec import decode, encode
 from keepfit.callbacks.training import internals, random_state
+from tests.training.trainings import set_seed
 
 
 @pytest.fixture(autouse=True)
 def seeded():
-    """Every generator seeded, and TensorFlow's global one not yet in use."""
-    keras.utils.set_random_seed(3)
+    """Seed every generator, with TensorFlow's global generator not yet in use."""
+    set_seed(3)
     before, internals.stateful_random_ops.global_generator = internals.global_generator(), None
     yield
     internals.stateful_random_ops.global_generator = before
 
 
 def through_the_codec(state):
-    """As a checkpoint keeps it."""
+    """Return the state as a checkpoint restores it."""
     arrays = {}
     text = json.dumps(encode(state, "state", arrays))
-    kept = {name: array.copy() for name, array in arrays.items()}
-    return decode(json.loads(text), kept.__getitem__)
+    copies = {name: array.copy() for name, array in arrays.items()}
+    return decode(json.loads(text), copies.__getitem__)
 
 
-def as_it_is(state):
+def unchanged(state):
     return state
 
 
@@ -60,17 +61,17 @@ DRAWS = [python, numpy, global_generator, keras_without_seed, initializers]
 
 
 def new_process(seed):
-    """The script has set its seed, and drawn nothing."""
-    keras.utils.set_random_seed(seed)
+    """Set the state of a new process: the script has set its seed and drawn nothing."""
+    set_seed(seed)
     internals.stateful_random_ops.global_generator = None
 
 
-@pytest.mark.parametrize("kept", [as_it_is, through_the_codec])
+@pytest.mark.parametrize("store", [unchanged, through_the_codec])
 @pytest.mark.parametrize("draw", DRAWS)
-def test_draws_are_repeated(draw, kept):
-    """For each generator, in its middle, as in the attempt before."""
+def test_draws_are_repeated(draw, store):
+    """Each generator, in mid-sequence, repeats the draws of the previous attempt."""
     draw()
-    state = kept(random_state.capture_random_state())
+    state = store(random_state.capture_random_state())
     expected = [draw(), draw()]
     assert expected[0] != expected[1]
     new_process(3)
@@ -81,7 +82,7 @@ def test_draws_are_repeated(draw, kept):
 
 @pytest.mark.parametrize("draw", DRAWS)
 def test_draws_before_the_restore(draw):
-    """It doesn't matter how much the new process has drawn until then."""
+    """Draws of the new process before the restore have no effect after it."""
     draw()
     state = random_state.capture_random_state()
     expected = [draw(), draw()]
@@ -92,8 +93,8 @@ def test_draws_before_the_restore(draw):
     assert [draw(), draw()] == expected
 
 
-def test_half_of_a_pair():
-    """NumPy and Python draw normal numbers in pairs and keep the second: that is state, too."""
+def test_second_number_of_a_pair():
+    """NumPy and Python draw normal numbers in pairs and keep the second, which is state, too."""
     np.random.normal()
     random.gauss(0, 1)
     state = through_the_codec(random_state.capture_random_state())
@@ -103,7 +104,7 @@ def test_half_of_a_pair():
 
 
 def test_new_process():
-    """What the old process had used and the new one not yet is made; its seeds don't matter."""
+    """Generators that only the old process had used are created; the new seeds don't matter."""
     global_generator()
     keras_without_seed()
     state = through_the_codec(random_state.capture_random_state())
@@ -114,21 +115,21 @@ def test_new_process():
 
 
 def test_capture_draws_nothing():
-    """A training that is saved draws what one that isn't saved draws."""
+    """Capturing the state does not change the draws that follow."""
     expected = [draw() for draw in DRAWS]
-    keras.utils.set_random_seed(3)
+    set_seed(3)
     internals.stateful_random_ops.global_generator = None
-    found = []
+    drawn = []
     for draw in DRAWS:
         random_state.capture_random_state()
-        found.append(draw())
-    found[2] = expected[2]
-    assert found == expected
+        drawn.append(draw())
+    drawn[2] = expected[2]
+    assert drawn == expected
     assert random_state.capture_random_state()["tensorflow"] is not None
 
 
 def test_unused_generators_stay_unused():
-    """Neither capture nor restore makes a generator that the script does not use."""
+    """Neither capture nor restore creates a generator that the script does not use."""
     state = random_state.capture_random_state()
     assert state["tensorflow"] is None
     assert state["keras"] is None
@@ -138,7 +139,7 @@ def test_unused_generators_stay_unused():
 
 
 def test_captured_state_is_a_copy():
-    """Later draws don't change it."""
+    """Later draws don't change a captured state."""
     keras_without_seed()
     global_generator()
     state = random_state.capture_random_state()
@@ -152,8 +153,8 @@ def test_captured_state_is_a_copy():
     assert all(np.array_equal(arrays[name], copy) for name, copy in copies.items())
 
 
-def test_script_that_sets_no_seed_any_more():
-    """The other generators are restored; TensorFlow's ops are random then."""
+def test_script_that_no_longer_sets_a_seed():
+    """The other generators are restored; TensorFlow's ops are random in that case."""
     state = random_state.capture_random_state()
     expected = python(), numpy()
     context = internals.context.context()
@@ -168,7 +169,7 @@ def test_script_that_sets_no_seed_any_more():
 
 
 def test_eager_ops_that_have_run_before():
-    """Their kernels keep a state of their own, which goes back with the seeds."""
+    """Kernels of eager ops have a state of their own, which is reset with the seeds."""
     tf.random.set_seed(3)
     tf.random.normal([])
     saved = random_state.capture_random_state()

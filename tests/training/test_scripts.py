@@ -1,4 +1,4 @@
-"""What scripts do with fit: finish it, change it, fail in it, call it twice."""
+"""Scripts that finish a fit, change it, fail in it, or call it twice."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.training.trainings import (
     SEED,
     USUAL,
     Counter,
-    Mistake,
-    Moment,
+    GiveNotice,
+    ScriptError,
     Training,
     all_variables,
     arrays,
@@ -36,6 +36,7 @@ from tests.training.trainings import (
     preempted,
     process,
     resumable,
+    set_seed,
     shuffled,
     small,
     usual,
@@ -44,7 +45,7 @@ from tests.training.trainings import (
 
 
 def test_no_epochs(tmp_path):
-    """A fit of no epochs trains nothing, and is over the next time."""
+    """A fit of no epochs trains nothing, and the next attempt finds it finished."""
     training = Training(fit={"epochs": 0})
     expected = whole(training)
     assert_same(attempt(training, tmp_path), expected)
@@ -54,7 +55,7 @@ def test_no_epochs(tmp_path):
 
 
 def test_finished_run_returns_at_once(tmp_path):
-    """It has the weights, the history and EarlyStopping's attributes, and nothing is trained."""
+    """A finished run restores weights, history and EarlyStopping's attributes without training."""
     early = keras.callbacks.EarlyStopping
     training = Training(
         model=lambda: small(metrics=["accuracy"]),
@@ -67,11 +68,11 @@ def test_finished_run_returns_at_once(tmp_path):
     assert_same(again, whole(training))
     assert again.held[0].stopped_epoch == first.held[0].stopped_epoch > 0
     assert not [log for log in again.logs if log["event"] == events.SAVED]
-    assert not again.named(events.MORE_EPOCHS), "it stopped early, as it would again"
+    assert not again.named(events.MORE_EPOCHS), "it stopped early, so more epochs change nothing"
 
 
 def test_more_epochs_for_a_finished_run(tmp_path):
-    """They aren't trained, and the log says so."""
+    """More epochs for a finished run aren't trained, and the log says so."""
     training = Training()
     first = attempt(training, tmp_path)
     again = attempt(training, tmp_path, epochs=5)
@@ -81,7 +82,7 @@ def test_more_epochs_for_a_finished_run(tmp_path):
 
 @pytest.mark.parametrize("moment", [("on_train_batch_end", 12), ("on_epoch_end", 2)])
 def test_fewer_epochs_than_have_been_done(tmp_path, moment):
-    """The trained weights and their history are given, never those of a new model."""
+    """With fewer epochs than done, fit returns the trained weights and their history."""
     preempted(USUAL, tmp_path, *moment)
     shorter = attempt(USUAL, tmp_path, epochs=2)
     assert shorter.history["loss"] == usual().history["loss"][:2]
@@ -90,20 +91,20 @@ def test_fewer_epochs_than_have_been_done(tmp_path, moment):
         assert fitted(USUAL, shorter.model, [], epochs=1).epoch == [0], "the model can train on"
 
 
-class Two:
+class TwoFits:
     """A script with two fits of one model."""
 
     def __init__(self, data=shuffled, same=True):
         self.data, self.same = data, same
 
     def __call__(self, folder, *notices):
-        keras.utils.set_random_seed(SEED)
+        set_seed(SEED)
         model, counter = small(), Counter()
         data = self.data()
         held = [counter, *notices]
         first = resumable(folder, held) if folder else None
         second = first if self.same or not folder else resumable(folder, held)
-        found = []
+        results = []
         for callback, epochs in ((first, 2), (second, 3)):
             history = model.fit(
                 data if self.same else self.data(),
@@ -111,49 +112,49 @@ class Two:
                 verbose=0,
                 callbacks=[callback] if callback else held,
             )
-            found.append((history.epoch, history.history, all_variables(model)))
-        return found, counter.seen, counter.draws
+            results.append((history.epoch, history.history, all_variables(model)))
+        return results, counter.seen, counter.draws
 
 
 @functools.cache
-def two(script):
+def uninterrupted(script):
     return script(None)
 
 
-ONE_DATASET, TWO_DATASETS = Two(), Two(same=False)
+ONE_DATASET, TWO_DATASETS = TwoFits(), TwoFits(same=False)
 
 
 @pytest.mark.parametrize("script", [ONE_DATASET, TWO_DATASETS], ids=["one", "two"])
 @pytest.mark.parametrize("batch", [3, 2 * BATCHES, 2 * BATCHES + 1, 3 * BATCHES + 2])
-def assert_same_fits(found, expected):
-    """Epochs, history and variables after each fit, and what a callback saw and drew."""
-    for ours, theirs in zip(found[0], expected[0], strict=True):
-        assert ours[:2] == theirs[:2]
-        assert ours[2] == theirs[2]
-    assert found[1:] == expected[1:]
+def assert_same_fits(actual, expected):
+    """Assert equal epochs, history and variables after each fit, and equal calls and draws."""
+    for actual_fit, expected_fit in zip(actual[0], expected[0], strict=True):
+        assert actual_fit[:2] == expected_fit[:2]
+        assert actual_fit[2] == expected_fit[2]
+    assert actual[1:] == expected[1:]
 
 
 @pytest.mark.parametrize("script", [ONE_DATASET, TWO_DATASETS], ids=["one", "two"])
 @pytest.mark.parametrize("batch", [3, 2 * BATCHES, 2 * BATCHES + 1, 3 * BATCHES + 2])
 def test_two_fits(tmp_path, script, batch):
-    """The fit that was interrupted goes on, one before it is recognised, one after it follows."""
+    """The interrupted fit resumes, an earlier fit is recognised, and a later one is trained."""
     with process(), pytest.raises(Preempted):
-        script(tmp_path, Moment("on_train_batch_end", batch))
+        script(tmp_path, GiveNotice("on_train_batch_end", batch))
     with process():
-        assert_same_fits(script(tmp_path), two(script))
+        assert_same_fits(script(tmp_path), uninterrupted(script))
 
 
 @pytest.mark.parametrize("script", [TWO_DATASETS], ids=["two"])
 def test_two_fits_interrupted_between_them(tmp_path, script):
-    """The second fit sees the data in the order in which it would have seen it."""
+    """The second fit gets the data in the same order as without the interruption."""
     with process(), pytest.raises(Preempted):
-        script(tmp_path, Moment("on_train_end", 1))
+        script(tmp_path, GiveNotice("on_train_end", 1))
     with process():
-        assert_same_fits(script(tmp_path), two(script))
+        assert_same_fits(script(tmp_path), uninterrupted(script))
 
 
 class Failing(keras.callbacks.Callback):
-    """A mistake of the script's own, made once."""
+    """A callback that raises an error once."""
 
     def __init__(self, hook):
         super().__init__()
@@ -162,15 +163,15 @@ class Failing(keras.callbacks.Callback):
         def fail(*args):
             if not self.failed:
                 self.failed = True
-                raise ValueError("a mistake")
+                raise ValueError("an error of the script")
 
         setattr(self, hook, fail)
 
 
 def failed(folder, hook="on_train_batch_end", data=shuffled, **more):
-    """A model and a Resumable, after a fit in which a callback raised an error."""
+    """Return a model and a Resumable, after a fit in which a callback raised an error."""
     model, callback = small(), resumable(folder, [Failing(hook)], **more)
-    with pytest.raises(ValueError, match="a mistake"):
+    with pytest.raises(ValueError, match="an error of the script"):
         fitted(Training(data=data), model, [callback])
     return model, callback
 
@@ -185,7 +186,7 @@ def failed(folder, hook="on_train_batch_end", data=shuffled, **more):
     ],
 )
 def test_fit_again_after_an_error(tmp_path, data, hook):
-    """The model trains on every batch, with Resumable and without."""
+    """After a failed fit, the model trains on every batch, with Resumable and without."""
     done = []
     count = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: done.append(batch)
@@ -203,14 +204,14 @@ def test_fit_again_after_an_error(tmp_path, data, hook):
 
 
 def test_session_after_an_error(tmp_path):
-    """No training is under way any more, so a notice need not wait for one."""
+    """After an error no training is under way, so a notice need not wait for one."""
     with process():
         failed(tmp_path)
         assert not session.current().training
 
 
 def test_evaluate_after_an_error(tmp_path):
-    """Evaluating isn't training: it saves nothing, and a notice doesn't end it."""
+    """An evaluation isn't a training: it saves nothing, and a notice doesn't end it."""
     with process() as logs:
         model, callback = failed(tmp_path, save_every="1ms")
         saved = len(logs)
@@ -221,7 +222,7 @@ def test_evaluate_after_an_error(tmp_path):
 
 
 def test_evaluate_and_predict(tmp_path):
-    """On their own they call the held callbacks, save nothing, and touch no store."""
+    """Outside fit, they call the callbacks inside Resumable, save nothing, and touch no store."""
 
     class Seen(keras.callbacks.Callback):
         def on_test_batch_end(self, batch, logs=None):
@@ -244,7 +245,7 @@ def test_evaluate_and_predict(tmp_path):
 
 
 def test_evaluate_during_training(tmp_path):
-    """A callback may evaluate the model with the same Resumable, as it may without."""
+    """A callback may evaluate the model during a training with Resumable, as it may without."""
 
     class Evaluate(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -256,8 +257,8 @@ def test_evaluate_during_training(tmp_path):
     assert_same(attempt(training, tmp_path), whole(training))
 
 
-def test_model_that_has_changed(tmp_path):
-    """The attempt ends with code 78, and the log has both shapes."""
+def test_changed_model(tmp_path):
+    """The attempt ends with code 78, and the log names both shapes."""
     preempted(USUAL, tmp_path, "on_train_batch_end", 1)
 
     model = compiled([keras.Input((4,)), keras.layers.Dropout(0.4), keras.layers.Dense(9)])
@@ -269,7 +270,7 @@ def test_model_that_has_changed(tmp_path):
     assert "F32[4, 9] in the model" in entry["reason"]
 
 
-def test_data_that_has_become_shorter(tmp_path):
+def test_shortened_data(tmp_path):
     """The attempt ends with code 78 instead of training with other batches."""
     preempted(USUAL, tmp_path, "on_train_batch_end", 4)
     short = tf.data.Dataset.from_tensor_slices(arrays()).shuffle(16, seed=3).batch(BATCH).take(2)
@@ -279,18 +280,18 @@ def test_data_that_has_become_shorter(tmp_path):
 
 
 def test_hook_outside_fit(tmp_path):
-    """Who calls the hooks in a loop of their own is told that this is for fit."""
+    """A hook that is called outside fit raises an error that names model.fit."""
     with pytest.raises(RuntimeError, match=r"model\.fit"):
         resumable(tmp_path, []).on_train_batch_end(0, {})
 
 
 @pytest.mark.parametrize("pruned", [False, True])
 def test_fenced_while_it_resumes(tmp_path, pruned):
-    """A newer attempt was faster, and may have pruned what was to be resumed: 76, not 78."""
+    """A newer attempt fences this one while it resumes, and may prune its shards: 76, not 78."""
     preempted(USUAL, tmp_path, "on_train_batch_end", 2)
 
     class Rival(keras.callbacks.Callback):
-        """Takes the run over as soon as this attempt has claimed it."""
+        """A newer attempt that claims the run as soon as this attempt has claimed it."""
 
         def set_model(self, model):
             session.current().run(rival.settings)
@@ -307,26 +308,30 @@ def test_fenced_while_it_resumes(tmp_path, pruned):
             pass
 
     rival = resumable(tmp_path, [*callbacks(), Rival()], save_every="1 batch")
-    keras.utils.set_random_seed(SEED)
+    set_seed(SEED)
     with process(), pytest.raises(Fenced) as caught:
         fitted(USUAL, small(), [rival])
     assert caught.value.code == 76
 
 
 @pytest.mark.parametrize("place", ["inside", "before", "after"])
-def test_backup_and_restore_is_left_out(tmp_path, place):
-    """It would begin at another epoch, with other weights; it is named, and does nothing."""
+def test_backup_and_restore_is_disabled(tmp_path, place):
+    """BackupAndRestore would change epoch and weights on resume; it is logged and does nothing."""
     training = Training()
     expected = whole(training)
 
     def one_attempt(*moment):
         with process() as logs:
-            keras.utils.set_random_seed(SEED)
+            set_seed(SEED)
             model = training.model()
             backup = keras.callbacks.BackupAndRestore(tmp_path / "backup", save_freq=1)
             held = [*([backup] if place == "inside" else []), *moment]
-            kept = resumable(tmp_path / "store", held)
-            callbacks = {"inside": [kept], "before": [backup, kept], "after": [kept, backup]}
+            callback = resumable(tmp_path / "store", held)
+            callbacks = {
+                "inside": [callback],
+                "before": [backup, callback],
+                "after": [callback, backup],
+            }
             try:
                 fitted(training, model, callbacks[place])
             finally:
@@ -334,7 +339,7 @@ def test_backup_and_restore_is_left_out(tmp_path, place):
             return outcome(model, [], logs)
 
     with pytest.raises(Preempted):
-        one_attempt(Moment("on_train_batch_end", 8))
+        one_attempt(GiveNotice("on_train_batch_end", 8))
     resumed = one_attempt()
     assert resumed.variables == expected.variables
     assert resumed.history == expected.history
@@ -342,9 +347,9 @@ def test_backup_and_restore_is_left_out(tmp_path, place):
 
 
 def test_callback_that_raises_in_a_hook(tmp_path):
-    """Its error ends the attempt as it would without Resumable; the next goes on."""
+    """A callback's error ends the attempt as it would without Resumable; the next one resumes."""
     training = Training(held=callbacks)
-    with pytest.raises(Mistake):
+    with pytest.raises(ScriptError):
         attempt(
             training, tmp_path, trainings.Failing("on_train_batch_end", 7), save_every="1 batches"
         )
@@ -352,7 +357,7 @@ def test_callback_that_raises_in_a_hook(tmp_path):
 
 
 def test_metrics_with_odd_names_and_values(tmp_path):
-    """NaN, infinity, and a metric named with a slash go through a checkpoint."""
+    """NaN, infinity, and a metric with a slash in its name survive a checkpoint."""
 
     def odd(epoch, logs):
         logs.update({"a/b": 0.5, "nan": float("nan"), "inf": float("inf"), "-inf": -float("inf")})

@@ -1,4 +1,4 @@
-"""A snapshot is what the variables were, however training goes on: TensorFlow copies on write."""
+"""A snapshot keeps the variables' values while training continues: TensorFlow copies on write."""
 
 import keras
 import numpy as np
@@ -34,7 +34,7 @@ CASES = {
 
 @pytest.fixture(params=["float32", "mixed_bfloat16", "mixed_float16"])
 def policy(request):
-    """Keras' global policy, put back afterwards."""
+    """Set Keras' global dtype policy, and restore it afterwards."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(request.param)
     yield request.param
@@ -42,7 +42,7 @@ def policy(request):
 
 
 def trained(case: str) -> tuple[keras.Model, object]:
-    """A model after one step, and how to take another."""
+    """Return a model after one step, and a function that takes another step."""
     layers, optimizer, options = CASES[case]
     model = keras.Sequential(layers())
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -58,24 +58,24 @@ def trained(case: str) -> tuple[keras.Model, object]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_snapshot_stays_intact(case, policy):
-    """None of its bytes changes over further steps, while the variables themselves move on."""
+    """No byte of a snapshot changes over further steps, while the variables themselves do."""
     model, step = trained(case)
     found = variables.find_variables(model)
     capture = variables.VariableReader(found)
     snapshot = capture()
     copies = [bytes(tensor.host()) for tensor in snapshot]
     now = [np.asarray(named.variable.numpy()).tobytes() for named in found]
-    assert copies == now, "a snapshot is what the variables are at that moment"
+    assert copies == now, "the snapshot differs from the variables"
     for _ in range(3):
         step()
     changed = [t.name for t, copy in zip(snapshot, copies, strict=True) if t.host() != copy]
     assert not changed
-    moved = [n.variable.numpy().tobytes() != was for n, was in zip(found, now, strict=True)]
-    assert sum(moved) > len(moved) / 3, "the steps were to change the variables"
+    has_changed = [n.variable.numpy().tobytes() != was for n, was in zip(found, now, strict=True)]
+    assert sum(has_changed) > len(has_changed) / 3, "the steps did not change the variables"
 
 
 def test_snapshot_is_not_a_copy():
-    """Two snapshots of untouched variables are the same memory, which is the variables' own."""
+    """Two snapshots of unchanged variables share memory with each other and with the variables."""
     model, _ = trained("Adam")
     capture = variables.VariableReader(variables.find_variables(model))
     once, again = (

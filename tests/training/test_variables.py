@@ -1,4 +1,4 @@
-"""A training's variables: their names, what differs, and building what a first step would make."""
+"""Variables of a training: names, differences, and building them before the first step."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keepfit.callbacks.training import batch_spec, variables
 from keepfit.callbacks.training.variables import VariableSpec
+from tests.training.trainings import set_seed
 
 layers = keras.layers
 
@@ -34,7 +35,7 @@ def functional():
 
 
 def shared():
-    """One layer in two places, and two that are alike."""
+    """A model with one layer in two places, and with two equal layers."""
     one, other = keras.Input((3,)), keras.Input((3,))
     dense = layers.Dense(4)
     joined = layers.Add()([dense(one), dense(other)])
@@ -53,7 +54,7 @@ def frozen():
 
 
 class Subclassed(keras.Model):
-    """Not built before the first batch, with a train step, a metric and variables of its own."""
+    """A model that is built by its first batch, with its own train step, metric and variables."""
 
     def __init__(self):
         super().__init__()
@@ -80,7 +81,7 @@ class Subclassed(keras.Model):
 
 
 class Gan(keras.Model):
-    """Two optimizers, and metrics of its own."""
+    """A model with two optimizers and its own metrics."""
 
     def __init__(self):
         super().__init__()
@@ -123,7 +124,7 @@ def gan(**more):
 
 
 class OptimizersInADict(Gan):
-    """The same, with its optimizers in a dict."""
+    """A Gan with its optimizers in a dict."""
 
     def compile(self, **more):
         super().compile(**more)
@@ -142,8 +143,8 @@ def in_a_dict():
     return model
 
 
-class PartsThatAreCompiled(Gan):
-    """The same, with its parts' own optimizers."""
+class CompiledParts(Gan):
+    """A Gan whose submodels are compiled, each with its own optimizer."""
 
     def compile(self, **more):
         super().compile(**more)
@@ -159,7 +160,7 @@ class PartsThatAreCompiled(Gan):
 
 
 def compiled_parts():
-    model = PartsThatAreCompiled()
+    model = CompiledParts()
     model.compile()
     return model
 
@@ -248,13 +249,13 @@ def groups_of(model):
 
 
 def spec_after_storage(data):
-    """The structure of a batch as a checkpoint gives it back."""
+    """Return the element spec as a checkpoint restores it."""
     return batch_spec.spec_from_json(batch_spec.spec_to_json(data.element_spec))
 
 
 @pytest.mark.parametrize(("make", "data"), BUILT_AS_BY_A_STEP.values(), ids=BUILT_AS_BY_A_STEP)
 def test_build(make, data):
-    """What is built has the variables, in name, type, shape and order, that training makes."""
+    """build_variables creates the same names, types, shapes and order as training."""
     twin = make()
     twin.fit(data(), epochs=1, verbose=0)
     model = make()
@@ -266,7 +267,7 @@ def test_build(make, data):
 
 @pytest.mark.parametrize("kind", ["without input", "metrics", "two optimizers", "subclassed"])
 def test_build_changes_nothing(kind):
-    """No variable of a model that has been trained has another value afterwards."""
+    """build_variables changes no value of a trained model's variables."""
     make, data = BUILT_AS_BY_A_STEP[kind]
     model = make()
     model.fit(data(), epochs=2, verbose=0)
@@ -278,11 +279,11 @@ def test_build_changes_nothing(kind):
 
 
 def test_training_after_build():
-    """The model that was built trains as one that was not."""
+    """A model that was built first has the same metrics as one that was not."""
     make, data = BUILT_AS_BY_A_STEP["metrics"]
     losses = []
     for build in (False, True):
-        keras.utils.set_random_seed(1)
+        set_seed(1)
         model = make()
         if build:
             variables.build_variables(model, spec_after_storage(data()))
@@ -294,7 +295,7 @@ def test_training_after_build():
     "kind", ["functional", "shared layers", "nested", "subclassed", "two optimizers", "metrics"]
 )
 def test_names_are_the_same_in_every_process(kind):
-    """Though Keras numbers its layers, models, optimizers and metrics through the process."""
+    """Names don't depend on Keras' process-wide numbers of layers, models, optimizers, metrics."""
     make, data = BUILT_AS_BY_A_STEP[kind]
     first, second = make(), make()
     for model in (first, second):
@@ -305,14 +306,14 @@ def test_names_are_the_same_in_every_process(kind):
 
 
 @pytest.mark.parametrize("kind", BUILT_AS_BY_A_STEP)
-def test_each_variable_has_a_name_of_its_own(kind):
-    """No two share one, shared layers are found once, and nothing that Keras knows is missing."""
+def test_each_variable_has_a_unique_name(kind):
+    """Names are unique, a shared layer is found once, and no variable of Keras' is missing."""
     make, data = BUILT_AS_BY_A_STEP[kind]
     model = make()
     variables.build_variables(model, data().element_spec)
     found = variables.find_variables(model)
-    twice = [name for name, n in Counter(n.spec.name for n in found).items() if n > 1]
-    assert not twice
+    repeated = [name for name, n in Counter(n.spec.name for n in found).items() if n > 1]
+    assert not repeated
     ids = Counter(id(n.variable) for n in found)
     assert set(ids.values()) == {1}
     known = [*model.variables, *model.metrics_variables]
@@ -321,7 +322,7 @@ def test_each_variable_has_a_name_of_its_own(kind):
 
 
 def test_equal_names_are_told_apart_by_their_order():
-    """The second of two that are alike is numbered."""
+    """The second of two variables with equal names is numbered."""
     model = compiled(keras.Sequential([keras.Input((3,)), layers.Dense(3), layers.Dense(3)]))
     kernels = [
         s.name for s in specs_of(model) if s.name.startswith("model/") and "kernel" in s.name
@@ -330,7 +331,7 @@ def test_equal_names_are_told_apart_by_their_order():
 
 
 def test_names_that_look_numbered():
-    """A layer whose own name ends like a numbered one's is no danger to another."""
+    """A layer whose own name ends in a number does not collide with a numbered one."""
     parts = [layers.Dense(2, name=name) for name in ("dense", "dense_7", "dense_7~2", "dense~2")]
     model = compiled(keras.Sequential([keras.Input((2,)), *parts]))
     names = [spec.name for spec in specs_of(model)]
@@ -338,7 +339,7 @@ def test_names_that_look_numbered():
 
 
 def test_frozen_layers_have_a_group_of_their_own():
-    """Their shard is sent once; freezing changes the group, not the name."""
+    """Frozen variables have a shard that is uploaded once; freezing keeps their names."""
     groups = groups_of(frozen())
     assert groups["model/sequential/dense/kernel"] == "frozen"
     assert groups["model/sequential/dense/kernel~2"] == "model"
@@ -350,7 +351,7 @@ def test_frozen_layers_have_a_group_of_their_own():
 
 
 def test_groups():
-    """Optimizer and metrics change at other rates than the model's seeds and averages."""
+    """Optimizer and metrics have their own groups: they change at other rates than the model."""
     make, data = BUILT_AS_BY_A_STEP["without input"]
     model = make()
     variables.build_variables(model, data().element_spec)
@@ -364,13 +365,13 @@ def test_groups():
 
 
 def test_variables_of_tensorflow():
-    """A tf.Variable that is the model's attribute is found."""
+    """A tf.Variable that is an attribute of the model is found."""
     assert "model/steps" in groups_of(compiled(Subclassed()))
 
 
 @pytest.mark.parametrize("make", [gan, in_a_dict, compiled_parts])
 def test_every_optimizer_is_found(make):
-    """Wherever a model of several optimizers keeps them."""
+    """All optimizers of a model are found: attributes, in a dict, or those of submodels."""
     model = make()
     model.fit(only_features(), epochs=1, verbose=0)
     found = {id(named.variable) for named in variables.find_variables(model)}
@@ -380,7 +381,7 @@ def test_every_optimizer_is_found(make):
 
 
 def test_variables_of_tensorflow_in_a_layer():
-    """A tf.Variable that is a layer's attribute takes part in training, so it is found."""
+    """A tf.Variable that is an attribute of a layer takes part in training, so it is found."""
 
     class Counting(layers.Layer):
         def __init__(self):
@@ -420,17 +421,17 @@ KERNEL, BIAS = (
     ],
 )
 def test_differences(saved, current, line):
-    """One line a variable, which names both sides."""
+    """Each differing variable is one line, which names both sides."""
     assert variables.differences(saved, current) == [line]
 
 
 def test_order_is_no_difference():
-    """The variables are matched by name."""
+    """Variables are matched by name, so their order does not matter."""
     assert variables.differences([KERNEL, BIAS], [BIAS, KERNEL]) == []
 
 
 def test_differences_of_models():
-    """An added layer, a wider one and another dtype are seen, and nothing else is."""
+    """An added layer and another dtype are found, and nothing else is."""
     make = lambda *parts: compiled(keras.Sequential([keras.Input((3,)), *parts]))  # noqa: E731
     saved = specs_of(make(layers.Dense(4), layers.Dense(1)))
     assert variables.differences(saved, specs_of(make(layers.Dense(4), layers.Dense(1)))) == []
@@ -444,7 +445,7 @@ def test_differences_of_models():
 
 
 def test_assign():
-    """Every variable gets its bytes back, whatever its type."""
+    """Every variable is restored to the same bytes, whatever its type."""
     make, data = BUILT_AS_BY_A_STEP["subclassed"]
     model, other = make(), make()
     for each in (model, other):
@@ -456,7 +457,7 @@ def test_assign():
 
 
 def test_assign_half_precision():
-    """bfloat16, which NumPy itself does not know, too."""
+    """bfloat16 variables, which NumPy itself does not support, are restored, too."""
     make = lambda: compiled(  # noqa: E731
         keras.Sequential([keras.Input((3,)), layers.Dense(2, dtype="bfloat16")])
     )
@@ -465,47 +466,47 @@ def test_assign_half_precision():
     types = {"BF16": ml_dtypes.bfloat16, "F32": np.float32, "I64": np.int64, "U32": np.uint32}
     arrays = {t.name: np.frombuffer(t.host(), types[t.dtype]).reshape(t.shape) for t in capture()}
     variables.assign_variables(variables.find_variables(other), arrays)
-    for ours, theirs in zip(
+    for restored, saved in zip(
         variables.find_variables(other), variables.find_variables(model), strict=True
     ):
-        assert ours.variable.numpy().tobytes() == theirs.variable.numpy().tobytes()
+        assert restored.variable.numpy().tobytes() == saved.variable.numpy().tobytes()
 
 
 def peak():
-    """Bytes that this process has had in memory at most."""
+    """Return the peak memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def test_capture_takes_no_memory():
-    """100 MiB of variables are captured and read by the writer in a tenth of that."""
+    """Three snapshots of 100 MiB of variables take less than 10 MiB of memory."""
     model = keras.Sequential([keras.Input((5120,)), layers.Dense(5120)])
     model.compile("sgd", "mse")
     capture = variables.VariableReader(variables.find_variables(model))
     filled = [np.ones(1 << 27, np.uint8)]
     del filled
     before = peak()
-    held = np.ones(before_room(before), np.uint8)
-    room = peak()
+    filler = np.ones(bytes_below_peak(before), np.uint8)
+    baseline = peak()
     snapshots = [capture() for _ in range(3)]
     views = [tensor.host() for snapshot in snapshots for tensor in snapshot]
     assert sum(view.nbytes for view in views) > 3 * 100 * 2**20
-    assert peak() - room < 10 * 2**20
+    assert peak() - baseline < 10 * 2**20
     addresses = [np.frombuffer(view, np.uint8).ctypes.data for view in views]
     kernel = model.layers[0].kernel.value.read_value()
     assert np.asarray(memoryview(kernel)).ctypes.data in addresses
     assert len(set(addresses)) == len(addresses) // 3
-    assert held.size
+    assert filler.size
 
 
-def before_room(peak_now):
-    """So much that this process is at its peak again: what comes on top is seen."""
+def bytes_below_peak(peak_bytes):
+    """Return the size of an array that fills memory to its peak, so that more raises the peak."""
     with open("/proc/self/statm") as file:
         now = int(file.read().split()[1]) * resource.getpagesize()
-    return max(peak_now - now, 0) + 2**20
+    return max(peak_bytes - now, 0) + 2**20
 
 
-def test_capture_knows_what_it_reads():
-    """A layer that was added, or a variable that was replaced, asks for a new capture."""
+def test_capture_detects_other_variables():
+    """An added or replaced variable needs a new VariableReader."""
     model = sequential()
     capture = variables.VariableReader(variables.find_variables(model))
     assert capture.reads(variables.find_variables(model))
@@ -513,8 +514,8 @@ def test_capture_knows_what_it_reads():
     assert not capture.reads(variables.find_variables(model)[1:])
 
 
-def test_variables_that_no_checkpoint_can_hold():
-    """They are told apart from the others, by name, and stop no training."""
+def test_unsupported_variables():
+    """Variables that no checkpoint can store are listed by name, and do not stop the training."""
 
     class Words(layers.Layer):
         def __init__(self):
@@ -528,6 +529,6 @@ def test_variables_that_no_checkpoint_can_hold():
     words = Words()
     model = compiled(keras.Sequential([keras.Input((3,)), words, layers.Dense(1)]))
     assert variables.unsupported_variables(model) == ["words:0", "table:0"]
-    found = [named.variable for named in variables.find_variables(model)]
-    assert len(found) > 2
-    assert not any(variable is words.words[0] or variable is words.table for variable in found)
+    supported = [named.variable for named in variables.find_variables(model)]
+    assert len(supported) > 2
+    assert not any(v is words.words[0] or v is words.table for v in supported)

@@ -1,4 +1,4 @@
-"""Small trainings, run in this process: whole, or interrupted and resumed."""
+"""Small trainings, run in this process: uninterrupted, or interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src.backend.common import global_state
 from structlog.testing import capture_logs
 
 from keepfit import Resumable
@@ -25,47 +26,56 @@ NO_STATE = ("params", "_model", "monitor_op", "min_delta")
 ROWS, BATCH, BATCHES = 40, 8, 5
 
 
+def set_seed(seed: int) -> None:
+    """Seed all generators, and let Keras create its global one again, as in a new process.
+
+    keras.utils.set_random_seed does so itself from Keras 3.13 on.
+    """
+    keras.utils.set_random_seed(seed)
+    global_state.set_global_attribute("global_seed_generator", None)
+
+
 def arrays(rows: int = ROWS, seed: int = 0):
-    """Features and labels of three classes."""
+    """Return features and labels of three classes."""
     rng = np.random.default_rng(seed)
     return rng.normal(size=(rows, 4)).astype("float32"), rng.integers(0, 3, rows)
 
 
 def shuffled():
-    """Five batches of a seeded shuffle."""
+    """Return five batches of a seeded shuffle."""
     return tf.data.Dataset.from_tensor_slices(arrays()).shuffle(16, seed=3).batch(BATCH)
 
 
 def twice_as_long():
-    """Ten batches. Not `repeat(2)`: what reads ahead then shuffles anew at a time of its own."""
+    """Return ten batches. Not by `repeat(2)`: its prefetch reshuffles at an unpredictable time."""
     return tf.data.Dataset.from_tensor_slices(arrays(2 * ROWS)).shuffle(16, seed=3).batch(BATCH)
 
 
 def mapped():
-    """As `shuffled`, with threads of its own, which read ahead."""
+    """Return `shuffled` with a parallel map and a prefetch, whose threads read ahead."""
     rows = tf.data.Dataset.from_tensor_slices(arrays()).shuffle(16, seed=3)
     return rows.map(lambda x, y: (x * 2, y), num_parallel_calls=2).batch(BATCH).prefetch(2)
 
 
 def twice_shuffled():
-    """First the rows, and then the batches."""
+    """Return batches with two shuffles: of the rows, and then of the batches."""
     return shuffled().shuffle(3, seed=4)
 
 
 def of_unknown_length():
-    """The same behind a filter, so that only the end of the data tells how long it is."""
+    """Return filtered rows in batches: the length is known only at the end of the data."""
     rows = tf.data.Dataset.from_tensor_slices(arrays()).shuffle(16, seed=3)
     return rows.filter(lambda x, y: y < 3).batch(BATCH)
 
 
 def endless():
-    """An infinite dataset; the fit says how many batches make an epoch."""
+    """Return an infinite dataset; it needs `steps_per_epoch`."""
     rows = tf.data.Dataset.from_tensor_slices(arrays()).shuffle(16, seed=3)
     return rows.repeat().batch(BATCH)
 
 
 def generated():
-    """Batches of a Python generator, whose position can't be saved."""
+    """Return batches of a Python generator, whose position can't be saved."""
 
     def batches():
         x, y = arrays()
@@ -77,29 +87,29 @@ def generated():
 
 
 def from_arrays():
-    """NumPy arrays, which Keras shuffles."""
+    """Return NumPy arrays, which Keras shuffles, as arguments of fit."""
     x, y = arrays()
     return {"x": x, "y": y, "batch_size": BATCH}
 
 
 def small(optimizer: Any = None, **compile_arguments: Any) -> keras.Model:
-    """With little to trace, for tests of what happens around the model."""
+    """Return a model that traces quickly, for tests in which the model does not matter."""
     layers = [keras.Input((4,)), keras.layers.Dropout(0.4), keras.layers.Dense(3)]
     return compiled(layers, optimizer, **compile_arguments)
 
 
 def classifier(optimizer: Any = None, **compile_arguments: Any) -> keras.Model:
-    """With dropout, whose seeds are state, and batch normalisation, whose averages are."""
+    """Return a model whose state includes dropout seeds and averages of batch normalisation."""
     return compiled([keras.Input((4,)), *_layers()], optimizer, **compile_arguments)
 
 
 def unbuilt(optimizer: Any = None, **compile_arguments: Any) -> keras.Model:
-    """The same, but it learns its input's shape from the first batch."""
+    """Return the model of `classifier`, not built before the first batch."""
     return compiled(_layers(), optimizer, **compile_arguments)
 
 
 def compiled(layers: list[Any], optimizer: Any = None, **compile_arguments: Any) -> keras.Model:
-    """A classifier of these layers."""
+    """Return a compiled classifier of these layers."""
     model = keras.Sequential(layers)
     model.compile(
         optimizer or keras.optimizers.SGD(0.05, momentum=0.9),
@@ -120,10 +130,14 @@ def _layers() -> list[Any]:
 
 @dataclass(frozen=True)
 class Training:
-    """What a script says: everything is made anew for each attempt.
+    """A training as a script defines it: model, callbacks and data are created for each attempt.
 
     Attributes:
-        fit: arguments of `fit`; a function among them is called to make the argument.
+        model: creates the model.
+        held: creates the callbacks inside Resumable.
+        data: creates the input: a dataset, or a dict of arguments of `fit`.
+        validated: `fit` gets validation data.
+        fit: more arguments of `fit`.
     """
 
     model: Callable[[], keras.Model] = small
@@ -135,7 +149,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training ends with."""
+    """The result of a training: everything that has to be equal after an interruption."""
 
     variables: dict[str, bytes]
     history: dict[str, list[float]]
@@ -150,8 +164,8 @@ class Outcome:
         return [log for log in self.logs if log["event"] == event]
 
 
-class AtOneMoment(keras.callbacks.Callback):
-    """Does something in the n-th call of a hook, from 1. Keeps no state."""
+class HookAction(keras.callbacks.Callback):
+    """A callback that acts in the n-th call of a hook, from 1. It keeps no state."""
 
     def __init__(self, hook: str, number: int) -> None:
         super().__init__()
@@ -171,41 +185,41 @@ class AtOneMoment(keras.callbacks.Callback):
         pass
 
 
-class Moment(AtOneMoment):
-    """Gives this process its notice."""
+class GiveNotice(HookAction):
+    """A callback that gives this process a notice."""
 
     def act(self) -> None:
         session.current().give_notice(Notice("test"))
 
 
-class Mistake(Exception):
-    """One of the script's own."""
+class ScriptError(Exception):
+    """An error of the script's own."""
 
 
-class Failing(AtOneMoment):
-    """Ends `fit` without a notice."""
+class Failing(HookAction):
+    """A callback that raises an error, which ends `fit` without a notice."""
 
     def act(self) -> None:
-        raise Mistake
+        raise ScriptError
 
 
 def all_variables(model: keras.Model) -> dict[str, bytes]:
-    """The bytes of every variable that training changes, by name."""
+    """Return the bytes of every variable that training changes, by name."""
     return {n.spec.name: n.variable.numpy().tobytes() for n in variables.find_variables(model)}
 
 
-def uri(place) -> str:
-    """Of a folder, or as it is if it has a scheme."""
-    return place if "://" in str(place) else f"file://{place}"
+def uri(location) -> str:
+    """Return the URI of a folder; a location with a scheme is returned unchanged."""
+    return location if "://" in str(location) else f"file://{location}"
 
 
 def resumable(folder, held, **more) -> Resumable:
-    """With a store of its own, and no save that isn't asked for."""
+    """Return a Resumable with a store at `folder`, and by default no save before an hour."""
     return Resumable(held, **{"store": uri(folder), "run": "run", "save_every": "1h", **more})
 
 
 def fitted(training: Training, model: keras.Model, callbacks: list[Any], **changed: Any) -> Any:
-    """`fit` as the script calls it."""
+    """Call `fit` as the script does, with changed arguments. Return the history."""
     data = training.data()
     data = data if isinstance(data, dict) else {"x": data}
     if training.validated:
@@ -215,7 +229,7 @@ def fitted(training: Training, model: keras.Model, callbacks: list[Any], **chang
 
 
 def outcome(model, held, logs) -> Outcome:
-    """Everything that can differ between two trainings."""
+    """Collect everything that can differ between two trainings."""
     history = model.history
     states = []
     for callback in held:
@@ -235,8 +249,8 @@ def _comparable(value: Any) -> Any:
 
 
 def whole(training: Training, **changed: Any) -> Outcome:
-    """The training without Resumable: what it has to be equal to."""
-    keras.utils.set_random_seed(SEED)
+    """Run the training without Resumable, as the expected outcome of interrupted ones."""
+    set_seed(SEED)
     model, held = training.model(), training.held()
     fitted(training, model, held, **changed)
     return outcome(model, held, [])
@@ -244,17 +258,17 @@ def whole(training: Training, **changed: Any) -> Outcome:
 
 @contextlib.contextmanager
 def process():
-    """Stands for a process: a session of its own, whose log is given."""
+    """Simulate a process: open a session of its own, and yield its log."""
     with capture_logs() as logs, session.open_session():
         yield logs
 
 
 def attempt(
-    training: Training, folder, *more: AtOneMoment, save_every: str = "1h", **changed: Any
+    training: Training, folder, *more: HookAction, save_every: str = "1h", **changed: Any
 ) -> Outcome:
-    """One attempt at the training, as a new process would make it."""
+    """Make one attempt at the training, as a new process would."""
     with process() as logs:
-        keras.utils.set_random_seed(SEED)
+        set_seed(SEED)
         model, held = training.model(), training.held()
         callbacks = [resumable(folder, [*held, *more], save_every=save_every)]
         fitted(training, model, callbacks, **changed)
@@ -262,16 +276,16 @@ def attempt(
 
 
 def preempted(training: Training, folder, *moment: Any, **changed: Any) -> Preempted:
-    """One attempt that gets a notice at a moment, and leaves."""
+    """Make one attempt that gets a notice in the n-th call of a hook, and exits after a save."""
     with pytest.raises(Preempted) as caught:
-        attempt(training, folder, Moment(*moment), **changed)
+        attempt(training, folder, GiveNotice(*moment), **changed)
     assert caught.value.code == 75
     assert caught.value.saved
     return caught.value
 
 
 def assert_same(resumed: Outcome, expected: Outcome) -> None:
-    """Equal in all, and where not, it says in what."""
+    """Assert that two outcomes are equal; a failure names the differing part."""
     differing = [n for n, v in expected.variables.items() if resumed.variables.get(n) != v]
     assert not differing
     assert resumed.variables.keys() == expected.variables.keys()
@@ -282,28 +296,28 @@ def assert_same(resumed: Outcome, expected: Outcome) -> None:
 
 
 class Counter(keras.callbacks.Callback):
-    """Counts what it sees, and draws where others only look."""
+    """A callback that records the calls of its hooks, and draws a random number in each."""
 
     def __init__(self):
         super().__init__()
         self.seen = []
         self.draws = []
 
-    def saw(self, what):
-        self.seen.append(what)
+    def record(self, call):
+        self.seen.append(call)
         self.draws.append(float(np.random.random()))
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.saw(f"epoch {epoch}")
+        self.record(f"epoch {epoch}")
 
     def on_train_batch_begin(self, batch, logs=None):
-        self.saw(f"begin {batch}")
+        self.record(f"begin {batch}")
 
     def on_train_batch_end(self, batch, logs=None):
-        self.saw(f"end {batch} {logs['loss']:.6f}")
+        self.record(f"end {batch} {logs['loss']:.6f}")
 
     def on_epoch_end(self, epoch, logs=None):
-        self.saw(f"epoch end {sorted(logs)}")
+        self.record(f"epoch end {sorted(logs)}")
 
 
 def callbacks():
@@ -315,5 +329,5 @@ USUAL = Training(held=callbacks)
 
 @functools.cache
 def usual():
-    """The usual training, never interrupted; made once."""
+    """Return the outcome of the usual training, never interrupted; computed once."""
     return whole(USUAL)

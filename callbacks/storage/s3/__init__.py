@@ -1,1 +1,1 @@
-"""S3 and its likes as a Store: what the protocol asks for, by conditional writes."""
+"""S3 and compatible servers as a Store, by conditional writes."""

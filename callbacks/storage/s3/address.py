@@ -1,4 +1,4 @@
-"""Where in S3 a store is: a bucket, and a prefix for all of its keys."""
+"""Addresses in S3: a bucket, and the prefix of a store's keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST_KEY = 1024
 
 @dataclass(frozen=True)
 class Address:
-    """A bucket, and the beginning of its keys that is ours: empty, or with a `/` at its end."""
+    """A bucket, and the prefix of all keys of the store: empty, or ending with `/`."""
 
     bucket: str
     prefix: str
@@ -46,7 +46,7 @@ class Address:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
     def key(self, key: str) -> str:
-        """The whole key of an object of the store."""
+        """Return the full key of an object of the store."""
         if "\0" in key or key.startswith("/") or ".." in key.split("/"):
             raise StorageError(f"{key!r} is no key of {self.uri}")
         whole = self.prefix + key
@@ -57,7 +57,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Object:
-    """One object: its bucket and its key."""
+    """The address of one object: its bucket and its key."""
 
     bucket: str
     key: str

@@ -1,4 +1,4 @@
-"""An object's bytes as they lie in memory, sent without a copy."""
+"""The body of an object, sent from the buffers in memory without a copy."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ CHUNK = 256 << 10
 
 
 class Body(io.RawIOBase):
-    """A part of the concatenation of some buffers, or all of it; a seekable stream to botocore.
+    """The concatenation of buffers, or a part of it, as a seekable stream for botocore.
 
-    `chunks` gives the bytes as they are, for the connection; `read` copies, for who needs bytes.
+    `chunks` yields the bytes without a copy, for the connection; `read` copies them, for callers
+    that need `bytes`.
     """
 
     def __init__(self, buffers: Sequence[Buffer], start: int = 0, end: int | None = None) -> None:
@@ -38,11 +39,11 @@ class Body(io.RawIOBase):
         return self._end - self._start
 
     def part(self, start: int, end: int) -> Body:
-        """The bytes from `start` to before `end`, or to the end of this one."""
+        """Return the part from `start` to before `end`, or to the end."""
         return Body(self._buffers, self._start + start, min(self._start + end, self._end))
 
     def chunks(self, position: int = 0) -> Iterator[memoryview]:
-        """The bytes from `position` on, in pieces of at most CHUNK."""
+        """Yield the bytes from `position` on, in pieces of at most CHUNK bytes."""
         here = self._start + position
         while here < self._end:
             i = bisect.bisect_right(self._starts, here) - 1
@@ -51,14 +52,14 @@ class Body(io.RawIOBase):
             here = stop
 
     def sha256(self) -> str:
-        """As S3 writes it: base64."""
+        """Return the SHA-256 in S3's encoding: base64."""
         sha = hashlib.sha256()
         for chunk in self.chunks():
             sha.update(chunk)
         return base64.b64encode(sha.digest()).decode()
 
     def crc64(self) -> int:
-        """CRC-64/NVME."""
+        """Return the CRC-64/NVME."""
         crc = 0
         for chunk in self.chunks():
             crc = checksums.crc64nvme(chunk, crc)
@@ -95,13 +96,13 @@ class Body(io.RawIOBase):
 
 
 def send_chunks(request: Any, **_: Any) -> None:
-    """A handler of botocore's `before-send`: the connection gets chunks where it would `read`."""
+    """Handle botocore's `before-send`: give the connection chunks where it would call `read`."""
     if isinstance(request.body, Body):
         request.body = request.body.chunks()
 
 
 def combined(crcs: Sequence[int], sizes: Sequence[int]) -> str:
-    """The CRC-64/NVME of all parts together, as S3 writes it: base64, big-endian."""
+    """Return the CRC-64/NVME of all parts together, in S3's encoding: base64, big-endian."""
     whole = crcs[0]
     for crc, size in zip(crcs[1:], sizes[1:], strict=True):
         whole = checksums.combine_crc64nvme(whole, crc, size)

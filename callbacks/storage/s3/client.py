@@ -1,4 +1,4 @@
-"""The S3 client: found and configured as every AWS tool's, retried by us alone."""
+"""The S3 client: configured as by every AWS tool, with retries of keepfit's own only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONNECTIONS = 32
 
 
 def make_client(retries: RetryPolicy) -> Any:
-    """A client of boto3 that sends a Body without a copy, and tries each request once.
+    """Create a boto3 client that sends a Body without a copy, and tries each request once.
 
     Endpoint, region, profile and credentials come from the environment, the AWS configuration
     files or the machine's role.
@@ -27,7 +27,9 @@ def make_client(retries: RetryPolicy) -> Any:
         botocore.exceptions.BotoCoreError: the configuration can't be used.
     """
     session = botocore.session.Session()
-    if region := os.environ.get("AWS_REGION"):  # as in all other SDKs; botocore has another name
+    if region := os.environ.get(
+        "AWS_REGION"
+    ):  # the name in all other SDKs; botocore reads another one
         session.set_config_variable("region", region)
     style = session.get_scoped_config().get("s3", {}).get("addressing_style")
     config = Config(
@@ -36,9 +38,9 @@ def make_client(retries: RetryPolicy) -> Any:
         read_timeout=retries.read,
         max_pool_connections=CONNECTIONS,
         tcp_keepalive=True,
-        # Every object that is read bears a digest of our own.
+        # Every object that is read is checked against a digest of our own.
         response_checksum_validation="when_required",
-        # Each body has a checksum among its signed headers, so it need not be hashed once more.
+        # A checksum of each body is among the signed headers, so it need not be hashed again.
         s3={"payload_signing_enabled": False} | ({"addressing_style": style} if style else {}),
         user_agent_extra=f"keepfit/{version('keepfit')}",
     )
@@ -48,5 +50,5 @@ def make_client(retries: RetryPolicy) -> Any:
 
 
 def wants_checksums(client: Any) -> bool:
-    """Whether to send checksums that S3 does not ask for: AWS_REQUEST_CHECKSUM_CALCULATION."""
+    """Return whether to send optional checksums: see AWS_REQUEST_CHECKSUM_CALCULATION."""
     return bool(client.meta.config.request_checksum_calculation != "when_required")

@@ -1,4 +1,4 @@
-"""S3's and botocore's errors as the store's: what may get better, what can't, and the way out."""
+"""Translates errors of S3 and botocore: which are transient, which are not, and the way out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    ConnectionError,  # noqa: A004 - of which its own errors about connections are made
+    ConnectionError,  # noqa: A004 - the base of botocore's connection errors
     CredentialRetrievalError,
     HTTPClientError,
     IncompleteReadError,
@@ -70,11 +70,11 @@ BOTO_ERRORS = (BotoCoreError, ClientError, HTTPError, OSError)
 
 
 class Expired(Transient):
-    """The credentials are too old; the provider may have newer ones."""
+    """The credentials have expired; their provider may have newer ones."""
 
 
 def translate_error(error: Exception, operation: str, address: Address, key: str) -> StorageError:
-    """What `error` means for the store. The message names the object, the cause and the way out."""
+    """Return the store's error for `error`; its message names the object, cause and way out."""
     where = f"{address.uri}/{key}" if key else address.uri
     if isinstance(error, ClientError):
         return _translate_response(error, operation, address, where)
@@ -93,7 +93,7 @@ def translate_error(error: Exception, operation: str, address: Address, key: str
                 f"{where}: the server's certificate is not trusted ({_one_line(error)}); "
                 f"name its authority in AWS_CA_BUNDLE"
             )
-        case HTTPClientError() if "Invalid header value" in str(error):  # which it would show
+        case HTTPClientError() if "Invalid header value" in str(error):  # the text shows it
             return StorageError(
                 f"{where} can't be asked for: the AWS credentials or settings hold a line break; "
                 f"look at how AWS_ACCESS_KEY_ID and AWS_SESSION_TOKEN are set"
@@ -163,7 +163,7 @@ def _refusal(
 
 
 def _statement(action: str, address: Address) -> str:
-    """The statement of a policy that allows `action`."""
+    """Return the policy statement that allows `action`."""
     bucket = f"arn:aws:s3:::{address.bucket}"
     if action in _BUCKET_OPERATIONS:
         return json.dumps({"Effect": "Allow", "Action": action, "Resource": bucket})

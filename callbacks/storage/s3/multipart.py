@@ -1,4 +1,4 @@
-"""Objects too large for one request: sent in parts, and whole in one moment or not at all."""
+"""Multipart uploads: an object too large for one request appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Ask = Callable[..., Any]
 
 
 def part_size(size: int) -> int:
-    """Bytes of each part of an object of `size` bytes, the last one excepted."""
+    """Return the size in bytes of each part, except the last, of an object of `size` bytes."""
     at_least = -(-size // MAX_PARTS)
     return max(PART, -(-at_least // MIB) * MIB)
 
@@ -35,7 +35,7 @@ def send(ask: Ask, body: Body, threads: int, *, with_checksums: bool) -> None:
     """Send the object in parallel parts; it appears with the last request.
 
     Raises:
-        Conflict: the key is taken.
+        Conflict: an object with this key exists.
         StorageError: it could not be sent; the parts are left to `clear_unfinished`.
     """
     sort = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}

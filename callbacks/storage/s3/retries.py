@@ -1,4 +1,4 @@
-"""How long a request is tried again: with backoff, and never past what is left of the time."""
+"""The retries of S3 requests: with backoff, and never beyond the deadline."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RENEWALS = 2
 
 
 def no_deadline() -> float | None:
-    """Nothing presses."""
+    """Return None: this process has no known deadline."""
     return None
 
 
@@ -38,10 +38,10 @@ class RetryPolicy:
     """When to give up on S3.
 
     Attributes:
-        seconds: for one operation, all its tries together.
-        connect, read: seconds for a connection, and for a server that says nothing.
-        longest_wait: seconds between two tries.
-        deadline: the time of `clock` at which this machine goes, if that is known.
+        seconds: limit for one operation, all its tries together.
+        connect, read: limits in seconds for a connection, and for a server that sends nothing.
+        longest_wait: the longest wait between two tries, in seconds.
+        deadline: returns when this machine is gone, in the time of `clock`, or None if unknown.
     """
 
     seconds: float = 60.0
@@ -52,10 +52,11 @@ class RetryPolicy:
     clock: Callable[[], float] = time.monotonic
 
     def trying(self, action: Callable[[int], T], expired: Callable[[], None]) -> T:
-        """What `action` returns, given the number of the try from 1; it may raise Transient.
+        """Return the result of `action`, which gets the number of the try from 1.
 
         Args:
-            expired: called before the next try if the credentials were too old.
+            action: may raise Transient, and is then called again.
+            expired: called before the next try if the credentials have expired.
         """
 
         def wait(state: RetryCallState) -> None:

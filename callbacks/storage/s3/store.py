@@ -1,8 +1,8 @@
 """S3 as a Store.
 
-An object is sent with `If-None-Match: *`, and HEAD is swapped with `If-Match`, so S3 itself sees
-to it that a key is written once and that one of any number of writers wins. An answer that was
-lost is found out by reading back: no two writers ever write the same bytes to HEAD.
+An object is sent with `If-None-Match: *`, and HEAD is swapped with `If-Match`; so S3 itself ensures
+that a key is written once and that one of any number of writers wins. A lost answer is resolved by
+reading back: no two writers ever write the same bytes to HEAD.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ the end of the headers look alike."""
 
 
 class S3Store:
-    """Keeps objects below a prefix of a bucket, which must exist.
+    """A store of objects below a prefix of a bucket, which must exist.
 
     Attributes:
-        parallel: how many objects are worth sending at once.
+        parallel: the number of objects that may usefully be sent at once.
     """
 
     parallel = THREADS
@@ -74,7 +74,7 @@ class S3Store:
 
     @classmethod
     def open(cls, uri: str, retries: RetryPolicy | None = None) -> Self:
-        """The store at `uri`; nothing is read or written yet.
+        """Return the store at `uri`; nothing is read or written yet.
 
         Raises:
             ConfigurationError: `uri` is not an address in S3.
@@ -156,9 +156,9 @@ class S3Store:
             more["UploadIdMarker"] = page["NextUploadIdMarker"]
 
     def move(self, source: str, target: str) -> None:
-        """Copies everything, then deletes HEAD first: a crash leaves the old run, or none.
+        """Copy everything, then delete HEAD first: a crash leaves the old run, or none.
 
-        What its last attempt is still pruning may be gone before it is copied; nothing needs it.
+        An object that the last attempt prunes meanwhile may be gone; nothing needs it.
         """
         if next(self.list(f"{target}/"), None):
             raise AlreadyExists(f"{self.uri}/{target} exists already")
@@ -190,7 +190,7 @@ class S3Store:
         return Version(self._ask("put_object", key, Body=body, **condition)["ETag"])
 
     def _prove_conditions(self, key: str, body: bytes) -> None:
-        """Ask for two swaps that must fail. Where they don't, they have changed nothing.
+        """Send two swaps that must fail; if they do, they have changed nothing.
 
         Raises:
             StorageError: this server ignores the conditions, so two attempts could not be kept
@@ -206,17 +206,17 @@ class S3Store:
         self._proven = True
 
     def _holds(self, key: str, body: Body) -> bool:
-        """Whether the object is `body`: a try whose answer was lost may have written it."""
+        """Return whether the object is `body`: a try whose answer was lost may have written it."""
         answer = self._ask("get_object", key, ChecksumMode="ENABLED")
         with closing(answer["Body"]) as stream:
             alike = answer["ContentLength"] == body.size and all(
                 self._taken(key, stream, len(chunk)) == chunk for chunk in body.chunks()
             )
-            self._taken(key, stream)  # to its end, where its checksum is looked at
+            self._taken(key, stream)  # to the end, where botocore checks the checksum
             return alike
 
     def _version_of(self, key: str, body: bytes) -> Version | None:
-        """The version of the object if it is `body`."""
+        """Return the version of the object if it is `body`, otherwise None."""
         try:
             content, version = self._load(key)
         except NotFound:
@@ -225,7 +225,7 @@ class S3Store:
 
     def _load(self, key: str) -> tuple[bytes, Version]:
         answer = self._ask("get_object", key, ChecksumMode="ENABLED")
-        # Not `with answer["Body"]`: that gives the raw stream, which checks nothing.
+        # Not `with answer["Body"]`: it yields the raw stream, which checks no checksum.
         with closing(answer["Body"]) as stream:
             return self._taken(key, stream), Version(answer["ETag"])
 
@@ -235,7 +235,7 @@ class S3Store:
             raise Damaged(f"{self.uri}/{key} has {len(content)} bytes instead of 0")
 
     def _read_range(self, key: str, into: memoryview, start: int, end: int) -> None:
-        """Fill that part of `into`; a connection that breaks is taken up where it broke."""
+        """Fill that part of `into`; after a broken connection, continue where it broke."""
         done = start
 
         def read(_: int) -> None:
@@ -274,7 +274,7 @@ class S3Store:
         return self._retries.trying(action, self._renew)
 
     def _ask_again(self, operation: str, key: str, **more: Any) -> Any:
-        """Ask for what may be done twice."""
+        """Send a request that may be repeated."""
         return self._trying(lambda _: self._ask(operation, key, **more))
 
     def _ask(self, operation: str, key: str, **more: Any) -> Any:
@@ -305,7 +305,7 @@ class S3Store:
         return count
 
     def _renew(self) -> None:
-        """A new client asks the providers of credentials anew."""
+        """Create a new client, which asks the credential providers again."""
         with self._renewing:
             self._client = self._made()
 

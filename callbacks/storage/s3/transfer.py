@@ -1,4 +1,4 @@
-"""Single files to S3 and back, for callbacks that people give an s3:// path."""
+"""Uploads and downloads of single files, for callbacks with an s3:// path."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 class Transfer:
-    """Uploads and downloads whole files, each tried again for as long as `retries` allows.
+    """Uploads and downloads whole files, and retries as long as `retries` allows.
 
-    boto3's own transfers do the work: parts at once for large files, and an object only when it is
-    complete.
+    boto3's managed transfers do the work: large files in parallel parts, and an object appears only
+    when it is complete.
     """
 
     def __init__(self, make: Callable[[], Any], retries: RetryPolicy) -> None:
@@ -32,10 +32,10 @@ class Transfer:
 
     @classmethod
     def open(cls, retries: RetryPolicy | None = None) -> Self:
-        """With the AWS configuration of the environment.
+        """Open a transfer with the AWS configuration of the environment.
 
         Raises:
-            StorageError: that can't be used.
+            StorageError: the configuration can't be used.
         """
         retries = retries or RetryPolicy()
         return cls(lambda: make_client(retries), retries)
@@ -44,35 +44,35 @@ class Transfer:
         """Replace the object at `url` by the file.
 
         Raises:
-            ConfigurationError: `url` is no address of an object.
+            ConfigurationError: `url` is not the address of an object.
             OSError: the file can't be read.
-            StorageError: it could not be sent.
+            StorageError: the file could not be sent.
         """
         to = Object.parse(url)
-        with open(path, "rb"):  # so that a missing file is no failure of S3's
+        with open(path, "rb"):  # so that a missing file is not reported as a failure of S3
             self._trying(
                 "put_object", to, lambda: self._client.upload_file(path, to.bucket, to.key)
             )
 
     def download(self, url: str, path: str) -> None:
-        """Bring the object at `url` to the file.
+        """Download the object at `url` to the file.
 
         Raises:
-            ConfigurationError: `url` is no address of an object.
-            NotFound: there is no such object.
-            StorageError: it could not be read.
+            ConfigurationError: `url` is not the address of an object.
+            NotFound: the object does not exist.
+            StorageError: the object could not be read.
         """
         of = Object.parse(url)
 
         def fetch() -> None:
-            # Not download_file, which draws a name from the script's random numbers.
+            # Not download_file, which draws a name from Python's global random state.
             with open(path, "wb") as file:
                 self._client.download_fileobj(of.bucket, of.key, file)
 
         self._trying("get_object", of, fetch)
 
     def sizes(self, url: str) -> dict[str, int]:
-        """The objects below `url`: their sizes in bytes, by what follows `url/` in their keys.
+        """Return the sizes in bytes of the objects below `url`, by their keys after `url/`.
 
         Raises:
             StorageError: they can't be listed.
@@ -92,10 +92,10 @@ class Transfer:
         return self._trying("list_objects_v2", below, listed)
 
     def remove(self, url: str) -> None:
-        """Remove the object at `url`, if it is there.
+        """Delete the object at `url`; it is no error if it does not exist.
 
         Raises:
-            StorageError: it could not be removed.
+            StorageError: it could not be deleted.
         """
         of = Object.parse(url)
         self._trying(

@@ -1,8 +1,8 @@
-"""A training with everything that an interruption can disturb, small enough to be killed often.
+"""A small training with everything that an interruption can affect, for tests that kill it often.
 
     keepfit run --deterministic small.py INPUT [--kill HOOK:EPOCH:BATCH]
 
-At its end it writes `result.json`: a SHA-256 over all variables, the history, the CSV's bytes.
+At its end it writes `result.json`: a SHA-256 of all variables, the history, the CSV file's text.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROWS, BATCH, EPOCHS = 640, 32, 5
 
 
 class Killer(keras.callbacks.Callback):
-    """Sends this process a signal at one moment; SIGKILL is as a power cut would be."""
+    """A callback that sends this process a signal at one moment; SIGKILL is like a power cut."""
 
     def __init__(self, moment: str):
         super().__init__()
@@ -58,7 +58,7 @@ class Killer(keras.callbacks.Callback):
 
 
 class Stuck(keras.callbacks.Callback):
-    """A batch that does not end: the first, or that of the moment EPOCH:BATCH."""
+    """A callback whose batch does not end: the first one, or the one at EPOCH:BATCH."""
 
     def __init__(self, moment: str = ""):
         super().__init__()
@@ -75,7 +75,7 @@ class Stuck(keras.callbacks.Callback):
 
 
 class Slow(keras.callbacks.Callback):
-    """Batches that take as long as those of a larger model."""
+    """A callback that makes batches as slow as those of a larger model."""
 
     def __init__(self, seconds):
         super().__init__()
@@ -86,7 +86,7 @@ class Slow(keras.callbacks.Callback):
 
 
 class Failing(keras.callbacks.Callback):
-    """A script with a mistake, in one epoch."""
+    """A callback that raises an error at the end of one epoch."""
 
     def __init__(self, epoch):
         super().__init__()
@@ -94,11 +94,11 @@ class Failing(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if epoch == self.epoch:
-            raise ValueError("a mistake of the script's own")
+            raise ValueError("an error of the script")
 
 
 class Counter(keras.callbacks.Callback):
-    """A user's own callback: counts what it sees, and remembers random numbers."""
+    """A callback of the user's own, which counts epochs and batches and stores random numbers."""
 
     def __init__(self):
         super().__init__()
@@ -121,7 +121,7 @@ class Counter(keras.callbacks.Callback):
 
 
 def kill_in_save(number: int) -> None:
-    """Let the file operation or request of that number, over all saves, be this process's last."""
+    """Kill this process at its `number`-th file operation or request, counted over all saves."""
     counted = iter(range(1, number + 1))
 
     def dying(operation):

@@ -1,4 +1,4 @@
-"""What does not fit is one clear line and a defined exit code, and costs nothing."""
+"""Refused runs and bad input: one clear line, a defined exit code, and no damage."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from tests.e2e.process import SMALL, document, result, run, small
 
 
 def test_changed_model_is_refused(tmp_path, uninterrupted):
-    """78, with the variables that differ; the unchanged script still resumes."""
+    """A changed model exits with 78 and names the differing variables; the old script resumes."""
     assert small(tmp_path, "tfdata", "--kill", "batch_end:1:9").code == -signal.SIGKILL
     ended = small(tmp_path, "tfdata", "--units", "48")
     assert ended.code == 78
-    misfit = ended.one("refused")
+    refused = ended.one("refused")
     assert (
         "changed: model/sequential/dense/kernel F32[20, 32] in the checkpoint, F32[20, 48]"
-        in (misfit["reason"])
+        in refused["reason"]
     )
-    assert "--fresh" in misfit["fix"]
+    assert "--fresh" in refused["fix"]
     assert "Traceback" not in ended.err
     assert small(tmp_path, "tfdata").code == 0
     assert result(tmp_path) == uninterrupted("tfdata")
 
 
-def test_damaged_checkpoint_is_passed_over(tmp_path, uninterrupted):
-    """The one before it is used, the log names what was wrong, and the end is the same."""
+def test_damaged_checkpoint_is_skipped(tmp_path, uninterrupted):
+    """The checkpoint before it is used, the log has the reason, and the result is the same."""
     assert small(tmp_path, "tfdata", "--kill", "batch_end:3:9").code == -signal.SIGKILL
     run_folder = tmp_path / "runs/small"
     head = document(run_folder / "HEAD.json")
@@ -45,8 +45,8 @@ def test_damaged_checkpoint_is_passed_over(tmp_path, uninterrupted):
     assert result(tmp_path) == uninterrupted("tfdata")
 
 
-def test_nothing_usable_is_never_a_start_from_zero(tmp_path):
-    """78, and a word on the way out."""
+def test_without_a_usable_checkpoint_it_does_not_start_over(tmp_path):
+    """It exits with 78, and the line names --fresh."""
     assert small(tmp_path, "tfdata", "--kill", "batch_end:1:9").code == -signal.SIGKILL
     for shard in (tmp_path / "runs/small/shards").iterdir():
         shard.unlink()
@@ -67,17 +67,17 @@ SCRIPT_ERRORS = {
 
 @pytest.mark.parametrize("case", SCRIPT_ERRORS)
 def test_bad_input_is_one_line(tmp_path, case):
-    """Exit code 2, before anything is imported or written."""
-    args, words = SCRIPT_ERRORS[case]
+    """Bad input exits with 2, before anything is imported or written."""
+    args, text = SCRIPT_ERRORS[case]
     ended = run(tmp_path, *args)
     assert ended.code == 2
-    assert words in ended.one("refused")["reason"]
+    assert text in ended.one("refused")["reason"]
     assert ended.err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
 
 def test_bad_argument_in_the_script(tmp_path):
-    """78 and one line, like everything else that a retry does not mend."""
+    """A bad argument exits with 78 and one line, like any error that a retry does not fix."""
     script = tmp_path / "train.py"
     script.write_text("from keepfit import Resumable\nResumable(save_every='often')\n")
     ended = run(tmp_path, script)
@@ -87,7 +87,7 @@ def test_bad_argument_in_the_script(tmp_path):
 
 
 def test_unwritable_store(tmp_path):
-    """78, naming the store and the cause. A file stands where the directory should be."""
+    """A store that can't be written (here: a file) exits with 78 and is named."""
     (tmp_path / "store").write_text("not a directory")
     ended = run(tmp_path, "--store", f"file://{tmp_path}/store", SMALL, "numpy")
     assert ended.code == 78
@@ -96,7 +96,7 @@ def test_unwritable_store(tmp_path):
 
 
 def test_script_runs_as_with_python(tmp_path):
-    """Same argv, name, file, path, exit code, and output; one warning where nothing is kept."""
+    """argv, names, path, exit code and output are as with python; one warning without Resumable."""
     script = tmp_path / "plain.py"
     script.write_text(
         "import sys, json\n"
