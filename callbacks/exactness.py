@@ -34,7 +34,7 @@ class ExactnessGuard:
             return
         log.error(
             events.REFUSED,
-            doubt=event,
+            warning=event,
             reason=f"--exact: {reason}",
             fix=f"{fix}; or run it without --exact",
             **fields,

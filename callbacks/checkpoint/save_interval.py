@@ -1,17 +1,17 @@
-"""How far apart saves are with `save_every="auto"`: a pure rule over what was measured.
+"""The interval between saves with `save_every="auto"`: a pure function of measurements.
 
-Two saves that are close together cost training time, two that are far apart leave more to be
-repeated. Young's formula, and Daly's more exact one, balance the two from the cost of a save and
-the mean time between failures.
+Saves that are close together cost training time; saves that are far apart leave more batches to be
+trained again. Young's formula, and Daly's more exact one, balance the two from the cost of a save
+and the mean time between failures.
 
-What a save costs is what the training loses by it: the stall of its own thread, and how much slower
-it is while the snapshot is written. The time until a save is durable is no cost, but no save begins
-before the last one is durable.
+The cost of a save is the training time that it takes: the stall of the training thread, and how
+much slower batches are while the snapshot is written. The time until a save is durable is no cost,
+but no save starts before the last one is durable.
 
-What counts as a failure is an attempt that ends without a last save. One that was warned and has
-saved loses the same, whatever the interval. Failures are taken to come at a rate whose prior is a
-Gamma distribution worth one failure in four hours; so after `ends` failures in `lived` seconds its
-mean is (1 + ends) / (4 h + lived).
+A failure is an attempt that ends without a last save. An attempt that was warned and has saved
+loses the same time, whatever the interval. The failure rate has a Gamma prior that is worth one
+failure in four hours; after `interruptions` failures in `lived` seconds, its mean is therefore
+(1 + interruptions) / (4 h + lived).
 """
 
 from __future__ import annotations
@@ -28,38 +28,38 @@ PRIOR_SECONDS = 4 * 3600.0
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 30.0, 900.0
 """Seconds between two saves.
 
-Closer ones cost money, if no time: three requests to S3 every 30 s are 2 percent of the price of a
-machine at 10 cents an hour.
+A shorter interval costs money even if no time: three requests to S3 every 30 s are 2 percent of the
+price of a machine at 10 cents an hour.
 """
 
 MAX_OVERHEAD = 0.02
 """The share of the training that saves may cost.
 
-For a save that costs more than 18 s, this and LONGEST contradict each other; LONGEST holds, which
-is then the nearer to what the formula says for real spot instances.
+For a save that costs more than 18 s, this contradicts LONGEST_INTERVAL, which takes precedence: it
+is closer to the formula's result for real spot instances.
 """
 
 UNMEASURED_INTERVAL = 60.0
-"""Seconds between two tries while none has succeeded."""
+"""Seconds between two tries while no save has succeeded."""
 
 MATURE_AGE, MINIMUM_AGE, HAZARD_EXPONENT = 3600.0, 180.0, 0.6
-"""Of real spot instances, the risk falls with their age: about as age^-0.6, which is how the
-interval gets to what the run's own rate says. Up to three minutes of age it stays the same."""
+"""The risk of real spot instances falls with their age, about as age^-0.6. From MINIMUM_AGE to
+MATURE_AGE (seconds), the interval grows with it, up to the one of the run's own failure rate."""
 
 NOTABLE_RATIO = 1.25
-"""By which factor an interval differs from another so that people want to know."""
+"""The factor between two intervals from which the change is logged."""
 
 
 @dataclass(frozen=True)
 class SaveMeasurements:
-    """What is known when the next save is planned.
+    """The measurements from which the next save is planned.
 
     Attributes:
         cost: seconds of training that a save costs.
-        durable: seconds from its beginning until it is safe; None if none has succeeded.
-        interruptions: attempts of the run before this one that have ended without a last save.
-        lived: seconds that the run's attempts have lived, this one included.
-        age: seconds that this one has lived.
+        durable: seconds from its start until it is durable; None if no save has succeeded.
+        interruptions: earlier attempts of the run that have ended without a last save.
+        lived: seconds that all attempts of the run have lived, this one included.
+        age: seconds that this attempt has lived.
     """
 
     cost: float = 0.0
@@ -71,13 +71,13 @@ class SaveMeasurements:
 
 @dataclass(frozen=True)
 class SaveInterval:
-    """Seconds from the beginning of one save to the next one's, and why."""
+    """The seconds from the start of one save to the start of the next, and the reason."""
 
     seconds: float
     reason: str
 
     def differs_from(self, other: SaveInterval | None) -> bool:
-        """Whether it is worth a line in the log after `other`."""
+        """Return whether the interval differs enough from `other` to be logged."""
         if other is None:
             return True
         low, high = sorted((self.seconds, other.seconds))
@@ -85,9 +85,13 @@ class SaveInterval:
 
 
 def daly_interval(cost: float, between: float) -> float:
-    """The best interval for saves of this cost, with so many seconds between failures on average.
+    """Return Daly's optimal interval, in seconds from the start of a save to the next start.
 
-    From the beginning of a save to the beginning of the next; Daly counts from its end.
+    Daly counts from the end of a save.
+
+    Args:
+        cost: seconds of training that a save costs.
+        between: mean seconds between failures.
     """
     if cost >= 2 * between:
         return between + cost
@@ -96,12 +100,12 @@ def daly_interval(cost: float, between: float) -> float:
 
 
 def mean_time_between_failures(measured: SaveMeasurements) -> float:
-    """Seconds to the next failure that are expected of a machine that has grown up."""
+    """Return the expected seconds to the next failure, for a machine of mature age."""
     return (PRIOR_SECONDS + measured.lived) / (1 + measured.interruptions)
 
 
 def interval_seconds(measured: SaveMeasurements) -> float:
-    """How far apart saves are to be."""
+    """Return the seconds between the starts of two saves."""
     if measured.durable is None:
         return UNMEASURED_INTERVAL
     best = _unbounded_interval(measured)

@@ -15,7 +15,7 @@ from typing import NewType, Protocol
 Buffer = bytes | memoryview
 Body = Sequence[Buffer]
 Version = NewType("Version", str)
-"""Names one content of one key; S3's ETag, a digest in a directory."""
+"""Identifies one content of one key: S3's ETag, or a digest in a directory."""
 
 
 class StorageError(Exception):

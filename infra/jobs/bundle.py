@@ -17,16 +17,16 @@ from pathlib import Path
 from keepfit.infra.jobs import dockerignore
 
 ALWAYS_EXCLUDED = ("**/.git", "**/__pycache__", "**/.venv", "**/.ipynb_checkpoints", "runs")
-"""Before .dockerignore is read, which may name them again with a `!`."""
+"""Patterns before those of .dockerignore, which may include the files again with a `!`."""
 
 OVERHEAD = 512
-"""Bytes that each file takes beside its content."""
+"""Bytes of a file's header in the archive."""
 
 LOOKING_ON = 0.5
-"""Seconds to find out what else is large, once it is too much."""
+"""Seconds to look for other large files after the limit is exceeded."""
 
 LIMIT = 100 << 20
-"""Bytes of all files. Code is small; what is larger is data, which belongs into S3 or the image."""
+"""Bytes of all files. Code is small; larger files are data, which belong in S3 or in the image."""
 
 
 class BundleError(Exception):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _MEANS_MORE = re.compile(r"[\[&|~]")
-"""Within a class of characters, to Python but not to Docker."""
+"""Characters with a special meaning in a character class of Python but not of Docker."""
 
 
 class InvalidPattern(ValueError):

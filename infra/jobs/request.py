@@ -21,7 +21,7 @@ _KEPT = (
     "propagateTags",
     "schedulingPriority",
 )
-"""Of a job definition as it is described, what one is registered with."""
+"""Fields of a described job definition that a new one is registered with."""
 
 
 _KINDS = {"VCPU": "vcpus", "MEMORY": "memory", "GPU": "gpus"}

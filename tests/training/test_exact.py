@@ -77,7 +77,7 @@ class Locked(keras.callbacks.Callback):
         self.lock = threading.Lock()
 
 
-class Unstorable(keras.callbacks.Callback):
+class WithUnsupportedState(keras.callbacks.Callback):
     """A callback whose get_state returns a value that can't be stored."""
 
     def get_state(self):
@@ -93,7 +93,7 @@ REFUSED = {
     "random map": (Training(data=noisy), events.DATA_UNSAVABLE, 0),
     "concatenated shuffles": (Training(data=concatenated), events.DATA_ORDER_UNSAVABLE, 1),
     "attribute": (Training(held=lambda: [Locked()]), events.STATE_UNKNOWN, 1),
-    "get_state": (Training(held=lambda: [Unstorable()]), events.STATE_LOST, 1),
+    "get_state": (Training(held=lambda: [WithUnsupportedState()]), events.STATE_LOST, 1),
 }
 
 
@@ -126,7 +126,7 @@ def test_refused(tmp_path, name, monkeypatch):
     assert caught.value.code == 78
     assert Steps.seen <= max_batches
     (entry,) = logs
-    assert entry["doubt"] == event
+    assert entry["warning"] == event
     assert entry["reason"].startswith("--exact: ")
     assert entry["fix"].endswith("; or run it without --exact")
 

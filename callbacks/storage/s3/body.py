@@ -14,7 +14,7 @@ from awscrt import checksums
 from keepfit.callbacks.storage.base import Buffer
 
 CHUNK = 256 << 10
-"""Bytes given to the socket at once; a time-out counts for each."""
+"""Bytes passed to the socket at once; the time-out applies to each."""
 
 
 class Body(io.RawIOBase):

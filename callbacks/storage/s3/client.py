@@ -14,7 +14,7 @@ from keepfit.callbacks.storage.s3.body import send_chunks
 from keepfit.callbacks.storage.s3.retries import RetryPolicy
 
 CONNECTIONS = 32
-"""Kept open at most; more than all threads of ours use."""
+"""Connections kept open at most; more than all threads of keepfit use."""
 
 
 def make_client(retries: RetryPolicy) -> Any:

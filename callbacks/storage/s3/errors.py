@@ -36,7 +36,7 @@ IAM_ACTIONS = {
     "list_objects_v2": "s3:ListBucket",
     "list_multipart_uploads": "s3:ListBucketMultipartUploads",
 }
-"""What each operation has to be allowed to do."""
+"""The IAM action that each operation needs."""
 
 _BUCKET_OPERATIONS = frozenset({"s3:ListBucket", "s3:ListBucketMultipartUploads"})
 
@@ -66,7 +66,7 @@ _UNKNOWN_KEY = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "Invali
 _WRONG_REGION = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "301"})
 
 BOTO_ERRORS = (BotoCoreError, ClientError, HTTPError, OSError)
-"""All that a call of botocore's raises where S3, the network or the settings are at fault."""
+"""All errors of botocore calls that S3, the network or the settings can cause."""
 
 
 class Expired(Transient):

@@ -10,11 +10,11 @@ from typing import Any
 from keepfit.callbacks.storage.s3.body import Body, combined
 
 MAX_SINGLE_PUT = 96 << 20
-"""Bytes of an object that is sent in one request. A shard has 64 MiB unless one tensor is larger,
-so most need no parts: one request, and several shards at once."""
+"""Bytes of the largest object that is sent in one request. A shard has 64 MiB unless one tensor is
+larger, so most shards need no parts: one request each, several shards at once."""
 
 PART = 64 << 20
-"""Bytes of a part, but for objects of more than 625 GiB."""
+"""Bytes of a part, except for objects of more than 625 GiB."""
 
 MAX_PARTS = 10_000
 """docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
@@ -22,7 +22,7 @@ MAX_PARTS = 10_000
 MIB = 1 << 20
 
 Ask = Callable[..., Any]
-"""Asks S3 for an operation on the object, again where that may help: `ask(operation, **more)`."""
+"""Sends an S3 operation on the object, retried where that may help: `ask(operation, **more)`."""
 
 
 def part_size(size: int) -> int:

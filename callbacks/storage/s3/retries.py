@@ -25,7 +25,7 @@ log = structlog.get_logger("keepfit")
 T = TypeVar("T")
 
 RENEWALS = 2
-"""How often credentials are asked for anew before they are given up."""
+"""Number of times that expired credentials are requested again."""
 
 
 def no_deadline() -> float | None:

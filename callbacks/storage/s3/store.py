@@ -38,21 +38,21 @@ THREADS = 8
 """Requests in flight for one object."""
 
 RANGE = 32 << 20
-"""Bytes asked for at once."""
+"""Bytes per range request."""
 
 READ = 1 << 20
-"""Bytes taken from the connection at once."""
+"""Bytes read from the connection at once."""
 
 MAX_SINGLE_COPY = 5 << 30
-"""Bytes that S3 copies in one request."""
+"""Bytes of the largest object that S3 copies in one request."""
 
 REQUIRED_FIELDS = {
     "put_object": ("ETag",),
     "upload_part": ("ETag",),
     "get_object": ("ETag", "ContentLength"),
 }
-"""What every answer bears. Without a header, a connection has broken before it: a broken one and
-the end of the headers look alike."""
+"""Fields of every complete answer. If one is missing, the connection broke within the headers:
+botocore does not distinguish this from their end."""
 
 
 class S3Store:
