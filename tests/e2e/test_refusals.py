@@ -61,7 +61,7 @@ SCRIPT_ERRORS = {
     "a store of no known kind": (["--store", "ftp://x", SMALL], "file://PATH"),
     "a store without a scheme": (["--store", "runs", SMALL], "Received: store='runs'"),
     "a malformed save_every": (["--save-every", "often", SMALL], "Received: save_every='often'"),
-    "a run name with a slash": (["--run", "a/b", SMALL], "has no slash. Received: run='a/b'"),
+    "a run name with a slash": (["--run", "a/b", SMALL], "contains no slash. Received: run='a/b'"),
 }
 
 
