@@ -124,8 +124,6 @@ def uninterrupted(script):
 ONE_DATASET, TWO_DATASETS = TwoFits(), TwoFits(same=False)
 
 
-@pytest.mark.parametrize("script", [ONE_DATASET, TWO_DATASETS], ids=["one", "two"])
-@pytest.mark.parametrize("batch", [3, 2 * BATCHES, 2 * BATCHES + 1, 3 * BATCHES + 2])
 def assert_same_fits(actual, expected):
     """Assert equal epochs, history and variables after each fit, and equal calls and draws."""
     for actual_fit, expected_fit in zip(actual[0], expected[0], strict=True):
