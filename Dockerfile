@@ -1,8 +1,8 @@
 # keepfit in a container, on a CPU or (--build-arg VARIANT=gpu) on NVIDIA GPUs.
 #
 #   docker run keepfit                                       trains on MNIST
-#   docker run -v "$PWD:/job" keepfit run train.py           runs a script of yours
-#   FROM keepfit, and COPY train.py /job/                    makes an image of your own
+#   docker run -v "$PWD:/job" keepfit run train.py           runs your script
+#   FROM keepfit, and COPY train.py /job/                    builds your own image
 #
 # keepfit is the first process, without a shell in between, so signals reach it.
 ARG BASE=python:3.11-slim-bookworm
@@ -13,13 +13,14 @@ WORKDIR /src
 COPY requirements*.lock ./
 RUN python -m venv /opt/venv \
  && /opt/venv/bin/pip install --no-cache-dir --require-hashes -r requirements-${VARIANT}.lock \
- # Headers for compiling operations, and a compiler's library: 350 MB that no training needs.
+ # Headers for compiling custom ops, and libclang: 350 MB that training does not need.
  && /opt/venv/bin/pip uninstall --yes libclang \
  && rm -rf /opt/venv/lib/python3.11/site-packages/tensorflow/include
 COPY pyproject.toml README.md LICENSE ./
 COPY callbacks callbacks
 COPY infra infra
 COPY job job
+# The package: its callbacks, infra and job are links to the folders above; COPY keeps them links.
 COPY src src
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
  && ln -s /opt/venv/lib/python3.11/site-packages/keepfit/job/examples/mnist.py /opt/venv/mnist.py

@@ -34,7 +34,7 @@ _ONLY_IN = {"pricing": "us-east-1"}
 
 
 class AwsError(Exception):
-    """AWS can't do what was requested: one line that names the thing, the cause and the way out."""
+    """A request to AWS failed; the message is one line with the resource, the cause and the fix."""
 
 
 class AwsUnreachable(AwsError):
@@ -42,10 +42,10 @@ class AwsUnreachable(AwsError):
 
 
 def client(service: str, region: str | None = None) -> Any:
-    """Create a boto3 client; region, profile and credentials are found as by every AWS tool.
+    """Create a boto3 client; region, profile and credentials are resolved as by every AWS tool.
 
     Args:
-        region: in place of the configured one.
+        region: replaces the configured region.
 
     Raises:
         AwsError: the configuration can't be used.
@@ -77,7 +77,9 @@ def explain_errors(what: str) -> Iterator[None]:
     except ClientError as error:
         raise _of_answer(error, what) from error
     except NoRegionError:
-        raise AwsError(f"{what}: no region is set; set AWS_REGION, or one in the profile") from None
+        raise AwsError(
+            f"{what}: no region is set; set AWS_REGION or the profile's region"
+        ) from None
     except (NoCredentialsError, PartialCredentialsError, ProfileNotFound) as error:
         raise AwsError(
             f"{what}: no AWS credentials were found ({_one_line(error)}); set AWS_PROFILE, "
@@ -86,8 +88,8 @@ def explain_errors(what: str) -> Iterator[None]:
     except (ConnectionError, HTTPClientError, CredentialRetrievalError) as error:
         raise AwsUnreachable(f"{what}: AWS was not reached: {_one_line(error)}") from error
     except ResponseParserError as error:
-        # Its text contains the whole answer, often a proxy's page.
-        raise AwsUnreachable(f"{what}: what answered is not AWS, or it failed badly") from error
+        # The error's text contains the whole response, often a proxy's page.
+        raise AwsUnreachable(f"{what}: the response is not from AWS, or is malformed") from error
     except BotoCoreError as error:
         raise AwsError(f"{what}: {_one_line(error)}") from error
 
@@ -100,7 +102,7 @@ def code_of(error: ClientError) -> str:
 def _of_answer(error: ClientError, what: str) -> AwsError:
     code = code_of(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
-    said = _one_line(error)
+    message = _one_line(error)
     if code in _DENIED:
         return AwsError(f"{what}: {error.operation_name} is not allowed for these credentials")
     if code in _EXPIRED:
@@ -108,8 +110,8 @@ def _of_answer(error: ClientError, what: str) -> AwsError:
     if code in _UNKNOWN_KEY:
         return AwsError(f"{what}: AWS does not accept these credentials; check which are in use")
     if status >= 500 or "Throttl" in code or code == "TooManyRequestsException":
-        return AwsUnreachable(f"{what}: {said}")
-    return AwsError(f"{what}: {said}")
+        return AwsUnreachable(f"{what}: {message}")
+    return AwsError(f"{what}: {message}")
 
 
 def _one_line(error: BaseException) -> str:

@@ -43,22 +43,22 @@ def find_deployment(cloudformation: Any, name: str = DEFAULT) -> Deployment:
     Raises:
         AwsError: a stack is missing or incomplete, or AWS refuses the request.
     """
-    together: dict[str, str] = {}
+    outputs: dict[str, str] = {}
     for stack in stack_names(name):
         found = describe_stack(cloudformation, stack)
         if found is None:
             raise AwsError(
-                f"there is no stack {stack!r} in this region: make it with `keepfit infra up`, "
+                f"there is no stack {stack!r} in this region: create it with `keepfit infra up`, "
                 f"or name another deployment or region"
             )
-        together |= found.outputs
+        outputs |= found.outputs
     named = {
         "".join(part.title() for part in f.name.split("_")): f.name for f in fields(Deployment)
     }
-    missing = named.keys() - together.keys()
+    missing = named.keys() - outputs.keys()
     if missing:
         raise AwsError(
             f"deployment {name!r} lacks {', '.join(sorted(missing))}: `keepfit infra status` "
             f"shows its state, `keepfit infra up` brings it up to date"
         )
-    return Deployment(**{attribute: together[output] for output, attribute in named.items()})
+    return Deployment(**{attribute: outputs[output] for output, attribute in named.items()})

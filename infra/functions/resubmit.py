@@ -4,7 +4,7 @@ AWS Batch gives a job ten attempts. An EventBridge rule calls `handler` when an 
 used them up. Ten interruptions are normal in a long training; a run without any progress between
 them is not, and would cost money forever.
 
-Events may arrive twice. Two jobs of one run are harmless: the store fences the older one off.
+Events may arrive twice. Two jobs of one run are harmless: the store fences the older one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import boto3
 
 SINCE = "KEEPFIT_RESUBMITTED_AT"
 _MANIFEST = re.compile(r"/checkpoints/(\d+)-\d+-\d+\.json$")
-_OVER = {"KEEPFIT_FRESH", SINCE}
+_DROPPED = {"KEEPFIT_FRESH", SINCE}
 
 log = logging.getLogger("keepfit")
 log.setLevel(logging.INFO)
@@ -63,7 +63,7 @@ def newest_step(store: str, run: str) -> int:
 
 def _skip(job: dict[str, Any], variables: dict[str, str]) -> str | None:
     if job.get("isTerminated") or job.get("isCancelled"):
-        return "somebody ended it"
+        return "it was terminated or cancelled"
     exit_code = job["container"].get("exitCode")
     if exit_code != 75 and not job.get("statusReason", "").startswith("Host EC2"):
         return f"it was not interrupted (exit code {exit_code}, {job.get('statusReason')})"
@@ -76,7 +76,9 @@ def _skip(job: dict[str, Any], variables: dict[str, str]) -> str | None:
 
 def _submit_again(job: dict[str, Any], variables: dict[str, str], step: int) -> dict[str, Any]:
     """Return SubmitJob's arguments for the same job, without AWS Batch's own variables."""
-    kept = {k: v for k, v in variables.items() if k not in _OVER and not k.startswith("AWS_BATCH")}
+    kept = {
+        k: v for k, v in variables.items() if k not in _DROPPED and not k.startswith("AWS_BATCH")
+    }
     container = job["container"]
     overrides = {
         "command": container.get("command"),

@@ -22,7 +22,7 @@ ALWAYS_EXCLUDED = ("**/.git", "**/__pycache__", "**/.venv", "**/.ipynb_checkpoin
 OVERHEAD = 512
 """Bytes of a file's header in the archive."""
 
-LOOKING_ON = 0.5
+EXTRA_SCAN_SECONDS = 0.5
 """Seconds to look for other large files after the limit is exceeded."""
 
 LIMIT = 100 << 20
@@ -30,7 +30,7 @@ LIMIT = 100 << 20
 
 
 class BundleError(Exception):
-    """The folder can't be archived; the message names the file and the way out."""
+    """The folder can't be archived; the message names the file and the fix."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,17 @@ def pack_bundle(folder: Path, limit: int = LIMIT, *, script: str | None = None) 
     """Archive the files of `folder` that .dockerignore does not exclude.
 
     Args:
-        script: a file that has to be among them.
+        script: the file that the archive must contain.
 
     Raises:
         BundleError: the files are too large, an entry is not a regular file, or a link leads out of
             the folder.
     """
-    names = list(_within(folder, limit))
+    names = list(_names(folder, limit))
     if script is not None and script not in names:
         raise BundleError(
-            f"{folder / '.dockerignore'} leaves out {script} itself; take it back in with a line "
-            f"!{script}, and whatever it needs"
+            f"{folder / '.dockerignore'} excludes {script} itself; include it again with a line "
+            f"!{script}, and likewise the files that it needs"
         )
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -94,8 +94,12 @@ def unpack_bundle(content: bytes, folder: Path) -> None:
                 path.chmod(entry.mode)
 
 
-def _within(folder: Path, limit: int) -> Iterator[str]:
-    """Return the names of all files and links. It stops once there are too many; it reads none."""
+def _names(folder: Path, limit: int) -> Iterator[str]:
+    """Yield the names of all files and links, without reading any file.
+
+    Raises:
+        BundleError: the files so far exceed the limit, or an entry can't be archived.
+    """
     sizes: Counter[str] = Counter()
     walked = dockerignore.walk(folder, _patterns(folder))
     for name in walked:
@@ -103,7 +107,9 @@ def _within(folder: Path, limit: int) -> Iterator[str]:
         if stat.S_ISLNK(found.st_mode):
             _check_link(folder, name)
         elif not stat.S_ISREG(found.st_mode):
-            raise BundleError(f"{folder / name} is no file; name it in {folder / '.dockerignore'}")
+            raise BundleError(
+                f"{folder / name} is not a regular file; exclude it in {folder / '.dockerignore'}"
+            )
         sizes[_part(name)] += found.st_size + OVERHEAD
         if sizes.total() > limit:
             raise _too_large(folder, limit, sizes, walked)
@@ -125,7 +131,7 @@ def _part(name: str) -> str:
 
 
 def _largest(sizes: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Return the entries to name in .dockerignore: top-level folders, or what fills one of them."""
+    """Return the entries to exclude: a top-level folder, or the part that fills most of it."""
     tops: dict[str, Counter[str]] = {}
     for part, size in sizes.items():
         tops.setdefault(part.partition("/")[0], Counter())[part] += size
@@ -139,15 +145,15 @@ def _largest(sizes: Mapping[str, int]) -> list[tuple[str, int]]:
 
 def _too_large(folder: Path, limit: int, sizes: Counter[str], others: Iterator[str]) -> BundleError:
     """Continue to look for a moment, so that the error names everything that is large."""
-    until = time.monotonic() + LOOKING_ON
+    until = time.monotonic() + EXTRA_SCAN_SECONDS
     for name in others:
         sizes[_part(name)] += (folder / name).lstat().st_size + OVERHEAD
         if time.monotonic() > until:
             break
     large = ", ".join(f"{part}: {size >> 20} MiB" for part, size in _largest(sizes))
     return BundleError(
-        f"{folder} holds more than {limit >> 20} MiB ({large}); name what the job does not need in "
-        f"{folder / '.dockerignore'}, have data read from S3, or raise --max-size"
+        f"{folder} has more than {limit >> 20} MiB ({large}); exclude files that the job does not "
+        f"need in {folder / '.dockerignore'}, read data from S3, or raise --max-size"
     )
 
 
@@ -155,14 +161,14 @@ def _check_link(folder: Path, name: str) -> None:
     """Check that the link is valid on another machine, where the folder has another name."""
     target = (folder / name).readlink()
     stays_inside = not os.path.normpath(Path(name).parent / target).startswith("..")
-    if not stays_inside or target.is_absolute() or not _within_itself(folder, name):
+    if not stays_inside or target.is_absolute() or not _resolves_inside(folder, name):
         raise BundleError(
-            f"{folder / name} leads to {target}, out of the folder, where the job can't follow; "
-            f"copy it, or name it in {folder / '.dockerignore'}"
+            f"{folder / name} points to {target}, outside the folder, which the job lacks; "
+            f"copy the target, or exclude the link in {folder / '.dockerignore'}"
         )
 
 
-def _within_itself(folder: Path, name: str) -> bool:
+def _resolves_inside(folder: Path, name: str) -> bool:
     return (folder / name).resolve().is_relative_to(folder.resolve())
 
 

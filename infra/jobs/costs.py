@@ -39,44 +39,44 @@ def report_costs(job: Job, client: Client, region: str, now: datetime) -> CostRe
     client = cache(client)
     gaps: list[str] = []
     ran_on = _machines(job, client, gaps)
-    known = [a for a in job.attempts if a.number in ran_on]
-    if missing := len([a for a in job.attempts if a.began]) - len(known):
+    located = [a for a in job.attempts if a.number in ran_on]
+    if missing := len([a for a in job.attempts if a.began]) - len(located):
         gaps.append(f"the machines of {missing} attempts are gone, and their cost with them")
 
     def dollars(price: Callable[[Attempt, Instance], float]) -> float | None:
         try:
-            costs = [price(a, ran_on[a.number]) * machines.hours(a, now) for a in known]
+            costs = [price(a, ran_on[a.number]) * machines.hours(a, now) for a in located]
         except AwsError as error:
             gaps.append(str(error))
             return None
         return sum(costs) if costs else None
 
     @cache
-    def full(machine: Instance) -> float:
+    def full_price(machine: Instance) -> float:
         return machines.on_demand_price(client("pricing"), machine, region)
 
     @cache
     def clusters() -> frozenset[str]:
         return machines.on_demand_clusters(client("batch"), job.queue)
 
-    def paid(attempt: Attempt, machine: Instance) -> float:
+    def paid_price(attempt: Attempt, machine: Instance) -> float:
         if machines.cluster_of(attempt.machine or "") in clusters():
-            return full(machine)
+            return full_price(machine)
         return machines.spot_price(client("ec2"), machine, attempt, now)
 
-    so_far = dollars(paid)
-    on_demand = dollars(lambda _, machine: full(machine))
+    so_far = dollars(paid_price)
+    on_demand = dollars(lambda _, machine: full_price(machine))
     return CostReport(job, ran_on, so_far, on_demand, tuple(dict.fromkeys(gaps)))
 
 
 def _machines(job: Job, client: Client, gaps: list[str]) -> dict[int, Instance]:
-    found: dict[int, Instance] = {}
+    instances: dict[int, Instance] = {}
     try:
         for attempt in job.attempts:
             if attempt.machine and (
                 machine := machines.find_instance(client("ecs"), attempt.machine)
             ):
-                found[attempt.number] = machine
+                instances[attempt.number] = machine
     except AwsError as error:
         gaps.append(str(error))
-    return found
+    return instances

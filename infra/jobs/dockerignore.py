@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_MEANS_MORE = re.compile(r"[\[&|~]")
+_SPECIAL_IN_PYTHON = re.compile(r"[\[&|~]")
 """Characters with a special meaning in a character class of Python but not of Docker."""
 
 
@@ -30,7 +30,7 @@ class Pattern:
         fixed: the start of the pattern, up to the first path component with a wildcard.
     """
 
-    takes_in: bool
+    includes: bool
     fixed: str
     regex: re.Pattern[str]
 
@@ -46,50 +46,50 @@ def parse_patterns(lines: Iterable[str]) -> list[Pattern]:
         text = line.strip()
         if not text or line.startswith("#"):
             continue
-        takes_in, text = text.startswith("!"), text.removeprefix("!").strip()
+        includes, text = text.startswith("!"), text.removeprefix("!").strip()
         clean = posixpath.normpath(text).lstrip("/") if text else "."
         if clean == ".":  # ignored, as Docker does for historical reasons
             continue
         try:
             regex = re.compile(_regex(clean), re.DOTALL)
         except re.error as error:
-            raise InvalidPattern(f"{line!r} is no pattern: {error}") from error
-        found.append(Pattern(takes_in, _fixed(clean), regex))
+            raise InvalidPattern(f"{line!r} is not a valid pattern: {error}") from error
+        found.append(Pattern(includes, _fixed(clean), regex))
     return found
 
 
-def is_excluded(name: str, of: Iterable[Pattern]) -> bool:
+def is_excluded(name: str, patterns: Iterable[Pattern]) -> bool:
     """Return whether the relative path, with `/` as separator, is excluded."""
     parts = name.split("/")
     paths = ["/".join(parts[: n + 1]) for n in range(len(parts))]
-    out = False
-    for pattern in of:
-        if pattern.takes_in == out and any(map(pattern.regex.fullmatch, paths)):
-            out = not pattern.takes_in
-    return out
+    excluded = False
+    for pattern in patterns:
+        if pattern.includes == excluded and any(map(pattern.regex.fullmatch, paths)):
+            excluded = not pattern.includes
+    return excluded
 
 
-def walk(folder: Path, of: list[Pattern]) -> Iterator[str]:
+def walk(folder: Path, patterns: list[Pattern]) -> Iterator[str]:
     """Yield the paths of the files in `folder` that are not excluded, in order, without folders."""
 
     def within(prefix: str) -> Iterator[str]:
         for entry in sorted(os.scandir(folder / prefix), key=lambda entry: entry.name):
             name = f"{prefix}{entry.name}"
-            out = is_excluded(name, of)
+            excluded = is_excluded(name, patterns)
             if entry.is_dir(follow_symlinks=False):
-                if not out or _may_take_in_below(name, of):
+                if not excluded or _may_include_below(name, patterns):
                     yield from within(f"{name}/")
-            elif not out:
+            elif not excluded:
                 yield name
 
     return within("")
 
 
-def _may_take_in_below(folder: str, of: Iterable[Pattern]) -> bool:
+def _may_include_below(folder: str, patterns: Iterable[Pattern]) -> bool:
     return any(
         f"{p.fixed}/".startswith(f"{folder}/") or f"{folder}/".startswith(f"{p.fixed}/".lstrip("/"))
-        for p in of
-        if p.takes_in
+        for p in patterns
+        if p.includes
     )
 
 
@@ -114,7 +114,7 @@ def _regex(pattern: str) -> str:
             case "?":
                 found += "[^/]"
             case _ if token.startswith("[") and len(token) > 1:
-                found += "[" + _MEANS_MORE.sub(r"\\\g<0>", token[1:])
+                found += "[" + _SPECIAL_IN_PYTHON.sub(r"\\\g<0>", token[1:])
             case _:
                 found += re.escape(token[-1])
     return found

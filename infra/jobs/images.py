@@ -24,7 +24,9 @@ def region_of(image: str) -> str | None:
 
 
 def check_image(ecr: Any, image: str) -> None:
-    """Check that an image in ECR exists; without permission to ask, the pull itself will tell.
+    """Check that an image in ECR exists.
+
+    Without the permission to describe images it passes: the pull on the machine is then the check.
 
     Raises:
         AwsError: there is no such image.

@@ -15,20 +15,20 @@ class Stream:
 
     def __init__(self, logs: Any, group: str, name: str) -> None:
         self._logs = logs
-        self._where = {"logGroupName": group, "logStreamName": name}
+        self._stream = {"logGroupName": group, "logStreamName": name}
         self._token: str | None = None
 
     def new_lines(self) -> Iterator[str]:
-        """Return the lines since the last call; an attempt that wrote nothing yet has none.
+        """Yield the lines since the last call; none if the attempt has written nothing yet.
 
         Raises:
             AwsError: the stream can't be read.
         """
         while True:
             more = {"nextToken": self._token} if self._token else {}
-            with explain_errors(f"log {self._where['logStreamName']}"):
+            with explain_errors(f"log {self._stream['logStreamName']}"):
                 try:
-                    page = self._logs.get_log_events(**self._where, startFromHead=True, **more)
+                    page = self._logs.get_log_events(**self._stream, startFromHead=True, **more)
                 except ClientError as error:
                     if code_of(error) == "ResourceNotFoundException":
                         return

@@ -20,7 +20,7 @@ class NoJob(AwsError):
 
     def __init__(self, run: str) -> None:
         super().__init__(
-            f"AWS Batch knows no job of run {run!r} (it forgets those that were over a week ago); "
+            f"AWS Batch knows no job of run {run!r} (it forgets a job a week after its end); "
             f"`keepfit ls` lists the runs of a store"
         )
 

@@ -32,16 +32,18 @@ def find_instance(ecs: Any, arn: str) -> Instance | None:
     with explain_errors("the instance type"):
         found = ecs.describe_container_instances(cluster=cluster, containerInstances=[arn])
     for instance in found["containerInstances"]:
-        said = {a["name"]: a.get("value", "") for a in instance.get("attributes", ())}
-        if "ecs.instance-type" in said:
-            return Instance(said["ecs.instance-type"], said.get("ecs.availability-zone", ""))
+        attributes = {a["name"]: a.get("value", "") for a in instance.get("attributes", ())}
+        if "ecs.instance-type" in attributes:
+            return Instance(
+                attributes["ecs.instance-type"], attributes.get("ecs.availability-zone", "")
+            )
     return None
 
 
 def cluster_of(arn: str) -> str:
     """Return the ECS cluster of a container instance."""
     cluster, found, _ = arn.partition("container-instance/")[2].partition("/")
-    return cluster if found else ""  # ARNs of before 2018 do not contain it
+    return cluster if found else ""  # ARNs from before 2018 do not contain it
 
 
 def on_demand_clusters(batch: Any, queue: str) -> frozenset[str]:

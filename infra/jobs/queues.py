@@ -47,7 +47,7 @@ def describe_queue(batch: Any, queue: str) -> tuple[list[dict[str, Any]], list[d
     """
     found = batch.describe_job_queues(jobQueues=[queue])["jobQueues"]
     names = [entry["computeEnvironment"] for q in found for entry in q["computeEnvironmentOrder"]]
-    if not names:  # an empty list would ask for all environments
+    if not names:  # an empty list would return all environments
         return found, []
     answer = batch.describe_compute_environments(computeEnvironments=names)
     return found, answer["computeEnvironments"]
@@ -60,10 +60,12 @@ def environments(batch: Any, queue: str) -> list[dict[str, Any]]:
         AwsError: the queue takes no jobs, or has no machines for them.
     """
     with explain_errors(f"job queue {queue}"):
-        there, found = describe_queue(batch, queue)
-    if not there:
-        raise AwsError(f"there is no job queue {queue!r}; `keepfit infra status` names yours")
-    (own,) = there
+        existing, found = describe_queue(batch, queue)
+    if not existing:
+        raise AwsError(
+            f"there is no job queue {queue!r}; `keepfit infra status` shows the deployment's"
+        )
+    (own,) = existing
     if own["state"] != "ENABLED":
         raise AwsError(
             f"job queue {queue} is disabled: enable it (aws batch update-job-queue --state ENABLED "
@@ -84,7 +86,7 @@ def environments(batch: Any, queue: str) -> list[dict[str, Any]]:
     return usable
 
 
-def check_size(ec2: Any, behind: Sequence[Mapping[str, Any]], job: JobSize) -> None:
+def check_size(ec2: Any, compute: Sequence[Mapping[str, Any]], job: JobSize) -> None:
     """Check that a machine of these environments is large enough for the job.
 
     Where that is unknown (types that AWS Batch chooses, a request that is not allowed), the job is
@@ -93,14 +95,14 @@ def check_size(ec2: Any, behind: Sequence[Mapping[str, Any]], job: JobSize) -> N
     Raises:
         AwsError: no machine is large enough.
     """
-    resources = [environment.get("computeResources", {}) for environment in behind]
+    resources = [environment.get("computeResources", {}) for environment in compute]
     if not all(one.get("instanceTypes") for one in resources):
         return
     most = max(int(one["maxvCpus"]) for one in resources)
     if job.vcpus > most:
         raise AwsError(
             f"a job of {job.vcpus:g} vCPUs never starts, as all machines together may have {most}: "
-            f"ask for less, or raise that with `keepfit infra up --max-vcpus`"
+            f"request less, or raise the limit with `keepfit infra up --max-vcpus`"
         )
     types = sorted({name for one in resources for name in one["instanceTypes"]})
     if any(name.startswith(_CHOSEN_BY_BATCH) for name in types):
@@ -115,7 +117,7 @@ def check_size(ec2: Any, behind: Sequence[Mapping[str, Any]], job: JobSize) -> N
         largest = max(sizes, key=lambda size: (size.gpus, size.vcpus, size.memory))
         raise AwsError(
             f"no machine of {', '.join(types)} can run a job of {job} (the largest has {largest}): "
-            f"ask for less, or have others with `keepfit infra up --instance-types` or --gpu"
+            f"request less, or set other types with `keepfit infra up --instance-types` or --gpu"
         )
 
 

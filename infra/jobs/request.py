@@ -1,4 +1,4 @@
-"""A submission: what a job runs, and on which resources."""
+"""The submission of a job: its command, its environment and its resources."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from keepfit.infra.aws import AwsError, explain_errors
 from keepfit.infra.jobs.lookup import job_name
 
-_KEPT = (
+_COPIED_FIELDS = (
     "type",
     "parameters",
     "retryStrategy",
@@ -21,7 +21,7 @@ _KEPT = (
     "propagateTags",
     "schedulingPriority",
 )
-"""Fields of a described job definition that a new one is registered with."""
+"""Fields of a job definition that are copied to a new one."""
 
 
 _KINDS = {"VCPU": "vcpus", "MEMORY": "memory", "GPU": "gpus"}
@@ -53,7 +53,7 @@ def describe_definition(batch: Any, definition: str) -> dict[str, Any]:
     with explain_errors(f"job definition {definition}"):
         found = batch.describe_job_definitions(jobDefinitions=[definition])["jobDefinitions"]
     if not found:
-        raise AwsError(f"there is no job definition {definition!r}; `keepfit infra up` makes one")
+        raise AwsError(f"there is no job definition {definition!r}; `keepfit infra up` creates one")
     return dict(found[0])
 
 
@@ -62,7 +62,7 @@ def with_image(batch: Any, base: Mapping[str, Any], image: str) -> tuple[str, bo
 
     Its name begins with the base's name, as the permissions of the resubmit function require.
     """
-    kept = {name: base[name] for name in _KEPT if base.get(name)}
+    kept = {name: base[name] for name in _COPIED_FIELDS if base.get(name)}
     kept["containerProperties"] = {**kept["containerProperties"], "image": image}
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
     name = f"{base['jobDefinitionName']}-{digest}"
@@ -74,43 +74,43 @@ def with_image(batch: Any, base: Mapping[str, Any], image: str) -> tuple[str, bo
     return str(made["jobDefinitionArn"]), True
 
 
-def submit_job(batch: Any, queue: str, base: Mapping[str, Any], order: JobRequest) -> str:
+def submit_job(batch: Any, queue: str, base: Mapping[str, Any], request: JobRequest) -> str:
     """Submit the job and return its id.
 
     Raises:
         AwsError: AWS Batch refuses it; a definition that was registered for it is removed again.
     """
     definition, made = str(base["jobDefinitionArn"]), False
-    if order.image and order.image != base["containerProperties"]["image"]:
-        definition, made = with_image(batch, base, order.image)
+    if request.image and request.image != base["containerProperties"]["image"]:
+        definition, made = with_image(batch, base, request.image)
     try:
-        with explain_errors(f"run {order.run!r} was not submitted"):
+        with explain_errors(f"run {request.run!r} was not submitted"):
             answer = batch.submit_job(
-                jobName=job_name(order.run),
+                jobName=job_name(request.run),
                 jobQueue=queue,
                 jobDefinition=definition,
-                containerOverrides=overrides(order, base),
-                tags={"keepfit:run": order.run},
+                containerOverrides=overrides(request, base),
+                tags={"keepfit:run": request.run},
             )
     except AwsError:
         if made:
-            with explain_errors(f"job definition {definition} is left behind"):
+            with explain_errors(f"job definition {definition} was not deregistered"):
                 batch.deregister_job_definition(jobDefinition=definition)
         raise
     return str(answer["jobId"])
 
 
-def overrides(order: JobRequest, base: Mapping[str, Any]) -> dict[str, Any]:
+def overrides(request: JobRequest, base: Mapping[str, Any]) -> dict[str, Any]:
     """Return the container overrides of SubmitJob."""
     return {
-        "command": list(order.command),
-        "environment": [{"name": k, "value": v} for k, v in sorted(order.environment.items())],
-        "resourceRequirements": resources(order.needs, base),
+        "command": list(request.command),
+        "environment": [{"name": k, "value": v} for k, v in sorted(request.environment.items())],
+        "resourceRequirements": resources(request.needs, base),
     }
 
 
 def resources(needs: Mapping[str, int | None], base: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the resource requirements; what is not requested stays the definition's."""
+    """Return the resource requirements: those of the definition, replaced by the requested ones."""
     usual = base["containerProperties"].get("resourceRequirements", ())
     found = {need["type"]: need["value"] for need in usual}
     asked = {kind: needs.get(name) for kind, name in _KINDS.items()}

@@ -43,7 +43,7 @@ class Change:
     replacement: str
 
 
-def ready(cloudformation: Any, name: str, tell: EventSink) -> Stack | None:
+def ready(cloudformation: Any, name: str, on_event: EventSink) -> Stack | None:
     """Return the stack to update, or None; delete the remains of a creation that failed.
 
     Raises:
@@ -53,17 +53,17 @@ def ready(cloudformation: Any, name: str, tell: EventSink) -> Stack | None:
     if found is None:
         return None
     if found.status in UNUSABLE_STATES:
-        delete_stack(cloudformation, found, tell)
+        delete_stack(cloudformation, found, on_event)
         return None
     if found.busy:
         raise AwsError(
-            f"stack {name} is being changed ({found.status}): wait until that is over, "
+            f"stack {name} is being changed ({found.status}): wait for the end, "
             f"`keepfit infra status` shows it"
         )
     if found.status == "UPDATE_ROLLBACK_FAILED":
         raise AwsError(
             f"stack {name} is {found.status} ({found.reason or 'no reason given'}): "
-            f"`aws cloudformation continue-update-rollback --stack-name {name}` leads out of that"
+            f"`aws cloudformation continue-update-rollback --stack-name {name}` resolves this"
         )
     return found
 
@@ -73,15 +73,15 @@ class StackDeployer:
     """Creates and updates stacks from their templates.
 
     Attributes:
-        tell: called with each event.
-        agree: called with the changes of a stack (None if there are none); raises to give up.
+        on_event: called with each event.
+        confirm: called with the changes of a stack (None if there are none); raises to give up.
     """
 
     cloudformation: Any
-    tell: EventSink
-    agree: Callable[[str, tuple[Change, ...] | None], None]
+    on_event: EventSink
+    confirm: Callable[[str, tuple[Change, ...] | None], None]
 
-    def bring(
+    def deploy(
         self, kind: template.Kind, name: str, before: Stack | None, given: Mapping[str, str]
     ) -> Stack:
         """Create or update the stack `name` and return it; a parameter that is not given is kept.
@@ -92,10 +92,10 @@ class StackDeployer:
         body = template.template_body(kind)
         with ChangeSet(self.cloudformation, name, before, body, given) as change_set:
             if before is not None and change_set.empty:
-                self.agree(name, None)
+                self.confirm(name, None)
                 return before
-            self.agree(name, change_set.changes)
-            return change_set.execute(self.tell)
+            self.confirm(name, change_set.changes)
+            return change_set.execute(self.on_event)
 
 
 class ChangeSet:
@@ -140,7 +140,7 @@ class ChangeSet:
     ) -> None:
         self._undo.close()
 
-    def execute(self, tell: EventSink) -> Stack:
+    def execute(self, on_event: EventSink) -> Stack:
         """Execute the changes and wait for their end.
 
         Raises:
@@ -155,25 +155,28 @@ class ChangeSet:
                 ChangeSetName=change_set, StackName=stack, RetainExceptOnCreate=True
             )
         self._undo.pop_all()
-        after, causes = wait_until_stable(self._cloudformation, stack, since, tell)
+        after, causes = wait_until_stable(self._cloudformation, stack, since, on_event)
         if after is not None and after.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
             return after
         if after is None:
             raise StackFailed(f"stack {self._name} was deleted while it was being changed")
         raise StackFailed(
-            f"stack {self._name} was not made as asked: {describe_failure(causes, after)}; "
-            f"{self._clean_up(after, tell)}; when the cause is mended, run `keepfit infra up` again"
+            f"stack {self._name} was not deployed: {describe_failure(causes, after)}; "
+            f"{self._clean_up(after, on_event)}; fix the cause, then run `keepfit infra up` again"
         )
 
-    def _clean_up(self, failed: Stack, tell: EventSink) -> str:
-        """Remove a stack whose creation failed; CloudFormation itself only rolls back an update."""
+    def _clean_up(self, failed: Stack, on_event: EventSink) -> str:
+        """Delete a stack whose creation failed; return a clause that says what became of the stack.
+
+        CloudFormation itself only rolls back an update.
+        """
         if self._before is not None:
             return f"it is {failed.status}"
         try:
-            delete_stack(self._cloudformation, failed, tell)
+            delete_stack(self._cloudformation, failed, on_event)
         except AwsError as error:
-            return f"what is left of it could not be deleted ({error})"
-        return "nothing is left of it"
+            return f"the incomplete stack could not be deleted ({error})"
+        return "the incomplete stack was deleted"
 
     def _create(self) -> None:
         name = f"keepfit-{uuid.uuid4().hex[:12]}"
@@ -192,7 +195,7 @@ class ChangeSet:
                     ChangeSetName=made["Id"], WaiterConfig={"Delay": 2, "MaxAttempts": 150}
                 )
             except (ClientError, WaiterError) as error:
-                self.empty = any(said in _reason(error) for said in _NO_CHANGE)
+                self.empty = any(text in _reason(error) for text in _NO_CHANGE)
                 if self.empty:
                     return
                 if isinstance(error, WaiterError):
@@ -224,16 +227,16 @@ class ChangeSet:
             return
         found = describe_stack(self._cloudformation, self._name)
         if found is not None and found.status == "REVIEW_IN_PROGRESS":
-            delete_stack(self._cloudformation, found, _say_nothing)
+            delete_stack(self._cloudformation, found, _ignore_event)
 
 
-def _say_nothing(event: Event) -> None:
+def _ignore_event(event: Event) -> None:
     """Ignore an event of a stack that the user has not seen."""
 
 
 def _reason(error: ClientError | WaiterError) -> str:
-    said = error.last_response.get("StatusReason") if isinstance(error, WaiterError) else None
-    return " ".join(str(said or error).split())
+    reason = error.last_response.get("StatusReason") if isinstance(error, WaiterError) else None
+    return " ".join(str(reason or error).split())
 
 
 def _change(change: Mapping[str, Any]) -> Change:

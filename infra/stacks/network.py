@@ -36,12 +36,14 @@ def resolve_network(ec2: Any, vpc: str | None, subnets: Sequence[str]) -> Networ
     by_default = {"Name": "default-for-az", "Values": ["true"]}
     found = _subnets(ec2, Filters=[within, by_default])
     if not found:
-        raise AwsError(f"the default VPC {default} has no default subnets; name some by --subnets")
+        raise AwsError(
+            f"the default VPC {default} has no default subnets; name some with --subnets"
+        )
     return Network(default, tuple(sorted(found)))
 
 
 def offered_types(ec2: Any, families: Sequence[str]) -> tuple[str, ...]:
-    """Return those of the instance families that this region offers.
+    """Return the given instance families that this region offers.
 
     AWS Batch refuses a whole list because of one family that the region lacks.
 
@@ -50,16 +52,16 @@ def offered_types(ec2: Any, families: Sequence[str]) -> tuple[str, ...]:
     """
     with explain_errors("the region's instance types can't be listed"):
         pages = ec2.get_paginator("describe_instance_type_offerings").paginate()
-        there = {
+        offered = {
             offering["InstanceType"].partition(".")[0]
             for page in pages
             for offering in page["InstanceTypeOfferings"]
         }
-    found = tuple(family for family in families if family in there)
+    found = tuple(family for family in families if family in offered)
     if not found:
         raise AwsError(
             f"this region has none of the usual instance families ({', '.join(families)}): "
-            f"name some by --instance-types"
+            f"name some with --instance-types"
         )
     return found
 
@@ -69,8 +71,8 @@ def _default_vpc(ec2: Any) -> str:
         found = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
     if not found:
         raise AwsError(
-            "this account has no default VPC in this region: name one by --vpc, or make one with "
-            "`aws ec2 create-default-vpc`"
+            "this account has no default VPC in this region: name one with --vpc, or create it "
+            "with `aws ec2 create-default-vpc`"
         )
     return str(found[0]["VpcId"])
 
@@ -79,9 +81,9 @@ def _of_subnets(ec2: Any, vpc: str | None, subnets: Sequence[str]) -> Network:
     found = _subnets(ec2, SubnetIds=list(subnets))
     vpcs = sorted(set(found.values()))
     if len(vpcs) != 1:
-        raise AwsError(f"the subnets {', '.join(subnets)} are not of one VPC: {', '.join(vpcs)}")
+        raise AwsError(f"the subnets {', '.join(subnets)} are not in one VPC: {', '.join(vpcs)}")
     if vpc not in (None, vpcs[0]):
-        raise AwsError(f"the subnets {', '.join(subnets)} are of VPC {vpcs[0]}, not of {vpc}")
+        raise AwsError(f"the subnets {', '.join(subnets)} are in VPC {vpcs[0]}, not in {vpc}")
     return Network(vpcs[0], tuple(subnets))
 
 

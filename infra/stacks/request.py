@@ -28,13 +28,13 @@ class DeploymentRequest:
     image: str | None = None
 
 
-def storage_parameters(wishes: DeploymentRequest) -> dict[str, str]:
+def storage_parameters(request: DeploymentRequest) -> dict[str, str]:
     """Return the parameters of the storage stack to set; the others are kept."""
-    return {} if wishes.prefix is None else {"Prefix": wishes.prefix}
+    return {} if request.prefix is None else {"Prefix": request.prefix}
 
 
 def region_parameters(
-    wishes: DeploymentRequest, before: Mapping[str, str], ec2: Any
+    request: DeploymentRequest, before: Mapping[str, str], ec2: Any
 ) -> dict[str, str]:
     """Return the parameters of the compute stack that depend on what the region offers.
 
@@ -45,12 +45,12 @@ def region_parameters(
         AwsError: there is no such network, or no such instance type.
     """
     given: dict[str, str] = {}
-    if wishes.vpc is not None or wishes.subnets or "Vpc" not in before:
-        found = network.resolve_network(ec2, wishes.vpc, wishes.subnets)
+    if request.vpc is not None or request.subnets or "Vpc" not in before:
+        found = network.resolve_network(ec2, request.vpc, request.subnets)
         given |= {"Vpc": found.vpc, "Subnets": ",".join(found.subnets)}
-    gpu = before.get("Gpu", "false") if wishes.gpu is None else _text(wishes.gpu)
-    if wishes.instance_types is not None:
-        given["InstanceTypes"] = wishes.instance_types
+    gpu = before.get("Gpu", "false") if request.gpu is None else _text(request.gpu)
+    if request.instance_types is not None:
+        given["InstanceTypes"] = request.instance_types
     elif "InstanceTypes" not in before or gpu != before.get("Gpu"):
         usual = GPU_TYPES if gpu == "true" else CPU_TYPES
         given["InstanceTypes"] = ",".join(network.offered_types(ec2, usual.split(",")))
@@ -58,17 +58,17 @@ def region_parameters(
 
 
 def compute_parameters(
-    wishes: DeploymentRequest, before: Mapping[str, str], storage: Mapping[str, str]
+    request: DeploymentRequest, before: Mapping[str, str], storage: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the compute stack's other parameters; `storage` are the storage stack's outputs."""
-    image = wishes.image
+    image = request.image
     if image is None and "Image" not in before:
         image = f"{storage['Repository']}:latest"
     asked = {
-        "RouteTables": None if wishes.route_tables is None else ",".join(wishes.route_tables),
-        "Gpu": wishes.gpu,
-        "MaxVcpus": wishes.max_vcpus,
-        "OnDemandVcpus": wishes.on_demand_vcpus,
+        "RouteTables": None if request.route_tables is None else ",".join(request.route_tables),
+        "Gpu": request.gpu,
+        "MaxVcpus": request.max_vcpus,
+        "OnDemandVcpus": request.on_demand_vcpus,
         "Image": image,
     }
     return {

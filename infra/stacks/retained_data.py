@@ -11,25 +11,25 @@ from keepfit.infra.aws import AwsError, code_of, explain_errors
 
 
 def empty_bucket(s3: Any, bucket: str) -> int:
-    """Delete all objects and versions of the bucket; return their number.
+    """Delete all objects, versions and unfinished uploads; return the number of versions.
 
     Raises:
-        AwsError: something could not be deleted.
+        AwsError: an object could not be deleted.
     """
     deleted = 0
     with explain_errors(f"bucket {bucket} can't be emptied"):
         for upload in _uploads(s3, bucket):
             s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-        for some in _versions(s3, bucket):
-            asked = {"Objects": some, "Quiet": True}
-            failed = s3.delete_objects(Bucket=bucket, Delete=asked).get("Errors")
+        for versions in _versions(s3, bucket):
+            request = {"Objects": versions, "Quiet": True}
+            failed = s3.delete_objects(Bucket=bucket, Delete=request).get("Errors")
             if failed:
                 first = failed[0]
                 raise AwsError(
                     f"bucket {bucket} can't be emptied: {len(failed)} objects were not deleted, "
                     f"{first['Key']}: {first.get('Message') or first.get('Code')}"
                 )
-            deleted += len(some)
+            deleted += len(versions)
     return deleted
 
 

@@ -92,9 +92,9 @@ def newest_event(cloudformation: Any, stack: str) -> str | None:
 
 
 def wait_until_stable(
-    cloudformation: Any, stack: str, since: str | None, tell: EventSink
+    cloudformation: Any, stack: str, since: str | None, on_event: EventSink
 ) -> tuple[Stack | None, list[Event]]:
-    """Wait until the stack is stable; pass each event to `tell` as it comes.
+    """Wait until the stack is stable; pass each event to `on_event` as it comes.
 
     Args:
         stack: the stack's id.
@@ -108,26 +108,26 @@ def wait_until_stable(
     """
     causes: list[Event] = []
 
-    def look() -> Stack | None:
+    def poll() -> Stack | None:
         nonlocal since
         found = describe_stack(cloudformation, stack)
         for event in reversed(list(_newer(cloudformation, stack, since)) if found else []):
             since = event.id
-            tell(event)
+            on_event(event)
             if event.is_cause:
                 causes.append(event)
         return found
 
     waiting = retry_if_result(lambda found: found is not None and found.busy)
     try:
-        return Retrying(retry=waiting, wait=wait_fixed(POLL_SECONDS))(look), causes
+        return Retrying(retry=waiting, wait=wait_fixed(POLL_SECONDS))(poll), causes
     except AwsUnreachable as error:
         raise AwsUnreachable(
-            f"{error}; CloudFormation goes on without us, `keepfit infra status` shows how it ends"
+            f"{error}; CloudFormation continues, `keepfit infra status` shows the outcome"
         ) from error
 
 
-def delete_stack(cloudformation: Any, stack: Stack, tell: EventSink) -> None:
+def delete_stack(cloudformation: Any, stack: Stack, on_event: EventSink) -> None:
     """Delete the stack and wait for the end; resources that its template retains remain.
 
     Raises:
@@ -136,18 +136,18 @@ def delete_stack(cloudformation: Any, stack: Stack, tell: EventSink) -> None:
     since = newest_event(cloudformation, stack.id)
     with explain_errors(f"stack {stack.name}"):
         cloudformation.delete_stack(StackName=stack.id)
-    left, causes = wait_until_stable(cloudformation, stack.id, since, tell)
+    left, causes = wait_until_stable(cloudformation, stack.id, since, on_event)
     if left is not None and left.status != "DELETE_COMPLETE":
         raise StackFailed(
-            f"stack {stack.name} is {left.status}: {describe_failure(causes, left)}; delete by "
-            f"hand what blocks it, and run the command again"
+            f"stack {stack.name} is {left.status}: {describe_failure(causes, left)}; delete the "
+            f"blocking resource by hand, and run the command again"
         )
 
 
 def describe_failure(causes: list[Event], stack: Stack) -> str:
     """Return the reasons for which the stack failed."""
-    said = [f"{event.resource} ({event.type}): {event.reason}" for event in causes]
-    return "; ".join(said) or stack.reason or "CloudFormation gives no reason"
+    reasons = [f"{event.resource} ({event.type}): {event.reason}" for event in causes]
+    return "; ".join(reasons) or stack.reason or "CloudFormation gives no reason"
 
 
 def _newer(cloudformation: Any, stack: str, since: str | None) -> Iterator[Event]:

@@ -18,7 +18,7 @@ class ResourceStatus:
     """A stack, the queue or a compute environment.
 
     Attributes:
-        status: AWS' own word for it; with ENABLED or DISABLED where that applies.
+        status: the state in AWS' own terms, preceded by ENABLED or DISABLED where that applies.
         reason: AWS' explanation, if there is one.
     """
 
@@ -43,11 +43,11 @@ def read_status(cloudformation: Any, batch: Any, name: str) -> DeploymentStatus 
         AwsError: AWS refuses the request or does not answer.
     """
     found = [describe_stack(cloudformation, stack) for stack in stack_names(name)]
-    there = [stack for stack in found if stack is not None]
-    if not there:
+    existing = [stack for stack in found if stack is not None]
+    if not existing:
         return None
-    outputs = {key: value for stack in there for key, value in stack.outputs.items()}
-    parts = [ResourceStatus(stack.name, "stack", stack.status, stack.reason) for stack in there]
+    outputs = {key: value for stack in existing for key, value in stack.outputs.items()}
+    parts = [ResourceStatus(stack.name, "stack", stack.status, stack.reason) for stack in existing]
     if "Queue" in outputs:
         parts += _batch(batch, outputs["Queue"])
     return DeploymentStatus(tuple(parts), outputs)
@@ -77,5 +77,5 @@ def _batch(batch: Any, queue: str) -> list[ResourceStatus]:
 def _part(found: dict[str, Any], name: str, kind: str) -> ResourceStatus:
     status = f"{found['state']}, {found.get('status', 'VALID')}"
     # AWS Batch gives a reason also when nothing is wrong.
-    well = status == "ENABLED, VALID"
-    return ResourceStatus(name, kind, status, None if well else found.get("statusReason"))
+    healthy = status == "ENABLED, VALID"
+    return ResourceStatus(name, kind, status, None if healthy else found.get("statusReason"))

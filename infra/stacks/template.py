@@ -1,4 +1,4 @@
-"""The templates, in the form in which they are sent."""
+"""The CloudFormation templates, with the source of the Lambda functions filled in."""
 
 from __future__ import annotations
 

@@ -88,11 +88,11 @@ def up(
         deployment = changes.StackDeployer(
             cloudformation, _show_event, lambda stack, c: _confirm_changes(stack, c, yes)
         )
-        stored = deployment.bring(
+        stored = deployment.deploy(
             "storage", storage, storage_stack, request.storage_parameters(asked)
         )
         given = regional | request.compute_parameters(asked, before, stored.outputs)
-        computed = deployment.bring("compute", compute, compute_stack, given)
+        computed = deployment.deploy("compute", compute, compute_stack, given)
     _show_outputs(stored.outputs | computed.outputs)
 
 

@@ -108,8 +108,8 @@ def test_an_own_network(aws):
         for k in (0, 1)
     ]
     other, mixed = ",".join(subnets[2:]), ",".join(subnets[1:3])
-    assert "not of one VPC" in refused("up", "--yes", "--subnets", mixed, code=78)
-    assert "not of vpc" in refused("up", "--yes", "--vpc", vpcs[0], "--subnets", other, code=78)
+    assert "not in one VPC" in refused("up", "--yes", "--subnets", mixed, code=78)
+    assert "not in vpc" in refused("up", "--yes", "--vpc", vpcs[0], "--subnets", other, code=78)
     assert "no VPC vpc-0" in refused("up", "--yes", "--vpc", "vpc-0", code=78)
     assert "subnet-0" in refused("up", "--yes", "--subnets", "subnet-0", code=78)
     assert stacks(aws) == {}
@@ -273,5 +273,5 @@ def test_an_answer_that_is_not_from_aws(aws):
     """One line, and the stack that was under review is deleted."""
     # moto answers in another format than CloudFormation if AWS Batch refuses a request.
     line = refused("up", "--yes", "--instance-types", "no-such-family", code=75)
-    assert "stack keepfit-compute: what answered is not AWS" in line
+    assert "stack keepfit-compute: the response is not from AWS" in line
     assert stacks(aws) == {"keepfit-storage": "CREATE_COMPLETE"}

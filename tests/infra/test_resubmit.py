@@ -166,8 +166,8 @@ def test_an_interruption_by_the_host(failed_job, saved):
 @pytest.mark.parametrize(
     ("failure", "reason"),
     [
-        ({"isTerminated": True}, "somebody ended it"),
-        ({"isCancelled": True}, "somebody ended it"),
+        ({"isTerminated": True}, "it was terminated or cancelled"),
+        ({"isCancelled": True}, "it was terminated or cancelled"),
         ({"exit_code": 1}, "was not interrupted (exit code 1"),
         ({"exit_code": 76}, "was not interrupted"),
         ({"exit_code": 78}, "was not interrupted"),

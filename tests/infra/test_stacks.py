@@ -77,7 +77,7 @@ def test_the_storage_stack(cloudformation, local_aws, name):
     """It is created from its template, each resource is reported, and its bucket is usable."""
     reported = []
     deployer = StackDeployer(cloudformation, reported.append, ignore)
-    made = deployer.bring("storage", name, None, {"Prefix": "here/runs"})
+    made = deployer.deploy("storage", name, None, {"Prefix": "here/runs"})
     assert {"Bucket", "BucketPolicy", "Repository", "JobRole"} == {
         event.resource for event in reported if event.status == "CREATE_COMPLETE"
     } - {name}
@@ -106,9 +106,9 @@ def test_a_creation_that_fails(cloudformation, name):
         with pytest.raises(StackFailed) as failed:
             change_set.execute(reported.append)
     line = str(failed.value)
-    assert f"stack {name} was not made as asked: Policy (AWS::S3::BucketPolicy): " in line
+    assert f"stack {name} was not deployed: Policy (AWS::S3::BucketPolicy): " in line
     assert "The specified bucket does not exist" in line
-    assert "nothing is left of it" in line
+    assert "the incomplete stack was deleted" in line
     assert "keepfit infra up" in line
     assert any(event.is_cause and event.resource == "Policy" for event in reported)
     assert describe_stack(cloudformation, name) is None
