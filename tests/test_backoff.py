@@ -55,7 +55,7 @@ def test_retries_of_s3():
         if number < 5:
             raise Transient("later")
 
-    RetryPolicy(longest_wait=0.001).trying(fail, lambda: None)
+    RetryPolicy(longest_wait=0.001).call(fail, lambda: None)
     assert tries == [1, 2, 3, 4, 5]
 
 

@@ -26,7 +26,7 @@ PRIOR_SECONDS = 4 * 3600.0
 """Seconds in which one failure is expected before anything is measured."""
 
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 30.0, 900.0
-"""Seconds between two saves.
+"""Limits of the seconds between two saves.
 
 A shorter interval costs money even if no time: three requests to S3 every 30 s are 2 percent of the
 price of a machine at 10 cents an hour.
@@ -85,9 +85,9 @@ class SaveInterval:
 
 
 def daly_interval(cost: float, between: float) -> float:
-    """Return Daly's optimal interval, in seconds from the start of a save to the next start.
+    """Return Daly's optimal interval, in seconds from the start of one save to the next start.
 
-    Daly counts from the end of a save.
+    Daly's own formula counts from the end of a save.
 
     Args:
         cost: seconds of training that a save costs.
@@ -116,23 +116,23 @@ def interval_seconds(measured: SaveMeasurements) -> float:
 
 
 def choose_interval(measured: SaveMeasurements) -> SaveInterval:
-    """The same, in words as well."""
+    """Return the interval of `interval_seconds`, with the reason in words."""
     seconds = interval_seconds(measured)
     if measured.durable is None:
         return SaveInterval(seconds, "no save has succeeded yet")
     limits = {
-        measured.durable: "; no save begins before the last one is durable",
+        measured.durable: "; no save starts before the last one is durable",
         LONGEST_INTERVAL: f"; never further apart than {format_duration(LONGEST_INTERVAL)}",
         SHORTEST_INTERVAL: f"; never closer than {format_duration(SHORTEST_INTERVAL)}",
         measured.cost / MAX_OVERHEAD: "; never more than 2 percent of the training",
         _unbounded_interval(measured): "",
     }
-    young = ", and more often in the first hour of a machine" if measured.age < MATURE_AGE else ""
+    early = ", and more often in the first hour of a machine" if measured.age < MATURE_AGE else ""
     return SaveInterval(
         seconds,
         f"a save costs {format_duration(measured.cost)} of training and is durable after "
         f"{format_duration(measured.durable)}; an end without a last save is expected once in "
-        f"{format_duration(mean_time_between_failures(measured))}{young} "
+        f"{format_duration(mean_time_between_failures(measured))}{early} "
         f"({measured.interruptions} so far in {format_duration(measured.lived)} of this run)"
         f"{limits[seconds]}",
     )
@@ -147,6 +147,7 @@ def format_duration(seconds: float) -> str:
 
 
 def _unbounded_interval(measured: SaveMeasurements) -> float:
-    youth = min(1.0, max(MINIMUM_AGE, measured.age) / MATURE_AGE)
-    between = mean_time_between_failures(measured) * youth**HAZARD_EXPONENT
+    """Return the seconds of Daly's interval at the machine's age, without the limits."""
+    maturity = min(1.0, max(MINIMUM_AGE, measured.age) / MATURE_AGE)
+    between = mean_time_between_failures(measured) * maturity**HAZARD_EXPONENT
     return daly_interval(measured.cost, between)

@@ -35,7 +35,8 @@ class DecisionContext:
 class SavePolicy(Protocol):
     """Decides at a batch boundary whether to save."""
 
-    def should_save(self, context: DecisionContext) -> bool: ...
+    def should_save(self, context: DecisionContext) -> bool:
+        """Return True if a save is due at this batch boundary."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,12 @@ class SaveEveryEpochs:
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
-_FORM = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
+_NUMBER_AND_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
 
 
 def parse_duration(text: str) -> float | None:
     """Return the seconds that `text` describes: "30s", "5min", "30"; None if it is no duration."""
-    match = _FORM.fullmatch(text if re.search("[a-z]", text) else f"{text}s")
+    match = _NUMBER_AND_UNIT.fullmatch(text if re.search("[a-z]", text) else f"{text}s")
     number, unit = (float(match[1]), match[2]) if match else (0.0, "")
     return number * _UNITS[unit] if unit in _UNITS and 0 < number < math.inf else None
 
@@ -99,11 +100,11 @@ def parse_save_policy(text: str) -> SavePolicy:
     """Return the policy for `text`: "auto", "30s", "5min", "2h", "200 batches", "1 epoch".
 
     Raises:
-        ConfigurationError: `text` describes none.
+        ConfigurationError: `text` does not describe a policy.
     """
     if text.strip() == "auto":
         return SaveAutomatically()
-    match = _FORM.fullmatch(text)
+    match = _NUMBER_AND_UNIT.fullmatch(text)
     number, unit = (float(match[1]), match[2]) if match else (0.0, "")
     whole = number.is_integer()
     if 0 < number < math.inf:

@@ -1,4 +1,4 @@
-"""Packs tensors into safetensors objects without copying a byte of them.
+"""Pack tensors into safetensors objects without copying their bytes.
 
 The format is eight bytes of header length, a JSON header and the tensors' bytes
 (github.com/huggingface/safetensors#format). Any safetensors reader opens these files.
@@ -29,7 +29,9 @@ class Shard:
 
     Attributes:
         tensors: the tensors in order, each with its offset and size in bytes within the object.
-        digest: SHA-256 of the whole object.
+        body: the object's bytes, as buffers in order.
+        digest: SHA-256 of the whole object, in hex.
+        size: size of the whole object in bytes.
     """
 
     tensors: Sequence[tuple[Tensor, int, int]]
@@ -43,11 +45,12 @@ def pack_shards(
 ) -> Iterator[Shard]:
     """Yield shards of about `target` bytes; only tensors of one group share a shard.
 
-    Equal tensors in an equal order give equal shards where they are worth sharing, whatever the
-    process and the checkpoint.
+    Equal tensors in the same order yield equal shards in every process and every checkpoint, unless
+    they have less than MIN_SHARED_SIZE bytes.
 
     Args:
         checkpoint: a name that is unique among the checkpoints of the run.
+        target: size in bytes.
     """
     for _, group in groupby(sorted(tensors, key=lambda t: t.group), key=lambda t: t.group):
         batch: list[tuple[Tensor, memoryview]] = []

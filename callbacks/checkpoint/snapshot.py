@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 Json = Any
-"""Values for `json`: None, bool, int, float, str, lists and string-keyed dicts of these."""
+"""A JSON value: None, bool, int, float, str, lists and string-keyed dicts of these."""
 
 Group = Literal["model", "frozen", "optimizer", "metrics", "state", "data"]
 """Tensors of one group share shards: groups change at different rates; only new shards are sent."""
@@ -64,7 +64,12 @@ class Tensor:
 
 @dataclass(frozen=True)
 class FileStamp:
-    """Identifies a content of a file by what the file system records."""
+    """Identifies the content of a file by the file system's records.
+
+    Attributes:
+        size: size in bytes.
+        changed: time of the last modification, in nanoseconds.
+    """
 
     inode: int
     size: int
@@ -74,10 +79,10 @@ class FileStamp:
 def stamp_of(path: str) -> FileStamp | None:
     """Return the stamp of the file's present content; None if the file does not exist."""
     try:
-        found = Path(path).stat()
+        stat = Path(path).stat()
     except FileNotFoundError:
         return None
-    return FileStamp(found.st_ino, found.st_size, found.st_mtime_ns)
+    return FileStamp(stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,8 @@ class Snapshot:
         state: plain values; arrays among them are stored in `tensors` (see codec.py).
         append_only_files: append-only files by path, each with its size in bytes at this moment.
         replaced_files: files that are replaced as a whole, by path, with their present stamps.
-        pending_uploads: waits to complete before this is committed; called on the writer's thread.
+        pending_uploads: functions that wait for uploads, to be called on the writer's thread before
+            this snapshot is committed.
     """
 
     position: Position
@@ -117,7 +123,7 @@ NUMPY_DTYPES: Mapping[str, str] = {
     "float8_e4m3fn": "F8_E4M3",
     "float8_e5m2": "F8_E5M2",
 }
-"""NumPy's (and ml_dtypes') names to those of the safetensors format."""
+"""Dtype names of the safetensors format, by those of NumPy and ml_dtypes."""
 
 
 def array_bytes(array: np.ndarray[Any, Any]) -> memoryview:

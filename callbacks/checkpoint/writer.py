@@ -1,4 +1,4 @@
-"""The thread that writes snapshots while training goes on."""
+"""The thread that writes snapshots while training continues."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ class SnapshotWriter:
 
     @property
     def busy(self) -> bool:
+        """True while a snapshot is being written."""
         return self._last is not None and not self._last.done()
 
     def submit(self, snapshot: Snapshot, *, last: bool = False) -> bool:
-        """Start to write the snapshot unless another one is being written; return whether so."""
+        """Start to write the snapshot; return False if another one is still being written."""
         if self.busy:
             return False
         self.wait()

@@ -45,10 +45,10 @@ class LocalStore:
 
     def put(self, key: str, body: Body, *, digest: str | None = None) -> None:  # noqa: ARG002
         path = self._path(key)
-        with self._reporting("write", key):
+        with self._translate_errors("write", key):
             if path.exists():
                 raise AlreadyExists(f"{self.uri}/{key} exists already")
-            with self._prepared(path, body) as temporary, self._locked():
+            with self._temporary_file(path, body) as temporary, self._locked():
                 if path.exists():
                     raise AlreadyExists(f"{self.uri}/{key} exists already")
                 self._place(temporary, path)
@@ -56,27 +56,27 @@ class LocalStore:
     def swap(self, key: str, body: bytes, *, expected: Version | None) -> Version:
         path = self._path(key)
         with (
-            self._reporting("write", key),
-            self._prepared(path, [body]) as temporary,
+            self._translate_errors("write", key),
+            self._temporary_file(path, [body]) as temporary,
             self._locked(),
         ):
-            found = _version(path.read_bytes()) if path.exists() else None
-            if found != expected:
+            present = _version(path.read_bytes()) if path.exists() else None
+            if present != expected:
                 raise Conflict(f"{self.uri}/{key} was changed by another writer")
             self._files.rename(temporary, path)
             try:
                 self._files.sync(path.parent)
             except OSError as error:
-                raise Transient(f"{self.uri}/{key} may not last: {error.strerror}") from error
+                raise Transient(f"{self.uri}/{key} may not be durable: {error.strerror}") from error
         return _version(body)
 
     def load(self, key: str) -> tuple[bytes, Version]:
-        with self._reporting("read", key):
+        with self._translate_errors("read", key):
             content = self._path(key).read_bytes()
         return content, _version(content)
 
     def read_into(self, key: str, into: memoryview) -> None:
-        with self._reporting("read", key), open(self._path(key), "rb", buffering=0) as file:
+        with self._translate_errors("read", key), open(self._path(key), "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             if size != into.nbytes:
                 raise Damaged(f"{self.uri}/{key} has {size} bytes instead of {into.nbytes}")
@@ -88,13 +88,13 @@ class LocalStore:
 
     def list(self, prefix: str) -> Iterator[Entry]:
         folder = self._path(prefix) if prefix.endswith("/") else self._path(prefix).parent
-        with self._reporting("list", prefix):
+        with self._translate_errors("list", prefix):
             found = list(self._entries(folder if prefix else self._root))
         yield from sorted((e for e in found if e.key.startswith(prefix)), key=lambda e: e.key)
 
     def folders(self, prefix: str) -> Iterator[str]:
         path = self._path(prefix)
-        with self._reporting("list", prefix):
+        with self._translate_errors("list", prefix):
             found = (
                 [entry.name for entry in os.scandir(path) if entry.is_dir()]
                 if path.exists()
@@ -103,24 +103,24 @@ class LocalStore:
         yield from sorted(name for name in found if not name.startswith("."))
 
     def delete(self, key: str) -> None:
-        with self._reporting("delete", key):
+        with self._translate_errors("delete", key):
             self._files.remove(self._path(key))
 
     def move(self, source: str, target: str) -> None:
         old, new = self._path(source), self._path(target)
-        with self._reporting("move", source), self._locked():
+        with self._translate_errors("move", source), self._locked():
             if new.exists():
                 raise AlreadyExists(f"{self.uri}/{target} exists already")
             self._files.rename(old, new)
             self._files.sync(new.parent)
 
     def clear_unfinished(self, prefix: str) -> None:
-        with self._reporting("clear", prefix):
+        with self._translate_errors("clear", prefix):
             for path in self._path(prefix).rglob(f".*{TEMPORARY}"):
                 self._files.remove(path)
 
     def _entries(self, folder: Path) -> Iterator[Entry]:
-        for parent, _, names in os.walk(folder, onerror=_unless_missing):
+        for parent, _, names in os.walk(folder, onerror=_raise_unless_missing):
             for name in names:
                 path = Path(parent, name)
                 if not name.startswith("."):
@@ -130,11 +130,11 @@ class LocalStore:
     def _path(self, key: str) -> Path:
         """Return the path of an object, which is never outside the store, whatever the key."""
         if "\0" in key or key.startswith("/") or ".." in key.split("/"):
-            raise StorageError(f"{key!r} is no key of {self.uri}")
+            raise StorageError(f"{key!r} is not a valid key of {self.uri}")
         return self._root / key
 
     @contextmanager
-    def _prepared(self, path: Path, body: Body) -> Iterator[Path]:
+    def _temporary_file(self, path: Path, body: Body) -> Iterator[Path]:
         """Yield a synced temporary file beside `path` with the body; remove it after an error."""
         self._make_folders(path.parent)
         temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}"
@@ -162,7 +162,7 @@ class LocalStore:
             yield
 
     @contextmanager
-    def _reporting(self, action: str, key: str) -> Iterator[None]:
+    def _translate_errors(self, action: str, key: str) -> Iterator[None]:
         """Turn errors of the operating system into the store's, with the attempted operation."""
         try:
             yield
@@ -172,8 +172,8 @@ class LocalStore:
             raise StorageError(f"could not {action} {self.uri}/{key}: {error.strerror}") from error
 
 
-def _unless_missing(error: OSError) -> None:
-    """Ignore a directory that does not exist, or no longer: it contains no objects."""
+def _raise_unless_missing(error: OSError) -> None:
+    """Raise the error unless the directory does not exist: it then contains no objects."""
     if not isinstance(error, FileNotFoundError):
         raise error
 

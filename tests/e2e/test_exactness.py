@@ -111,14 +111,15 @@ def variables_of(folder) -> dict[str, str]:
 
 def test_mnist_killed_from_outside(tmp_path):
     """The packaged example on real digits is exact when it is killed at random batches."""
-    flags = ("--deterministic", "--save-every", "25 batches", MNIST, "--epochs", "4")
+    flags = ("--deterministic", "--save-every", "25 batches", MNIST, "--epochs", "5")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     killed.mkdir()
     assert run(whole, *flags).code == 0
     draw = random.Random(5)
     for fifth in range(5):
-        batch = draw.randrange(fifth * 125, (fifth + 1) * 125)
+        # The last 440 of 940 batches leave a loaded machine the time to send the signal.
+        batch = draw.randrange(fifth * 100, (fifth + 1) * 100)
         with started(killed, *flags) as attempt:
             while attempt.until_event("checkpoint_saved")["step"] < batch:
                 pass

@@ -320,7 +320,7 @@ def test_export_of_a_model_that_needs_its_script(tmp_path, make):
         (("export", RUN, "--to", "m.txt"), 2, ".keras, .weights.h5 or .safetensors"),
         (("export", RUN, "--to", "no/such/folder/m.keras"), 2, "no folder 'no/such/folder'"),
         (("ls", "ftp://x"), 2, "s3://BUCKET/PREFIX or file://PATH"),
-        (("show", "../up"), 78, "is no key of"),
+        (("show", "../up"), 78, "is not a valid key of"),
     ],
 )
 def test_bad_input(store, args, code, text):

@@ -123,7 +123,7 @@ ANSWERS = {
     ),
     "not implemented": (
         s3_error(501, "NotImplemented", "A header you provided implies functionality"),
-        ["does not know put_object", "conditional writes (If-Match, If-None-Match)"],
+        ["does not support put_object", "conditional writes (If-Match, If-None-Match)"],
     ),
     "something else": (
         s3_error(400, "InvalidRequest", "Missing required header."),
@@ -214,7 +214,7 @@ ENVIRONMENTS = {
     "no token file": (
         NO_CREDENTIALS
         | {"AWS_WEB_IDENTITY_TOKEN_FILE": "/nothere", "AWS_ROLE_ARN": "arn:aws:iam::1:role/x"},
-        ["can't be asked for", "/nothere"],
+        ["can't be requested", "/nothere"],
     ),
     "broken setting": (
         {"AWS_REQUEST_CHECKSUM_CALCULATION": "nonsense"},
@@ -400,7 +400,7 @@ def test_keys_do_not_lead_out_of_the_store(key, bucket, direct):
         lambda: store.read_into(key, memoryview(bytearray(1))),
         lambda: store.delete(key),
     ):
-        assert f"{key!r} is no key of {bucket}/prefix" in failure(call)
+        assert f"{key!r} is not a valid key of {bucket}/prefix" in failure(call)
 
 
 SCRIPT = """

@@ -71,7 +71,7 @@ def with_leftovers(store):
         with pytest.raises(InterruptedError):
             lost.commit(small(step))
     for name in ("a", "b"):
-        store._ask("create_multipart_upload", f"{RUN}/shards/{name}")
+        store._request("create_multipart_upload", f"{RUN}/shards/{name}")
 
 
 def fail(**_):
@@ -85,11 +85,13 @@ def copied(source, store):
     """Copy the objects to another prefix, and begin as many unfinished uploads there."""
     for entry in source.list(""):
         found = {"Bucket": source._address.bucket, "Key": source._address.key(entry.key)}
-        store._ask("copy_object", entry.key, CopySource=found)
-    for upload in source._ask("list_multipart_uploads", "", Prefix=source._address.prefix).get(
+        store._request("copy_object", entry.key, CopySource=found)
+    for upload in source._request("list_multipart_uploads", "", Prefix=source._address.prefix).get(
         "Uploads", ()
     ):
-        store._ask("create_multipart_upload", upload["Key"].removeprefix(source._address.prefix))
+        store._request(
+            "create_multipart_upload", upload["Key"].removeprefix(source._address.prefix)
+        )
 
 
 @pytest.mark.parametrize(

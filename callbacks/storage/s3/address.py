@@ -12,8 +12,8 @@ from keepfit.callbacks.storage.base import StorageError
 
 _BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
-LONGEST_KEY = 1024
-"""Bytes of a key in UTF-8 (docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)."""
+MAX_KEY_BYTES = 1024
+"""Longest key in UTF-8 (docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,11 @@ class Address:
 
     @classmethod
     def parse(cls, uri: str) -> Self:
-        """Raises ConfigurationError if `uri` is not `s3://BUCKET` or `s3://BUCKET/PREFIX`."""
+        """Parse the URI of a store.
+
+        Raises:
+            ConfigurationError: `uri` is not `s3://BUCKET` or `s3://BUCKET/PREFIX`.
+        """
         bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         if not _BUCKET.fullmatch(bucket):
             raise ConfigurationError(
@@ -33,8 +37,8 @@ class Address:
                 f"lower-case letters, digits, dots and hyphens. Received: store={uri!r}"
             )
         parts = prefix.strip("/").split("/") if prefix.strip("/") else []
-        unfit = any(category(character) in ("Cc", "Cs") for character in prefix)
-        if unfit or any(part in ("", ".", "..") for part in parts):
+        invalid = any(category(character) in ("Cc", "Cs") for character in prefix)
+        if invalid or any(part in ("", ".", "..") for part in parts):
             raise ConfigurationError(
                 "a store's prefix has no empty part, no '.', no '..' and no control character. "
                 f"Received: store={uri!r}"
@@ -46,13 +50,19 @@ class Address:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
     def key(self, key: str) -> str:
-        """Return the full key of an object of the store."""
+        """Return the full key of an object of the store.
+
+        Raises:
+            StorageError: `key` is not valid, or the full key is too long.
+        """
         if "\0" in key or key.startswith("/") or ".." in key.split("/"):
-            raise StorageError(f"{key!r} is no key of {self.uri}")
-        whole = self.prefix + key
-        if len(whole.encode(errors="surrogatepass")) > LONGEST_KEY:
-            raise StorageError(f"{self.uri}/{key} is longer than the {LONGEST_KEY} bytes of a key")
-        return whole
+            raise StorageError(f"{key!r} is not a valid key of {self.uri}")
+        full_key = self.prefix + key
+        if len(full_key.encode(errors="surrogatepass")) > MAX_KEY_BYTES:
+            raise StorageError(
+                f"{self.uri}/{key} is longer than the {MAX_KEY_BYTES} bytes of a key"
+            )
+        return full_key
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,11 @@ class Object:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Raises ConfigurationError if `url` is not `s3://BUCKET/KEY`."""
+        """Parse the URL of an object.
+
+        Raises:
+            ConfigurationError: `url` is not `s3://BUCKET/KEY`.
+        """
         address = Address.parse(url)
         if not address.prefix:
             raise ConfigurationError(f"a file in S3 is written s3://BUCKET/KEY. Received: {url!r}")

@@ -36,6 +36,7 @@ class Body(io.RawIOBase):
 
     @property
     def size(self) -> int:
+        """Size in bytes."""
         return self._end - self._start
 
     def part(self, start: int, end: int) -> Body:
@@ -44,12 +45,12 @@ class Body(io.RawIOBase):
 
     def chunks(self, position: int = 0) -> Iterator[memoryview]:
         """Yield the bytes from `position` on, in pieces of at most CHUNK bytes."""
-        here = self._start + position
-        while here < self._end:
-            i = bisect.bisect_right(self._starts, here) - 1
-            stop = min(here + CHUNK, self._starts[i + 1], self._end)
-            yield self._buffers[i][here - self._starts[i] : stop - self._starts[i]]
-            here = stop
+        at = self._start + position
+        while at < self._end:
+            i = bisect.bisect_right(self._starts, at) - 1
+            stop = min(at + CHUNK, self._starts[i + 1], self._end)
+            yield self._buffers[i][at - self._starts[i] : stop - self._starts[i]]
+            at = stop
 
     def sha256(self) -> str:
         """Return the SHA-256 in S3's encoding: base64."""
@@ -81,15 +82,15 @@ class Body(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         wanted = self.size - self._position if size is None or size < 0 else size
-        taken: list[memoryview] = []
+        pieces: list[memoryview] = []
         for chunk in self.chunks(self._position):
-            taken.append(chunk[:wanted])
-            wanted -= len(taken[-1])
+            pieces.append(chunk[:wanted])
+            wanted -= len(pieces[-1])
             if not wanted:
                 break
-        found = b"".join(taken)
-        self._position += len(found)
-        return found
+        content = b"".join(pieces)
+        self._position += len(content)
+        return content
 
     def __len__(self) -> int:
         return self.size

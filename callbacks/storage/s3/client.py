@@ -27,9 +27,8 @@ def make_client(retries: RetryPolicy) -> Any:
         botocore.exceptions.BotoCoreError: the configuration can't be used.
     """
     session = botocore.session.Session()
-    if region := os.environ.get(
-        "AWS_REGION"
-    ):  # the name in all other SDKs; botocore reads another one
+    # All other SDKs read AWS_REGION; botocore reads another variable.
+    if region := os.environ.get("AWS_REGION"):
         session.set_config_variable("region", region)
     style = session.get_scoped_config().get("s3", {}).get("addressing_style")
     config = Config(
@@ -50,5 +49,8 @@ def make_client(retries: RetryPolicy) -> Any:
 
 
 def wants_checksums(client: Any) -> bool:
-    """Return whether to send optional checksums: see AWS_REQUEST_CHECKSUM_CALCULATION."""
+    """Return whether to send checksums that S3 does not require.
+
+    The user decides by AWS_REQUEST_CHECKSUM_CALCULATION.
+    """
     return bool(client.meta.config.request_checksum_calculation != "when_required")

@@ -1,4 +1,4 @@
-"""Translates errors of S3 and botocore: which are transient, which are not, and the way out."""
+"""Translate errors of S3 and botocore into the store's: transient or not, and with the fix."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Expired(Transient):
 
 
 def translate_error(error: Exception, operation: str, address: Address, key: str) -> StorageError:
-    """Return the store's error for `error`; its message names the object, cause and way out."""
+    """Return the store's error for `error`; its message has the object, the cause and the fix."""
     where = f"{address.uri}/{key}" if key else address.uri
     if isinstance(error, ClientError):
         return _translate_response(error, operation, address, where)
@@ -85,7 +85,7 @@ def translate_error(error: Exception, operation: str, address: Address, key: str
                 f"AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             )
         case ParamValidationError():
-            return StorageError(f"{where} can't be asked for: {_one_line(error)}")
+            return StorageError(f"{where} can't be requested: {_one_line(error)}")
         case CredentialRetrievalError():
             return Expired(f"{where}: {_one_line(error)}")
         case SSLError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
@@ -93,33 +93,33 @@ def translate_error(error: Exception, operation: str, address: Address, key: str
                 f"{where}: the server's certificate is not trusted ({_one_line(error)}); "
                 f"name its authority in AWS_CA_BUNDLE"
             )
-        case HTTPClientError() if "Invalid header value" in str(error):  # the text shows it
+        case HTTPClientError() if "Invalid header value" in str(error):  # it has the secret
             return StorageError(
-                f"{where} can't be asked for: the AWS credentials or settings hold a line break; "
-                f"look at how AWS_ACCESS_KEY_ID and AWS_SESSION_TOKEN are set"
+                f"{where} can't be requested: the AWS credentials or settings contain a line "
+                f"break; check how AWS_ACCESS_KEY_ID and AWS_SESSION_TOKEN are set"
             )
         case FileNotFoundError() | PermissionError():
-            return StorageError(f"{where} can't be asked for: {_one_line(error)}")
+            return StorageError(f"{where} can't be requested: {_one_line(error)}")
         case (
             ConnectionError() | HTTPClientError() | IncompleteReadError() | HTTPError() | OSError()
         ):
             return Transient(f"{where} was not reached: {_one_line(error)}")
     if isinstance(error, ValueError) and "endpoint" in str(error):
         return StorageError(
-            f"{where} can't be asked for: {_one_line(error)}; an endpoint is written "
+            f"{where} can't be requested: {_one_line(error)}; an endpoint is written "
             f"https://HOST:PORT, in AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL"
         )
     kind = type(error).__name__
     if kind in ("FlexibleChecksumError", "ResponseStreamingError", "ReadTimeoutError"):
-        return Transient(f"{where} did not arrive whole: {_one_line(error)}")
+        return Transient(f"{where} was not received completely: {_one_line(error)}")
     return StorageError(f"{where}: {_one_line(error)}")
 
 
 def _translate_response(error: Any, operation: str, address: Address, where: str) -> StorageError:
-    answer: Any = error.response
-    code = str(answer.get("Error", {}).get("Code", ""))
-    status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
-    said = f"{code}: {answer.get('Error', {}).get('Message', '')}".strip(": ")
+    response: Any = error.response
+    code = str(response.get("Error", {}).get("Code", ""))
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+    detail = f"{code}: {response.get('Error', {}).get('Message', '')}".strip(": ")
     if code == "NoSuchBucket":
         return StorageError(
             f"there is no bucket {address.bucket!r}: create it, or name another store"
@@ -131,15 +131,16 @@ def _translate_response(error: Any, operation: str, address: Address, where: str
     if code in ("NoSuchKey", "404") and operation != "complete_multipart_upload":
         return NotFound(f"{where} does not exist")
     if code in _EXPIRED:
-        return Expired(f"{where}: the AWS credentials have expired ({said}); renew them")
+        return Expired(f"{where}: the AWS credentials have expired ({detail}); renew them")
     if code in _TRANSIENT or (status >= 500 and status != 501):
-        return Transient(f"{where}: S3 says {said or status}")
-    return StorageError(_refusal(code, status, said, operation, address, where, answer))
+        return Transient(f"{where}: S3 answered {detail or status}")
+    return StorageError(_refusal_message(code, status, detail, operation, address, where, response))
 
 
-def _refusal(
-    code: str, status: int, said: str, operation: str, address: Address, where: str, answer: Any
+def _refusal_message(
+    code: str, status: int, detail: str, operation: str, address: Address, where: str, response: Any
 ) -> str:
+    """Return the message for an error that no retry can fix."""
     if code in _DENIED or (status == 403 and code not in _UNKNOWN_KEY and "Skew" not in code):
         action = IAM_ACTIONS.get(operation, operation)
         return (
@@ -147,19 +148,19 @@ def _refusal(
             f"The job's role needs: {_statement(action, address)}"
         )
     if code in _UNKNOWN_KEY:
-        return f"{where}: S3 does not accept the AWS credentials ({said}); check which are in use"
+        return f"{where}: S3 does not accept the AWS credentials ({detail}); check which are in use"
     if code in _WRONG_REGION:
-        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        region = headers.get("x-amz-bucket-region") or answer.get("Error", {}).get("Region")
+        headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        region = headers.get("x-amz-bucket-region") or response.get("Error", {}).get("Region")
         return f"bucket {address.bucket!r} is in another region: set AWS_REGION={region or '…'}"
     if code == "RequestTimeTooSkewed":
-        return f"{where}: this machine's clock is wrong by more than 15 minutes; set it ({said})"
+        return f"{where}: this machine's clock is wrong by more than 15 minutes; set it ({detail})"
     if code == "NotImplemented" or status == 501:
         return (
-            f"{where}: this server does not know {operation} as it was asked for ({said}); "
+            f"{where}: this server does not support {operation} as requested ({detail}); "
             f"keepfit needs conditional writes (If-Match, If-None-Match)"
         )
-    return f"{where}: S3 refused {operation}: {said or status}"
+    return f"{where}: S3 refused {operation}: {detail or status}"
 
 
 def _statement(action: str, address: Address) -> str:
@@ -167,7 +168,7 @@ def _statement(action: str, address: Address) -> str:
     bucket = f"arn:aws:s3:::{address.bucket}"
     if action in _BUCKET_OPERATIONS:
         return json.dumps({"Effect": "Allow", "Action": action, "Resource": bucket})
-    # Without ListBucket, S3 answers 403 instead of 404 for what does not exist.
+    # Without ListBucket, S3 answers 403 instead of 404 for an object that does not exist.
     actions = [action, "s3:ListBucket"] if action == "s3:GetObject" else [action]
     resources = [f"{bucket}/{address.prefix}*", *([bucket] if len(actions) > 1 else [])]
     return json.dumps({"Effect": "Allow", "Action": actions, "Resource": resources})

@@ -17,12 +17,12 @@ PART = 64 << 20
 """Bytes of a part, except for objects of more than 625 GiB."""
 
 MAX_PARTS = 10_000
-"""docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
+"""Maximum number of parts (docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html)."""
 
 MIB = 1 << 20
 
-Ask = Callable[..., Any]
-"""Sends an S3 operation on the object, retried where that may help: `ask(operation, **more)`."""
+Request = Callable[..., Any]
+"""Sends a request for the object, retried where that may help: `request(operation, **more)`."""
 
 
 def part_size(size: int) -> int:
@@ -31,23 +31,23 @@ def part_size(size: int) -> int:
     return max(PART, -(-at_least // MIB) * MIB)
 
 
-def send(ask: Ask, body: Body, threads: int, *, with_checksums: bool) -> None:
+def send(request: Request, body: Body, threads: int, *, with_checksums: bool) -> None:
     """Send the object in parallel parts; it appears with the last request.
 
     Raises:
         Conflict: an object with this key exists.
-        StorageError: it could not be sent; the parts are left to `clear_unfinished`.
+        StorageError: the object could not be sent; `clear_unfinished` removes the sent parts.
     """
-    sort = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
-    upload = ask("create_multipart_upload", **(sort if with_checksums else {}))["UploadId"]
+    checksum = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
+    upload = request("create_multipart_upload", **(checksum if with_checksums else {}))["UploadId"]
     parts = list(_parts(body))
 
     def send_part(numbered: tuple[int, Body]) -> tuple[dict[str, Any], int]:
         number, part = numbered
         crc = part.crc64() if with_checksums else 0
         check = {"ChecksumCRC64NVME": _base64(crc)} if with_checksums else {}
-        answer = ask("upload_part", UploadId=upload, PartNumber=number, Body=part, **check)
-        return {"ETag": answer["ETag"], "PartNumber": number, **check}, crc
+        response = request("upload_part", UploadId=upload, PartNumber=number, Body=part, **check)
+        return {"ETag": response["ETag"], "PartNumber": number, **check}, crc
 
     with ThreadPoolExecutor(threads, "keepfit-part") as pool:
         sent = list(pool.map(send_part, enumerate(parts, 1)))
@@ -56,7 +56,7 @@ def send(ask: Ask, body: Body, threads: int, *, with_checksums: bool) -> None:
         "ChecksumCRC64NVME": combined(crcs, [part.size for part in parts]),
         "ChecksumType": "FULL_OBJECT",
     }
-    ask(
+    request(
         "complete_multipart_upload",
         UploadId=upload,
         MultipartUpload={"Parts": [part for part, _ in sent]},

@@ -51,12 +51,16 @@ class RetryPolicy:
     deadline: Callable[[], float | None] = no_deadline
     clock: Callable[[], float] = time.monotonic
 
-    def trying(self, action: Callable[[int], T], expired: Callable[[], None]) -> T:
-        """Return the result of `action`, which gets the number of the try from 1.
+    def call(self, action: Callable[[int], T], on_expired: Callable[[], None]) -> T:
+        """Call `action` until it succeeds or the policy gives up; return its result.
 
         Args:
-            action: may raise Transient, and is then called again.
-            expired: called before the next try if the credentials have expired.
+            action: called with the number of the try, from 1; may raise Transient, and is then
+                called again.
+            on_expired: called before the next try if the credentials have expired.
+
+        Raises:
+            Transient: the last try's error, when the policy has given up.
         """
 
         def wait(state: RetryCallState) -> None:
@@ -68,7 +72,7 @@ class RetryPolicy:
                 seconds=round(state.upcoming_sleep, 2),
             )
             if isinstance(error, Expired):
-                expired()
+                on_expired()
 
         retrying = Retrying(
             retry=retry_if_exception_type(Transient),

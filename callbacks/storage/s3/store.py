@@ -51,7 +51,7 @@ REQUIRED_FIELDS = {
     "upload_part": ("ETag",),
     "get_object": ("ETag", "ContentLength"),
 }
-"""Fields of every complete answer. If one is missing, the connection broke within the headers:
+"""Fields of every complete response. If one is missing, the connection broke within the headers:
 botocore does not distinguish this from their end."""
 
 
@@ -64,13 +64,15 @@ class S3Store:
 
     parallel = THREADS
 
-    def __init__(self, address: Address, make: Callable[[], Any], retries: RetryPolicy) -> None:
+    def __init__(
+        self, address: Address, client_factory: Callable[[], Any], retries: RetryPolicy
+    ) -> None:
         self._address = address
-        self._make = make
+        self._client_factory = client_factory
         self._retries = retries
-        self._renewing = Lock()
-        self._client = self._made()
-        self._proven = False
+        self._client_lock = Lock()
+        self._client = self._new_client()
+        self._conditions_verified = False
 
     @classmethod
     def open(cls, uri: str, retries: RetryPolicy | None = None) -> Self:
@@ -94,10 +96,10 @@ class S3Store:
             try:
                 self._put(key, whole, digest)
             except Conflict:
-                if tries == 1 or not self._holds(key, whole):
+                if tries == 1 or not self._is_stored(key, whole):
                     raise AlreadyExists(f"{self.uri}/{key} exists already") from None
 
-        self._trying(send)
+        self._retry(send)
 
     def swap(self, key: str, body: bytes, *, expected: Version | None) -> Version:
         def swap(tries: int) -> Version:
@@ -108,13 +110,13 @@ class S3Store:
                     return found
                 raise Conflict(f"{self.uri}/{key} was changed by another writer") from None
 
-        version = self._trying(swap)
-        if not self._proven:
-            self._prove_conditions(key, body)
+        version = self._retry(swap)
+        if not self._conditions_verified:
+            self._verify_conditional_writes(key, body)
         return version
 
     def load(self, key: str) -> tuple[bytes, Version]:
-        return self._trying(lambda _: self._load(key))
+        return self._retry(lambda _: self._load(key))
 
     def read_into(self, key: str, into: memoryview) -> None:
         ranges = [(at, min(at + RANGE, into.nbytes)) for at in range(0, into.nbytes, RANGE)]
@@ -140,57 +142,58 @@ class S3Store:
 
     def delete(self, key: str) -> None:
         with suppress(NotFound):
-            self._ask_again("delete_object", key)
+            self._retry_request("delete_object", key)
 
     def clear_unfinished(self, prefix: str) -> None:
         more: dict[str, Any] = {"Prefix": self._address.key(prefix)}
         while True:
-            page = self._ask_again("list_multipart_uploads", "", **more)
+            page = self._retry_request("list_multipart_uploads", "", **more)
             for upload in page.get("Uploads", ()):
                 key = upload["Key"][len(self._address.prefix) :]
                 with suppress(NotFound):
-                    self._ask_again("abort_multipart_upload", key, UploadId=upload["UploadId"])
+                    self._retry_request("abort_multipart_upload", key, UploadId=upload["UploadId"])
             if not page.get("IsTruncated"):
                 return
             more["KeyMarker"] = page["NextKeyMarker"]
             more["UploadIdMarker"] = page["NextUploadIdMarker"]
 
     def move(self, source: str, target: str) -> None:
-        """Copy everything, then delete HEAD first: a crash leaves the old run, or none.
+        """Copy everything, then delete the old objects, HEAD first: a crash leaves the run or none.
 
-        An object that the last attempt prunes meanwhile may be gone; nothing needs it.
+        An object that the last attempt prunes meanwhile may be missing from the copy; no checkpoint
+        needs it.
         """
         if next(self.list(f"{target}/"), None):
             raise AlreadyExists(f"{self.uri}/{target} exists already")
-        found = list(self.list(f"{source}/"))
-        for entry in found:
+        entries = list(self.list(f"{source}/"))
+        for entry in entries:
             with suppress(NotFound):
                 self._copy(entry, target + entry.key.removeprefix(source))
-        for entry in sorted(found, key=lambda entry: entry.key):
+        for entry in sorted(entries, key=lambda entry: entry.key):
             self.delete(entry.key)
 
     def _put(self, key: str, body: Body, digest: str | None) -> None:
         if body.size > multipart.MAX_SINGLE_PUT:
 
-            def ask(operation: str, **more: Any) -> Any:
+            def request(operation: str, **more: Any) -> Any:
                 once = operation == "complete_multipart_upload"
-                return (self._ask if once else self._ask_again)(operation, key, **more)
+                return (self._request if once else self._retry_request)(operation, key, **more)
 
-            multipart.send(ask, body, THREADS, with_checksums=wants_checksums(self._client))
+            multipart.send(request, body, THREADS, with_checksums=wants_checksums(self._client))
             return
         check = {}
         if wants_checksums(self._client):
             sha = base64.b64encode(bytes.fromhex(digest)).decode() if digest else body.sha256()
             check = {"ChecksumSHA256": sha}
         body.seek(0)
-        self._ask("put_object", key, Body=body, IfNoneMatch="*", **check)
+        self._request("put_object", key, Body=body, IfNoneMatch="*", **check)
 
     def _swap(self, key: str, body: bytes, expected: Version | None) -> Version:
         condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected}
-        return Version(self._ask("put_object", key, Body=body, **condition)["ETag"])
+        return Version(self._request("put_object", key, Body=body, **condition)["ETag"])
 
-    def _prove_conditions(self, key: str, body: bytes) -> None:
-        """Send two swaps that must fail; if they do, they have changed nothing.
+    def _verify_conditional_writes(self, key: str, body: bytes) -> None:
+        """Send two swaps that a server with conditional writes rejects, so they change nothing.
 
         Raises:
             StorageError: this server ignores the conditions, so two attempts could not be kept
@@ -198,22 +201,22 @@ class S3Store:
         """
         for wrong in (None, Version('"00000000000000000000000000000000"')):
             with suppress(Conflict, NotFound):
-                self._trying(lambda _, wrong=wrong: self._swap(key, body, wrong))  # type: ignore[misc]
+                self._retry(lambda _, wrong=wrong: self._swap(key, body, wrong))  # type: ignore[misc]
                 raise StorageError(
                     f"{self.uri}: this server ignores If-Match or If-None-Match, so keepfit can't "
                     f"keep two attempts of a run apart; use a server with conditional writes"
                 )
-        self._proven = True
+        self._conditions_verified = True
 
-    def _holds(self, key: str, body: Body) -> bool:
-        """Return whether the object is `body`: a try whose answer was lost may have written it."""
-        answer = self._ask("get_object", key, ChecksumMode="ENABLED")
-        with closing(answer["Body"]) as stream:
-            alike = answer["ContentLength"] == body.size and all(
-                self._taken(key, stream, len(chunk)) == chunk for chunk in body.chunks()
+    def _is_stored(self, key: str, body: Body) -> bool:
+        """Return True if the object is `body`: a try whose answer was lost may have written it."""
+        response = self._request("get_object", key, ChecksumMode="ENABLED")
+        with closing(response["Body"]) as stream:
+            equal = response["ContentLength"] == body.size and all(
+                self._read_stream(key, stream, len(chunk)) == chunk for chunk in body.chunks()
             )
-            self._taken(key, stream)  # to the end, where botocore checks the checksum
-            return alike
+            self._read_stream(key, stream)  # to the end, where botocore checks the checksum
+            return equal
 
     def _version_of(self, key: str, body: bytes) -> Version | None:
         """Return the version of the object if it is `body`, otherwise None."""
@@ -224,10 +227,10 @@ class S3Store:
         return version if content == body else None
 
     def _load(self, key: str) -> tuple[bytes, Version]:
-        answer = self._ask("get_object", key, ChecksumMode="ENABLED")
-        # Not `with answer["Body"]`: it yields the raw stream, which checks no checksum.
-        with closing(answer["Body"]) as stream:
-            return self._taken(key, stream), Version(answer["ETag"])
+        response = self._request("get_object", key, ChecksumMode="ENABLED")
+        # Not `with response["Body"]`: it yields the raw stream, which checks no checksum.
+        with closing(response["Body"]) as stream:
+            return self._read_stream(key, stream), Version(response["ETag"])
 
     def _read_nothing(self, key: str) -> None:
         content, _ = self.load(key)
@@ -235,82 +238,82 @@ class S3Store:
             raise Damaged(f"{self.uri}/{key} has {len(content)} bytes instead of 0")
 
     def _read_range(self, key: str, into: memoryview, start: int, end: int) -> None:
-        """Fill that part of `into`; after a broken connection, continue where it broke."""
+        """Fill `into[start:end]`; after a broken connection, continue where it broke."""
         done = start
 
         def read(_: int) -> None:
             nonlocal done
-            answer = self._ask("get_object", key, Range=f"bytes={done}-{end - 1}")
-            size = int(answer.get("ContentRange", "/0").rpartition("/")[2])
+            response = self._request("get_object", key, Range=f"bytes={done}-{end - 1}")
+            size = int(response.get("ContentRange", "/0").rpartition("/")[2])
             if size != into.nbytes:
                 raise Damaged(f"{self.uri}/{key} has {size} bytes instead of {into.nbytes}")
-            with closing(answer["Body"]) as stream:
+            with closing(response["Body"]) as stream:
                 while done < end:
-                    taken = self._filled(key, stream, into[done : min(done + READ, end)])
-                    if not taken:
+                    count = self._read_stream_into(key, stream, into[done : min(done + READ, end)])
+                    if not count:
                         raise Transient(f"{self.uri}/{key} ended after {done} bytes")
-                    done += taken
+                    done += count
 
-        self._trying(read)
+        self._retry(read)
 
     def _copy(self, entry: Entry, target: str) -> None:
         bucket = self._address.bucket
         source = {"Bucket": bucket, "Key": self._address.key(entry.key)}
         if entry.size <= MAX_SINGLE_COPY:
-            self._ask_again("copy_object", target, CopySource=source)
+            self._retry_request("copy_object", target, CopySource=source)
         else:
-            self._ask_again("copy", target, CopySource=source)
+            self._retry_request("copy", target, CopySource=source)
 
     def _pages(self, prefix: str, **more: Any) -> Iterator[Any]:
         more["Prefix"] = self._address.key(prefix)
         while True:
-            page = self._ask_again("list_objects_v2", "", **more)
+            page = self._retry_request("list_objects_v2", "", **more)
             yield page
             if not page.get("IsTruncated"):
                 return
             more["ContinuationToken"] = page["NextContinuationToken"]
 
-    def _trying(self, action: Callable[[int], T]) -> T:
-        return self._retries.trying(action, self._renew)
+    def _retry(self, action: Callable[[int], T]) -> T:
+        return self._retries.call(action, self._renew_client)
 
-    def _ask_again(self, operation: str, key: str, **more: Any) -> Any:
+    def _retry_request(self, operation: str, key: str, **more: Any) -> Any:
         """Send a request that may be repeated."""
-        return self._trying(lambda _: self._ask(operation, key, **more))
+        return self._retry(lambda _: self._request(operation, key, **more))
 
-    def _ask(self, operation: str, key: str, **more: Any) -> Any:
+    def _request(self, operation: str, key: str, **more: Any) -> Any:
         if key:
             more["Key"] = self._address.key(key)
         if isinstance(body := more.get("Body"), Body):
             body.seek(0)
         try:
-            answer = getattr(self._client, operation)(Bucket=self._address.bucket, **more)
+            response = getattr(self._client, operation)(Bucket=self._address.bucket, **more)
         except BOTO_ERRORS as error:
             raise translate_error(error, operation, self._address, key) from error
-        if lost := [name for name in REQUIRED_FIELDS.get(operation, ()) if name not in answer]:
-            raise Transient(f"{self.uri}/{key}: the answer ended before its {lost[0]}")
-        return answer
+        if missing := [name for name in REQUIRED_FIELDS.get(operation, ()) if name not in response]:
+            raise Transient(f"{self.uri}/{key}: the response ended before its {missing[0]}")
+        return response
 
-    def _taken(self, key: str, stream: Any, size: int | None = None) -> bytes:
+    def _read_stream(self, key: str, stream: Any, size: int | None = None) -> bytes:
         try:
             content: bytes = stream.read(size)
         except BOTO_ERRORS as error:
             raise translate_error(error, "get_object", self._address, key) from error
         return content
 
-    def _filled(self, key: str, stream: Any, into: memoryview) -> int:
+    def _read_stream_into(self, key: str, stream: Any, into: memoryview) -> int:
         try:
             count: int = stream.readinto(into)
         except BOTO_ERRORS as error:
             raise translate_error(error, "get_object", self._address, key) from error
         return count
 
-    def _renew(self) -> None:
+    def _renew_client(self) -> None:
         """Create a new client, which asks the credential providers again."""
-        with self._renewing:
-            self._client = self._made()
+        with self._client_lock:
+            self._client = self._new_client()
 
-    def _made(self) -> Any:
+    def _new_client(self) -> Any:
         try:
-            return self._make()
+            return self._client_factory()
         except (*BOTO_ERRORS, ValueError) as error:
             raise translate_error(error, "", self._address, "") from error

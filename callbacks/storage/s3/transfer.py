@@ -24,11 +24,11 @@ class Transfer:
     when it is complete.
     """
 
-    def __init__(self, make: Callable[[], Any], retries: RetryPolicy) -> None:
-        self._make = make
+    def __init__(self, client_factory: Callable[[], Any], retries: RetryPolicy) -> None:
+        self._client_factory = client_factory
         self._retries = retries
-        self._renewing = Lock()
-        self._client = self._made()
+        self._client_lock = Lock()
+        self._client = self._new_client()
 
     @classmethod
     def open(cls, retries: RetryPolicy | None = None) -> Self:
@@ -48,10 +48,12 @@ class Transfer:
             OSError: the file can't be read.
             StorageError: the file could not be sent.
         """
-        to = Object.parse(url)
+        target = Object.parse(url)
         with open(path, "rb"):  # so that a missing file is not reported as a failure of S3
-            self._trying(
-                "put_object", to, lambda: self._client.upload_file(path, to.bucket, to.key)
+            self._retry(
+                "put_object",
+                target,
+                lambda: self._client.upload_file(path, target.bucket, target.key),
             )
 
     def download(self, url: str, path: str) -> None:
@@ -62,25 +64,25 @@ class Transfer:
             NotFound: the object does not exist.
             StorageError: the object could not be read.
         """
-        of = Object.parse(url)
+        source = Object.parse(url)
 
         def fetch() -> None:
             # Not download_file, which draws a name from Python's global random state.
             with open(path, "wb") as file:
-                self._client.download_fileobj(of.bucket, of.key, file)
+                self._client.download_fileobj(source.bucket, source.key, file)
 
-        self._trying("get_object", of, fetch)
+        self._retry("get_object", source, fetch)
 
     def sizes(self, url: str) -> dict[str, int]:
         """Return the sizes in bytes of the objects below `url`, by their keys after `url/`.
 
         Raises:
-            StorageError: they can't be listed.
+            StorageError: the objects can't be listed.
         """
         below = Object.parse(url)
         prefix = f"{below.key}/"
 
-        def listed() -> dict[str, int]:
+        def list_sizes() -> dict[str, int]:
             pages = self._client.get_paginator("list_objects_v2")
             found = (
                 entry
@@ -89,20 +91,22 @@ class Transfer:
             )
             return {entry["Key"].removeprefix(prefix): entry["Size"] for entry in found}
 
-        return self._trying("list_objects_v2", below, listed)
+        return self._retry("list_objects_v2", below, list_sizes)
 
     def remove(self, url: str) -> None:
         """Delete the object at `url`; it is no error if it does not exist.
 
         Raises:
-            StorageError: it could not be deleted.
+            StorageError: the object could not be deleted.
         """
-        of = Object.parse(url)
-        self._trying(
-            "delete_object", of, lambda: self._client.delete_object(Bucket=of.bucket, Key=of.key)
+        target = Object.parse(url)
+        self._retry(
+            "delete_object",
+            target,
+            lambda: self._client.delete_object(Bucket=target.bucket, Key=target.key),
         )
 
-    def _trying(self, operation: str, target: Object, action: Callable[[], T]) -> T:
+    def _retry(self, operation: str, target: Object, action: Callable[[], T]) -> T:
         def once(_: int) -> T:
             try:
                 return action()
@@ -112,14 +116,14 @@ class Transfer:
             except BOTO_ERRORS as error:
                 raise translate_error(error, operation, target.address, target.key) from error
 
-        return self._retries.trying(once, self._renew)
+        return self._retries.call(once, self._renew_client)
 
-    def _renew(self) -> None:
-        with self._renewing:
-            self._client = self._made()
+    def _renew_client(self) -> None:
+        with self._client_lock:
+            self._client = self._new_client()
 
-    def _made(self) -> Any:
+    def _new_client(self) -> Any:
         try:
-            return self._make()
+            return self._client_factory()
         except BOTO_ERRORS as error:
             raise StorageError(f"S3 can't be used: {' '.join(str(error).split())}") from error
