@@ -463,6 +463,7 @@ def test_a_service_that_hangs_delays_nothing(tmp_path, machine):
     """A metadata service that hangs delays neither the start nor the end of the process."""
     machine.hangs = True
     (tmp_path / "train.py").write_text("print('ran')\n")
+    run(tmp_path, "train.py")  # starts the fork server, which imports TensorFlow
     with serving(machine) as url:
         began = time.monotonic()
         ended = run(
