@@ -80,9 +80,10 @@ def child(uri: str, seed: int) -> Round:
 
     import models
     from keepfit import Resumable
-    from keepfit.callbacks import events, session
+    from keepfit.callbacks import events
+    from keepfit.callbacks.engine import session
+    from keepfit.callbacks.engine.session import Notice
     from keepfit.callbacks.errors import Preempted
-    from keepfit.callbacks.session import Notice
     from stopwatch import Logs, Stopwatch, collect_events, now
 
     notice_times: list[float] = []

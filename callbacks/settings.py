@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from keepfit.callbacks.checkpoint import save_policy
+from keepfit.callbacks.engine import save_policy
 from keepfit.callbacks.errors import ConfigurationError
 from keepfit.callbacks.storage import check_uri
 

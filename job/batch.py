@@ -8,7 +8,8 @@ from pathlib import Path
 
 import structlog
 
-from keepfit.callbacks import events, session
+from keepfit.callbacks import events
+from keepfit.callbacks.engine import session
 from keepfit.callbacks.errors import Cancelled, Refused
 from keepfit.callbacks.storage.base import StorageError, Store
 
@@ -42,8 +43,8 @@ def prepare_attempt(job: BatchJob, code: str | None, script: Path) -> None:
     """
     if job.id is None and code is None:
         return
+    from keepfit.callbacks.engine.store_errors import exit_for_store_error
     from keepfit.callbacks.storage import open_store
-    from keepfit.callbacks.store_errors import exit_for_store_error
 
     try:
         store = open_store(job.store, session.current().deadline)

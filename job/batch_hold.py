@@ -12,8 +12,8 @@ import time
 import structlog
 
 from keepfit.callbacks import events
+from keepfit.callbacks.engine.session import Session
 from keepfit.callbacks.errors import Preempted
-from keepfit.callbacks.session import Session
 
 log = structlog.get_logger("keepfit")
 

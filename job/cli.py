@@ -89,7 +89,7 @@ def run(
     }
     os.environ.update({f"KEEPFIT_{k}": str(v) for k, v in given.items() if v not in (None, "")})
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    from keepfit.callbacks import session
+    from keepfit.callbacks.engine import session
     from keepfit.callbacks.settings import Settings, run_name_of
     from keepfit.job import batch, runner
 

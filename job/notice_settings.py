@@ -8,7 +8,7 @@ from enum import StrEnum
 from pydantic import field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from keepfit.callbacks.checkpoint import save_policy
+from keepfit.callbacks.engine import save_policy
 from keepfit.callbacks.errors import (
     EXIT_CANCELLED,
     EXIT_FENCED,

@@ -11,7 +11,8 @@ from types import ModuleType, TracebackType
 
 import structlog
 
-from keepfit.callbacks import events, session
+from keepfit.callbacks import events
+from keepfit.callbacks.engine import session
 from keepfit.callbacks.errors import (
     EXIT_PREEMPTED,
     EXIT_REFUSED,

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from keepfit.callbacks.checkpoint import save_policy
+from keepfit.callbacks.engine import save_policy
 
 TTL, TOKEN = "X-aws-ec2-metadata-token-ttl-seconds", "X-aws-ec2-metadata-token"
 SPOT, REBALANCE = "spot/instance-action", "events/recommendations/rebalance"

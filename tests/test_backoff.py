@@ -11,7 +11,7 @@ from tenacity import RetryCallState, Retrying
 
 import keepfit
 from keepfit.callbacks.backoff import Backoff
-from keepfit.callbacks.session import Session
+from keepfit.callbacks.engine.session import Session
 from keepfit.callbacks.storage.base import Transient
 from keepfit.callbacks.storage.s3.retries import RetryPolicy
 from keepfit.job.notices.source import SourceUnavailable
@@ -84,7 +84,7 @@ def test_watching_the_machine():
 
 def test_reports_to_a_dead_server(monkeypatch):
     """Retries of a report do not draw from it either, and they end after the training."""
-    monkeypatch.setattr("keepfit.callbacks.remote_monitor.CLOSE_TIMEOUT", 2.0)
+    monkeypatch.setattr("keepfit.callbacks.keras.remote_monitor.CLOSE_TIMEOUT", 2.0)
     monitor = keepfit.RemoteMonitor("http://127.0.0.1:1")
     monitor.on_train_begin()
     sender = monitor._sender

@@ -17,9 +17,13 @@ OURS = sorted(
         for room in ("callbacks", "job", "infra")
         for path in (ROOT / room).rglob("*.py")
     }
+    - {"keras"}
     | {"tests", "scripts", "benchmarks"}
 )
-"""Every name of a module of keepfit, and of the folders of its repository."""
+"""Every name of a module of keepfit, and of the folders of its repository.
+
+A keras.py of the user's would hide Keras itself.
+"""
 
 
 TRAIN = """

@@ -66,7 +66,11 @@ def test_the_wheel_has_one_name_at_its_top(built):
     names = packaging.contents(built[1])
     tops = {name.partition("/")[0] for name in names}
     assert tops == {"keepfit", f"keepfit-{version('keepfit')}.dist-info"}
-    needed = {"callbacks/resumable.py", "job/examples/mnist.npz", "infra/templates/compute.yaml"}
+    needed = {
+        "callbacks/keras/resumable.py",
+        "job/examples/mnist.npz",
+        "infra/templates/compute.yaml",
+    }
     assert {f"keepfit/{name}" for name in (*needed, "py.typed", "__main__.py")} <= names.keys()
 
 

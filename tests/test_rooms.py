@@ -11,11 +11,31 @@ import pytest
 
 from tests.e2e.process import ROOT
 
-COMMON = {"keepfit.callbacks.events", "keepfit.callbacks.errors", "keepfit.callbacks.backoff"}
+COMMON = {
+    "keepfit.callbacks.events",
+    "keepfit.callbacks.errors",
+    "keepfit.callbacks.backoff",
+    "keepfit.callbacks.exactness",
+    "keepfit.callbacks.protocols",
+}
+STORED = {"keepfit.callbacks.checkpoint", "keepfit.callbacks.storage", *COMMON}
 MAY_IMPORT = {
     "callbacks": {"keepfit.callbacks"},
     "callbacks/storage": {"keepfit.callbacks.storage", *COMMON},
-    "callbacks/checkpoint": {"keepfit.callbacks.checkpoint", "keepfit.callbacks.storage", *COMMON},
+    "callbacks/checkpoint": STORED,
+    "callbacks/engine": {
+        "keepfit.callbacks.engine",
+        "keepfit.callbacks.settings",
+        "keepfit.callbacks.files.file_helpers",
+        *STORED,
+    },
+    "callbacks/files": {
+        "keepfit.callbacks.files",
+        "keepfit.callbacks.storage",
+        "keepfit.callbacks.engine",
+        *COMMON,
+    },
+    "callbacks/adapters": {"keepfit.callbacks.adapters", "keepfit.callbacks.files", *STORED},
     "infra": {"keepfit.infra"},
     "infra/jobs": {"keepfit.infra.jobs", "keepfit.infra.aws"},
     "job/notices": {"keepfit.job.notices", "keepfit.job.notice_settings", "keepfit.callbacks"},
@@ -23,13 +43,7 @@ MAY_IMPORT = {
 """The modules of keepfit that a package may import."""
 
 MAY_NOT_IMPORT = {
-    "callbacks/adapters": {
-        "keepfit.callbacks.training",
-        "keepfit.callbacks.run",
-        "keepfit.callbacks.resumable",
-    },
-    "callbacks/training": {"keepfit.callbacks.resumable"},
-    "callbacks/run.py": {"keepfit.callbacks.training", "keepfit.callbacks.resumable"},
+    "callbacks/training": {"keepfit.callbacks.keras"},
     "job/runner.py": {"keepfit.job.commands", "keepfit.job.cli", "keepfit.infra"},
 }
 
@@ -127,5 +141,5 @@ def test_private_names_of_keras_are_in_few_files(package):
 def test_private_names_are_found():
     """The test above can fail: private names are found in the files that may use them."""
     assert "keras.src.backend.common" in list(private_names(ROOT / USERS_OF_PRIVATE_NAMES[1]))
-    redirected = ROOT / "callbacks/adapters/model_checkpoint.py"
+    redirected = ROOT / "callbacks/adapters/keras_callbacks/model_checkpoint.py"
     assert "self._get_file_path" in list(private_names(redirected))

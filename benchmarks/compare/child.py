@@ -110,7 +110,7 @@ def recovery(
         began: when the process was started, as time.monotonic() counts.
     """
     if method == "keepfit":  # as `keepfit run` does before it runs a script
-        from keepfit.callbacks import session
+        from keepfit.callbacks.engine import session
         from keepfit.callbacks.settings import Settings
 
         session.current().start_prefetch(Settings.resolve(store=url, run="bench"))
@@ -123,7 +123,7 @@ def recovery(
     from compare.uploads import WAYS
 
     if method == "keepfit":
-        import keepfit.callbacks.run  # noqa: F401
+        import keepfit.callbacks.engine.run  # noqa: F401
     if method == "OrbaxCheckpoint":
         import orbax.checkpoint  # noqa: F401
     imported = time.monotonic()

@@ -10,7 +10,7 @@ from compare.method import ENDLESS, OnBatch
 from compare.watch import Watch
 
 if TYPE_CHECKING:  # peers need not wait for keepfit's imports
-    from keepfit.callbacks.session import Session
+    from keepfit.callbacks.engine.session import Session
 
 Logs = dict[str, Any] | None
 

@@ -13,7 +13,8 @@ from compare.hooks import After, Watched
 from compare.method import ENDLESS, Job, OnBatch, Place, Result
 from compare.watch import Durable, Watch, now
 from keepfit import Resumable
-from keepfit.callbacks import events, session
+from keepfit.callbacks import events
+from keepfit.callbacks.engine import session
 from models import Training
 
 NEVER = "1000000000 batches"

@@ -8,9 +8,10 @@ from typing import Any
 
 from keepfit.callbacks.adapters import held_callbacks
 from keepfit.callbacks.checkpoint import shards
-from keepfit.callbacks.run import Run
+from keepfit.callbacks.engine.run import Run
 from keepfit.callbacks.storage.file_operations import FileOperations
-from keepfit.callbacks.training import data_tracker, random_state, recorder, variables
+from keepfit.callbacks.training import random_state, recorder, variables
+from keepfit.callbacks.training.data import tracker as data_tracker
 from stopwatch import Call, watched
 
 Owner = tuple[Any, str]

@@ -11,7 +11,7 @@ import keras
 
 import models
 from keepfit import Resumable
-from keepfit.callbacks.training.data_position import IteratorState
+from keepfit.callbacks.training.data.position import IteratorState
 from saves import pieces
 from stopwatch import Stopwatch, collect_events
 

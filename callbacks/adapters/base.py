@@ -77,6 +77,26 @@ class FileAdapter(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class AttributeAdapter:
+    """Adapter for callbacks whose state is a few attributes.
+
+    Attributes:
+        state, config, handles: see KnownAdapter.
+    """
+
+    state: Sequence[str] = ()
+    config: Sequence[str] = ()
+    handles: Sequence[str] = ()
+
+    def get(self, callback: Any) -> State:
+        return {name: getattr(callback, name) for name in self.state if hasattr(callback, name)}
+
+    def set(self, callback: Any, state: State) -> None:
+        for name, value in state.items():
+            setattr(callback, name, value)
+
+
 RecordOnce = Callable[[str], bool]
 """Atomically records a name; returns True if this run had not recorded it before."""
 
@@ -87,6 +107,14 @@ class ReportingAdapter(Protocol):
 
     def report_once(self, callback: Any, record_once: RecordOnce) -> None:
         """Make the callback ask `record_once` before each report from now on."""
+
+
+@runtime_checkable
+class ReportingCallback(Protocol):
+    """A callback that sends reports from a thread of its own."""
+
+    def report_once(self, record_once: Callable[[int], bool]) -> None:
+        """Ask `record_once`, which may raise StorageError, before each epoch is reported."""
 
 
 @runtime_checkable

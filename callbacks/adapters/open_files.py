@@ -15,7 +15,7 @@ from types import FunctionType
 from typing import IO, Any
 
 from keepfit.callbacks.adapters.base import State
-from keepfit.callbacks.adapters.file_helpers import truncate_file
+from keepfit.callbacks.files.file_helpers import truncate_file
 
 _KINDS = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom, io.FileIO)
 

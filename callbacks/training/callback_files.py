@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from keepfit.callbacks.adapters import held_callbacks
 from keepfit.callbacks.adapters.base import HeldCallback
 from keepfit.callbacks.checkpoint.reader import Checkpoint
-from keepfit.callbacks.run import Run
+from keepfit.callbacks.engine.run import Run
 
 
 def begin_callbacks_with_files(

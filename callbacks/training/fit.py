@@ -13,11 +13,11 @@ from keepfit.callbacks.adapters import held_callbacks
 from keepfit.callbacks.adapters.base import HeldCallback
 from keepfit.callbacks.checkpoint.reader import Checkpoint
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
+from keepfit.callbacks.engine.preemption import PreemptionPolicy
+from keepfit.callbacks.engine.run import Run
+from keepfit.callbacks.engine.session import Session
 from keepfit.callbacks.errors import Preempted
 from keepfit.callbacks.exactness import ExactnessGuard
-from keepfit.callbacks.preemption_policy import PreemptionPolicy
-from keepfit.callbacks.run import Run
-from keepfit.callbacks.session import Session
 from keepfit.callbacks.training import (
     callback_files,
     internals,
@@ -25,9 +25,9 @@ from keepfit.callbacks.training import (
     refusal,
     step_function,
 )
-from keepfit.callbacks.training.data_position import DataChanged, DataPosition, iterator_states
-from keepfit.callbacks.training.data_tracker import DataTracker, StateRefresh
-from keepfit.callbacks.training.py_dataset import PyDatasetState
+from keepfit.callbacks.training.data.position import DataChanged, DataPosition, iterator_states
+from keepfit.callbacks.training.data.py_dataset import PyDatasetState
+from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
 from keepfit.callbacks.training.recorder import ModelChanged, TrainingRecorder, with_data
 from keepfit.callbacks.training.step_function import Logs
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters import held_callbacks
 from keepfit.callbacks.adapters.base import HeldCallback
-from keepfit.callbacks.adapters.registry import ADAPTERS
+from keepfit.callbacks.adapters.keras_callbacks.history import HISTORY
 from keepfit.callbacks.checkpoint.codec import Array, encode
 from keepfit.callbacks.checkpoint.reader import Checkpoint
 from keepfit.callbacks.checkpoint.snapshot import (
@@ -26,13 +26,11 @@ from keepfit.callbacks.checkpoint.snapshot import (
     array_bytes,
 )
 from keepfit.callbacks.exactness import ExactnessGuard
-from keepfit.callbacks.training import batch_spec, random_state, variables
-from keepfit.callbacks.training.data_position import DataPosition
+from keepfit.callbacks.training import random_state, variables
+from keepfit.callbacks.training.data import batch_spec
+from keepfit.callbacks.training.data.position import DataPosition
 
 log = structlog.get_logger("keepfit")
-
-
-_HISTORY_ADAPTER = ADAPTERS[keras.callbacks.History]
 
 
 class ModelChanged(Exception):
@@ -95,7 +93,7 @@ class TrainingRecorder:
         """
         read_variables = self.prepare()
         plain = {
-            "history": _tensors_to_arrays(_HISTORY_ADAPTER.get(self._model.history)),
+            "history": _tensors_to_arrays(HISTORY.get(self._model.history)),
             "logs": _tensors_to_arrays(dict(logs)),
             "randomness": random_state.capture_random_state(),
             "element_spec": self._element_spec,
@@ -139,7 +137,7 @@ class TrainingRecorder:
         self._element_spec = checkpoint.state["element_spec"]
         variables.assign_variables(variables.find_variables(self._model), checkpoint.arrays)
         held_callbacks.restore(self._callbacks, checkpoint.state["callbacks"])
-        _HISTORY_ADAPTER.set(self._model.history, checkpoint.state["history"])
+        HISTORY.set(self._model.history, checkpoint.state["history"])
 
     def _specs(self) -> list[variables.VariableSpec]:
         return [named.spec for named in variables.find_variables(self._model)]

@@ -86,7 +86,7 @@ def _time(name: str, text: str) -> float:
     Raises:
         ConfigurationError: `text` is not a time.
     """
-    from keepfit.callbacks.checkpoint import save_policy
+    from keepfit.callbacks.engine import save_policy
 
     zero = text.strip() in ("0", "0s")
     seconds = 0.0 if zero else save_policy.parse_duration(text)

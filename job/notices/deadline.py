@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.session import Session
+from keepfit.callbacks.engine.session import Session
 
 log = structlog.get_logger("keepfit")
 

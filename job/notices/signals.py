@@ -20,8 +20,8 @@ from typing import Any
 import structlog
 
 from keepfit.callbacks import events
+from keepfit.callbacks.engine.session import Notice, Session
 from keepfit.callbacks.errors import Preempted
-from keepfit.callbacks.session import Notice, Session
 
 TRAPPED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 EXIT_AT_ONCE = 128 + signal.SIGINT

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.session import Notice, Session
+from keepfit.callbacks.engine.session import Notice, Session
 from keepfit.job.notice_settings import NoticeSettings, OnNotice
 from keepfit.job.notices import custom, documents
 from keepfit.job.notices.imds import InstanceMetadata

@@ -10,14 +10,14 @@ from typing import Any
 from rich.bar import Bar
 from rich.table import Table
 
-from keepfit.callbacks.checkpoint.save_interval import (
+from keepfit.callbacks.engine.save_interval import (
     FIRST_SAVE,
     MATURE_AGE,
     SaveMeasurements,
     format_duration,
     interval_seconds,
 )
-from keepfit.callbacks.checkpoint.save_policy import SaveAutomatically, SaveEverySeconds
+from keepfit.callbacks.engine.save_policy import SaveAutomatically, SaveEverySeconds
 from keepfit.job.planning.replay import Conditions, useful_share
 
 FIXED = (10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)

@@ -10,7 +10,7 @@ The model is what keepfit does, and the policy is the one that a run uses:
 - Without notices, a lifetime ends at any moment. The work since the beginning of the last save that
   became durable is lost.
 - With notices, there is a warning of two minutes: a save at once, training until just enough time
-  is left for a save (callbacks/preemption_policy.py), that save, and the exit. The rest is idle.
+  is left for a save (callbacks/engine/preemption.py), that save, and the exit. The rest is idle.
 - A new attempt knows about earlier ones only what is in the store (AttemptHistory in manifest.py).
 
 Useful time is the time that training would have needed for the same progress without any save. The
@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from keepfit.callbacks.checkpoint.manifest import AttemptHistory
-from keepfit.callbacks.checkpoint.save_interval import SaveMeasurements
-from keepfit.callbacks.preemption_policy import SPOT_NOTICE, final_save_reserve
+from keepfit.callbacks.engine.preemption import SPOT_NOTICE, final_save_reserve
+from keepfit.callbacks.engine.save_interval import SaveMeasurements
 
 EVALUATION_SECONDS, EVALUATION_SHARE = 300.0, 0.1
 """The policy is evaluated again after so many seconds or such a share of the age, if longer."""

@@ -13,7 +13,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keepfit.callbacks.csv_logger import CSVLogger
     from keepfit.callbacks.errors import (
         AttemptEnded,
         Cancelled,
@@ -23,12 +22,13 @@ if TYPE_CHECKING:
         Refused,
         StoreUnreachable,
     )
-    from keepfit.callbacks.model_checkpoint import ModelCheckpoint
+    from keepfit.callbacks.keras.csv_logger import CSVLogger
+    from keepfit.callbacks.keras.model_checkpoint import ModelCheckpoint
+    from keepfit.callbacks.keras.remote_monitor import RemoteMonitor
+    from keepfit.callbacks.keras.resumable import Resumable
+    from keepfit.callbacks.keras.tensorboard import TensorBoard
     from keepfit.callbacks.protocols import StatefulCallback
-    from keepfit.callbacks.remote_monitor import RemoteMonitor
-    from keepfit.callbacks.resumable import Resumable
     from keepfit.callbacks.storage.base import StorageError
-    from keepfit.callbacks.tensorboard import TensorBoard
 
     __version__: str
 
@@ -56,19 +56,19 @@ _NEED_KERAS = frozenset(
 
 _MODULES = {
     "AttemptEnded": "errors",
-    "CSVLogger": "csv_logger",
+    "CSVLogger": "keras.csv_logger",
     "Cancelled": "errors",
     "ConfigurationError": "errors",
     "Fenced": "errors",
-    "ModelCheckpoint": "model_checkpoint",
+    "ModelCheckpoint": "keras.model_checkpoint",
     "Preempted": "errors",
     "Refused": "errors",
-    "RemoteMonitor": "remote_monitor",
-    "Resumable": "resumable",
+    "RemoteMonitor": "keras.remote_monitor",
+    "Resumable": "keras.resumable",
     "StatefulCallback": "protocols",
     "StorageError": "storage.base",
     "StoreUnreachable": "errors",
-    "TensorBoard": "tensorboard",
+    "TensorBoard": "keras.tensorboard",
 }
 
 

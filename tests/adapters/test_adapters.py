@@ -6,11 +6,8 @@ from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters import held_callbacks
-from keepfit.callbacks.adapters.registry import (
-    ChangedAttributesAdapter,
-    StateMethodsAdapter,
-    hold_callback,
-)
+from keepfit.callbacks.adapters.registry import hold_callback
+from keepfit.callbacks.adapters.user_callbacks import ChangedAttributesAdapter, StateMethodsAdapter
 from keepfit.callbacks.checkpoint.codec import decode
 
 

@@ -9,7 +9,7 @@ import pytest
 import keepfit
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters import held_callbacks
-from keepfit.callbacks.adapters.registry import ADAPTERS, OWN_ATTRIBUTES, hold_callback
+from keepfit.callbacks.adapters.registry import ADAPTERS, hold_callback
 from tests.adapters.kept import stored, transferred
 
 OF_EVERY_CALLBACK = set(vars(keras.callbacks.Callback()))
@@ -76,10 +76,10 @@ OUR_MAKERS = {
 }
 
 
-@pytest.mark.parametrize("kind", OWN_ATTRIBUTES, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", OUR_MAKERS, ids=lambda kind: kind.__name__)
 def test_our_classes_have_the_state_of_keras(kind, train, tmp_path, logged, monkeypatch):
     """Attributes that our classes add are handles of the process, and none is reported as lost."""
-    monkeypatch.setattr("keepfit.callbacks.remote_monitor.CLOSE_TIMEOUT", 0.1)
+    monkeypatch.setattr("keepfit.callbacks.keras.remote_monitor.CLOSE_TIMEOUT", 0.1)
     keras_kind = next(base for base in kind.__mro__ if base in MAKERS)
     callback, original = OUR_MAKERS[kind](tmp_path), MAKERS[keras_kind](tmp_path)
     held = held_callbacks.hold_callbacks([callback])
@@ -87,7 +87,7 @@ def test_our_classes_have_the_state_of_keras(kind, train, tmp_path, logged, monk
     train(original)
     stored(held)
     assert [entry for entry in logged if entry["event"] != events.REPORT_FAILED] == []
-    assert set(vars(callback)) - set(vars(original)) == set(OWN_ATTRIBUTES[kind])
+    assert set(vars(callback)) - set(vars(original)) == set(kind.keepfit_handles)
     assert held[0].adapter is ADAPTERS[keras_kind]
     assert held[0].own is None
 

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters import held_callbacks
-from keepfit.callbacks.adapters.registry import LARGE_ARRAYS
+from keepfit.callbacks.adapters.user_callbacks import LARGE_ARRAYS
 from tests.adapters.kept import stored, transferred
 
 Callback = keras.callbacks.Callback

@@ -96,7 +96,7 @@ def child(request: dict[str, Any]) -> None:
     except BaseException:  # noqa: BLE001
         traceback.print_exc()
     finally:
-        from keepfit.callbacks import session
+        from keepfit.callbacks.engine import session
 
         session.current().close()
         sys.stdout.flush()

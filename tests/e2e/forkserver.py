@@ -20,7 +20,7 @@ with warnings.catch_warnings():
     import keras  # noqa: F401
     import tensorflow as tf  # noqa: F401
 
-    import keepfit.callbacks.resumable
+    import keepfit.callbacks.keras.resumable
     import keepfit.job.runner  # noqa: F401
 from keepfit.job import cli
 

@@ -11,8 +11,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
+from keepfit.callbacks.engine.session import Notice, Session
 from keepfit.callbacks.errors import ConfigurationError
-from keepfit.callbacks.session import Notice, Session
 from keepfit.job import batch_hold
 from keepfit.job.notice_settings import NoticeSettings, OnNotice
 from keepfit.job.notices import signals

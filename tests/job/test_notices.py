@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from keepfit.callbacks import events as names
-from keepfit.callbacks.session import Notice, Session
+from keepfit.callbacks.engine.session import Notice, Session
 from keepfit.job.notices import custom, documents
 from keepfit.job.notices.imds import IPV4, IPV6, InstanceMetadata
 from keepfit.job.notices.source import SourceUnavailable

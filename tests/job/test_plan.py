@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from keepfit.callbacks.checkpoint.save_interval import format_duration
-from keepfit.callbacks.checkpoint.save_policy import SaveAutomatically, SaveEverySeconds
+from keepfit.callbacks.engine.save_interval import format_duration
+from keepfit.callbacks.engine.save_policy import SaveAutomatically, SaveEverySeconds
 from keepfit.job.cli import app
 from keepfit.job.commands.plan import STALL_SHARE
 from keepfit.job.planning.lifetimes import RECORDED, read_lifetimes

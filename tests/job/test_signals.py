@@ -11,8 +11,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
+from keepfit.callbacks.engine.session import Session
 from keepfit.callbacks.errors import Preempted
-from keepfit.callbacks.session import Session
 from keepfit.job.notices import signals
 
 

@@ -127,7 +127,7 @@ def test_tensorboard(tmp_path, url, machine, moment):
 
 def test_tensorboard_after_a_kill(tmp_path, url, machine, monkeypatch):
     """Events that were uploaded after the checkpoint are removed from S3."""
-    monkeypatch.setattr("keepfit.callbacks.tensorboard.SEND_INTERVAL", 0.0)
+    monkeypatch.setattr("keepfit.callbacks.keras.tensorboard.SEND_INTERVAL", 0.0)
     expected = tmp_path / "expected"
     whole(Training(named, lambda: [keras.callbacks.TensorBoard(expected, update_freq=1)]))
     training = Training(named, lambda: [keepfit.TensorBoard(url, update_freq=1)])

@@ -10,7 +10,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepfit.callbacks.training import batch_spec
+from keepfit.callbacks.training.data import batch_spec
 
 TYPES = st.sampled_from([tf.float32, tf.bfloat16, tf.int64, tf.uint8, tf.bool, tf.string])
 SHAPES = st.none() | st.lists(st.none() | st.integers(0, 9), max_size=4)

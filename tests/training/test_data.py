@@ -17,14 +17,14 @@ from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.training import internals
-from keepfit.callbacks.training.data_position import (
+from keepfit.callbacks.training.data.position import (
     LATER,
     START,
     DataChanged,
     IteratorState,
     iterator_states,
 )
-from keepfit.callbacks.training.data_tracker import DataTracker, StateRefresh
+from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
 
 ROWS, BATCH, BATCHES = 90, 5, 18
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import keras
 import pytest
 
-from keepfit.callbacks import session
+from keepfit.callbacks.engine import session
+from keepfit.callbacks.engine.session import Notice
 from keepfit.callbacks.errors import Preempted
-from keepfit.callbacks.session import Notice
 from tests.training.trainings import (
     BATCHES,
     SEED,

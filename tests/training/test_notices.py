@@ -11,10 +11,11 @@ import keras
 import pytest
 from structlog.testing import capture_logs
 
-from keepfit.callbacks import events, session
+from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.reader import read_checkpoint, read_head
+from keepfit.callbacks.engine import session
+from keepfit.callbacks.engine.session import Notice
 from keepfit.callbacks.errors import Preempted
-from keepfit.callbacks.session import Notice
 from keepfit.callbacks.storage import open_store
 from keepfit.job.notices import signals
 from keepfit.job.notices.deadline import watch_deadline

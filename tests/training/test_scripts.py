@@ -8,11 +8,12 @@ import keras
 import pytest
 import tensorflow as tf
 
-from keepfit.callbacks import events, session
+from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.claim import claim_run
 from keepfit.callbacks.checkpoint.retention import KeepNewest
+from keepfit.callbacks.engine import session
+from keepfit.callbacks.engine.session import Notice
 from keepfit.callbacks.errors import Fenced, Preempted, Refused
-from keepfit.callbacks.session import Notice
 from keepfit.callbacks.storage.local import LocalStore
 from tests.training import trainings
 from tests.training.trainings import (

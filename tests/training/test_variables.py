@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keepfit.callbacks.training import batch_spec, variables
+from keepfit.callbacks.training import variables
+from keepfit.callbacks.training.data import batch_spec
 from keepfit.callbacks.training.variables import VariableSpec
 from tests.training.trainings import set_seed
 

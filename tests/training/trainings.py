@@ -16,9 +16,9 @@ from keras.src.backend.common import global_state
 from structlog.testing import capture_logs
 
 from keepfit import Resumable
-from keepfit.callbacks import session
+from keepfit.callbacks.engine import session
+from keepfit.callbacks.engine.session import Notice
 from keepfit.callbacks.errors import Preempted
-from keepfit.callbacks.session import Notice
 from keepfit.callbacks.training import variables
 
 SEED = 7

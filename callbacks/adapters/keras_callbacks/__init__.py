@@ -1,0 +1,1 @@
+"""One adapter for each callback class of Keras: its state, its files and its private names."""

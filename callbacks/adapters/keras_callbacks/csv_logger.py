@@ -1,0 +1,61 @@
+"""The adapter of CSVLogger, whose file is truncated to the checkpoint and never rewritten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from keepfit.callbacks.adapters.base import State
+from keepfit.callbacks.files.file_helpers import file_size, truncate_file
+from keepfit.callbacks.files.paths import differ_only_in_numbers, resolve_first_path
+
+
+class CSVLoggerAdapter:
+    """Adapter for CSVLogger, which truncates its file or writes rows twice when it is restarted."""
+
+    state = ("keys", "append_header")
+    config = ("sep", "filename", "append")
+    handles = ("writer", "csv_file")
+
+    def get(self, callback: Any) -> State:
+        file = getattr(callback, "csv_file", None)  # Keras 3.12 and older: only in training
+        if file is not None and not file.closed:
+            file.flush()
+        return {
+            "file": str(callback.filename),
+            "size": file_size(callback.filename),
+            "keys": callback.keys,
+            "headed": callback.writer is not None or not callback.append_header,
+        }
+
+    def set(self, callback: Any, state: State) -> None:
+        callback.keys = state["keys"]
+        callback.append_header = not (state["headed"] and file_size(callback.filename))
+
+    def append_only(self, callback: Any) -> Mapping[str, int]:
+        return {str(callback.filename): file_size(callback.filename)}
+
+    def replaced(self, callback: Any) -> Sequence[str]:
+        return ()
+
+    def may_write(self, callback: Any, path: str) -> bool:
+        return differ_only_in_numbers(path, str(callback.filename))
+
+    def baseline(self, callback: Any) -> Mapping[str, int]:
+        return self.append_only(callback)
+
+    @contextmanager
+    def starting(self, callback: Any, baseline: Mapping[str, int]) -> Iterator[None]:
+        truncate_file(callback.filename, baseline[str(callback.filename)])
+        yield
+
+    @contextmanager
+    def resuming(self, callback: Any, state: State, sizes: Mapping[str, int]) -> Iterator[None]:
+        callback.filename = resolve_first_path(callback.filename, state["file"])
+        truncate_file(callback.filename, state["size"])
+        append, callback.append = callback.append, True
+        try:
+            yield
+        finally:
+            callback.append = append

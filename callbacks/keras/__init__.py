@@ -1,0 +1,1 @@
+"""The public callbacks: Resumable, and Keras' callbacks that can also write to S3."""

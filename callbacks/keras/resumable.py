@@ -1,0 +1,205 @@
+"""Resumable, the callback that makes a `fit` continue where an earlier attempt stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+import structlog
+
+from keepfit.callbacks import events
+from keepfit.callbacks.adapters import held_callbacks
+from keepfit.callbacks.engine import session
+from keepfit.callbacks.environment import check_model
+from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.settings import Settings
+from keepfit.callbacks.training import internals
+from keepfit.callbacks.training.fit import Fit
+
+log = structlog.get_logger("keepfit")
+
+Logs = dict[str, Any]
+
+
+class Resumable(keras.callbacks.Callback):
+    """A callback that saves a training, and resumes it at the exact batch after an interruption.
+
+    It contains the other callbacks, because they have state too: they see every epoch and batch
+    once, however often the process is interrupted.
+
+    Example:
+
+    ```python
+    model.fit(data, epochs=10, callbacks=[Resumable([EarlyStopping(patience=3)])])
+    ```
+
+    Args:
+        callbacks: the other callbacks of the training, in the order in which to call them.
+        store: URI of the store for checkpoints. Default: KEEPFIT_STORE, or `file://./runs`.
+        run: name of the run. Default: KEEPFIT_RUN, or the script's name.
+        save_every: "auto", "30s", "5min", "200 batches" or "1 epoch". Default: KEEPFIT_SAVE_EVERY,
+            or "auto": at the interval that is best for the measured cost of saves and the measured
+            rate of interruptions. With "auto" or a time, the first save comes after 10 seconds at
+            the latest.
+        exact: refuse a training that can't be exact after an interruption. Default: KEEPFIT_EXACT,
+            or False: the log contains an exactness warning.
+        keep: how many checkpoints are kept, in case the newest one is damaged.
+
+    Raises:
+        ConfigurationError: an argument or environment variable can't be used.
+    """
+
+    def __init__(
+        self,
+        callbacks: Iterable[keras.callbacks.Callback] = (),
+        *,
+        store: str | None = None,
+        run: str | None = None,
+        save_every: str | None = None,
+        exact: bool | None = None,
+        keep: int = 3,
+    ) -> None:
+        super().__init__()
+        given = list(callbacks)
+        self.callbacks = [callback for callback in given if not _is_redundant(callback)]
+        if len(self.callbacks) < len(given):
+            _report_redundant()
+        self.settings = Settings.resolve(
+            store=store, run=run, save_every=save_every, exact=exact, keep=keep
+        )
+        self._guard = ExactnessGuard(exact=self.settings.exact)
+        self._held = held_callbacks.hold_callbacks(self.callbacks, self._guard)
+        self._fit: Fit | None = None
+        self._model_of_callbacks: Any = None
+
+    def set_model(self, model: Any) -> None:
+        check_model(model)
+        super().set_model(model)
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        for callback in filter(_is_redundant, internals.callbacks_of_fit()):
+            _report_redundant()
+            _disable(callback)
+        current = session.current()
+        self._fit = Fit(self.model, self._held, current, current.run(self.settings), self._guard)
+        self._fit.begin(self.params["epochs"], lambda: self._begin(self.callbacks, logs))
+        if self._fit.over:
+            self._begin(self._lambda_callbacks(), logs)
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        fit = self._current_fit()
+        fit.epoch_begins(epoch)
+        if not fit.muted:
+            self._call("on_epoch_begin", epoch, logs)
+        fit.epoch_has_begun()
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        fit = self._current_fit()
+        if not fit.muted:
+            for callback in self.callbacks:
+                callback.on_train_batch_begin(batch, logs)
+        fit.batch_begins()
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        fit = self._current_fit()
+        if not fit.muted:
+            for callback in self.callbacks:
+                callback.on_train_batch_end(batch, logs)
+        fit.batch_ends(batch, logs or {})
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self._call("on_epoch_end", epoch, logs)
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        fit, self._fit = self._current_fit(), None
+        for callback in self._lambda_callbacks() if fit.over else self.callbacks:
+            callback.on_train_end(logs)
+        fit.end(logs or {})
+
+    # Validation within fit, and separate calls of evaluate or predict.
+
+    def on_test_begin(self, logs: Logs | None = None) -> None:
+        if not session.current().training:
+            self._fit = None  # the last fit ended in an error
+        if self._fit:
+            self._fit.validation_begins()
+        self._set_model_of(self.callbacks)
+        self._call("on_test_begin", logs)
+
+    def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        self._call("on_test_batch_begin", batch, logs)
+
+    def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        self._call("on_test_batch_end", batch, logs)
+        if self._fit:
+            self._fit.validation_batch_ends()
+
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        if self._fit:
+            self._fit.validation_ends()
+        self._call("on_test_end", logs)
+
+    def on_predict_begin(self, logs: Logs | None = None) -> None:
+        self._set_model_of(self.callbacks)
+        self._call("on_predict_begin", logs)
+
+    def on_predict_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        self._call("on_predict_batch_begin", batch, logs)
+
+    def on_predict_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        self._call("on_predict_batch_end", batch, logs)
+
+    def on_predict_end(self, logs: Logs | None = None) -> None:
+        self._call("on_predict_end", logs)
+
+    def _begin(self, callbacks: Sequence[keras.callbacks.Callback], logs: Logs | None) -> None:
+        self._model_of_callbacks = None
+        self._set_model_of(callbacks)
+        for callback in callbacks:
+            callback.on_train_begin(logs)
+
+    def _set_model_of(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+        """Set the model and parameters. Some write files then, so the run is claimed before."""
+        if self._model_of_callbacks is not self.model:
+            self._model_of_callbacks = self.model
+            for callback in callbacks:
+                callback.set_params(self.params)
+                callback.set_model(self.model)
+
+    def _lambda_callbacks(self) -> list[keras.callbacks.Callback]:
+        """Return the callbacks that are also called in a fit that is over.
+
+        Their `on_train_end` closes the script's files and stops its processes, which each attempt
+        opens and starts anew.
+        """
+        kind = keras.callbacks.LambdaCallback
+        return [callback for callback in self.callbacks if isinstance(callback, kind)]
+
+    def _call(self, hook: str, *args: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, hook)(*args)
+
+    def _current_fit(self) -> Fit:
+        if self._fit is None:
+            raise RuntimeError("Resumable is for model.fit; a training hook was called outside it")
+        return self._fit
+
+
+def _is_redundant(callback: keras.callbacks.Callback) -> bool:
+    return isinstance(callback, keras.callbacks.BackupAndRestore)
+
+
+def _report_redundant() -> None:
+    log.warning(
+        events.CALLBACK_REDUNDANT,
+        callback="BackupAndRestore",
+        reason="Resumable saves and restores all that it does, so it is disabled",
+        fix="remove it from the script",
+    )
+
+
+def _disable(callback: keras.callbacks.Callback) -> None:
+    """Disable BackupAndRestore, which sets the initial epoch and the weights, as Resumable does."""
+    for hook in ("on_train_begin", "on_train_batch_end", "on_epoch_end", "on_train_end"):
+        setattr(callback, hook, lambda *_, **__: None)

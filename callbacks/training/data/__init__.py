@@ -1,0 +1,1 @@
+"""The position in the input data, and how it is captured and restored."""

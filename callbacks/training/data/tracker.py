@@ -1,0 +1,275 @@
+"""The position in the input data: the iterator's state at some batch, and a count since then.
+
+An iterator's state contains its shuffle buffer, 41 MB for 10,000 rows of 4 KB, but it is small when
+the iterator is new. So the state is captured then, and the batches since then are counted; at a
+checkpoint a later state is captured as well when that is cheap. A resumed fit restores the later
+state and reads the batches counted since it.
+
+Two kinds of pipeline need more:
+
+- A shuffle below another one, or in the second part of a concatenation, is created with the first
+  batch that needs it. Its seeds are not in the state of a new iterator, so the start state is
+  captured after the first batch, and the position can't be saved before that.
+- Near its end an iterator drops the parts that it will not need again, and with them the seeds of
+  later epochs. Such a later state is not stored: a resumed fit reads the epoch from its start.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import structlog
+
+from keepfit.callbacks import events
+from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.training import internals
+from keepfit.callbacks.training.data.position import (
+    LATER,
+    START,
+    DataChanged,
+    DataPosition,
+    IteratorState,
+)
+
+log = structlog.get_logger("keepfit")
+
+REFRESH_BUDGET = 0.01
+"""Largest share of the training thread's time that may be spent on capturing later states."""
+
+INDEXED_ADAPTERS = ("PyDatasetAdapter", "GrainDatasetAdapter")
+"""Keras' adapters for input that is read by index, so that the same items can be read again."""
+
+
+class StateRefresh(Enum):
+    """Whether to capture a later state of the iterator now.
+
+    After an epoch's last batch that would be wrong: Keras creates the next epoch's iterator at
+    once, which advances the seeds, and would do so again in the resumed epoch.
+    """
+
+    NEVER = auto()
+    IF_CHEAP = auto()
+    ALWAYS = auto()
+
+
+@dataclass(frozen=True)
+class PipelineTraits:
+    """The properties of a pipeline that decide how its position is saved.
+
+    Attributes:
+        hidden_randomness: the order of an epoch is fixed by its first batch, not by its start.
+        endless: one iterator serves all epochs.
+        cached: the iterator's states would contain the whole cache.
+        drawn_by_batch: a kernel draws each batch; its state can't be saved, and it starts over with
+            each iterator, so only reading all batches again returns the same ones.
+        shuffles: number of seeds that a complete state contains.
+        late_shuffles: the state of a new iterator does not contain all of them.
+    """
+
+    hidden_randomness: bool = False
+    endless: bool = False
+    cached: bool = False
+    drawn_by_batch: bool = False
+    shuffles: int = 0
+    late_shuffles: bool = False
+
+    @classmethod
+    def of(
+        cls, iterator: Any, start: IteratorState | None, *, drawn_by_batch: bool
+    ) -> PipelineTraits:
+        """Return the traits of the pipeline of a new iterator, whose state is `start`."""
+        shuffles = internals.count_shuffles(iterator)
+        return cls(
+            internals.has_hidden_randomness(iterator) and not drawn_by_batch,
+            internals.is_endless(iterator),
+            internals.has_cache(iterator),
+            drawn_by_batch,
+            shuffles,
+            start is not None and len(internals.seed_paths(start.content)) < shuffles,
+        )
+
+
+class DataTracker:
+    """Follows the iterators that `fit` hands to the train function."""
+
+    def __init__(
+        self,
+        guard: ExactnessGuard | None = None,
+        source: str = "",
+        *,
+        drawn_by_batch: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Follow the iterators of one fit.
+
+        Args:
+            guard: receives the exactness warnings.
+            source: class name of Keras' adapter for the input, if that is known.
+            drawn_by_batch: see PipelineTraits.
+            clock: returns seconds, as time.monotonic() does.
+        """
+        self._guard = guard or ExactnessGuard()
+        self._source = source
+        self._drawn_by_batch = drawn_by_batch
+        self._clock = clock
+        self._input_reported = False
+        self._iterator: Any = None
+        self._known_traits: PipelineTraits | None = None
+        self._start: IteratorState | None = None
+        self._later: IteratorState | None = None
+        self._start_has_seeds = False
+        self._seeds_are_lost: bool | None = None
+        self._calls = self._since_start = self._since_later = 0
+        self._captured_at = 0.0
+        self._capture_seconds = 0.0
+
+    @property
+    def element_spec(self) -> Any:
+        """The structure of a batch; None if the iterator has none."""
+        return getattr(self._iterator, "element_spec", None)
+
+    def observe(self, iterator: Any) -> bool:
+        """Note the iterator before each call of the train function; return True if it is new."""
+        if iterator is self._iterator:
+            return False
+        self._iterator = iterator
+        self._start, self._later = self._capture_state(), None
+        self._calls = self._since_start = self._since_later = 0
+        if self._start is None:
+            self._report_unsavable_input()
+        self._known_traits = self._known_traits or PipelineTraits.of(
+            iterator, self._start, drawn_by_batch=self._drawn_by_batch
+        )
+        self._start_has_seeds = not self._known_traits.late_shuffles
+        return True
+
+    @property
+    def can_be_saved(self) -> bool:
+        """False before the first batch if all seeds can be captured only after it."""
+        return self._start_has_seeds or self._calls > 0
+
+    def advance(self) -> None:
+        """Count a call of the train function, after it."""
+        self._calls += 1
+        self._since_start += 1
+        self._since_later += 1
+        if self._calls == 1 and not self._start_has_seeds:
+            self._complete_start()
+        if self._calls == 1 and self._traits.hidden_randomness:
+            self._capture_later()
+
+    def position(self, refresh: StateRefresh = StateRefresh.NEVER) -> DataPosition:
+        """Return the current position in the data, with a later state if `refresh` allows it."""
+        if self._start and self._since_start and self._should_refresh(refresh):
+            self._capture_later()
+        lost = bool(self._seeds_are_lost)
+        return DataPosition(
+            self._start,
+            self._later,
+            self._calls,
+            self._since_start,
+            self._since_later,
+            later_is_complete=self._traits.hidden_randomness or self._traits.endless or lost,
+            seeds_are_lost=lost,
+        )
+
+    def restore(self, states: Mapping[str, bytes], plain: Mapping[str, Any], steps: int) -> None:
+        """Advance the iterator that was last observed to a checkpoint's position.
+
+        Args:
+            states: the iterator states of the position by name, without the empty ones.
+            plain: the counts, as `DataPosition.plain` returns them.
+            steps: number of batches that each call of the train function reads.
+
+        Raises:
+            DataChanged: the data ends before that position, or the pipeline is a different one.
+        """
+        started = self._clock()
+        if START in states:
+            self._start = IteratorState.from_bytes(states[START])
+        if LATER in states:
+            self._later = IteratorState.from_bytes(states[LATER])
+        if state := self._later or (self._start if START in states else None):
+            state.restore(self._iterator)
+        self._calls = plain["calls"]
+        self._since_start, self._since_later = plain["since_start"], plain["since_later"]
+        self._start_has_seeds, self._seeds_are_lost = True, plain["seeds_are_lost"]
+        calls = self._since_later if LATER in states else self._since_start
+        batches = self._read(calls * steps)
+        if batches <= (calls - 1) * steps:
+            raise DataChanged(f"the data ends after {batches} of {calls * steps} batches")
+        if batches:
+            seconds = round(self._clock() - started, 3)
+            log.info(events.DATA_REPLAYED, batches=batches, seconds=seconds)
+
+    def _report_unsavable_input(self) -> None:
+        """Report once that a resumed fit reads the input again, and whether it may differ then."""
+        if self._input_reported:
+            return
+        self._input_reported = True
+        reason = (
+            "the position in this input can't be saved: a resumed fit reads it again from the "
+            "start of the epoch"
+        )
+        if self._source in INDEXED_ADAPTERS:
+            log.info(events.DATA_UNSAVABLE, input=self._source, reason=reason)
+            return
+        self._guard.report(
+            events.DATA_UNSAVABLE,
+            input=self._source,
+            reason=f"{reason}, and may get other batches if its source is not deterministic",
+            fix="seed the source's random generator; or use tf.data without Python functions, "
+            "arrays, or a keras.utils.PyDataset",
+        )
+
+    @property
+    def _traits(self) -> PipelineTraits:
+        return self._known_traits or PipelineTraits()
+
+    def _complete_start(self) -> None:
+        """Replace the start state by the one after the first batch, when all shuffles exist."""
+        state = self._capture_state()
+        if state:
+            self._start, self._since_start, self._start_has_seeds = state, 0, True
+        if self._seeds_are_lost is None:
+            saved = len(internals.seed_paths(state.content)) if state else 0
+            self._seeds_are_lost = saved < self._traits.shuffles
+            if self._seeds_are_lost:
+                self._guard.report(
+                    events.DATA_ORDER_UNSAVABLE,
+                    reason=f"of {self._traits.shuffles} shuffles in this input, only {saved} can "
+                    "be saved; after an interruption the others produce a different order",
+                    fix="shuffle once, after the parts are concatenated or interleaved",
+                )
+
+    def _read(self, batches: int) -> int:
+        """Read up to `batches` batches and return how many there were.
+
+        The last call of an epoch may have had fewer.
+        """
+        return sum(1 for _ in itertools.islice(self._iterator, batches))
+
+    def _should_refresh(self, refresh: StateRefresh) -> bool:
+        if (
+            refresh is StateRefresh.NEVER
+            or self._traits.drawn_by_batch
+            or (self._traits.cached and not self._traits.endless)
+        ):
+            return False
+        affordable = self._capture_seconds <= REFRESH_BUDGET * (self._clock() - self._captured_at)
+        return affordable or refresh is StateRefresh.ALWAYS
+
+    def _capture_later(self) -> None:
+        self._later, self._since_later = self._capture_state(), 0
+
+    def _capture_state(self) -> IteratorState | None:
+        started = self._clock()
+        state = IteratorState.of(self._iterator)
+        self._captured_at = self._clock()
+        self._capture_seconds = self._captured_at - started
+        return state
