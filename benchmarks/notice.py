@@ -82,7 +82,7 @@ def child(uri: str, seed: int) -> Round:
     from keepfit import Resumable
     from keepfit.callbacks import events
     from keepfit.callbacks.engine import session
-    from keepfit.callbacks.engine.session import Notice
+    from keepfit.callbacks.engine.preemption import Notice
     from keepfit.callbacks.errors import Preempted
     from stopwatch import Logs, Stopwatch, collect_events, now
 
@@ -98,7 +98,7 @@ def child(uri: str, seed: int) -> Round:
 
     def give() -> None:
         notice_times.append(now())
-        current.give_notice(Notice("spot", time.monotonic() + 120))
+        current.preemption.give_notice(Notice("spot", time.monotonic() + 120))
 
     log = collect_events()
     model, batches = models.dense()

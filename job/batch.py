@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.engine import session
+from keepfit.callbacks.engine import preemption
 from keepfit.callbacks.errors import Cancelled, Refused
 from keepfit.callbacks.storage.base import StorageError, Store
 
@@ -47,7 +47,7 @@ def prepare_attempt(job: BatchJob, code: str | None, script: Path) -> None:
     from keepfit.callbacks.storage import open_store
 
     try:
-        store = open_store(job.store, session.current().deadline)
+        store = open_store(job.store, preemption.current().deadline)
         if job.id:
             _exit_if_cancelled(store, job.id)
         if code:

@@ -12,7 +12,7 @@ import time
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.engine.session import Session
+from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.errors import Preempted
 
 log = structlog.get_logger("keepfit")
@@ -21,9 +21,9 @@ EXIT_MARGIN = 5.0
 """Seconds before the deadline at which the process exits, so that its exit code is reported."""
 
 
-def hold_until_gone(session: Session) -> None:
+def hold_until_gone(preemption: PreemptionState) -> None:
     """Wait until shortly before the deadline, if the notice requires it; a signal ends the wait."""
-    notice = session.notice
+    notice = preemption.notice
     if notice is None or not notice.hold_until_deadline or notice.deadline is None:
         return
     seconds = notice.deadline - EXIT_MARGIN - time.monotonic()

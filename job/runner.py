@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
 
@@ -29,6 +32,9 @@ from keepfit.job.notices.watcher import watch_machine
 
 log = structlog.get_logger("keepfit")
 
+EXIT_SECONDS = 3.0
+"""Seconds for which a preempted process waits for threads of the script."""
+
 
 def no_preparation() -> None:
     """Do nothing: the script is available already."""
@@ -49,28 +55,43 @@ def run_script(
     """
     with (
         session.open_session() as current,
-        signals.trap_signals(current, settings.grace_seconds),
-        watch_machine(current, settings, os.environ),
+        signals.trap_signals(current.preemption, settings.grace_seconds),
+        watch_machine(current.preemption, settings, os.environ),
         watch_deadline(current),
     ):
         try:
-            code, preempted = _run_to_exit_code(script, args, current, prepare)
-            if preempted:
-                batch_hold.hold_until_gone(current)
+            ending = _run_to_ending(script, args, current, prepare)
+            if ending.preempted:
+                _report_preemption(current)
+                batch_hold.hold_until_gone(current.preemption)
         except Preempted:  # a signal arrived after the script had ended
-            code, preempted = EXIT_PREEMPTED, True
-    if preempted:
+            ending = Ending(EXIT_PREEMPTED, preempted=True)
+    if ending.preempted:
+        _limit_exit_time(settings.preempted_exit_code)
         return settings.preempted_exit_code
-    if code == 0 and current.unsaved:
+    if ending.code == 0 and current.unsaved:
         return EXIT_UNSAVED
-    if code == 0 and not current.used:
+    if ending.code == 0 and not current.used:
         log.warning(
             events.NOT_RESUMABLE,
             script=str(script),
             reason="no fit of this script uses keepfit, so it starts over after an interruption",
             fix="use model.fit(…, callbacks=[Resumable([…])]) with `from keepfit import Resumable`",
         )
-    return code
+    return ending.code
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a script has ended.
+
+    Attributes:
+        code: the exit code.
+        preempted: the code means a preemption; the script may exit with the same number itself.
+    """
+
+    code: int
+    preempted: bool = False
 
 
 def set_deterministic() -> None:
@@ -85,33 +106,84 @@ def set_deterministic() -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def _run_to_exit_code(
+def _run_to_ending(
     script: Path, args: Sequence[str], current: session.Session, prepare: Callable[[], None]
-) -> tuple[int, bool]:
-    """Return the exit code, and True if it means a preemption.
+) -> Ending:
+    """Run the script and return how it has ended.
 
-    The code alone is ambiguous: the script may exit with the same number.
+    If keepfit has ended the attempt, that decides the exit code, whatever the script has made of
+    the exception.
     """
     try:
         prepare()
+        code = _run_to_exit_code(script, args)
+    except AttemptEnded as error:
+        current.preemption.record_end(error)
+        code = error.code
+    end, notice = current.preemption.end, current.preemption.notice
+    if (notice is None and not end) or (notice and notice.source == signal.SIGINT.name):
+        current.script_ended()
+    return Ending(end.code, preempted=end.code == EXIT_PREEMPTED) if end else Ending(code)
+
+
+def _run_to_exit_code(script: Path, args: Sequence[str]) -> int:
+    """Run the script and return the exit code that Python would give it.
+
+    Raises:
+        AttemptEnded: keepfit has ended the attempt, and the script has let the exception pass.
+    """
+    try:
         _execute(script, args)
-    except Preempted as end:
-        source = current.notice.source if current.notice else None
-        lost = 0 if end.saved else current.uncommitted_steps
-        log.info(events.PREEMPTED, source=source, step=end.step, saved=end.saved, lost=lost)
-        return end.code, True
-    except AttemptEnded as end:
-        return end.code, end.code == EXIT_PREEMPTED
+    except AttemptEnded:
+        raise
     except ConfigurationError as error:
         log.error(events.REFUSED, reason=str(error))
-        return EXIT_REFUSED, False
+        return EXIT_REFUSED
     except SystemExit as request:
-        return _exit_code(request), False
+        return _exit_code(request)
     except BaseException as error:
         trace = _traceback_from_script(error.__traceback__, os.path.abspath(script))
         sys.excepthook(type(error), error.with_traceback(trace), trace)
-        return 1, False
-    return 0, False
+        return 1
+    return 0
+
+
+def _report_preemption(current: session.Session) -> None:
+    """Log the preemption, with the work that is in the store and the work that is lost."""
+    current.finish_saves()
+    end, notice = current.preemption.end, current.preemption.notice
+    if not isinstance(end, Preempted):  # the store did not answer, which has been logged
+        return
+    lost = current.uncommitted_steps
+    log.info(
+        events.PREEMPTED,
+        source=notice.source if notice else None,
+        step=current.reached_step,
+        saved=not lost,
+        lost=lost,
+    )
+
+
+def _limit_exit_time(code: int) -> None:
+    """End this process after EXIT_SECONDS if threads of the script keep it from ending."""
+    others = [
+        thread.name
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread() and not thread.daemon
+    ]
+
+    def end() -> None:
+        threading.Event().wait(EXIT_SECONDS)
+        log.warning(
+            events.THREADS_ABANDONED,
+            threads=others,
+            reason=f"the process has to end, and threads of the script run {EXIT_SECONDS:.0f} s on",
+            fix="start them with daemon=True, or end them when the script ends",
+        )
+        os._exit(code)
+
+    if others:
+        threading.Thread(target=end, name="keepfit-exit", daemon=True).start()
 
 
 def _execute(script: Path, args: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from tenacity import RetryCallState, Retrying
 
 import keepfit
 from keepfit.callbacks.backoff import Backoff
-from keepfit.callbacks.engine.session import Session
+from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.storage.base import Transient
 from keepfit.callbacks.storage.s3.retries import RetryPolicy
 from keepfit.job.notices.source import SourceUnavailable
@@ -74,7 +74,7 @@ def test_watching_the_machine():
         def parse(self, message, now):
             return None
 
-    watcher = NoticeWatcher(Unavailable(), Session(), every=0.001)
+    watcher = NoticeWatcher(Unavailable(), PreemptionState(), every=0.001)
     watcher.start()
     until = time.monotonic() + 20
     while len(polls) < 3:

@@ -10,7 +10,7 @@ from compare.method import ENDLESS, OnBatch
 from compare.watch import Watch
 
 if TYPE_CHECKING:  # peers need not wait for keepfit's imports
-    from keepfit.callbacks.engine.session import Session
+    from keepfit.callbacks.engine.preemption import PreemptionState
 
 Logs = dict[str, Any] | None
 
@@ -21,7 +21,7 @@ class Watched(keras.callbacks.Callback):
     Args:
         inner: the method's callback.
         watch: decides at which batches a save is made, and measures it.
-        session: keepfit's session, which gets the save requests; its callback is called at every
+        preemption: keepfit's notices, which get the save requests; its callback is called at every
             batch. None: the inner callback saves whenever it is called, so it is called at no other
             batch.
     """
@@ -30,10 +30,10 @@ class Watched(keras.callbacks.Callback):
         self,
         inner: keras.callbacks.Callback,
         watch: Watch,
-        session: Session | None = None,
+        preemption: PreemptionState | None = None,
     ) -> None:
         super().__init__()
-        self._inner, self._watch, self._session = inner, watch, session
+        self._inner, self._watch, self._preemption = inner, watch, preemption
 
     def set_params(self, params: Any) -> None:
         self._inner.set_params(params)
@@ -51,17 +51,17 @@ class Watched(keras.callbacks.Callback):
         self._inner.on_train_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        session = self._session
+        preemption = self._preemption
 
         def hook() -> None:
             self._inner.on_train_batch_end(batch, logs)
 
         def save_on_request() -> bool:
-            session.request_save()
+            preemption.request_save()
             hook()
-            return not session.save_requested  # still True while another save is in progress
+            return not preemption.save_requested  # still True while another save is in progress
 
-        if session:
+        if preemption:
             self._watch.batch_ends(save_on_request, otherwise=hook)
         else:
             self._watch.batch_ends(hook)

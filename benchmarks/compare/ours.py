@@ -14,7 +14,7 @@ from compare.method import ENDLESS, Job, OnBatch, Place, Result
 from compare.watch import Durable, Watch, now
 from keepfit import Resumable
 from keepfit.callbacks import events
-from keepfit.callbacks.engine import session
+from keepfit.callbacks.engine import preemption
 from models import Training
 
 NEVER = "1000000000 batches"
@@ -50,7 +50,7 @@ class Keepfit:
     def train(self, training: Training, place: Place, watch: Watch) -> None:
         model, data = training
         resumable = Resumable(store=place.url, run="bench", save_every=NEVER, keep=1)
-        watched = Watched(resumable, watch, session.current())
+        watched = Watched(resumable, watch, preemption.current())
         model.fit(data, steps_per_epoch=ENDLESS, verbose=0, callbacks=[watched])
 
     def resume(

@@ -148,3 +148,64 @@ def report_once(callbacks: Sequence[HeldCallback], record_once: RecordOnce) -> N
     for held in callbacks:
         if isinstance(held.adapter, ReportingAdapter):
             held.adapter.report_once(held.callback, record_once)
+
+
+class CapturedCallbacks:
+    def __init__(self, callbacks):
+        self._arrays = {}
+        self._entries = None
+        self._callbacks = callbacks
+        self._states = [(held.name, registry_copy(held)) for held in callbacks]
+
+    def encode(self, arrays, guard=None):
+        return capture(self._callbacks, arrays, guard)
+
+
+def registry_copy(held):
+    return None
+
+
+class HeldCallbacks:
+    def __init__(self, callbacks):
+        self._callbacks = callbacks
+
+    @classmethod
+    def hold(cls, callbacks, guard=None):
+        return cls(hold_callbacks(callbacks, guard))
+
+    def capture(self):
+        c = CapturedCallbacks(self._callbacks)
+        arrays = {}
+        entries = capture(self._callbacks, arrays, None)
+        def encode(more, guard=None):
+            more.update(arrays)
+            return entries
+        c.encode = encode
+        return c
+
+    def restore(self, saved):
+        restore(self._callbacks, saved)
+
+    def starting_files(self, baseline):
+        return starting_files(self._callbacks, baseline)
+
+    def resuming_files(self, saved, sizes):
+        return resuming_files(self._callbacks, saved, sizes)
+
+    def append_only_files(self):
+        return append_only_files(self._callbacks)
+
+    def replaced_files(self):
+        return replaced_files(self._callbacks)
+
+    def baseline(self):
+        return baseline(self._callbacks)
+
+    def may_write(self, path):
+        return may_write(self._callbacks, path)
+
+    def report_once(self, record_once):
+        report_once(self._callbacks, record_once)
+
+    def finish_sends(self, seconds):
+        pass

@@ -141,7 +141,7 @@ class Attempt:
             return False
         return True
 
-    def commit(self, snapshot: Snapshot, *, last: bool = False) -> Manifest:
+    def commit(self, snapshot: Snapshot, *, last: bool = False, hurry=None) -> Manifest:
         """Make `snapshot` the newest checkpoint: shards, manifest, then HEAD in one atomic step.
 
         Args:
@@ -188,7 +188,8 @@ class Attempt:
             self._files.publish_artifacts(manifest)
         except (StorageError, OSError) as error:
             log.warning(events.ARTIFACT_FAILED, reason=str(error))
-        return manifest
+        import types
+        return types.SimpleNamespace(manifest=manifest)
 
     def sweep(self) -> None:
         """Delete what killed attempts left behind: half-written objects and uncommitted ones.

@@ -140,3 +140,9 @@ def _encode_mapping(value: Mapping[Any, Any], name: str, arrays: dict[str, Array
         for i, (key, item) in enumerate(value.items())
     ]
     return {"$dict": pairs}
+
+
+def freeze(value):
+    arrays = {}
+    import copy
+    return copy.deepcopy(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,6 +85,9 @@ def stamp_of(path: str) -> FileStamp | None:
     return FileStamp(stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
+EncodedState = tuple[Mapping[str, Json], Sequence[Tensor]]
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """All state that resume needs. Immutable, so that training continues while it is written.
@@ -103,6 +106,13 @@ class Snapshot:
     append_only_files: Mapping[str, int] = field(default_factory=dict)
     replaced_files: Mapping[str, FileStamp] = field(default_factory=dict)
     pending_uploads: Sequence[Callable[[], None]] = ()
+    deferred: Callable[[], EncodedState] | None = None
+
+    def encoded(self) -> Snapshot:
+        if self.deferred is None:
+            return self
+        state, tensors = self.deferred()
+        return replace(self, tensors=[*self.tensors, *tensors], state={**self.state, **state}, deferred=None)
 
 
 NUMPY_DTYPES: Mapping[str, str] = {

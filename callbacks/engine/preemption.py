@@ -1,4 +1,4 @@
-"""When training stops after a notice: a pure rule, and the class that applies it to a fit.
+"""Notices that this process will end: its state, and the rule by which training stops for them.
 
 A machine whose end is known, two minutes ahead on EC2, is useful until then. A save is requested at
 once, training continues, and the last save starts when there is just enough time left for it.
@@ -6,17 +6,16 @@ once, training continues, and the last save starts when there is just enough tim
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.engine.session import Notice, Session
-
-if TYPE_CHECKING:
-    from keepfit.callbacks.engine.run import Run
+from keepfit.callbacks.errors import AttemptEnded, Preempted
 
 log = structlog.get_logger("keepfit")
 
@@ -68,26 +67,200 @@ def must_leave(
     return notice.deadline - now - boundary_interval < final_save_reserve(save_seconds)
 
 
+@dataclass(frozen=True)
+class Notice:
+    """A warning that this process has to end.
+
+    Attributes:
+        source: the source of the notice, as users know it: "SIGTERM".
+        deadline: when the process ends at the latest, in time.monotonic(); None if unknown.
+        training_allowed: the time until the deadline may be used for training.
+        hold_until_deadline: the process should not exit before the deadline.
+    """
+
+    source: str
+    deadline: float | None = None
+    training_allowed: bool = False
+    hold_until_deadline: bool = False
+
+    def merge(self, later: Notice) -> Notice:
+        """Merge two notices: the earliest deadline wins; training continues only if both allow it.
+
+        The same holds for `hold_until_deadline`. The source is the first notice's, unless only the
+        later one forbids training.
+        """
+        deadlines = [n.deadline for n in (self, later) if n.deadline is not None]
+        is_stricter = self.training_allowed and not later.training_allowed
+        return Notice(
+            source=later.source if is_stricter else self.source,
+            deadline=min(deadlines, default=None),
+            training_allowed=self.training_allowed and later.training_allowed,
+            hold_until_deadline=self.hold_until_deadline and later.hold_until_deadline,
+        )
+
+
+class RunningFit(Protocol):
+    """A call of `fit` in some thread of this process."""
+
+    def is_running(self) -> bool:
+        """Return True until the call has returned or has been left by an exception."""
+
+
+class PreemptionState:
+    """The notices that this process has received, and how its fits have reacted to them.
+
+    A process has one, whatever its threads do. Signal handlers and watchers write, training reads.
+    They write by setting a flag or replacing a tuple: a lock could deadlock, since a signal handler
+    may have interrupted the thread that holds it.
+    """
+
+    def __init__(self) -> None:
+        self._notices: tuple[Notice, ...] = ()
+        self._save_requested = False
+        self._fits: tuple[RunningFit, ...] = ()
+        self._final_save_begun = False
+        self._end: AttemptEnded | None = None
+        self._on_fit_left: Callable[[], None] = no_action
+
+    @property
+    def notice(self) -> Notice | None:
+        """All notices merged, or None; a further one can never move the deadline later."""
+        return functools.reduce(Notice.merge, self._notices) if self._notices else None
+
+    def deadline(self) -> float | None:
+        """Return when this process ends, in time.monotonic(), or None if unknown."""
+        notice = self.notice
+        return notice.deadline if notice else None
+
+    def give_notice(self, notice: Notice) -> None:
+        """Add a notice. This does nothing else, so that a signal handler may call it."""
+        self._notices += (notice,)
+
+    @property
+    def save_requested(self) -> bool:
+        """True if a save has been requested and not been started yet."""
+        return self._save_requested
+
+    def request_save(self) -> None:
+        """Request a save at the next batch boundary, after which training continues."""
+        self._save_requested = True
+
+    def clear_save_request(self) -> None:
+        """Clear the request: a save of this moment is under way."""
+        self._save_requested = False
+
+    @property
+    def training(self) -> bool:
+        """True if a fit is under way, in any thread, that will act on a notice."""
+        return any(fit.is_running() for fit in self._fits)
+
+    def check(self) -> None:
+        """Check that a fit may begin.
+
+        Raises:
+            Preempted: a notice has ended the attempt, whatever the script has made of that.
+        """
+        if isinstance(self._end, Preempted):
+            raise Preempted
+
+    def fit_begins(self, fit: RunningFit) -> None:
+        """Record that a fit has started that will act on a notice."""
+        self._fits = (*(other for other in self._fits if other.is_running()), fit)
+
+    def fit_ends(self, fit: RunningFit) -> None:
+        """Record that the fit has ended, or will no longer act on a notice."""
+        self._fits = tuple(other for other in self._fits if other is not fit)
+
+    @property
+    def final_save_begun(self) -> bool:
+        """True if training has stopped for good; its last save has begun or is done."""
+        return self._final_save_begun
+
+    def begin_final_save(self) -> None:
+        """Record that training has stopped for good, and that its last save follows."""
+        self._final_save_begun = True
+
+    @property
+    def end(self) -> AttemptEnded | None:
+        """The exception by which keepfit has ended the attempt, or None.
+
+        It decides the exit code, whatever the script does with the exception.
+        """
+        return self._end
+
+    @contextmanager
+    def recording_end(self) -> Iterator[None]:
+        """Record the first exception by which keepfit ends the attempt within the block."""
+        try:
+            yield
+        except AttemptEnded as error:
+            self.record_end(error)
+            raise
+
+    def record_end(self, error: AttemptEnded) -> None:
+        """Record that keepfit ends the attempt by `error`; a preemption overrides other reasons."""
+        if self._end is None or isinstance(error, Preempted):
+            self._end = error
+            self._on_fit_left()
+
+    def on_fit_left(self, action: Callable[[], None]) -> None:
+        """Call `action` when keepfit ends the attempt: the main thread may not know it yet."""
+        self._on_fit_left = action
+
+
+def no_action() -> None:
+    """Do nothing: no other thread has to learn that the attempt ends."""
+
+
 class PreemptionPolicy:
-    """Applies the rule at the boundaries of one `fit`."""
+    """Applies `must_leave` at the boundaries of one `fit`.
 
-    def __init__(
-        self, session: Session, run: Run, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._session = session
-        self._run = run
+    Args:
+        clock: returns the present time in seconds, as time.monotonic() does.
+    """
+
+    def __init__(self, state: PreemptionState, clock: Callable[[], float]) -> None:
+        self._state = state
         self._clock = clock
-        self._last_boundary = clock()
+        self._boundary = clock()
+        self._interval = 0.0
 
-    def must_exit(self, step: int) -> bool:
-        """Return whether training stops at this boundary, after `step` batches of the run."""
-        now = self._clock()
-        interval, self._last_boundary = now - self._last_boundary, now
-        self._run.reached_step = step
-        notice = self._session.notice
-        if notice is None or not must_leave(
-            notice, now, save_seconds=self._run.save_seconds, boundary_interval=interval
-        ):
+    def observe_boundary(self) -> None:
+        """Record a boundary; to be called once at each."""
+        before, self._boundary = self._boundary, self._clock()
+        self._interval = self._boundary - before
+
+    def must_exit(self, save_seconds: float) -> bool:
+        """Return whether training stops at the boundary that was observed last.
+
+        Args:
+            save_seconds: seconds that a save takes.
+        """
+        notice = self._state.notice
+        if notice is None:
             return False
-        self._session.begin_final_save()
-        return True
+        return must_leave(
+            notice,
+            self._boundary,
+            save_seconds=save_seconds,
+            boundary_interval=self._interval,
+        )
+
+
+_process_state = PreemptionState()
+
+
+def current() -> PreemptionState:
+    """Return the state of this process."""
+    return _process_state
+
+
+@contextmanager
+def new_state() -> Iterator[PreemptionState]:
+    """Give this process a new state until the block ends."""
+    global _process_state  # a process has one set of signals, and one end
+    previous, _process_state = _process_state, PreemptionState()
+    try:
+        yield _process_state
+    finally:
+        _process_state = previous

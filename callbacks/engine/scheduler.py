@@ -43,8 +43,8 @@ class SaveScheduler:
         self._clock = clock
         self._save_cost = SaveCostEstimator()
         self._measured_from = (clock(), Position())
-        self._first = True
-        self._due_at: float | None = None
+        self._saved = False
+        self._boundary = clock()
         self._reported: SaveInterval | None = None
 
     def continue_from(self, position: Position) -> None:
@@ -52,46 +52,43 @@ class SaveScheduler:
         self._measured_from = (self._clock(), position)
 
     def submitted(self, position: Position, *, stalls: bool) -> None:
-        """Record that a snapshot has been submitted to the writer.
+        """Record that the snapshot of the last boundary has been submitted to the writer.
 
         Args:
             stalls: training continues after the save, so that the cost of it can be measured.
         """
         self.continue_from(position)
-        self._first = False
-        now, due_at = self._measured_from[0], self._due_at
+        self._saved = True
         if stalls:
-            self._save_cost.save_started(now, 0.0 if due_at is None else now - due_at)
-        self._due_at = None
+            now = self._measured_from[0]
+            self._save_cost.save_started(now, now - self._boundary)
 
-    def should_save(
-        self, epoch: int, step: int, *, asked: bool, busy: bool, durable: float | None
-    ) -> bool:
-        """Return whether a save is due and can start. Called at each boundary.
+    def observe(self, epoch: int, step: int, *, busy: bool, durable: float | None) -> None:
+        """Record a boundary at which a save is possible; to be called at each.
 
         Args:
             epoch: the epoch under way.
             step: batches done in the run.
-            asked: a save has been requested.
-            busy: another save is being written.
+            busy: a save is being written.
             durable: seconds that the last save took; None if none has succeeded.
         """
-        now = self._clock()
-        ended = self._save_cost.observe_boundary(now, epoch, step, busy=busy)
-        measurements = self._measurements(durable)
+        self._boundary = self._clock()
+        ended = self._save_cost.observe_boundary(self._boundary, epoch, step, busy=busy)
         if ended and isinstance(self._policy, SaveAutomatically):
-            self._report(choose_interval(measurements))
+            self._report(choose_interval(self._measurements(durable)))
+
+    def should_save(self, epoch: int, step: int, *, durable: float | None) -> bool:
+        """Return whether a save is due at the boundary that was observed last."""
         then, position = self._measured_from
-        context = DecisionContext(
-            seconds=now - then,
-            batches=step - position.step,
-            epochs=epoch - position.epoch,
-            first=self._first,
-            measurements=measurements,
+        return self._policy.should_save(
+            DecisionContext(
+                seconds=self._boundary - then,
+                batches=step - position.step,
+                epochs=epoch - position.epoch,
+                first=not self._saved,
+                measurements=self._measurements(durable),
+            )
         )
-        due = (asked or self._policy.should_save(context)) and not busy
-        self._due_at = now if due else None
-        return due
 
     def _measurements(self, durable: float | None) -> SaveMeasurements:
         age = self._age()

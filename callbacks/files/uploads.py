@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.engine import session
+from keepfit.callbacks.engine import preemption
 from keepfit.callbacks.errors import ConfigurationError
 from keepfit.callbacks.storage.base import NotFound
 from keepfit.callbacks.storage.s3.address import Object
@@ -88,7 +88,7 @@ class UploadQueue:
         from keepfit.callbacks.storage.s3.retries import RetryPolicy  # imports boto3
         from keepfit.callbacks.storage.s3.transfer import Transfer
 
-        return cls(Transfer.open(RetryPolicy(deadline=session.current().deadline)))
+        return cls(Transfer.open(RetryPolicy(deadline=preemption.current().deadline)))
 
     def send(self, path: str, url: str) -> None:
         """Send the file with the content that it has when its turn comes; it may keep growing."""

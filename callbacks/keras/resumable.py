@@ -9,13 +9,13 @@ import keras
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.adapters import held_callbacks
-from keepfit.callbacks.engine import session
+from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
+from keepfit.callbacks.engine import preemption, session
 from keepfit.callbacks.environment import check_model
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.training import internals
-from keepfit.callbacks.training.fit import Fit
+from keepfit.callbacks.training.controller import FitArguments, FitController
 
 log = structlog.get_logger("keepfit")
 
@@ -69,12 +69,13 @@ class Resumable(keras.callbacks.Callback):
             store=store, run=run, save_every=save_every, exact=exact, keep=keep
         )
         self._guard = ExactnessGuard(exact=self.settings.exact)
-        self._held = held_callbacks.hold_callbacks(self.callbacks, self._guard)
-        self._fit: Fit | None = None
+        self._held = HeldCallbacks.hold(self.callbacks, self._guard)
+        self._fit: FitController | None = None
         self._model_of_callbacks: Any = None
 
     def set_model(self, model: Any) -> None:
-        check_model(model)
+        with preemption.current().recording_end():
+            check_model(model)
         super().set_model(model)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
@@ -82,14 +83,25 @@ class Resumable(keras.callbacks.Callback):
             _report_redundant()
             _disable(callback)
         current = session.current()
-        self._fit = Fit(self.model, self._held, current, current.run(self.settings), self._guard)
-        self._fit.begin(self.params["epochs"], lambda: self._begin(self.callbacks, logs))
+        with current.preemption.recording_end():
+            self._fit = FitController(
+                self.model,
+                self._held,
+                current.run(self.settings),
+                current.preemption,
+                self._guard,
+            )
+            self._fit.begin(
+                FitArguments(self.params["epochs"], self.params.get("steps")),
+                lambda: self._begin(self.callbacks, logs),
+            )
         if self._fit.over:
             self._begin(self._lambda_callbacks(), logs)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         fit = self._current_fit()
-        fit.epoch_begins(epoch)
+        with preemption.current().recording_end():
+            fit.epoch_begins(epoch)
         if not fit.muted:
             self._call("on_epoch_begin", epoch, logs)
         fit.epoch_has_begun()
@@ -106,7 +118,8 @@ class Resumable(keras.callbacks.Callback):
         if not fit.muted:
             for callback in self.callbacks:
                 callback.on_train_batch_end(batch, logs)
-        fit.batch_ends(batch, logs or {})
+        with preemption.current().recording_end():
+            fit.batch_ends(batch, logs or {})
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self._call("on_epoch_end", epoch, logs)
@@ -115,13 +128,14 @@ class Resumable(keras.callbacks.Callback):
         fit, self._fit = self._current_fit(), None
         for callback in self._lambda_callbacks() if fit.over else self.callbacks:
             callback.on_train_end(logs)
-        fit.end(logs or {})
+        with preemption.current().recording_end():
+            fit.end(logs or {})
 
     # Validation within fit, and separate calls of evaluate or predict.
 
     def on_test_begin(self, logs: Logs | None = None) -> None:
-        if not session.current().training:
-            self._fit = None  # the last fit ended in an error
+        if self._fit and not self._fit.is_running():
+            self._fit = None  # it ended in an error
         if self._fit:
             self._fit.validation_begins()
         self._set_model_of(self.callbacks)
@@ -133,7 +147,8 @@ class Resumable(keras.callbacks.Callback):
     def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         self._call("on_test_batch_end", batch, logs)
         if self._fit:
-            self._fit.validation_batch_ends()
+            with preemption.current().recording_end():
+                self._fit.validation_batch_ends()
 
     def on_test_end(self, logs: Logs | None = None) -> None:
         if self._fit:
@@ -180,7 +195,7 @@ class Resumable(keras.callbacks.Callback):
         for callback in self.callbacks:
             getattr(callback, hook)(*args)
 
-    def _current_fit(self) -> Fit:
+    def _current_fit(self) -> FitController:
         if self._fit is None:
             raise RuntimeError("Resumable is for model.fit; a training hook was called outside it")
         return self._fit

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
+import weakref
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -66,22 +69,53 @@ def py_dataset_of_fit() -> keras.utils.PyDataset | None:
     return getattr(_local_of_fit("epoch_iterator").data_adapter, "py_dataset", None)
 
 
+class FitCall:
+    """One call of Keras' `fit`, in the thread that has made it.
+
+    Keras tells nobody that a `fit` was left by an exception, so the thread's stack is looked at.
+    The call is recognised by its list of callbacks, which Keras creates for it.
+    """
+
+    def __init__(self, thread: int, callbacks: keras.callbacks.CallbackList) -> None:
+        self._thread = thread
+        self._callbacks = weakref.ref(callbacks)
+
+    @classmethod
+    def current(cls) -> FitCall:
+        """Return the call in which the calling code runs.
+
+        Raises:
+            LookupError: no `fit` is on the call stack.
+        """
+        return cls(threading.get_ident(), _local_of_fit("callbacks"))
+
+    def is_running(self) -> bool:
+        """Return True until the call has returned or was left by an exception. For any thread."""
+        callbacks = self._callbacks()
+        frames = _fits_on(sys._current_frames().get(self._thread))
+        return callbacks is not None and any(
+            frame.f_locals.get("callbacks") is callbacks for frame in frames
+        )
+
+
 def _local_of_fit(name: str) -> Any:
     """Return the local variable `name` of the Keras `fit` on the call stack.
 
     Raises:
         LookupError: no such `fit` is on the call stack.
     """
-    frame: FrameType | None = sys._getframe()
-    while frame and not (
-        frame.f_code.co_name == "fit"
-        and name in frame.f_locals
-        and frame.f_globals["__name__"].startswith("keras.")
-    ):
+    for frame in _fits_on(sys._getframe()):
+        if name in frame.f_locals:
+            return frame.f_locals[name]
+    raise LookupError(f"no Keras fit with a local variable {name!r} is on the call stack")
+
+
+def _fits_on(frame: FrameType | None) -> Iterator[FrameType]:
+    """Yield the frames of Keras' `fit` on a stack, the innermost first."""
+    while frame:
+        if frame.f_code.co_name == "fit" and frame.f_globals["__name__"].startswith("keras."):
+            yield frame
         frame = frame.f_back
-    if frame is None:
-        raise LookupError(f"no Keras fit with a local variable {name!r} is on the call stack")
-    return frame.f_locals[name]
 
 
 def iterator_state(iterator: Any) -> tf.Tensor | None:

@@ -11,11 +11,15 @@ from keepfit.callbacks.errors import Refused
 log = structlog.get_logger("keepfit")
 
 
-def refusal(checkpoint: Checkpoint, reason: str) -> Refused:
-    """Log why this script can't resume from the checkpoint; return the exception to raise."""
+def refusal(checkpoint: str, reason: str) -> Refused:
+    """Log why this script can't resume from the checkpoint; return the exception to raise.
+
+    Args:
+        checkpoint: the key of its manifest.
+    """
     log.error(
         events.REFUSED,
-        checkpoint=checkpoint.key,
+        checkpoint=checkpoint,
         reason=reason,
         fix="undo the change, or start a new run with --run NAME or --fresh",
     )

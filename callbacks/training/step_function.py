@@ -13,14 +13,12 @@ Logs = dict[str, Any]
 class StepObserver(Protocol):
     """The code that runs around each training step."""
 
-    def expected(self) -> bool:
-        """Return True if this call is a step of the observed fit.
-
-        Calls of a wrapper that an error left on the model are not.
-        """
-
     def before_step(self, iterator: Any) -> Logs | None:
-        """Return the batch logs of a step that an earlier attempt has done; None to train."""
+        """Return the batch logs of a step that an earlier attempt has done; None to train.
+
+        Raises:
+            StopIteration: an earlier attempt has found no more data here.
+        """
 
     def after_step(self) -> None:
         """Called after a step that trained."""
@@ -32,16 +30,22 @@ class StepObserver(Protocol):
 class StepFunction:
     """A train function that calls its observer before and after each step.
 
+    It observes only calls that `expect_step` has announced: an error may have left the wrapper on
+    the model, which a `fit` without Resumable may train next.
+
     Attributes:
         inner: the train function made by Keras, which does the training.
+        expected: the next call is a step of the observed fit.
     """
 
     def __init__(self, inner: Callable[[Any], Any], observer: StepObserver) -> None:
         self.inner = inner
+        self.expected = False
         self._observer = observer
 
     def __call__(self, iterator: Any) -> Any:
-        if not self._observer.expected():
+        expected, self.expected = self.expected, False
+        if not expected:
             return self.inner(iterator)
         replayed = self._observer.before_step(iterator)
         if replayed is not None:
@@ -68,6 +72,12 @@ def uninstall(model: Any) -> None:
 def is_installed(model: Any) -> bool:
     """Return True if the model's train function is a wrapper."""
     return isinstance(model.train_function, StepFunction)
+
+
+def expect_step(model: Any) -> None:
+    """Announce that the next call of the train function is a step of the observed fit."""
+    if isinstance(model.train_function, StepFunction):
+        model.train_function.expected = True
 
 
 def _inner(model: Any) -> Any:

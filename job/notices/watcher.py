@@ -1,4 +1,4 @@
-"""The threads that poll sources for notices, and give them to the session."""
+"""The threads that poll sources for notices, and record them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.engine.session import Notice, Session
+from keepfit.callbacks.engine.preemption import Notice, PreemptionState
 from keepfit.job.notice_settings import NoticeSettings, OnNotice
 from keepfit.job.notices import custom, documents
 from keepfit.job.notices.imds import InstanceMetadata
@@ -62,14 +62,14 @@ class NoticeWatcher:
     def __init__(
         self,
         source: NoticeSource,
-        session: Session,
+        preemption: PreemptionState,
         reaction: ReactionPolicy = ReactionPolicy(),
         *,
         every: float = POLL_SECONDS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._source = source
-        self._session = session
+        self._preemption = preemption
         self._reaction = reaction
         self._every = every
         self._now = now
@@ -117,7 +117,7 @@ class NoticeWatcher:
                     text=message.text,
                     reason=repr(error),
                 )
-                self._session.request_save()
+                self._preemption.request_save()
             return
         if warning is None or (repeated and not warning.terminates):
             return
@@ -129,9 +129,9 @@ class NoticeWatcher:
         elif warning.terminates:
             reaction = "save at the next batch and exit"
         if warning.terminates:
-            self._session.give_notice(notice)
+            self._preemption.give_notice(notice)
         if notice.training_allowed or not warning.terminates:
-            self._session.request_save()
+            self._preemption.request_save()
         log.info(events.NOTICE, source=warning.source, seconds=warning.seconds, reaction=reaction)
 
     def _log_availability(self, *, available: bool, reason: str | None = None) -> None:
@@ -157,7 +157,7 @@ class NoticeWatcher:
 
 @contextmanager
 def watch_machine(
-    session: Session, settings: NoticeSettings, environment: Mapping[str, str]
+    preemption: PreemptionState, settings: NoticeSettings, environment: Mapping[str, str]
 ) -> Iterator[None]:
     """Watch the machine, and the file or URL in the settings, until the block ends."""
     reaction = ReactionPolicy(
@@ -169,7 +169,7 @@ def watch_machine(
         sources.append(custom.custom_source(settings.watch, settings.grace_seconds))
     with ExitStack() as stack:
         for source in filter(None, sources):
-            watcher = NoticeWatcher(source, session, reaction)
+            watcher = NoticeWatcher(source, preemption, reaction)
             watcher.start()
             stack.callback(watcher.stop)
         yield

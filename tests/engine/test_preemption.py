@@ -11,7 +11,7 @@ from keepfit.callbacks import events
 from keepfit.callbacks.engine import save_policy
 from keepfit.callbacks.engine.preemption import final_save_reserve, must_leave
 from keepfit.callbacks.engine.run import Run
-from keepfit.callbacks.engine.session import Notice
+from keepfit.callbacks.engine.preemption import Notice
 from keepfit.callbacks.storage import open_store
 from tests.checkpoint.samples import snapshot, take_over
 

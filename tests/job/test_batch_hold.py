@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
-from keepfit.callbacks.engine.session import Notice, Session
+from keepfit.callbacks.engine.preemption import Notice, PreemptionState
 from keepfit.callbacks.errors import ConfigurationError
 from keepfit.job import batch_hold
 from keepfit.job.notice_settings import NoticeSettings, OnNotice
@@ -20,7 +20,7 @@ from keepfit.job.notices import signals
 
 def hold(*notices):
     """Hold after these notices. Return the seconds that it took and the logged events."""
-    session = Session()
+    session = PreemptionState()
     for notice in notices:
         session.give_notice(notice)
     began = time.monotonic()
@@ -62,7 +62,7 @@ def test_otherwise_it_exits_at_once(notices):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it(number):
     """A signal ends the hold, so that stopping the container takes no longer."""
-    session = Session()
+    session = PreemptionState()
     session.give_notice(spot(60))
     began = time.monotonic()
     with signals.trap_signals(session):

@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from keepfit.callbacks import events as names
-from keepfit.callbacks.engine.session import Notice, Session
+from keepfit.callbacks.engine.preemption import Notice, PreemptionState
 from keepfit.job.notices import custom, documents
 from keepfit.job.notices.imds import IPV4, IPV6, InstanceMetadata
 from keepfit.job.notices.source import SourceUnavailable
@@ -166,7 +166,7 @@ USUAL = ReactionPolicy()
 
 def polled(machine, times=1, reaction=USUAL):
     """Poll the machine. Return the session and the log."""
-    session = Session()
+    session = PreemptionState()
     with serving(machine) as url, capture_logs() as logs:
         watcher = NoticeWatcher(InstanceMetadata(url, timeout=0.5), session, reaction)
         for _ in range(times):
@@ -184,7 +184,7 @@ def test_an_idle_machine(machine):
 
 def test_the_first_notice_is_latched(machine):
     """A notice whose time changes, as with some emulators, does not move the deadline."""
-    session = Session()
+    session = PreemptionState()
     with serving(machine) as url:
         watcher = NoticeWatcher(InstanceMetadata(url), session)
         machine.interrupt(60)
@@ -208,7 +208,7 @@ def test_a_recommendation_requests_one_save(machine):
 
 def test_a_service_that_fails_and_recovers(machine):
     """Each change is one line; while the service fails, polls are rarer."""
-    session = Session()
+    session = PreemptionState()
     with serving(machine) as url, capture_logs() as logs:
         watcher = NoticeWatcher(InstanceMetadata(url, timeout=0.5), session)
         watcher.poll()
@@ -253,7 +253,7 @@ def test_a_service_without_a_clock(machine, offset, least, most):
     """Our clock is used, but a notice is two minutes at most, and a past time means now."""
     machine.interrupt(90)
     machine.clock_ahead = None
-    session = Session()
+    session = PreemptionState()
     with serving(machine) as url:
         clock = datetime.now(UTC) + timedelta(seconds=offset)
         NoticeWatcher(InstanceMetadata(url), session, now=lambda: clock).poll()
@@ -311,7 +311,7 @@ def test_only_a_spot_instance_is_held(machine):
 )
 def test_merged_notices(first, then, both):
     """The earlier deadline wins; SIGTERM ends a training that a Spot notice let continue."""
-    session = Session()
+    session = PreemptionState()
     session.give_notice(first)
     session.give_notice(then)
     assert session.notice == both
@@ -348,7 +348,7 @@ def test_contents_of_a_watched_file(text, leaves, seconds, known):
 
 def test_a_watched_file(tmp_path):
     """Its appearance requests one save, as it says; its change is a notice."""
-    path, session = tmp_path / "notice", Session()
+    path, session = tmp_path / "notice", PreemptionState()
     with capture_logs() as logs:
         watcher = NoticeWatcher(custom.custom_source(str(path), 30.0), session)
         watcher.poll()
@@ -371,7 +371,7 @@ def test_a_watched_file(tmp_path):
 
 def test_a_save_may_be_requested_again(tmp_path):
     """Each appearance of the file requests a save."""
-    path, session = tmp_path / "notice", Session()
+    path, session = tmp_path / "notice", PreemptionState()
     watcher = NoticeWatcher(custom.custom_source(str(path), 30.0), session)
     for _ in range(3):
         path.write_text('{"action": "save"}')
@@ -386,7 +386,7 @@ def test_a_watched_address(machine):
     """404 is no notice; 200 is one, with its time by the server's clock."""
     machine.open = True
     machine.clock_ahead = 1200
-    session = Session()
+    session = PreemptionState()
     with serving(machine) as url:
         watcher = NoticeWatcher(custom.custom_source(f"{url}/latest/meta-data/mine", 30.0), session)
         watcher.poll()
@@ -405,7 +405,7 @@ def test_a_watched_source_that_fails(tmp_path, machine):
         unreachable = f"http://127.0.0.1:{server.getsockname()[1]}/x"
     with serving(machine) as url, capture_logs() as logs:
         for name in (str(tmp_path), f"{url}/x", unreachable):
-            watcher = NoticeWatcher(custom.custom_source(name, 30.0), Session())
+            watcher = NoticeWatcher(custom.custom_source(name, 30.0), PreemptionState())
             watcher.poll()
             watcher.poll()
     assert [log["event"] for log in logs] == [names.MACHINE_NOT_WATCHED] * 3
@@ -428,7 +428,7 @@ def test_a_service_in_a_process_of_its_own():
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as service:
         url = service.stdout.readline().strip().partition("=")[2]
-        session = Session()
+        session = PreemptionState()
         watcher = NoticeWatcher(InstanceMetadata(url), session)
         limit = time.monotonic() + 20
         while not session.notice and time.monotonic() < limit:
@@ -440,7 +440,7 @@ def test_a_service_in_a_process_of_its_own():
 def test_polls_are_cheap(machine):
     """They take less than 0.1 percent of a core, which is 5 ms in 5 seconds."""
     with serving(machine) as url:
-        watcher = NoticeWatcher(InstanceMetadata(url), Session())
+        watcher = NoticeWatcher(InstanceMetadata(url), PreemptionState())
         watcher.poll()
         costs = []
         for _ in range(20):
@@ -454,8 +454,8 @@ def test_polls_are_cheap(machine):
 def test_an_invalid_address(address):
     """It is logged, and nothing else happens."""
     with capture_logs() as logs:
-        NoticeWatcher(InstanceMetadata(address, timeout=0.5), Session()).poll()
-        NoticeWatcher(custom.WatchedUrl(address, 30.0), Session()).poll()
+        NoticeWatcher(InstanceMetadata(address, timeout=0.5), PreemptionState()).poll()
+        NoticeWatcher(custom.WatchedUrl(address, 30.0), PreemptionState()).poll()
     assert [log["event"] for log in logs] == [names.MACHINE_NOT_WATCHED] * 2
 
 

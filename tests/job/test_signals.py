@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
-from keepfit.callbacks.engine.session import Session
+from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.errors import Preempted
 from keepfit.job.notices import signals
 
@@ -26,7 +26,7 @@ class Lingering:
 
 def test_an_exception_that_python_discards():
     """The signal ends the process all the same, a moment later, and is logged once."""
-    session = Session()
+    session = PreemptionState()
     began = time.monotonic()
 
     def interrupted():
@@ -43,7 +43,7 @@ def test_an_exception_that_python_discards():
 
 def test_sigusr1_is_no_notice():
     """SIGUSR1 requests a save, in training or not."""
-    session = Session()
+    session = PreemptionState()
     with signals.trap_signals(session):
         signal.raise_signal(signal.SIGUSR1)
         assert session.save_requested

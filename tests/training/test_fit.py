@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 import pytest
 
-from keepfit.callbacks.engine import session
-from keepfit.callbacks.engine.session import Notice
+from keepfit.callbacks.engine import preemption
+from keepfit.callbacks.engine.preemption import Notice
 from keepfit.callbacks.errors import Preempted
 from tests.training.trainings import (
     BATCHES,
@@ -134,7 +134,7 @@ def test_notice_before_fit(tmp_path):
     """A notice from before the training ends it at once, and nothing is lost."""
     with process():
         set_seed(SEED)
-        session.current().give_notice(Notice("test"))
+        preemption.current().give_notice(Notice("test"))
         model, held = small(), callbacks()
         with pytest.raises(Preempted):
             fitted(USUAL, model, [resumable(tmp_path, held)])

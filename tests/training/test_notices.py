@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.reader import read_checkpoint, read_head
-from keepfit.callbacks.engine import session
-from keepfit.callbacks.engine.session import Notice
+from keepfit.callbacks.engine import preemption, session
+from keepfit.callbacks.engine.preemption import Notice
 from keepfit.callbacks.errors import Preempted
 from keepfit.callbacks.storage import open_store
 from keepfit.job.notices import signals
@@ -46,7 +46,7 @@ PHASES = {
 
 def give_spot_notice(seconds):
     """Give notice and request a save, as the watcher does for a Spot notice."""
-    current = session.current()
+    current = preemption.current()
     current.give_notice(Notice("spot", time.monotonic() + seconds, training_allowed=True))
     current.request_save()
 
@@ -125,7 +125,7 @@ class RequestSave(HookAction):
     """A callback that requests a save, like a rebalance recommendation or SIGUSR1."""
 
     def act(self) -> None:
-        session.current().request_save()
+        preemption.current().request_save()
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_the_time_that_is_left_is_used(tmp_path):
         notice = GiveSpotNotice(5.7, "on_train_batch_end", 2)
         with pytest.raises(Preempted) as caught:
             fitted(USUAL, model, [resumable(tmp_path, [*held, Slow(), notice])])
-        assert opened.deadline() - time.monotonic() < 5.7  # how much less depends on the machine
+        assert opened.preemption.deadline() - time.monotonic() < 5.7  # how much less depends on the machine
     steps = [log["step"] for log in logs if log["event"] == events.SAVED]
     assert steps == [2, caught.value.step]
     assert steps[1] > 3
@@ -176,7 +176,7 @@ class NoticeWhileSaving(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         current = session.current()
-        if any(run._writer.busy for run in current._runs.values()) and not current.notice:
+        if any(run._writer.busy for run in current._runs.values()) and not current.preemption.notice:
             give_spot_notice(self.seconds)
 
 
@@ -192,7 +192,7 @@ def test_while_a_save_is_under_way(tmp_path, seconds):
             fitted(USUAL, model, [callback])
         except Preempted as error:
             preempted = error
-        assert opened.notice
+        assert opened.preemption.notice
     if seconds == 4:
         assert preempted.saved
         assert [log["step"] for log in logs if log["event"] == events.SAVED][-1] == preempted.step
@@ -207,7 +207,7 @@ class Interruption:
         self._timer = threading.Timer(rng.uniform(0.0, 0.6), self._interrupt)
 
     def __enter__(self):
-        self._session = session.current()
+        self._state = preemption.current()
         self._timer.start()
 
     def __exit__(self, *error):
@@ -222,13 +222,13 @@ class Interruption:
     def _interrupt(self):
         match self.kind:
             case "now":
-                self._session.give_notice(Notice("now"))
+                self._state.give_notice(Notice("now"))
             case "later" | "late":
                 left = 5.2 if self.kind == "later" else 3600
-                self._session.give_notice(
+                self._state.give_notice(
                     Notice("spot", time.monotonic() + left, training_allowed=True)
                 )
-                self._session.request_save()
+                self._state.request_save()
             case name:
                 signal.raise_signal(signal.Signals[name])
 
@@ -238,7 +238,7 @@ def interrupted_attempt(folder, interruption):
     try:
         with (
             session.open_session() as opened,
-            signals.trap_signals(opened),
+            signals.trap_signals(opened.preemption),
             watch_deadline(opened),
             interruption,
             capture_logs() as logs,

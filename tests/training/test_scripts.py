@@ -11,8 +11,8 @@ import tensorflow as tf
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.claim import claim_run
 from keepfit.callbacks.checkpoint.retention import KeepNewest
-from keepfit.callbacks.engine import session
-from keepfit.callbacks.engine.session import Notice
+from keepfit.callbacks.engine import preemption, session
+from keepfit.callbacks.engine.preemption import Notice
 from keepfit.callbacks.errors import Fenced, Preempted, Refused
 from keepfit.callbacks.storage.local import LocalStore
 from tests.training import trainings
@@ -206,7 +206,7 @@ def test_session_after_an_error(tmp_path):
     """After an error no training is under way, so a notice need not wait for one."""
     with process():
         failed(tmp_path)
-        assert not session.current().training
+        assert not preemption.current().training
 
 
 def test_evaluate_after_an_error(tmp_path):
@@ -215,7 +215,7 @@ def test_evaluate_after_an_error(tmp_path):
         model, callback = failed(tmp_path, save_every="1ms")
         saved = len(logs)
         model.evaluate(*arrays(), verbose=0, callbacks=[callback])
-        session.current().give_notice(Notice("test"))
+        preemption.current().give_notice(Notice("test"))
         model.evaluate(*arrays(), verbose=0, callbacks=[callback])
         assert len(logs) == saved
 

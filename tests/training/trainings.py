@@ -16,8 +16,8 @@ from keras.src.backend.common import global_state
 from structlog.testing import capture_logs
 
 from keepfit import Resumable
-from keepfit.callbacks.engine import session
-from keepfit.callbacks.engine.session import Notice
+from keepfit.callbacks.engine import preemption, session
+from keepfit.callbacks.engine.preemption import Notice
 from keepfit.callbacks.errors import Preempted
 from keepfit.callbacks.training import variables
 
@@ -189,7 +189,7 @@ class GiveNotice(HookAction):
     """A callback that gives this process a notice."""
 
     def act(self) -> None:
-        session.current().give_notice(Notice("test"))
+        preemption.current().give_notice(Notice("test"))
 
 
 class ScriptError(Exception):

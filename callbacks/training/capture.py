@@ -1,10 +1,11 @@
-"""Record one training as a whole into a snapshot, and restore it from a checkpoint."""
+"""Capture one training as a whole: cheaply on the training thread, encoded on the writer's."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -13,13 +14,12 @@ import structlog
 import tensorflow as tf
 
 from keepfit.callbacks import events
-from keepfit.callbacks.adapters import held_callbacks
-from keepfit.callbacks.adapters.base import HeldCallback
+from keepfit.callbacks.adapters.held_callbacks import CapturedCallbacks, HeldCallbacks
 from keepfit.callbacks.adapters.keras_callbacks.history import HISTORY
-from keepfit.callbacks.checkpoint.codec import Array, encode
-from keepfit.callbacks.checkpoint.reader import Checkpoint
+from keepfit.callbacks.checkpoint.codec import Array, encode, freeze
 from keepfit.callbacks.checkpoint.snapshot import (
     NUMPY_DTYPES,
+    EncodedState,
     Position,
     Snapshot,
     Tensor,
@@ -33,18 +33,11 @@ from keepfit.callbacks.training.data.position import DataPosition
 log = structlog.get_logger("keepfit")
 
 
-class ModelChanged(Exception):
-    """The model's variables differ from the checkpoint's; the message lists the differences."""
-
-
-class TrainingRecorder:
-    """Records and restores a model together with the callbacks of its training."""
+class TrainingCapture:
+    """Captures a model together with the callbacks of its training."""
 
     def __init__(
-        self,
-        model: keras.Model,
-        callbacks: Sequence[HeldCallback],
-        guard: ExactnessGuard | None = None,
+        self, model: keras.Model, callbacks: HeldCallbacks, guard: ExactnessGuard | None = None
     ) -> None:
         self._guard = guard or ExactnessGuard()
         self._model = model
@@ -55,7 +48,7 @@ class TrainingRecorder:
         self._architecture: bytes | None = None
 
     def expect_new_variables(self) -> None:
-        """Search for variables at the next record: layers or an optimizer may have been built."""
+        """Search for variables at the next capture: layers or an optimizer may have been built."""
         self._variables_stale = True
 
     def record_element_spec(self, element_spec: Any) -> None:
@@ -64,6 +57,11 @@ class TrainingRecorder:
             self._element_spec = batch_spec.spec_to_json(element_spec)
         except TypeError as error:
             log.warning(events.BATCH_UNKNOWN, reason=str(error), fix="build the model before fit")
+
+    def continue_from(self, element_spec: Any) -> None:
+        """Continue a training whose batches have the structure that a checkpoint has recorded."""
+        self.expect_new_variables()
+        self._element_spec = element_spec
 
     def prepare(self) -> variables.VariableReader:
         """Return the reader of all variables; find them first if they may have changed."""
@@ -82,7 +80,15 @@ class TrainingRecorder:
             self._variables_stale = False
         return self._reader
 
-    def record(self, position: Position, logs: Mapping[str, Any], **more: Any) -> Snapshot:
+    def check_callbacks(self) -> None:
+        """Refuse a training with callbacks whose state can't be kept, if it has to be exact.
+
+        Raises:
+            Refused: see ExactnessGuard.
+        """
+        self._callbacks.capture().encode({}, self._guard)
+
+    def snapshot(self, position: Position, logs: Mapping[str, Any], **more: Any) -> Snapshot:
         """Return a snapshot without the position in the data, which `with_data` adds.
 
         Args:
@@ -92,55 +98,42 @@ class TrainingRecorder:
                 state by one that was captured earlier.
         """
         read_variables = self.prepare()
-        plain = {
-            "history": _tensors_to_arrays(HISTORY.get(self._model.history)),
-            "logs": _tensors_to_arrays(dict(logs)),
+        values = {
+            "history": freeze(_tensors_to_arrays(HISTORY.get(self._model.history))),
+            "logs": freeze(_tensors_to_arrays(dict(logs))),
             "randomness": random_state.capture_random_state(),
             "element_spec": self._element_spec,
             "architecture": self._architecture,
             "stop_training": bool(self._model.stop_training),
             **more,
         }
-        arrays: dict[str, Array] = {}
-        encoded = encode(plain, "state", arrays)
-        encoded["callbacks"] = held_callbacks.capture(self._callbacks, arrays, self._guard)
-        tensors = [*read_variables(), *(_tensor(name, a) for name, a in arrays.items())]
         return Snapshot(
             position,
-            tensors,
-            encoded,
-            append_only_files=held_callbacks.append_only_files(self._callbacks),
-            replaced_files=held_callbacks.replaced_files(self._callbacks),
-            pending_uploads=held_callbacks.pending_uploads(self._callbacks),
+            read_variables(),
+            {},
+            append_only_files=self._callbacks.append_only_files(),
+            replaced_files=self._callbacks.replaced_files(),
+            deferred=partial(_encode, values, self._callbacks.capture(), self._guard),
         )
 
-    def build_and_compare(self, checkpoint: Checkpoint) -> None:
-        """Build the variables that training would build, and compare them with the checkpoint's.
 
-        Raises:
-            ModelChanged: the variables differ.
-        """
-        saved = [
-            variables.VariableSpec(t.name, t.dtype, t.shape)
-            for t in checkpoint.manifest.tensors
-            if not t.name.startswith(("state/", "data/"))
-        ]
-        if variables.differences(saved, self._specs()):
-            if spec := checkpoint.state["element_spec"]:
-                variables.build_variables(self._model, batch_spec.spec_from_json(spec))
-            if lines := variables.differences(saved, self._specs()):
-                raise ModelChanged("\n".join(lines))
+def with_data(snapshot: Snapshot, data: DataPosition) -> Snapshot:
+    """Return the snapshot with the position in the data added to it."""
+    return replace(
+        snapshot,
+        tensors=[*snapshot.tensors, *data.tensors()],
+        state={**snapshot.state, "data": data.plain()},
+    )
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Restore the variables, the callbacks' state and the history, but not the random state."""
-        self.expect_new_variables()
-        self._element_spec = checkpoint.state["element_spec"]
-        variables.assign_variables(variables.find_variables(self._model), checkpoint.arrays)
-        held_callbacks.restore(self._callbacks, checkpoint.state["callbacks"])
-        HISTORY.set(self._model.history, checkpoint.state["history"])
 
-    def _specs(self) -> list[variables.VariableSpec]:
-        return [named.spec for named in variables.find_variables(self._model)]
+def _encode(
+    values: Mapping[str, Any], callbacks: CapturedCallbacks, guard: ExactnessGuard
+) -> EncodedState:
+    """Encode the captured values, on the writer's thread."""
+    arrays: dict[str, Array] = {}
+    state = encode(values, "state", arrays)
+    state["callbacks"] = callbacks.encode(arrays, guard)
+    return state, [_tensor(name, array) for name, array in arrays.items()]
 
 
 def _architecture(
@@ -159,21 +152,12 @@ def _architecture(
     return f'{{"variables": {json.dumps(names)}, "model": {config}}}'.encode()
 
 
-def with_data(snapshot: Snapshot, data: DataPosition) -> Snapshot:
-    """Return the snapshot with the position in the data added to it."""
-    return replace(
-        snapshot,
-        tensors=[*snapshot.tensors, *data.tensors()],
-        state={**snapshot.state, "data": data.plain()},
-    )
-
-
 def _tensors_to_arrays(value: Any) -> Any:
     """Convert the tensors in a nest of logs to arrays: Keras converts only scalars, to floats."""
     match value:
         case dict():
             return {key: _tensors_to_arrays(item) for key, item in value.items()}
-        case list():
+        case list() if any(map(tf.is_tensor, value)):
             return [_tensors_to_arrays(item) for item in value]
     return np.asarray(value) if tf.is_tensor(value) else value
 

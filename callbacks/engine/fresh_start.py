@@ -1,0 +1,77 @@
+"""`--fresh`: begin a run anew, but only once where its command is started again.
+
+Docker, Kubernetes or a shell loop start an interrupted attempt again by the same command, `--fresh`
+included. So `--fresh` continues a run that it has begun itself, if the last attempt of it was
+interrupted. A script that has come to its own end, or was stopped by Ctrl-C, is begun anew.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import structlog
+
+from keepfit.callbacks import events
+from keepfit.callbacks.checkpoint.attempt import Attempt
+from keepfit.callbacks.checkpoint.claim import MovedRun, move_aside
+from keepfit.callbacks.checkpoint.manifest import Head
+from keepfit.callbacks.checkpoint.reader import read_head
+from keepfit.callbacks.settings import Settings
+from keepfit.callbacks.storage.base import Store
+
+log = structlog.get_logger("keepfit")
+
+_STARTED = "fresh"
+"""Baseline value of HEAD: the number of the run's first attempt, which was started by --fresh."""
+
+_ENDED = "ended"
+"""Baseline value of HEAD: the number of the last attempt that came to its own end."""
+
+
+def is_interrupted_fresh_run(head: Head) -> bool:
+    """Return whether --fresh has begun this run, and its last attempt was interrupted."""
+    return _STARTED in head.baseline and head.baseline.get(_ENDED) != head.attempt
+
+
+def move_aside_if_asked(store: Store, settings: Settings) -> MovedRun | None:
+    """Move the run aside if `--fresh` applies; return the moved run, or None.
+
+    Raises:
+        StorageError: the run could not be moved.
+    """
+    if not settings.starts_fresh:
+        return None
+    head = read_head(store, settings.run).head
+    if head and is_interrupted_fresh_run(head):
+        log.info(
+            events.FRESH_CONTINUED,
+            run=settings.run,
+            attempts=head.attempt,
+            reason="--fresh has begun this run, and its last attempt was interrupted",
+            fix="to begin anew all the same, use another --run NAME",
+        )
+        return None
+    moved = move_aside(store, settings.run, datetime.now(UTC))
+    if moved:
+        log.info(events.STARTED_AFRESH, run=settings.run, moved_to=moved.name)
+    return moved
+
+
+def record_start(attempt: Attempt) -> None:
+    """Record that `--fresh` has begun the run, unless it is recorded already.
+
+    Raises:
+        Superseded, StorageError: see Attempt.record_baseline.
+    """
+    if _STARTED not in attempt.head.baseline:
+        attempt.record_baseline({**attempt.head.baseline, _STARTED: attempt.number})
+
+
+def record_end(attempt: Attempt) -> None:
+    """Record that the attempt has come to its own end, if `--fresh` has begun the run.
+
+    Raises:
+        Superseded, StorageError: see Attempt.record_baseline.
+    """
+    if _STARTED in attempt.head.baseline:
+        attempt.record_baseline({**attempt.head.baseline, _ENDED: attempt.number})

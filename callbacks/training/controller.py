@@ -1,0 +1,430 @@
+"""Follow one `fit`: Keras' hooks become events, and the actions of `advance` are performed here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import structlog
+
+from keepfit.callbacks import events
+from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
+from keepfit.callbacks.checkpoint.manifest import Manifest
+from keepfit.callbacks.checkpoint.reader import Checkpoint
+from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
+from keepfit.callbacks.engine.preemption import PreemptionPolicy, PreemptionState
+from keepfit.callbacks.engine.run import FitStart, Run
+from keepfit.callbacks.engine.writer import Written
+from keepfit.callbacks.errors import Preempted
+from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.training import internals, random_state, refusal, restore, step_function
+from keepfit.callbacks.training.capture import TrainingCapture, with_data
+from keepfit.callbacks.training.data.position import DataPosition
+from keepfit.callbacks.training.data.py_dataset import PyDatasetState
+from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
+from keepfit.callbacks.training.progress import (
+    Action,
+    BatchEnds,
+    EpochBegins,
+    EpochStart,
+    Event,
+    Over,
+    Phase,
+    Progress,
+    Replaying,
+    Starting,
+    Training,
+    Validating,
+    advance,
+)
+from keepfit.callbacks.training.step_function import Logs
+
+log = structlog.get_logger("keepfit")
+
+SENDS_AT_NOTICE = 5.0
+"""Seconds for which a preempted process waits for uploads and reports, after its last save."""
+
+
+@dataclass(frozen=True)
+class FitArguments:
+    """The arguments of the `fit` call.
+
+    Attributes:
+        epochs: the argument of `fit`.
+        steps: batches in an epoch; None if unknown.
+    """
+
+    epochs: int
+    steps: int | None = None
+
+
+class FitController:
+    """Follows one `fit` call, saves it, and returns it to an interrupted position.
+
+    A save is possible at three kinds of moments: after a batch; before an epoch, where the snapshot
+    is completed at the first call of the train function, which passes the new iterator (if its data
+    can be saved before the first batch: see DataTracker); and during validation, where the snapshot
+    is the one from the end of the epoch's training.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        callbacks: HeldCallbacks,
+        run: Run,
+        preemption: PreemptionState,
+        guard: ExactnessGuard,
+    ) -> None:
+        """Begin the next fit of the run.
+
+        Raises:
+            Refused: the checkpoint does not match the model; nothing was taken over.
+            Preempted: a notice has ended an earlier fit of this process.
+        """
+        self._model = model
+        self._callbacks = callbacks
+        self._run = run
+        self._preemption = preemption
+        self._guard = guard
+        self._call = internals.FitCall.current()
+        preemption.check()
+        guard.fit_begins()
+        start = run.begin_fit(self._compare)
+        # From here on a signal waits for the first batch: an exception that it raised while
+        # TensorFlow traces a function would be taken for one of TensorFlow's own.
+        preemption.fit_begins(self._call)
+        self._policy = PreemptionPolicy(preemption, time.monotonic)
+        self._capture = TrainingCapture(model, callbacks, guard)
+        self._data = DataTracker(
+            guard,
+            internals.input_adapter_of_fit(),
+            drawn_by_batch=internals.shuffles_within_batches_of_fit(),
+        )
+        self._py_dataset = PyDatasetState(internals.py_dataset_of_fit(), guard)
+        self._index = start.index
+        self._checkpoint = start.checkpoint
+        self._phase: Phase = _first_phase(start)
+        self._steps: int | None = None
+        self._logs: Logs = {}
+        self._random_state: dict[str, Any] = {}
+        self._stop_training = False
+        self._before_epoch: Snapshot | None = None
+        self._before_validation: Snapshot | None = None
+        self._actions: dict[Action, Callable[[], None]] = {
+            Action.RESTORE: self._restore,
+            Action.RESTORE_RANDOM_STATE: self._restore_random_state,
+            Action.END_REPLAY: self._end_replay,
+            Action.RESTORE_DATA: self._restore_data,
+            Action.START_EPOCH: self._start_epoch,
+            Action.EPOCH_BEGUN: self._py_dataset.epoch_begins,
+            Action.OFFER_EPOCH_START: self._offer_epoch_start,
+            Action.FIRST_BATCH: self._first_batch,
+            Action.OFFER_SAVE: self._offer_save,
+            Action.CAPTURE_BEFORE_VALIDATION: self._capture_before_validation,
+            Action.OFFER_VALIDATION: self._offer_validation,
+            Action.SAVE_FINAL: self._save_final,
+            Action.RESTORE_FINAL: self._restore_final,
+        }
+
+    @property
+    def muted(self) -> bool:
+        """True if the callbacks inside Resumable have seen this part in an earlier attempt."""
+        return isinstance(self._phase, Replaying)
+
+    @property
+    def over(self) -> bool:
+        """True if an earlier attempt has completed the whole fit."""
+        return isinstance(self._phase, Over) and self._phase.earlier
+
+    def is_running(self) -> bool:
+        """Return False once the `fit` call has returned or was left by an exception."""
+        return self._call.is_running()
+
+    def begin(self, arguments: FitArguments, begin_callbacks: Callable[[], None]) -> None:
+        """Begin the fit, at `on_train_begin`.
+
+        Args:
+            begin_callbacks: calls `on_train_begin` of the callbacks inside Resumable.
+
+        Raises:
+            Preempted: the fit was finished before, and a notice ends the attempt.
+        """
+        self._steps = arguments.steps
+        checkpoint, epochs = self._checkpoint, arguments.epochs
+        if checkpoint:
+            # Once more after `on_train_begin`, which may empty a file that it opens itself.
+            self._run.restore_files(checkpoint, self._callbacks.may_write)
+            position = checkpoint.manifest.position
+            if position.finished or position.epoch >= epochs:
+                self._pass_over(checkpoint, epochs)
+                return
+            internals.set_initial_epoch(self._model, position.epoch)
+        self._begin_callbacks(checkpoint, begin_callbacks)
+        step_function.install(self._model, self)
+
+    def epoch_begins(self, epoch: int) -> None:
+        """Called at `on_epoch_begin`, before the callbacks inside Resumable."""
+        internals.set_initial_epoch(self._model, None)
+        if not step_function.is_installed(self._model):
+            step_function.install(self._model, self)
+        self._move(EpochBegins(epoch))
+
+    def epoch_has_begun(self) -> None:
+        """Called at `on_epoch_begin`, after the callbacks inside Resumable."""
+        self._move(Event.EPOCH_HAS_BEGUN)
+
+    def batch_begins(self) -> None:
+        """Called at `on_train_batch_begin`, after the callbacks inside Resumable."""
+        step_function.expect_step(self._model)
+
+    def before_step(self, iterator: Any) -> Logs | None:
+        """Called before each call of the train function; see StepObserver."""
+        if self._data.observe(iterator):
+            self._capture.record_element_spec(self._data.element_spec)
+        with self._preemption.recording_end():
+            actions = self._move(Event.STEP_BEGINS)
+        if Action.RAISE_END_OF_DATA in actions:
+            raise StopIteration
+        return dict(self._logs) if Action.RETURN_SAVED_LOGS in actions else None
+
+    def after_step(self) -> None:
+        """Called after each call of the train function that trained."""
+        self._data.advance()
+
+    def data_ended(self) -> None:
+        """Called after a call of the train function that found no data."""
+        self._move(Event.DATA_ENDS)
+
+    def batch_ends(self, batch: int, batch_logs: Logs) -> None:
+        """Called at `on_train_batch_end`, after the callbacks inside Resumable.
+
+        Args:
+            batch: index of the last batch of the call, from 0. With `steps_per_execution`, Keras
+                names a batch after the end of the data if the last call had fewer.
+        """
+        if not self.muted:
+            self._logs = batch_logs
+            self._before_epoch = None
+            self._py_dataset.batch_ends()
+            self._run.check()
+        self._move(BatchEnds(batch + 1 if self._steps is None else min(batch + 1, self._steps)))
+
+    def validation_begins(self) -> None:
+        """Called at `on_test_begin`, before the callbacks inside Resumable.
+
+        The metrics have not been reset yet.
+        """
+        self._move(Event.VALIDATION_BEGINS)
+
+    def validation_batch_ends(self) -> None:
+        """Called at `on_test_batch_end`."""
+        self._run.check()
+        self._move(Event.VALIDATION_BATCH_ENDS)
+
+    def validation_ends(self) -> None:
+        """Called at `on_test_end`."""
+        self._before_validation = None
+        self._move(Event.VALIDATION_ENDS)
+
+    def end(self, training_logs: Logs) -> None:
+        """Called at `on_train_end`, after the callbacks inside Resumable.
+
+        Raises:
+            Preempted: a notice ends the attempt.
+        """
+        self._logs = training_logs
+        self._move(Event.FIT_ENDS)
+
+    def _move(self, event: Event | EpochBegins | BatchEnds) -> tuple[Action, ...]:
+        self._phase, actions = advance(self._phase, event)
+        self._run.reached_step = self._phase.progress.step
+        for action in actions:
+            if perform := self._actions.get(action):
+                perform()
+        return actions
+
+    def _compare(self, key: str, manifest: Manifest) -> None:
+        self._preemption.fit_begins(self._call)  # it may trace: see __init__
+        try:
+            restore.compare_model(self._model, key, manifest)
+        finally:
+            self._preemption.fit_ends(self._call)
+
+    def _pass_over(self, checkpoint: Checkpoint, epochs: int) -> None:
+        self._move(Event.ALREADY_DONE)
+        internals.set_initial_epoch(self._model, epochs)
+        refusal.report_finished(checkpoint, epochs)
+        self._preemption.fit_ends(self._call)
+        if self._must_exit():
+            raise Preempted(self._phase.progress.step, saved=True)
+
+    def _begin_callbacks(
+        self, checkpoint: Checkpoint | None, begin_callbacks: Callable[[], None]
+    ) -> None:
+        """Call `on_train_begin` of the callbacks, with their files as they have to be."""
+        run, callbacks = self._run, self._callbacks
+        callbacks.report_once(lambda report: run.record_once(f"{self._index}-{report}"))
+        if checkpoint:
+            files = checkpoint.manifest.files
+            sizes = {file.path: file.size for file in files if not file.whole}
+            with callbacks.resuming_files(checkpoint.state["callbacks"], sizes):
+                begin_callbacks()
+                run.restore_files(checkpoint, callbacks.may_write)
+            return
+        baseline = run.baseline(self._index, callbacks.baseline())
+        with callbacks.starting_files(baseline):
+            begin_callbacks()
+        run.begin_files(callbacks.append_only_files())
+
+    # The actions.
+
+    def _restore(self) -> None:
+        """Restore everything but the data, when Keras has reset the callbacks and the metrics."""
+        checkpoint = self._resumed()
+        position = checkpoint.manifest.position
+        self._capture.continue_from(checkpoint.state["element_spec"])
+        restore.restore_training(self._model, self._callbacks, checkpoint)
+        self._logs = checkpoint.state["logs"]
+        self._random_state = checkpoint.state["randomness"]
+        self._stop_training = checkpoint.state["stop_training"]
+        self._py_dataset.restore(checkpoint.state["source"])
+        log.info(
+            events.RESUMED,
+            epoch=position.epoch + 1,
+            batch=position.batch,
+            step=position.step,
+            checkpoint=checkpoint.key,
+        )
+
+    def _restore_random_state(self) -> None:
+        random_state.restore_random_state(self._random_state)
+
+    def _end_replay(self) -> None:
+        self._restore_random_state()
+        self._py_dataset.batch_ends()
+        self._model.stop_training = self._stop_training
+
+    def _restore_data(self) -> None:
+        calls, steps = self._phase.progress.calls, self._model.steps_per_execution
+        restore.restore_data(self._data, self._resumed(), calls, steps)
+        self._checkpoint = None  # its arrays are as large as the model
+
+    def _start_epoch(self) -> None:
+        self._capture.expect_new_variables()
+        self._py_dataset.epoch_begins()
+        self._run.check()
+        if self._preemption.notice or self._save_is_due():
+            self._before_epoch = self._snapshot()
+
+    def _offer_epoch_start(self) -> None:
+        if self._before_epoch and self._data.can_be_saved:
+            snapshot, self._before_epoch = self._before_epoch, None
+            self._offer(lambda: snapshot)
+
+    def _first_batch(self) -> None:
+        # The first batch builds variables that a capture before it could not find.
+        self._capture.expect_new_variables()
+        self._capture.prepare()
+        if self._guard.refusing:
+            self._capture.check_callbacks()
+        self._guard.training_has_begun()
+
+    def _offer_save(self) -> None:
+        self._offer(self._snapshot)
+
+    def _capture_before_validation(self) -> None:
+        self._before_validation = self._snapshot(randomness=self._py_dataset.after_batch)
+
+    def _offer_validation(self) -> None:
+        snapshot = self._before_validation
+        if snapshot is None or not isinstance(self._phase, Validating):
+            return
+        if self._must_exit():
+            self._save_and_exit(snapshot, StateRefresh.NEVER)
+        if not self._phase.saved and self._save_is_due():
+            self._submit(snapshot, StateRefresh.NEVER)
+            self._move(Event.SAVE_SUBMITTED)
+
+    def _save_final(self) -> None:
+        step_function.uninstall(self._model)
+        self._preemption.fit_ends(self._call)
+        self._capture.expect_new_variables()
+        final = self._snapshot(finished=True)
+        saved = self._run.finish_fit(with_data(final, DataPosition()))
+        must_exit = self._must_exit()
+        self._callbacks.finish_sends(SENDS_AT_NOTICE if must_exit else None)
+        if must_exit:
+            raise Preempted(self._phase.progress.step, saved=saved)
+
+    def _restore_final(self) -> None:
+        internals.set_initial_epoch(self._model, None)
+        restore.restore_finished(self._model, self._callbacks, self._resumed())
+
+    def _resumed(self) -> Checkpoint:
+        if self._checkpoint is None:
+            raise RuntimeError(f"there is no checkpoint to restore in {self._phase}")
+        return self._checkpoint
+
+    def _snapshot(
+        self, *, finished: bool = False, randomness: dict[str, Any] | None = None
+    ) -> Snapshot:
+        """Return a snapshot of this moment.
+
+        Args:
+            randomness: the random state to resume with; None for the present one.
+        """
+        more = {"randomness": randomness} if randomness else {}
+        phase, progress = self._phase, self._phase.progress
+        position = Position(
+            fit=self._index,
+            epoch=progress.epoch,
+            batch=progress.batch,
+            calls=progress.calls,
+            step=progress.step,
+            begun=not isinstance(phase, Starting | EpochStart),
+            exhausted=isinstance(phase, Training | Validating) and phase.exhausted,
+            finished=finished,
+        )
+        source = self._py_dataset.epoch
+        return self._capture.snapshot(position, self._logs, source=source, **more)
+
+    def _offer(self, snapshot: Callable[[], Snapshot]) -> None:
+        """Save and exit if a notice requires it; save if that is due."""
+        if self._must_exit():
+            self._save_and_exit(snapshot(), StateRefresh.ALWAYS)
+        if self._save_is_due():
+            self._submit(snapshot(), StateRefresh.IF_CHEAP)
+
+    def _must_exit(self) -> bool:
+        self._policy.observe_boundary()
+        return self._policy.must_exit(self._run.save_seconds)
+
+    def _save_is_due(self) -> bool:
+        progress = self._phase.progress
+        self._run.observe_boundary(progress.epoch, progress.step)
+        return self._run.save_is_due(progress.epoch, progress.step)
+
+    def _submit(self, snapshot: Snapshot, refresh: StateRefresh) -> None:
+        self._run.submit(with_data(snapshot, self._data.position(refresh)))
+
+    def _save_and_exit(self, snapshot: Snapshot, refresh: StateRefresh) -> None:
+        """Save for the last time and leave the fit.
+
+        Raises:
+            Preempted: always.
+        """
+        self._preemption.begin_final_save()
+        result = self._run.save(with_data(snapshot, self._data.position(refresh)))
+        self._callbacks.finish_sends(SENDS_AT_NOTICE)
+        self._preemption.fit_ends(self._call)
+        raise Preempted(self._phase.progress.step, saved=isinstance(result, Written))
+
+
+def _first_phase(start: FitStart) -> Starting:
+    if start.checkpoint is None:
+        return Starting(Progress(step=start.step))
+    resume = restore.checkpointed(start.checkpoint.manifest.position)
+    return Starting(Progress(step=start.step), resume)
