@@ -65,7 +65,7 @@ class Attempt:
         # Read now, while HEAD certainly names them: the objects that they name must never be
         # deleted, even if a newer attempt has claimed the run and pruned these manifests by the
         # time this attempt sweeps.
-        self._kept = read_manifests(store, head.run, head.manifests())
+        self._kept = read_manifests(store, head.run, head.manifests()).manifests
         self._unresolved_head: Head | None = None
         self._rejected: set[str] = set()
         self._trusted: dict[str, StoredShard] = {}

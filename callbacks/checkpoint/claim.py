@@ -13,14 +13,101 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.attempt import Attempt
 from keepfit.callbacks.checkpoint.manifest import AttemptHistory, Head, attempt_of, head_key
-from keepfit.callbacks.checkpoint.reader import NoUsableCheckpoint, read_head, read_manifests
+from keepfit.callbacks.checkpoint.reader import (
+    LoadedHead,
+    LoadedManifests,
+    NoUsableCheckpoint,
+    read_head,
+    read_manifests,
+)
 from keepfit.callbacks.checkpoint.retention import Retention
-from keepfit.callbacks.storage.base import Conflict, Store
+from keepfit.callbacks.storage.base import Conflict, Store, Transient, Version
 
 log = structlog.get_logger("keepfit")
 
 
-@retry(retry=retry_if_exception_type(Conflict), stop=stop_after_attempt(10), reraise=True)
+MAX_CONFLICTS = 10
+"""Number of claims in a row that other processes may overtake before the last one fails."""
+
+MAX_FINDS = 10
+"""Number of looks at a run whose HEAD appears or changes while it is being recovered."""
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run as it is before a claim.
+
+    Attributes:
+        head: HEAD, rebuilt from the manifests if it is missing or damaged; None for a new run.
+        version: the version of HEAD in the store; None if it is missing.
+    """
+
+    head: Head | None
+    version: Version | None
+
+
+def find_run(store: Store, run: str, *, after: int = 0) -> FoundRun:
+    """Look at a run without changing it.
+
+    Args:
+        after: number of the last attempt of a run of this name that was moved aside; 0 if none was.
+            The objects that it has written since, without a HEAD, are no checkpoints of the new
+            run.
+
+    Raises:
+        NoUsableCheckpoint: HEAD is damaged or missing, and no checkpoint is left to continue from.
+        StorageError: the store can't be read, or HEAD changed while it was being recovered, each
+            time.
+    """
+    for _ in range(MAX_FINDS):
+        loaded = read_head(store, run)
+        if loaded.head or (after > 0 and loaded.version is None):
+            return FoundRun(loaded.head, loaded.version)
+        objects = _list_objects(store, run)
+        # Other processes may have claimed the run and committed before its objects were listed.
+        if read_head(store, run).version == loaded.version:
+            return FoundRun(_recover_head(store, run, objects, loaded), loaded.version)
+    raise Transient(f"{store.uri}/{head_key(run)} changed {MAX_FINDS} times while it was recovered")
+
+
+def claim(
+    store: Store,
+    run: str,
+    found: FoundRun,
+    *,
+    retention: Retention,
+    versions: Mapping[str, str],
+    after: int = 0,
+) -> Attempt:
+    """Take ownership of the run that was found, or start it.
+
+    Args:
+        after: as for find_run. The new run's attempt numbers continue from it, because a process of
+            the old run may still be alive: it must not find keys with its own attempt number in the
+            new run.
+
+    Raises:
+        Conflict: HEAD has changed since the run was found.
+        StorageError: the store can't be read or written.
+    """
+    old = found.head
+    head = Head(
+        run=run,
+        attempt=max(old.attempt if old else 0, after) + 1,
+        writer=uuid.uuid4().hex,
+        swaps=old.swaps + 1 if old else 0,
+        checkpoints=old.checkpoints if old else (),
+        finished=old.finished if old else {},
+        baseline=old.baseline if old else {},
+        history=old.history.for_next_attempt() if old else AttemptHistory(),
+    )
+    version = store.swap(head_key(run), head.to_bytes(), expected=found.version)
+    return Attempt(store, head, version, retention, versions)
+
+
+@retry(
+    retry=retry_if_exception_type(Conflict), stop=stop_after_attempt(MAX_CONFLICTS), reraise=True
+)
 def claim_run(
     store: Store,
     run: str,
@@ -29,36 +116,15 @@ def claim_run(
     versions: Mapping[str, str],
     after: int = 0,
 ) -> Attempt:
-    """Claim a run: take ownership of it, or start it if it does not exist.
-
-    Args:
-        after: number of the last attempt of a run of this name that was moved aside; 0 if none was.
-            The new run's attempt numbers continue from it, because a process of the old run may
-            still be alive: it must not find keys with its own attempt number in the new run. The
-            objects that it has written since, without a HEAD, are not checkpoints of the new run.
+    """Find and claim a run; begin again if another process claims it in between.
 
     Raises:
         NoUsableCheckpoint: HEAD is damaged or missing, and no checkpoint is left to continue from.
         Conflict: another process was faster ten times in a row.
         StorageError: the store can't be read or written.
     """
-    loaded = read_head(store, run)
-    starts_over = after > 0 and loaded.version is None
-    old = loaded.head
-    if old is None and not starts_over:
-        old = _recover_head(store, run, missing=loaded.version is None)
-    head = Head(
-        run=run,
-        attempt=(old.attempt if old else after) + 1,
-        writer=uuid.uuid4().hex,
-        swaps=old.swaps + 1 if old else 0,
-        checkpoints=old.checkpoints if old else (),
-        finished=old.finished if old else {},
-        baseline=old.baseline if old else {},
-        history=old.history.for_next_attempt() if old else AttemptHistory(),
-    )
-    version = store.swap(head_key(run), head.to_bytes(), expected=loaded.version)
-    return Attempt(store, head, version, retention, versions)
+    found = find_run(store, run, after=after)
+    return claim(store, run, found, retention=retention, versions=versions, after=after)
 
 
 @dataclass(frozen=True)
@@ -105,11 +171,31 @@ def _fence(store: Store, run: str) -> int:
     return head.attempt
 
 
-def _recover_head(store: Store, run: str, *, missing: bool) -> Head | None:
-    """Rebuild HEAD from the manifests in the store.
+@dataclass(frozen=True)
+class _Objects:
+    """The objects of a run, as far as they tell what its HEAD was.
+
+    Attributes:
+        keys: keys of the manifests and shards, readable or not.
+        loaded: the manifests.
+    """
+
+    keys: tuple[str, ...]
+    loaded: LoadedManifests
+
+
+def _list_objects(store: Store, run: str) -> _Objects:
+    manifests = [entry.key for entry in store.list(f"{run}/checkpoints/")]
+    loaded = read_manifests(store, run, manifests)
+    shards = [entry.key for entry in store.list(f"{run}/shards/")]
+    return _Objects((*manifests, *shards), loaded)
+
+
+def _recover_head(store: Store, run: str, objects: _Objects, head: LoadedHead) -> Head | None:
+    """Rebuild HEAD from the objects, and log it.
 
     Args:
-        missing: HEAD does not exist; otherwise it is damaged.
+        head: the missing or damaged HEAD.
 
     Returns:
         The rebuilt HEAD; None if the run has not been started.
@@ -117,12 +203,13 @@ def _recover_head(store: Store, run: str, *, missing: bool) -> Head | None:
     Raises:
         NoUsableCheckpoint: the run has objects, but no readable manifest.
     """
-    keys = [entry.key for entry in store.list(f"{run}/checkpoints/")]
-    manifests = read_manifests(store, run, keys, report=True)
-    shards = [entry.key for entry in store.list(f"{run}/shards/")]
-    if missing and not keys and not shards:
+    missing = head.version is None
+    if missing and not objects.keys:
         return None
+    for key, reason in objects.loaded.problems.items():
+        log.error(events.CHECKPOINT_REJECTED, checkpoint=key, reason=reason)
     problem = f"{store.uri}/{head_key(run)} is {'missing' if missing else 'damaged'}"
+    manifests = objects.loaded.manifests
     if not manifests:
         raise NoUsableCheckpoint(
             f"{problem}, and run {run!r} has no manifest to continue from; start over with "
@@ -134,7 +221,7 @@ def _recover_head(store: Store, run: str, *, missing: bool) -> Head | None:
     log.error(events.HEAD_DAMAGED, reason=problem, using=newest[0])
     return Head(
         run=run,
-        attempt=max((attempt_of(key) or 0 for key in (*keys, *shards)), default=0),
+        attempt=max((attempt_of(key) or 0 for key in objects.keys), default=0),
         writer="recovered",
         swaps=0,
         checkpoints=tuple(newest),

@@ -20,7 +20,7 @@ from keepfit.callbacks.checkpoint.manifest import (
     attempt_of,
     head_key,
 )
-from keepfit.callbacks.checkpoint.reader import read_head, read_manifest
+from keepfit.callbacks.checkpoint.reader import read_head, read_manifest, read_manifests
 from keepfit.callbacks.checkpoint.retention import unreferenced
 from keepfit.callbacks.storage.base import Damaged, NotFound, Store, Transient
 
@@ -157,17 +157,11 @@ def read_committed(store: Store, run: str) -> CommittedState:
     """
     head = read_named_head(store, run)
     for _ in range(TRIES):
-        manifests: dict[str, Manifest] = {}
-        problems: dict[str, str] = {}
-        for key in head.manifests():
-            try:
-                manifests[key] = read_manifest(store, run, key)
-            except (NotFound, Damaged) as error:
-                problems[key] = str(error)
-        before, head = head, read_named_head(store, run) if problems else head
+        loaded = read_manifests(store, run, head.manifests())
+        before, head = head, read_named_head(store, run) if loaded.problems else head
         if head.manifests() == before.manifests():
             break
-    return CommittedState(before, manifests, problems)
+    return CommittedState(before, loaded.manifests, loaded.problems)
 
 
 def read_named_head(store: Store, run: str) -> Head:

@@ -33,6 +33,9 @@ log = structlog.get_logger("keepfit")
 PARALLEL_READS = min(8, os.cpu_count() or 1)
 """Number of shards read at once; memory use never exceeds the checkpoint's size."""
 
+PARALLEL_MANIFESTS = 8
+"""Number of manifests read at once: they are small, and the time is that of the requests."""
+
 MAX_READS = 2
 """Number of reads before an object counts as damaged: it may be corrupted on the way."""
 
@@ -77,6 +80,19 @@ class LoadedHead:
     version: Version | None
 
 
+@dataclass(frozen=True)
+class LoadedManifests:
+    """The result of reading several manifests.
+
+    Attributes:
+        manifests: the manifests by key, in the order in which they were asked for.
+        problems: why a manifest can't be used, by key.
+    """
+
+    manifests: dict[str, Manifest]
+    problems: dict[str, str]
+
+
 def read_manifest(store: Store, run: str, key: str) -> Manifest:
     """Read the manifest at `key`.
 
@@ -110,25 +126,26 @@ def read_head(store: Store, run: str) -> LoadedHead:
     return LoadedHead(head if head.run == run else None, version)
 
 
-def read_manifests(
-    store: Store, run: str, keys: Iterable[str], *, report: bool = False
-) -> dict[str, Manifest]:
-    """Read the manifests at `keys`, and leave out those that are missing or damaged.
+def read_manifests(store: Store, run: str, keys: Iterable[str]) -> LoadedManifests:
+    """Read the manifests at `keys`, several at once; an unusable one raises no error.
 
-    Args:
-        report: log an event for each manifest that is left out.
-
-    Returns:
-        The manifests by key, in the order of `keys`.
+    Raises:
+        StorageError: the store itself failed, which tells nothing about the manifests.
     """
-    manifests: dict[str, Manifest] = {}
-    for key in keys:
+
+    def read(key: str) -> Manifest | str:
         try:
-            manifests[key] = read_manifest(store, run, key)
+            return read_manifest(store, run, key)
         except (NotFound, Damaged) as error:
-            if report:
-                log.error(events.CHECKPOINT_REJECTED, checkpoint=key, reason=str(error))
-    return manifests
+            return str(error)
+
+    keys = list(keys)
+    with ThreadPoolExecutor(PARALLEL_MANIFESTS, "keepfit-reader") as pool:
+        found = list(zip(keys, pool.map(read, keys), strict=True))
+    return LoadedManifests(
+        manifests={key: result for key, result in found if isinstance(result, Manifest)},
+        problems={key: result for key, result in found if isinstance(result, str)},
+    )
 
 
 def read_shards(
