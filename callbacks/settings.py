@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     run: str = Field(default_factory=default_run_name)
     save_every: str = "auto"
     keep: int = Field(default=3, ge=1)
+    keep_fits: int = Field(default=0, ge=0)
     fresh: bool = False
     exact: bool = False
     job_attempt: int = Field(default=1, validation_alias="AWS_BATCH_JOB_ATTEMPT", exclude=True)

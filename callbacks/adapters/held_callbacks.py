@@ -177,9 +177,11 @@ class HeldCallbacks:
         c = CapturedCallbacks(self._callbacks)
         arrays = {}
         entries = capture(self._callbacks, arrays, None)
+
         def encode(more, guard=None):
             more.update(arrays)
             return entries
+
         c.encode = encode
         return c
 

@@ -141,7 +141,7 @@ class Attempt:
             return False
         return True
 
-    def commit(self, snapshot: Snapshot, *, last: bool = False, hurry=None) -> Manifest:
+    def commit(self, snapshot: Snapshot, *, last: bool = False, hurry=None, release=()) -> Manifest:
         """Make `snapshot` the newest checkpoint: shards, manifest, then HEAD in one atomic step.
 
         Args:
@@ -189,6 +189,7 @@ class Attempt:
         except (StorageError, OSError) as error:
             log.warning(events.ARTIFACT_FAILED, reason=str(error))
         import types
+
         return types.SimpleNamespace(manifest=manifest)
 
     def sweep(self) -> None:

@@ -145,4 +145,5 @@ def _encode_mapping(value: Mapping[Any, Any], name: str, arrays: dict[str, Array
 def freeze(value):
     arrays = {}
     import copy
+
     return copy.deepcopy(value)

@@ -144,6 +144,24 @@ class Manifest(Document):
     state: dict[str, Json]
     files: Annotated[tuple[StoredFile, ...], Field(alias="logs")] = ()
 
+    @property
+    def has_variables(self) -> bool:
+        """False if the variables of a finished fit have been dropped (see Attempt.commit)."""
+        return any(not t.name.startswith(("state/", "data/")) for t in self.tensors)
+
+    def without_variables(self) -> Manifest:
+        """Return the manifest of what is kept of a finished fit whose variables are dropped."""
+        kept = [t for t in self.tensors if t.name.startswith("state/")]
+        shards = tuple(dict.fromkeys(t.shard for t in kept))
+        return self.model_copy(
+            update={
+                "shards": tuple(self.shards[i] for i in shards),
+                "tensors": tuple(
+                    t.model_copy(update={"shard": shards.index(t.shard)}) for t in kept
+                ),
+            }
+        )
+
     def objects(self) -> tuple[str, ...]:
         """Return the keys of all objects of the checkpoint, except the manifest's own."""
         parts = (part.key for file in self.files for part in file.parts)

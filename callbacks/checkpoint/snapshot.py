@@ -112,7 +112,9 @@ class Snapshot:
         if self.deferred is None:
             return self
         state, tensors = self.deferred()
-        return replace(self, tensors=[*self.tensors, *tensors], state={**self.state, **state}, deferred=None)
+        return replace(
+            self, tensors=[*self.tensors, *tensors], state={**self.state, **state}, deferred=None
+        )
 
 
 NUMPY_DTYPES: Mapping[str, str] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,16 +14,15 @@ from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.checkpoint.manifest import Manifest
 from keepfit.callbacks.checkpoint.reader import Checkpoint
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
-from keepfit.callbacks.engine.preemption import PreemptionPolicy, PreemptionState
+from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.engine.run import FitStart, Run
-from keepfit.callbacks.engine.writer import Written
 from keepfit.callbacks.errors import Preempted
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.training import internals, random_state, refusal, restore, step_function
-from keepfit.callbacks.training.capture import TrainingCapture, with_data
-from keepfit.callbacks.training.data.position import DataPosition
+from keepfit.callbacks.training.capture import TrainingCapture
 from keepfit.callbacks.training.data.py_dataset import PyDatasetState
 from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
+from keepfit.callbacks.training.final_state import DroppedState, FinalState
 from keepfit.callbacks.training.progress import (
     Action,
     BatchEnds,
@@ -40,12 +38,10 @@ from keepfit.callbacks.training.progress import (
     Validating,
     advance,
 )
+from keepfit.callbacks.training.saving import FitSaves
 from keepfit.callbacks.training.step_function import Logs
 
 log = structlog.get_logger("keepfit")
-
-SENDS_AT_NOTICE = 5.0
-"""Seconds for which a preempted process waits for uploads and reports, after its last save."""
 
 
 @dataclass(frozen=True)
@@ -92,17 +88,21 @@ class FitController:
         self._call = internals.FitCall.current()
         preemption.check()
         guard.fit_begins()
+        before = run.final_states.newest
+        run.final_states.next_fit_trains(model)
         start = run.begin_fit(self._compare)
+        if isinstance(before, DroppedState) and before.is_needed_by(model) and not start.checkpoint:
+            before.refuse()
         # From here on a signal waits for the first batch: an exception that it raised while
         # TensorFlow traces a function would be taken for one of TensorFlow's own.
         preemption.fit_begins(self._call)
-        self._policy = PreemptionPolicy(preemption, time.monotonic)
         self._capture = TrainingCapture(model, callbacks, guard)
         self._data = DataTracker(
             guard,
             internals.input_adapter_of_fit(),
             drawn_by_batch=internals.shuffles_within_batches_of_fit(),
         )
+        self._saves = FitSaves(run, preemption, self._call, self._data, callbacks)
         self._py_dataset = PyDatasetState(internals.py_dataset_of_fit(), guard)
         self._index = start.index
         self._checkpoint = start.checkpoint
@@ -156,7 +156,7 @@ class FitController:
         checkpoint, epochs = self._checkpoint, arguments.epochs
         if checkpoint:
             # Once more after `on_train_begin`, which may empty a file that it opens itself.
-            self._run.restore_files(checkpoint, self._callbacks.may_write)
+            self._run.owned.restore_files(checkpoint, self._callbacks.may_write)
             position = checkpoint.manifest.position
             if position.finished or position.epoch >= epochs:
                 self._pass_over(checkpoint, epochs)
@@ -258,7 +258,7 @@ class FitController:
         internals.set_initial_epoch(self._model, epochs)
         refusal.report_finished(checkpoint, epochs)
         self._preemption.fit_ends(self._call)
-        if self._must_exit():
+        if self._saves.must_exit():
             raise Preempted(self._phase.progress.step, saved=True)
 
     def _begin_callbacks(
@@ -266,18 +266,18 @@ class FitController:
     ) -> None:
         """Call `on_train_begin` of the callbacks, with their files as they have to be."""
         run, callbacks = self._run, self._callbacks
-        callbacks.report_once(lambda report: run.record_once(f"{self._index}-{report}"))
+        callbacks.report_once(lambda report: run.owned.record_once(f"{self._index}-{report}"))
         if checkpoint:
             files = checkpoint.manifest.files
             sizes = {file.path: file.size for file in files if not file.whole}
             with callbacks.resuming_files(checkpoint.state["callbacks"], sizes):
                 begin_callbacks()
-                run.restore_files(checkpoint, callbacks.may_write)
+                run.owned.restore_files(checkpoint, callbacks.may_write)
             return
-        baseline = run.baseline(self._index, callbacks.baseline())
+        baseline = run.owned.baseline(self._index, callbacks.baseline())
         with callbacks.starting_files(baseline):
             begin_callbacks()
-        run.begin_files(callbacks.append_only_files())
+        run.owned.begin_files(callbacks.append_only_files())
 
     # The actions.
 
@@ -316,7 +316,7 @@ class FitController:
         self._capture.expect_new_variables()
         self._py_dataset.epoch_begins()
         self._run.check()
-        if self._preemption.notice or self._save_is_due():
+        if self._preemption.notice or self._saves.is_due(self._phase.progress):
             self._before_epoch = self._snapshot()
 
     def _offer_epoch_start(self) -> None:
@@ -342,26 +342,24 @@ class FitController:
         snapshot = self._before_validation
         if snapshot is None or not isinstance(self._phase, Validating):
             return
-        if self._must_exit():
-            self._save_and_exit(snapshot, StateRefresh.NEVER)
-        if not self._phase.saved and self._save_is_due():
-            self._submit(snapshot, StateRefresh.NEVER)
+        if self._saves.must_exit():
+            self._saves.save_and_exit(snapshot, StateRefresh.NEVER)
+        if not self._phase.saved and self._saves.is_due(self._phase.progress):
+            self._saves.submit(snapshot, StateRefresh.NEVER)
             self._move(Event.SAVE_SUBMITTED)
 
     def _save_final(self) -> None:
         step_function.uninstall(self._model)
-        self._preemption.fit_ends(self._call)
         self._capture.expect_new_variables()
-        final = self._snapshot(finished=True)
-        saved = self._run.finish_fit(with_data(final, DataPosition()))
-        must_exit = self._must_exit()
-        self._callbacks.finish_sends(SENDS_AT_NOTICE if must_exit else None)
-        if must_exit:
-            raise Preempted(self._phase.progress.step, saved=saved)
+        self._saves.finish(self._snapshot(finished=True))
+        self._run.final_states.fit_finished(FinalState(self._model, self._index))
 
     def _restore_final(self) -> None:
+        checkpoint = self._resumed()
         internals.set_initial_epoch(self._model, None)
-        restore.restore_finished(self._model, self._callbacks, self._resumed())
+        restore.restore_finished(self._model, self._callbacks, checkpoint)
+        state = FinalState if checkpoint.manifest.has_variables else DroppedState
+        self._run.final_states.fit_finished(state(self._model, self._index))
 
     def _resumed(self) -> Checkpoint:
         if self._checkpoint is None:
@@ -393,34 +391,10 @@ class FitController:
 
     def _offer(self, snapshot: Callable[[], Snapshot]) -> None:
         """Save and exit if a notice requires it; save if that is due."""
-        if self._must_exit():
-            self._save_and_exit(snapshot(), StateRefresh.ALWAYS)
-        if self._save_is_due():
-            self._submit(snapshot(), StateRefresh.IF_CHEAP)
-
-    def _must_exit(self) -> bool:
-        self._policy.observe_boundary()
-        return self._policy.must_exit(self._run.save_seconds)
-
-    def _save_is_due(self) -> bool:
-        progress = self._phase.progress
-        self._run.observe_boundary(progress.epoch, progress.step)
-        return self._run.save_is_due(progress.epoch, progress.step)
-
-    def _submit(self, snapshot: Snapshot, refresh: StateRefresh) -> None:
-        self._run.submit(with_data(snapshot, self._data.position(refresh)))
-
-    def _save_and_exit(self, snapshot: Snapshot, refresh: StateRefresh) -> None:
-        """Save for the last time and leave the fit.
-
-        Raises:
-            Preempted: always.
-        """
-        self._preemption.begin_final_save()
-        result = self._run.save(with_data(snapshot, self._data.position(refresh)))
-        self._callbacks.finish_sends(SENDS_AT_NOTICE)
-        self._preemption.fit_ends(self._call)
-        raise Preempted(self._phase.progress.step, saved=isinstance(result, Written))
+        if self._saves.must_exit():
+            self._saves.save_and_exit(snapshot(), StateRefresh.ALWAYS)
+        if self._saves.is_due(self._phase.progress):
+            self._saves.submit(snapshot(), StateRefresh.IF_CHEAP)
 
 
 def _first_phase(start: FitStart) -> Starting:

@@ -11,9 +11,9 @@ import re
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -233,3 +233,48 @@ def global_seed_variable() -> keras.Variable | None:
 def make_global_seed_variable() -> keras.Variable:
     """Return the same state; create the generator if this process has not used it yet."""
     return keras.src.random.seed_generator.global_seed_generator().state
+
+
+class VariableReads:
+    """Calls a function when the value of one of Keras' variables is read.
+
+    Keras reads a variable through one property, whoever asks: `numpy()`, a layer, a file writer. It
+    is replaced while any object of this class is watching. A function that was traced earlier reads
+    by itself: FinalState watches those of the model.
+    """
+
+    _watching: ClassVar[list[VariableReads]] = []
+
+    def __init__(self, variables: Iterable[Any], on_read: Callable[[], None]) -> None:
+        self._variables = {id(variable): weakref.ref(variable) for variable in variables}
+        self._on_read = on_read
+
+    def start(self) -> None:
+        """Start to watch."""
+        if not self._watching:
+            _OWNER_OF_VALUE.value = property(_watched_value)
+        self._watching.append(self)
+
+    def stop(self) -> None:
+        """Stop watching, if it was watching."""
+        if self in self._watching:
+            self._watching.remove(self)
+            if not self._watching:
+                _OWNER_OF_VALUE.value = _VALUE
+
+    @classmethod
+    def notify(cls, variable: Any) -> None:
+        """Call the functions of those that watch this variable."""
+        for reads in list(cls._watching):
+            known = reads._variables.get(id(variable))
+            if known and known() is variable:
+                reads._on_read()
+
+
+_OWNER_OF_VALUE: Any = next(kind for kind in keras.Variable.__mro__ if "value" in vars(kind))
+_VALUE: Any = vars(_OWNER_OF_VALUE)["value"]
+
+
+def _watched_value(variable: Any) -> Any:
+    VariableReads.notify(variable)
+    return _VALUE.fget(variable)

@@ -27,6 +27,8 @@ def compare_model(model: keras.Model, key: str, manifest: Manifest) -> None:
     Raises:
         Refused: the variables differ; the log lists the differences.
     """
+    if not manifest.has_variables:
+        return
     saved = [
         variables.VariableSpec(t.name, t.dtype, t.shape)
         for t in manifest.tensors
@@ -43,7 +45,8 @@ def compare_model(model: keras.Model, key: str, manifest: Manifest) -> None:
 
 def restore_training(model: keras.Model, callbacks: HeldCallbacks, checkpoint: Checkpoint) -> None:
     """Restore the variables, the callbacks' state and the history, but not the random state."""
-    variables.assign_variables(variables.find_variables(model), checkpoint.arrays)
+    if checkpoint.manifest.has_variables:
+        variables.assign_variables(variables.find_variables(model), checkpoint.arrays)
     callbacks.restore(checkpoint.state["callbacks"])
     HISTORY.set(model.history, checkpoint.state["history"])
 

@@ -8,12 +8,19 @@ import pytest
 from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
-from keepfit.callbacks.engine import save_policy
-from keepfit.callbacks.engine.preemption import final_save_reserve, must_leave
+from keepfit.callbacks.engine.preemption import (
+    Notice,
+    PreemptionPolicy,
+    PreemptionState,
+    final_save_reserve,
+    must_leave,
+)
 from keepfit.callbacks.engine.run import Run
-from keepfit.callbacks.engine.preemption import Notice
+from keepfit.callbacks.engine.writer import Written
+from keepfit.callbacks.errors import Fenced, Preempted, Refused
+from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage import open_store
-from tests.checkpoint.samples import snapshot, take_over
+from tests.checkpoint.samples import RUN, snapshot
 
 SPOT = Notice("spot", deadline=1000.0, training_allowed=True)
 
@@ -59,16 +66,81 @@ def test_an_unknown_deadline_means_no_time():
 def test_a_save_that_takes_too_long(tmp_path, tick, warned):
     """One warning, after the first slow save, has its seconds and a fix."""
     ticks = itertools.count(0.0, tick)
-    store = open_store(f"file://{tmp_path}")
-    run = Run(
-        store, take_over(store), save_policy.parse_save_policy("1h"), clock=lambda: next(ticks)
-    )
+    settings = Settings.resolve(store=f"file://{tmp_path}", run=RUN, save_every="1h")
+    run = Run(settings, open_store(settings.store), PreemptionState(), clock=lambda: next(ticks))
+    run.begin_fit(lambda key, manifest: None)
     with capture_logs() as logs:
         for step in (1, 2):
-            assert run.save(snapshot(step))
+            assert isinstance(run.save(snapshot(step)), Written)
     run.close()
     warnings = [log for log in logs if log["event"] == events.SAVE_SLOW]
     assert len(warnings) == warned
     if warned:
         assert warnings[0]["seconds"] >= 100
         assert "--save-every" in warnings[0]["fix"]
+
+
+class Call:
+    """A fit that runs until it is told to have ended."""
+
+    def __init__(self):
+        self.running = True
+
+    def is_running(self):
+        return self.running
+
+
+def test_training_in_any_thread():
+    """A fit counts while it runs; one that an exception has ended does not, though it says so."""
+    state, one, other = PreemptionState(), Call(), Call()
+    assert not state.training
+    state.fit_begins(one)
+    state.fit_begins(other)
+    one.running = False
+    assert state.training
+    state.fit_ends(other)
+    assert not state.training
+
+
+def test_the_first_end_decides_unless_a_notice_comes():
+    """Of several ends, a preemption decides; otherwise the first one."""
+    state = PreemptionState()
+    state.record_end(Fenced())
+    state.record_end(Refused())
+    assert isinstance(state.end, Fenced)
+    state.record_end(Preempted(3, saved=True))
+    state.record_end(Refused())
+    assert isinstance(state.end, Preempted)
+
+
+def test_no_fit_begins_after_a_preemption():
+    """The script may swallow the exception and go on; the next fit raises it again."""
+    state = PreemptionState()
+    state.record_end(Refused())
+    state.check()
+    with pytest.raises(Preempted), state.recording_end():
+        raise Preempted(3, saved=True)
+    with pytest.raises(Preempted):
+        state.check()
+
+
+def test_an_exception_of_the_script_is_no_end():
+    """Only keepfit's own exceptions end the attempt."""
+    state = PreemptionState()
+    with pytest.raises(SystemExit), state.recording_end():
+        raise SystemExit(0)
+    assert state.end is None
+
+
+def test_a_policy_measures_the_time_between_boundaries():
+    """The next batch is expected to take as long as the one before."""
+    times = iter([0.0, 10.0, 20.0, 20.5])
+    state = PreemptionState()
+    policy = PreemptionPolicy(state, lambda: next(times))
+    policy.observe_boundary()
+    assert not policy.must_exit(0.0)
+    state.give_notice(Notice("spot", deadline=34.0, training_allowed=True))
+    policy.observe_boundary()
+    assert [policy.must_exit(0.0) for _ in range(3)] == [True] * 3
+    policy.observe_boundary()
+    assert not policy.must_exit(0.0)

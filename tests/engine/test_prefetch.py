@@ -1,7 +1,9 @@
 """Shards that are prefetched are used if they are still needed, and nothing depends on them."""
 
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -130,10 +132,21 @@ def test_session_prefetches_the_named_run(store, reads, monkeypatch):
     for asked in (settings, settings.model_copy(update={"keep": 1})):
         with open_session() as session:
             session.start_prefetch(settings)
-            _, checkpoint = session.run(asked).begin_fit()
-            assert_is(checkpoint, 1)
+            start = session.run(asked).begin_fit(lambda key, manifest: None)
+            assert_is(start.checkpoint, 1)
         assert len(reads) == len(set(reads)), "a shard was read twice"
         reads.clear()
+
+
+def test_what_was_read_for_another_run_is_released(store, monkeypatch):
+    """A script that names its run itself does not hold the checkpoint of the command's run."""
+    trained(store, 1)
+    with open_session() as session:
+        session.start_prefetch(Settings.resolve(store=store.uri, run=RUN))
+        prefetcher = weakref.ref(session._prefetcher)
+        session.run(Settings.resolve(store=store.uri, run="other"))
+        gc.collect()
+        assert prefetcher() is None
 
 
 def test_fresh_run_is_not_prefetched(store, reads):

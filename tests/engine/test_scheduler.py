@@ -30,7 +30,8 @@ def trained(hours, *, stall, every="auto", past=None):
             now[0] += BATCH
             busy = bool(saved) and now[0] < saved[-1] + SAVE_SECONDS
             durable = SAVE_SECONDS if saved else None
-            if scheduler.should_save(0, step, asked=False, busy=busy, durable=durable):
+            scheduler.observe(0, step, busy=busy, durable=durable)
+            if not busy and scheduler.should_save(0, step, durable=durable):
                 now[0] += stall(now[0])
                 saved.append(now[0])
                 scheduler.submitted(Position(step=step), stalls=True)
@@ -73,3 +74,14 @@ def test_a_fixed_interval_is_not_logged():
     saved, lines = trained(0.5, stall=lambda _: 0.05, every="1min")
     assert not lines
     assert all(60 <= b - a < 61 for a, b in itertools.pairwise(saved[1:]))
+
+
+def test_a_query_changes_nothing():
+    """Whether a save is due can be asked any number of times at a boundary."""
+    scheduler = SaveScheduler(
+        parse_save_policy("3 batches"), AttemptHistory(), lambda: 0.0, lambda: 0.0
+    )
+    for step, due in ((2, False), (3, True)):
+        scheduler.observe(0, step, busy=False, durable=None)
+        for _ in range(3):
+            assert scheduler.should_save(0, step, durable=None) is due

@@ -3,9 +3,13 @@
 import threading
 
 import pytest
+from structlog.testing import capture_logs
 
+from keepfit.callbacks import events
+from keepfit.callbacks.checkpoint.attempt import Superseded
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
-from keepfit.callbacks.engine.writer import SnapshotWriter
+from keepfit.callbacks.engine.writer import Failed, FencedBy, SnapshotWriter, Written
+from keepfit.callbacks.storage.base import StorageError
 
 SNAPSHOTS = [Snapshot(Position(step=step), (), {}) for step in range(4)]
 TIMEOUT = 30
@@ -23,21 +27,23 @@ class Slow:
         self.begun.set()
         assert self.proceed.wait(TIMEOUT)
         self.written.append(snapshot)
+        return Written(snapshot.position, 1.0, 8)
 
 
-def test_declines_while_busy():
-    """A snapshot that is submitted while another is written is declined and never written."""
+def test_one_at_a_time():
+    """While a snapshot is being written, the writer is busy and takes no other."""
     slow = Slow()
     writer = SnapshotWriter(slow)
     assert not writer.busy
-    assert writer.submit(SNAPSHOTS[0])
+    first = writer.submit(SNAPSHOTS[0])
     assert slow.begun.wait(TIMEOUT)
     assert writer.busy
-    assert not writer.submit(SNAPSHOTS[1])
+    with pytest.raises(RuntimeError, match="while another"):
+        writer.submit(SNAPSHOTS[1])
     slow.proceed.set()
-    writer.wait()
+    assert first.result(TIMEOUT) == Written(SNAPSHOTS[0].position, 1.0, 8)
     assert not writer.busy
-    assert writer.submit(SNAPSHOTS[2])
+    writer.submit(SNAPSHOTS[2])
     writer.close()
     assert slow.written == [SNAPSHOTS[0], SNAPSHOTS[2]]
 
@@ -48,7 +54,7 @@ def test_writes_on_one_thread_of_its_own():
     slow.proceed.set()
     writer = SnapshotWriter(slow)
     for snapshot in SNAPSHOTS:
-        assert writer.submit(snapshot)
+        writer.submit(snapshot)
         writer.wait()
     (thread,) = slow.threads
     assert thread is not threading.current_thread()
@@ -80,32 +86,43 @@ def test_nothing_to_wait_for():
     writer.close()
 
 
-@pytest.mark.parametrize("call", ["submit", "wait", "close"])
-def test_escaping_error_reaches_the_caller(call):
-    """An error that `write` does not handle is raised by the next call, once."""
-    failed = threading.Event()
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (StorageError("no space"), "no space"),
+        (OSError("gone"), "gone"),
+        (MemoryError(), "MemoryError"),
+        (ZeroDivisionError("a bug"), "a bug"),
+    ],
+)
+def test_every_exception_is_a_failed_save(error, reason):
+    """It is logged, and the next snapshot is written as if nothing had happened."""
 
     def write(snapshot, last):
         if snapshot is SNAPSHOTS[0]:
-            failed.set()
-            raise ZeroDivisionError("a bug")
+            raise error
+        return Written(snapshot.position, 1.0, 8)
 
     writer = SnapshotWriter(write)
-    writer.submit(SNAPSHOTS[0])
-    assert failed.wait(TIMEOUT)
-    calls = {
-        "submit": lambda: submit_until_accepted(writer),
-        "wait": writer.wait,
-        "close": writer.close,
-    }
-    with pytest.raises(ZeroDivisionError, match="a bug"):
-        calls[call]()
-    if call != "close":
-        assert writer.submit(SNAPSHOTS[2])
-        writer.close()
+    with capture_logs() as logs:
+        assert writer.submit(SNAPSHOTS[0]).result(TIMEOUT) == Failed(reason)
+    (entry,) = logs
+    assert entry["event"] == events.SAVE_FAILED
+    assert (entry["reason"], entry["kind"]) == (reason, type(error).__name__)
+    writer.wait()
+    assert isinstance(writer.submit(SNAPSHOTS[1]).result(TIMEOUT), Written)
+    writer.close()
 
 
-def submit_until_accepted(writer):
-    """Submit until it is accepted: the thread may still be about to end its write."""
-    while not writer.submit(SNAPSHOTS[1]):
-        pass
+def test_another_attempt_owns_the_run():
+    """The result says so; nothing is logged as a failed save."""
+
+    def write(snapshot, last):
+        raise Superseded("attempt 2 owns the run now")
+
+    writer = SnapshotWriter(write)
+    with capture_logs() as logs:
+        result = writer.submit(SNAPSHOTS[0]).result(TIMEOUT)
+    assert result == FencedBy("attempt 2 owns the run now")
+    assert logs == []
+    writer.close()

@@ -1,0 +1,234 @@
+"""The ownership of a run: taken after a comparison, and lost to a newer attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import structlog
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
+
+from keepfit.callbacks import events
+from keepfit.callbacks.checkpoint.attempt import Attempt, Superseded
+from keepfit.callbacks.checkpoint.claim import claim, find_run
+from keepfit.callbacks.checkpoint.files import restore_file
+from keepfit.callbacks.checkpoint.manifest import Head, Manifest
+from keepfit.callbacks.checkpoint.reader import (
+    Checkpoint,
+    NoUsableCheckpoint,
+    read_manifest,
+    read_newest_usable,
+)
+from keepfit.callbacks.checkpoint.retention import KeepNewest
+from keepfit.callbacks.engine import fresh_start
+from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
+from keepfit.callbacks.engine.store_errors import exit_for_store_error
+from keepfit.callbacks.engine.versions import library_versions
+from keepfit.callbacks.errors import Fenced, Refused
+from keepfit.callbacks.settings import Settings
+from keepfit.callbacks.storage.base import Conflict, Damaged, NotFound, StorageError, Store
+
+log = structlog.get_logger("keepfit")
+
+Compare = Callable[[str, Manifest], None]
+"""Compares a checkpoint, given its key and manifest, with the training that asks for it. Raises
+Refused if they differ."""
+
+
+class Ownership:
+    """A run that this process owns from the moment when its first fit has claimed it.
+
+    The checkpoint is compared with the training before the run is claimed: a process that does not
+    belong to the run takes nothing over.
+    """
+
+    def __init__(
+        self, settings: Settings, store: Store, prefetcher: CheckpointPrefetcher | None = None
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._prefetcher = prefetcher
+        self._claimed: Attempt | None = None
+
+    @property
+    def claimed(self) -> bool:
+        """True once the run has been claimed."""
+        return self._claimed is not None
+
+    @property
+    def attempt(self) -> Attempt:
+        """This process's attempt of the run.
+
+        Raises:
+            RuntimeError: the run has not been claimed.
+        """
+        if self._claimed is None:
+            raise RuntimeError("no fit has claimed the run yet")
+        return self._claimed
+
+    def claim(self, index: int, compare: Compare) -> None:
+        """Compare the newest checkpoint with the training, then claim the run.
+
+        Raises:
+            Refused: they differ, or nothing in the store can be resumed.
+        """
+        settings = self._settings
+        moved = fresh_start.move_aside_if_asked(self._store, settings)
+        after = moved.attempt if moved else 0
+
+        @retry(retry=retry_if_exception_type(Conflict), stop=stop_after_attempt(10), reraise=True)
+        def compare_and_claim() -> Attempt:
+            found = find_run(self._store, settings.run, after=after)
+            if found.head and (newest := self._newest_of_fit(found.head, index)):
+                compare(*newest)
+            return claim(
+                self._store,
+                settings.run,
+                found,
+                retention=KeepNewest(settings.keep),
+                versions=library_versions(),
+                after=after,
+            )
+
+        attempt = compare_and_claim()
+        log.info(events.CLAIMED, run=settings.run, store=self._store.uri, attempt=attempt.number)
+        if settings.starts_fresh:
+            fresh_start.record_start(attempt)
+        self._claimed = attempt
+
+    def _newest_of_fit(self, head: Head, index: int) -> tuple[str, Manifest] | None:
+        """Return the newest readable checkpoint of a fit, by key and manifest, without its data."""
+        for key in _checkpoints_of_fit(head, index):
+            try:
+                manifest = read_manifest(self._store, head.run, key)
+            except (NotFound, Damaged):
+                continue  # reported when it is read
+            if manifest.position.fit == index:
+                return key, manifest
+        return None
+
+    def read_checkpoint(self, index: int) -> Checkpoint | None:
+        """Read the newest usable checkpoint of a fit; return None if it has none.
+
+        Raises:
+            NoUsableCheckpoint: it has some, but none can be used.
+            Superseded: a newer attempt owns the run, and may have pruned them.
+            StorageError: the store does not answer.
+        """
+        head = self.attempt.head
+        prefetched = self._prefetcher.take() if self._prefetcher else {}
+        try:
+            return read_newest_usable(
+                self._store,
+                head.run,
+                _checkpoints_of_fit(head, index),
+                fit=index,
+                prefetched=prefetched,
+            )
+        except NoUsableCheckpoint:
+            self.attempt.check()
+            raise
+
+    def baseline(self, fit: int, values: Mapping[str, int]) -> Mapping[str, int]:
+        """Return baseline values (for example file sizes) at the first start of this fit.
+
+        HEAD stores them, so that they are the same in every attempt.
+
+        Args:
+            fit: index of the fit in the script.
+            values: the present values by name.
+
+        Raises:
+            Fenced, Refused, StoreUnreachable: as for begin_fit.
+        """
+        recorded = self.attempt.head.baseline
+        new = {f"{fit}:{name}": value for name, value in values.items()}
+        if new.keys() - recorded.keys():
+            with self.using_store():
+                self.attempt.record_baseline({**new, **recorded})
+        return {name: recorded.get(f"{fit}:{name}", value) for name, value in values.items()}
+
+    def restore_files(self, checkpoint: Checkpoint, may_write: Callable[[str], bool]) -> None:
+        """Restore the callbacks' files to the checkpoint, where this machine lacks their content.
+
+        Args:
+            checkpoint: the checkpoint that is resumed.
+            may_write: returns whether the script itself names a file; no other file is written,
+                whatever the checkpoint contains.
+
+        Raises:
+            Fenced: a newer attempt owns the run.
+            StoreUnreachable: the store does not answer now.
+            Refused: the store can't be used.
+        """
+        for stored in checkpoint.manifest.files:
+            if not may_write(stored.path):
+                continue
+            with self.using_store():
+                try:
+                    if restore_file(self._store, stored):
+                        log.info(events.FILE_RESTORED, file=stored.path, bytes=stored.size)
+                except (NotFound, Damaged, OSError) as error:
+                    self.attempt.check()
+                    log.error(events.FILE_LOST, file=stored.path, reason=str(error))
+
+    def begin_files(self, sizes: Mapping[str, int]) -> None:
+        """Record the append-only files of a `fit` that is not resumed, with their present sizes."""
+        self.attempt.begin_files(sizes)
+
+    def record_once(self, name: str) -> bool:
+        """Atomically record `name`; return True if this run had not recorded it before.
+
+        Any thread may call it.
+
+        Raises:
+            StorageError: it is unknown whether the name was recorded before.
+        """
+        return self.attempt.record_once(name)
+
+    def script_ended(self) -> None:
+        """Record that the script has come to its own end, so that --fresh may begin it anew."""
+        if self._claimed is None:
+            return
+        try:
+            fresh_start.record_end(self._claimed)
+        except (Superseded, StorageError) as error:
+            log.warning(
+                events.END_UNRECORDED,
+                run=self._settings.run,
+                reason=str(error),
+                fix="--fresh would continue this run; use another --run NAME to begin anew",
+            )
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        if self._prefetcher:
+            self._prefetcher.close()
+
+    @contextmanager
+    def using_store(self) -> Iterator[None]:
+        """Let errors of the store end the attempt, where training can't start without the store."""
+        try:
+            yield
+        except Superseded as error:
+            raise self.fenced(str(error)) from error
+        except NoUsableCheckpoint as error:
+            log.error(events.REFUSED, reason=str(error))
+            raise Refused from error
+        except StorageError as error:
+            raise exit_for_store_error(error) from error
+
+    def fenced(self, reason: str) -> Fenced:
+        """Log that a newer attempt owns the run; return the exception to raise."""
+        log.error(
+            events.FENCED,
+            run=self._settings.run,
+            attempt=self.attempt.number,
+            reason=f"{reason}; this attempt stops, and has overwritten nothing of it",
+        )
+        return Fenced()
+
+
+def _checkpoints_of_fit(head: Head, index: int) -> tuple[str, ...]:
+    """Return the keys of the checkpoints among which to look for those of a fit, newest first."""
+    return (head.finished[index],) if index in head.finished else head.checkpoints

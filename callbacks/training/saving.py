@@ -1,0 +1,81 @@
+"""The saves of one `fit`: while it trains, at its end, and when a notice ends it."""
+
+from __future__ import annotations
+
+import time
+
+from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
+from keepfit.callbacks.checkpoint.snapshot import Snapshot
+from keepfit.callbacks.engine.preemption import PreemptionPolicy, PreemptionState, RunningFit
+from keepfit.callbacks.engine.run import Run
+from keepfit.callbacks.engine.writer import Written
+from keepfit.callbacks.errors import Preempted
+from keepfit.callbacks.training.capture import with_data
+from keepfit.callbacks.training.data.position import DataPosition
+from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
+from keepfit.callbacks.training.progress import Progress
+
+SENDS_AT_NOTICE = 5.0
+"""Seconds for which a preempted process waits for uploads and reports, after its last save."""
+
+
+class FitSaves:
+    """Decides at each boundary of a fit whether to save or to leave, and does it."""
+
+    def __init__(
+        self,
+        run: Run,
+        preemption: PreemptionState,
+        fit: RunningFit,
+        data: DataTracker,
+        callbacks: HeldCallbacks,
+    ) -> None:
+        self._run = run
+        self._preemption = preemption
+        self._fit = fit
+        self._data = data
+        self._callbacks = callbacks
+        self._policy = PreemptionPolicy(preemption, time.monotonic)
+
+    def must_exit(self) -> bool:
+        """Return whether a notice requires to leave the fit at this boundary; once at each."""
+        self._policy.observe_boundary()
+        return self._policy.must_exit(self._run.save_seconds)
+
+    def is_due(self, progress: Progress) -> bool:
+        """Return whether a save is due at this boundary; once at each."""
+        self._run.observe_boundary(progress.epoch, progress.step)
+        return self._run.save_is_due(progress.epoch, progress.step)
+
+    def submit(self, snapshot: Snapshot, refresh: StateRefresh) -> None:
+        """Have the snapshot written while training continues."""
+        self._run.submit(with_data(snapshot, self._data.position(refresh)))
+
+    def save_and_exit(self, snapshot: Snapshot, refresh: StateRefresh) -> None:
+        """Save for the last time and leave the fit.
+
+        Raises:
+            Preempted: always.
+        """
+        self._preemption.begin_final_save()
+        result = self._run.save(with_data(snapshot, self._data.position(refresh)))
+        self._leave(snapshot, saved=isinstance(result, Written))
+
+    def finish(self, snapshot: Snapshot) -> None:
+        """Save the final state of the fit; leave it if a notice requires that.
+
+        Uploads and reports that are still to be sent are waited for after that.
+
+        Raises:
+            Preempted: a notice has ended the attempt.
+        """
+        self._preemption.fit_ends(self._fit)
+        saved = self._run.finish_fit(with_data(snapshot, DataPosition()))
+        if self.must_exit():
+            self._leave(snapshot, saved=saved)
+        self._callbacks.finish_sends(None)
+
+    def _leave(self, snapshot: Snapshot, *, saved: bool) -> None:
+        self._callbacks.finish_sends(SENDS_AT_NOTICE)
+        self._preemption.fit_ends(self._fit)
+        raise Preempted(snapshot.position.step, saved=saved)
