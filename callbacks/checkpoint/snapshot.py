@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +83,12 @@ def stamp_of(path: str) -> FileStamp | None:
         stat = Path(path).stat()
     except FileNotFoundError:
         return None
+    return FileStamp(stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+def stamp_of_open(descriptor: int) -> FileStamp:
+    """Return the stamp of the present content of an open file, under whatever name."""
+    stat = os.fstat(descriptor)
     return FileStamp(stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
