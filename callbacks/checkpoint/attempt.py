@@ -7,46 +7,71 @@ attempt that is still alive fails at its next swap of HEAD and can't commit anyt
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.files import FileUploader
+from keepfit.callbacks.checkpoint.artifacts import ArtifactPublisher
+from keepfit.callbacks.checkpoint.cleanup import InlineCleanup, Task
+from keepfit.callbacks.checkpoint.file_uploader import FileUploader, PlannedFile
+from keepfit.callbacks.checkpoint.head_writer import HeadWriter, Superseded
 from keepfit.callbacks.checkpoint.manifest import (
     Head,
     Manifest,
     StoredShard,
     StoredTensor,
-    head_key,
+    attempt_of,
     manifest_key,
     report_key,
     shard_key,
 )
-from keepfit.callbacks.checkpoint.reader import LoadedHead, read_head, read_manifests
+from keepfit.callbacks.checkpoint.reader import read_manifests
 from keepfit.callbacks.checkpoint.retention import Retention, unreferenced
+from keepfit.callbacks.checkpoint.sending import (
+    Sending,
+    SentFiles,
+    abandon,
+    start_sending,
+    wait_for_files,
+    wait_for_shards,
+)
 from keepfit.callbacks.checkpoint.shards import Shard, pack_shards, stored_shape
 from keepfit.callbacks.checkpoint.snapshot import Snapshot
-from keepfit.callbacks.storage.base import (
-    AlreadyExists,
-    Conflict,
-    StorageError,
-    Store,
-    Transient,
-    Version,
-)
+from keepfit.callbacks.checkpoint.upload_pool import UploadPool
+from keepfit.callbacks.storage.base import AlreadyExists, Store, Version
+
+__all__ = ["Attempt", "Committed", "Superseded"]
 
 log = structlog.get_logger("keepfit")
 
 
-class Superseded(Exception):
-    """Another attempt owns the run now."""
+def never() -> bool:
+    """Return False: no save is in a hurry."""
+    return False
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A checkpoint that has been committed.
+
+    Attributes:
+        delayed: paths of the files that stay at their previous version in it, or are left out.
+    """
+
+    manifest: Manifest
+    delayed: tuple[str, ...]
 
 
 class Attempt:
-    """The newest attempt of a run. Not thread-safe: one thread at a time may use it."""
+    """The newest attempt of a run. Not thread-safe: one thread at a time may use it.
+
+    Args:
+        cleanup: does the work that is not part of a commit.
+    """
 
     def __init__(
         self,
@@ -55,34 +80,37 @@ class Attempt:
         version: Version,
         retention: Retention,
         versions: Mapping[str, str],
+        cleanup: InlineCleanup | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._head = head
-        self._version = version
+        self._head = HeadWriter(store, head, version)
         self._retention = retention
         self._versions = dict(versions)
         # Read now, while HEAD certainly names them: the objects that they name must never be
-        # deleted, even if a newer attempt has claimed the run and pruned these manifests by the
+        # swept, even if a newer attempt has claimed the run and pruned these manifests by the
         # time this attempt sweeps.
-        self._kept = read_manifests(store, head.run, head.manifests()).manifests
-        self._unresolved_head: Head | None = None
+        self._claimed = read_manifests(store, head.run, head.manifests()).manifests
+        self._kept = dict(self._claimed)
         self._rejected: set[str] = set()
         self._trusted: dict[str, StoredShard] = {}
+        self._unconfirmed: set[str] = set()
         self._sequence = 0
         self._files = FileUploader(store, head.run, head.attempt)
+        self._artifacts = ArtifactPublisher(store, head.run)
+        self._cleanup = cleanup or InlineCleanup(store)
         self._clock = clock
         self._claimed_at = clock()
 
     @property
     def number(self) -> int:
         """The attempt's number; it is higher than that of every earlier attempt of the run."""
-        return self._head.attempt
+        return self._head.head.attempt
 
     @property
     def head(self) -> Head:
         """HEAD as this attempt last wrote it."""
-        return self._head
+        return self._head.head
 
     @property
     def age(self) -> float:
@@ -94,21 +122,21 @@ class Attempt:
 
         New shards that are equal to one of its shards need not be written again.
         """
-        if key in self._head.checkpoints:
-            self._rejected.update(self._head.checkpoints[: self._head.checkpoints.index(key)])
-        self._trusted.update((shard.digest, shard) for shard in manifest.shards)
-        self._files.resume_from(manifest)
+        named = self.head.checkpoints
+        if key in named:
+            self._rejected.update(named[: named.index(key)])
+        if key in self._kept:  # otherwise its objects may be swept
+            self._trusted.update((shard.digest, shard) for shard in manifest.shards)
+            self._files.resume_from(manifest)
 
     def check(self) -> None:
         """Check that this attempt still owns the run.
 
         Raises:
-            Superseded: a newer attempt owns the run by now.
-            StorageError: HEAD could not be read.
+            Superseded: a newer attempt owns the run by now, or it was moved aside or deleted.
+            StorageError: HEAD could not be read, or is missing and could not be written anew.
         """
-        loaded = read_head(self._store, self._head.run)
-        if loaded.head is None or loaded.head.writer != self._head.writer:
-            raise Superseded(_describe_owner(loaded))
+        self._head.check()
 
     def begin_files(self, sizes: Mapping[str, int]) -> None:
         """Record that a `fit` has opened its append-only files.
@@ -136,17 +164,30 @@ class Attempt:
             StorageError: it is unknown whether `name` had been recorded before.
         """
         try:
-            self._store.put(report_key(self._head.run, name), [b"1"])
+            self._store.put(report_key(self.head.run, name), [b"1"])
         except AlreadyExists:
             return False
         return True
 
-    def commit(self, snapshot: Snapshot, *, last: bool = False, hurry=None, release=()) -> Manifest:
-        """Make `snapshot` the newest checkpoint: shards, manifest, then HEAD in one atomic step.
+    def commit(
+        self,
+        snapshot: Snapshot,
+        *,
+        last: bool = False,
+        hurry: Callable[[], bool] = never,
+        release: Collection[int] = (),
+    ) -> Committed:
+        """Make `snapshot` the newest checkpoint: objects, manifest, then HEAD in one atomic step.
+
+        At a last save, and in a hurry, a file that is still being uploaded FILE_BUDGET seconds
+        after the shards are stored stays at its previous version; the log names it.
 
         Args:
             last: this is meant to be the attempt's last checkpoint: as far as is known, the attempt
                 exits after it without losing any steps.
+            hurry: returns whether the save is in a hurry by now; asked while files are awaited.
+            release: finished fits whose variables are no longer needed. What is kept of them is
+                their history, and the state of their callbacks.
 
         Raises:
             Superseded: a newer attempt owns the run; none of its objects was touched.
@@ -154,17 +195,66 @@ class Attempt:
                 is still the committed one.
             StorageError: the checkpoint could not be written.
         """
-        position = snapshot.position
-        sequence, self._sequence = self._sequence, self._sequence + 1
-        key = manifest_key(self._head.run, position.step, self.number, sequence)
-        written = self._write_shards(pack_shards(snapshot.tensors, key))
-        manifest = Manifest(
-            run=self._head.run,
+        key, sequence = self._new_key(snapshot.position.step)
+        planned = self._files.plan(snapshot, sequence)
+        threads = max(2, self._store.parallel) if planned else self._store.parallel
+        with self._sending(snapshot, key, planned, threads) as sending:
+            written = wait_for_shards(sending)
+            self._trusted.update((stored.digest, stored) for _, stored in written)
+            sent = wait_for_files(sending.files, lambda: last or hurry())
+        manifest = self._manifest(snapshot, sequence, written, sent)
+        self._unconfirmed.add(key)
+        self._store.put(key, [manifest.to_bytes()])
+        self._commit_manifest(key, manifest, self._without_variables(release), last=last)
+        self._files.confirm(manifest, sending.files, sent.delayed)
+        self._artifacts.request(manifest)
+        self._cleanup.submit(Task(self._artifacts.publish, events.ARTIFACT_FAILED))
+        return Committed(manifest, sent.delayed)
+
+    def sweep(self) -> None:
+        """Have deleted what killed attempts left: half-written objects and uncommitted ones."""
+        self._cleanup.submit(Task(self._sweep, events.PRUNE_FAILED))
+
+    def flush(self, seconds: float | None) -> bool:
+        """Wait at most so long for deletions and artifacts; return True if they are done."""
+        return self._cleanup.flush(seconds)
+
+    def close(self, seconds: float | None) -> bool:
+        """Like flush; what is not done by then is left to the next attempt's sweep."""
+        return self._cleanup.close(seconds)
+
+    @contextmanager
+    def _sending(
+        self, snapshot: Snapshot, key: str, files: Sequence[PlannedFile], threads: int
+    ) -> Iterator[Sending]:
+        """Begin to send the objects; after the block, give up what has not been sent."""
+        pool = UploadPool(threads)
+        self._unconfirmed.update(k for file in files for k in file.upload.keys)
+        try:
+            sending = start_sending(
+                pool, pack_shards(snapshot.tensors, key), self._write_shard, files
+            )
+            try:
+                yield sending
+            finally:
+                abandon(sending.files, self._unconfirmed)
+        finally:
+            pool.close()
+
+    def _manifest(
+        self,
+        snapshot: Snapshot,
+        sequence: int,
+        written: Sequence[tuple[Shard, StoredShard]],
+        sent: SentFiles,
+    ) -> Manifest:
+        return Manifest(
+            run=self.head.run,
             attempt=self.number,
             sequence=sequence,
             created=datetime.now(UTC).isoformat(timespec="milliseconds"),
             versions=self._versions,
-            position=position,
+            position=snapshot.position,
             shards=tuple(stored for _, stored in written),
             tensors=tuple(
                 StoredTensor(
@@ -179,131 +269,89 @@ class Attempt:
                 for t, start, size in shard.tensors
             ),
             state=dict(snapshot.state),
-            files=self._files.send(snapshot.append_only_files, snapshot.replaced_files, sequence),
+            files=sent.files,
         )
-        self._store.put(key, [manifest.to_bytes()])
-        self._commit_manifest(key, manifest, last=last)
-        self._files.confirm(manifest)
-        try:
-            self._files.publish_artifacts(manifest)
-        except (StorageError, OSError) as error:
-            log.warning(events.ARTIFACT_FAILED, reason=str(error))
-        import types
-
-        return types.SimpleNamespace(manifest=manifest)
-
-    def sweep(self) -> None:
-        """Delete what killed attempts left behind: half-written objects and uncommitted ones.
-
-        Raises:
-            StorageError: not everything was deleted; no committed object was touched.
-        """
-        prefix = f"{self._head.run}/"
-        self._store.clear_unfinished(prefix)
-        self._delete(entry.key for entry in self._store.list(prefix))
-
-    def _write_shards(self, shards: Iterable[Shard]) -> list[tuple[Shard, StoredShard]]:
-        """Write the shards that are not stored yet; pack the next while others are being written.
-
-        Raises:
-            StorageError: a shard could not be written; the shards after it were not started.
-        """
-        with ThreadPoolExecutor(self._store.parallel, "keepfit-sender") as pool:
-            writing = [(shard, pool.submit(self._write_shard, shard)) for shard in shards]
-            try:
-                written = [(shard, stored.result()) for shard, stored in writing]
-            except StorageError:
-                pool.shutdown(cancel_futures=True)
-                raise
-        self._trusted.update((stored.digest, stored) for _, stored in written)
-        return written
 
     def _write_shard(self, shard: Shard) -> StoredShard:
         """Write one shard, unless it is stored already. Runs on a thread of the pool."""
         if stored := self._trusted.get(shard.digest):
             return stored
-        key = shard_key(self._head.run, shard.digest, self.number)
+        key = shard_key(self.head.run, shard.digest, self.number)
+        self._cleanup.reclaim(key)
+        self._unconfirmed.add(key)
         try:
             self._store.put(key, shard.body, digest=shard.digest)
         except AlreadyExists:
             log.debug(events.SHARD_ALREADY_STORED, shard=key)
         return StoredShard(key=key, digest=shard.digest, size=shard.size)
 
-    def _commit_manifest(self, key: str, manifest: Manifest, *, last: bool) -> None:
-        """Make HEAD name the manifest, then delete the objects that HEAD no longer needs."""
-        if self._unresolved_head:
-            self._resolve_swap()
-        position = manifest.position
-        finished = self._head.finished | ({position.fit: key} if position.finished else {})
-        usable = (k for k in self._head.checkpoints if k in self._kept and k not in self._rejected)
+    def _new_key(self, step: int) -> tuple[str, int]:
+        """Return the key of the next manifest, and its number within the attempt."""
+        sequence, self._sequence = self._sequence, self._sequence + 1
+        return manifest_key(self.head.run, step, self.number, sequence), sequence
+
+    def _without_variables(self, fits: Iterable[int]) -> dict[str, Manifest]:
+        """Write what is kept of finished fits whose variables are dropped; return it by key."""
+        records: dict[str, Manifest] = {}
+        for fit in fits:
+            manifest = self._kept.get(self.head.finished.get(fit, ""))
+            if manifest is None or not manifest.has_variables:
+                continue
+            key, sequence = self._new_key(manifest.position.step)
+            record = manifest.without_variables().model_copy(
+                update={"attempt": self.number, "sequence": sequence}
+            )
+            self._unconfirmed.add(key)
+            self._store.put(key, [record.to_bytes()])
+            records[key] = record
+        return records
+
+    def _commit_manifest(
+        self, key: str, manifest: Manifest, records: Mapping[str, Manifest], *, last: bool
+    ) -> None:
+        """Make HEAD name the manifest, then have the objects deleted that HEAD no longer needs.
+
+        Args:
+            records: manifests that replace those of finished fits.
+        """
+        self._head.resolve()
+        head, position = self.head, manifest.position
+        finished = head.finished | {record.position.fit: k for k, record in records.items()}
+        if position.finished:
+            finished[position.fit] = key
+        usable = (k for k in head.checkpoints if k in self._kept and k not in self._rejected)
         kept = tuple(self._retention.keep((key, *usable)))
-        candidates = self._kept | {key: manifest}
+        candidates = {**self._kept, **records, key: manifest}
         # Until the outcome of the swap is known, neither the old nor the new may be deleted.
         self._kept = candidates
-        history = self._head.history.after_save(self.age, last=last)
+        history = head.history.after_save(self.age, last=last)
         self._swap(checkpoints=kept, finished=finished, history=history)
-        self._kept = {k: candidates[k] for k in self._head.manifests() if k in candidates}
+        self._kept = {k: candidates[k] for k in self.head.manifests() if k in candidates}
         dropped = candidates.keys() - self._kept.keys()
-        objects = (key for k in dropped for key in candidates[k].objects())
-        try:
-            self._delete({*dropped, *objects})
-        except StorageError as error:
-            log.warning(events.PRUNE_FAILED, reason=str(error))
+        objects = {key for k in dropped for key in candidates[k].objects()}
+        unconfirmed = set(self._unconfirmed)  # a part that is stored late may be added meanwhile
+        self._unconfirmed -= unconfirmed
+        self._delete({*dropped, *objects, *unconfirmed})
+
+    def _swap(self, **changes: object) -> None:
+        """Change fields of HEAD. Raises as HeadWriter.swap does."""
+        self._head.swap(changes)
 
     def _delete(self, keys: Iterable[str]) -> None:
-        """Delete those of `keys` that no kept manifest needs."""
+        """Have those of `keys` deleted that no kept manifest needs."""
         deletable = unreferenced(keys, self._kept, self.number)
         deleted = set(deletable)
         self._trusted = {d: s for d, s in self._trusted.items() if s.key not in deleted}
-        for key in deletable:
-            self._store.delete(key)
+        self._cleanup.delete(deletable)
 
-    def _swap(self, **changes: object) -> None:
-        """Change fields of HEAD; if the response is lost, resolve the outcome by reading HEAD back.
+    def _sweep(self) -> None:
+        """Delete leftovers of older attempts; this one may be writing its own at this moment."""
+        prefix = f"{self.head.run}/"
+        self._store.clear_unfinished(prefix, self._is_leftover)
+        keys = [entry.key for entry in self._store.list(prefix)]
+        self._cleanup.delete(unreferenced(keys, self._claimed, self.number - 1))
 
-        Raises:
-            Superseded: HEAD belongs to another attempt.
-            Transient: the swap did not happen, or reading HEAD back failed too; in that case the
-                next swap resolves the outcome first.
-            StorageError: HEAD was not changed.
-        """
-        if self._unresolved_head:
-            self._resolve_swap()
-        head = self._head.model_copy(update={"swaps": self._head.swaps + 1, **changes})
-        self._unresolved_head = head
-        try:
-            version = self._store.swap(head_key(head.run), head.to_bytes(), expected=self._version)
-        except (Conflict, Transient) as error:
-            if not self._resolve_swap():
-                raise Transient(str(error)) from error
-        except StorageError:
-            self._unresolved_head = None
-            raise
-        else:
-            self._head, self._version, self._unresolved_head = head, version, None
-
-    def _resolve_swap(self) -> bool:
-        """Read HEAD back and return True if the swap with the unknown outcome has happened.
-
-        A request can also take effect late, after HEAD was read back without it. HEAD is then still
-        this writer's, and the manifests that it names are known.
-
-        Raises:
-            Superseded: HEAD belongs to another attempt, or was removed or damaged.
-            StorageError: HEAD could not be read; the outcome is still unknown.
-        """
-        loaded = read_head(self._store, self._head.run)
-        if loaded.head and loaded.version and loaded.head.writer == self._head.writer:
-            self._head, self._version = loaded.head, loaded.version
-        elif loaded.version != self._version:
-            raise Superseded(_describe_owner(loaded))
-        happened = loaded.head == self._unresolved_head
-        self._unresolved_head = None
-        return happened
-
-
-def _describe_owner(loaded: LoadedHead) -> str:
-    """Return the reason for Superseded: which attempt owns the run now."""
-    if loaded.head is None:
-        return "HEAD was removed or damaged while this attempt ran"
-    return f"attempt {loaded.head.attempt} owns the run now"
+    def _is_leftover(self, key: str) -> bool:
+        """Return True if an older attempt has begun to write this object."""
+        attempt = attempt_of(key)
+        return attempt is None or attempt < self.number

@@ -12,6 +12,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.attempt import Attempt
+from keepfit.callbacks.checkpoint.cleanup import InlineCleanup
 from keepfit.callbacks.checkpoint.manifest import AttemptHistory, Head, attempt_of, head_key
 from keepfit.callbacks.checkpoint.reader import (
     LoadedHead,
@@ -61,13 +62,20 @@ def find_run(store: Store, run: str, *, after: int = 0) -> FoundRun:
     """
     for _ in range(MAX_FINDS):
         loaded = read_head(store, run)
-        if loaded.head or (after > 0 and loaded.version is None):
+        if after > 0 and (loaded.version is None or _is_of(after, loaded.head)):
+            return FoundRun(None, loaded.version)
+        if loaded.head:
             return FoundRun(loaded.head, loaded.version)
         objects = _list_objects(store, run)
         # Other processes may have claimed the run and committed before its objects were listed.
         if read_head(store, run).version == loaded.version:
             return FoundRun(_recover_head(store, run, objects, loaded), loaded.version)
     raise Transient(f"{store.uri}/{head_key(run)} changed {MAX_FINDS} times while it was recovered")
+
+
+def _is_of(attempt: int, head: Head | None) -> bool:
+    """Return True if an attempt up to this number has written HEAD: anew, after its run moved."""
+    return head is not None and head.attempt <= attempt
 
 
 def claim(
@@ -78,6 +86,7 @@ def claim(
     retention: Retention,
     versions: Mapping[str, str],
     after: int = 0,
+    cleanup: InlineCleanup | None = None,
 ) -> Attempt:
     """Take ownership of the run that was found, or start it.
 
@@ -85,6 +94,7 @@ def claim(
         after: as for find_run. The new run's attempt numbers continue from it, because a process of
             the old run may still be alive: it must not find keys with its own attempt number in the
             new run.
+        cleanup: does the work that is not part of a commit; at once if None.
 
     Raises:
         Conflict: HEAD has changed since the run was found.
@@ -102,7 +112,7 @@ def claim(
         history=old.history.for_next_attempt() if old else AttemptHistory(),
     )
     version = store.swap(head_key(run), head.to_bytes(), expected=found.version)
-    return Attempt(store, head, version, retention, versions)
+    return Attempt(store, head, version, retention, versions, cleanup)
 
 
 @retry(
@@ -150,7 +160,8 @@ def move_aside(store: Store, run: str, now: datetime) -> MovedRun | None:
     if next(store.list(f"{run}/"), None) is None:
         return None
     aside = MovedRun(f"{run}.{now:%Y%m%dT%H%M%S}Z", _fence(store, run))
-    store.move(run, aside.name)
+    # Without a HEAD, an attempt that is alive would write it anew as long as its objects are there.
+    store.move(run, aside.name, last=head_key(run))
     return aside
 
 

@@ -1,14 +1,4 @@
-"""The callbacks' files in the store: parts to resume from, and whole files for users.
-
-Of an append-only file, each checkpoint uploads the bytes that were appended since the checkpoint
-before it. A part is written once and named by manifests, as shards are. Small parts at the end are
-uploaded again as one, so that each byte of a file of n parts has been uploaded about log n times,
-and n stays small.
-
-A file that is replaced as a whole is uploaded when it has changed. If training replaces it again
-while it is being read, the checkpoint has the version before: the steps after the checkpoint will
-be repeated, and they write the file again.
-"""
+"""The callbacks' files of a checkpoint: restored from their parts, and named in keys."""
 
 from __future__ import annotations
 
@@ -16,149 +6,12 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from keepfit.callbacks.checkpoint.manifest import (
-    Manifest,
-    StoredFile,
-    StoredPart,
-    artifact_key,
-    part_key,
-)
+from keepfit.callbacks.checkpoint.manifest import StoredFile, StoredPart
 from keepfit.callbacks.checkpoint.reader import MAX_READS
-from keepfit.callbacks.checkpoint.snapshot import FileStamp, stamp_of
-from keepfit.callbacks.storage.base import Conflict, Damaged, Store, Version
-
-MAX_PART_SIZE = 64 << 20
-"""Size in bytes from which a part is never uploaded again; also the part size of whole files."""
-
-SMALL_ARTIFACT = 1 << 20
-"""Size in bytes up to which a file's copy for users is uploaded again at each checkpoint."""
-
-
-class FileUploader:
-    """Uploads the files, and tracks which parts are stored. Not thread-safe, like its Attempt."""
-
-    def __init__(self, store: Store, run: str, attempt: int) -> None:
-        self._store = store
-        self._run = run
-        self._attempt = attempt
-        self._parts: dict[str, tuple[StoredPart, ...]] = {}
-        self._replaced: dict[str, StoredFile] = {}
-        self._stamps: dict[str, FileStamp] = {}
-        self._published_sizes: dict[str, int] = {}
-        self._versions: dict[str, Version] = {}
-
-    def resume_from(self, manifest: Manifest) -> None:
-        """Continue from the files as they were at a checkpoint."""
-        self._parts = {file.path: file.parts for file in manifest.files if not file.whole}
-        self._replaced = {file.path: file for file in manifest.files if file.whole}
-
-    def begin(self, sizes: Mapping[str, int]) -> None:
-        """Forget the parts of files that a `fit` has started over.
-
-        Args:
-            sizes: present size in bytes of each append-only file, by path.
-        """
-        for path, size in sizes.items():
-            if size < _total_size(self._parts.get(path, ())):
-                del self._parts[path]
-
-    def send(
-        self, sizes: Mapping[str, int], files: Mapping[str, FileStamp], sequence: int
-    ) -> tuple[StoredFile, ...]:
-        """Upload the new bytes of append-only files, and the replaced files that have changed.
-
-        Args:
-            sizes: append-only files by path, each with the number of bytes to upload up to.
-            files: files that are replaced as a whole, by path, each with its stamp.
-            sequence: the checkpoint's number within the attempt.
-
-        Returns:
-            The files as the manifest names them.
-
-        Raises:
-            OSError: a file can't be read.
-            StorageError: a file could not be uploaded.
-        """
-        grown = (
-            StoredFile(path=path, parts=self._with_new_part(path, size, sequence))
-            for path, size in sorted(sizes.items())
-        )
-        replaced = (
-            self._replaced_file(path, stamp, sequence) for path, stamp in sorted(files.items())
-        )
-        return (*grown, *(file for file in replaced if file))
-
-    def confirm(self, manifest: Manifest) -> None:
-        """Record that the checkpoint that names these parts is committed, so they are kept."""
-        self.resume_from(manifest)
-
-    def publish_artifacts(self, manifest: Manifest) -> None:
-        """Upload append-only files as whole artifacts for users.
-
-        A small file is uploaded at each checkpoint, a larger one when it has doubled in size and
-        when the fit has finished.
-
-        Raises:
-            OSError: a file can't be read.
-            StorageError: an artifact could not be uploaded.
-        """
-        for file in (file for file in manifest.files if not file.whole):
-            grown = file.size >= 2 * self._published_sizes.get(file.path, 0)
-            if file.size <= SMALL_ARTIFACT or grown or manifest.position.finished:
-                self._publish_artifact(file)
-                self._published_sizes[file.path] = file.size
-
-    def _with_new_part(self, path: str, size: int, sequence: int) -> tuple[StoredPart, ...]:
-        parts = list(self._parts.get(path, ()))
-        if size < _total_size(parts):
-            parts = []
-        start = _total_size(parts)
-        if size == start:
-            return tuple(parts)
-        while parts and parts[-1].size < min(MAX_PART_SIZE, 2 * (size - start)):
-            start -= parts.pop().size
-        content = _read(path, start, size)
-        key = part_key(self._run, _key_from_path(path), start, self._attempt, sequence)
-        digest = hashlib.sha256(content).hexdigest()
-        self._store.put(key, [content], digest=digest)
-        return (*parts, StoredPart(key=key, digest=digest, size=len(content)))
-
-    def _replaced_file(self, path: str, stamp: FileStamp, sequence: int) -> StoredFile | None:
-        """Upload the file as it is at `stamp`; if it has changed since, return the last upload."""
-        before = self._replaced.get(path)
-        if before and self._stamps.get(path) == stamp:
-            return before
-        stored = before.parts if before else ()
-        parts = []
-        for i, start in enumerate(range(0, stamp.size, MAX_PART_SIZE)):
-            if stamp_of(path) != stamp:
-                return before
-            content = _read(path, start, min(stamp.size, start + MAX_PART_SIZE))
-            digest = hashlib.sha256(content).hexdigest()
-            if stamp_of(path) != stamp:
-                return before
-            if i < len(stored) and stored[i].digest == digest:
-                parts.append(stored[i])
-                continue
-            key = part_key(self._run, _key_from_path(path), start, self._attempt, sequence)
-            self._store.put(key, [content], digest=digest)
-            parts.append(StoredPart(key=key, digest=digest, size=len(content)))
-        self._stamps[path] = stamp
-        return StoredFile(path=path, parts=tuple(parts), whole=True)
-
-    def _publish_artifact(self, file: StoredFile) -> None:
-        key = artifact_key(self._run, _key_from_path(file.path))
-        content = _read(file.path, 0, file.size)
-        try:
-            version = self._store.swap(key, content, expected=self._versions.get(key))
-        except Conflict:  # the artifact is an earlier attempt's
-            _, version = self._store.load(key)
-            version = self._store.swap(key, content, expected=version)
-        self._versions[key] = version
+from keepfit.callbacks.storage.base import Damaged, Store
 
 
 def restore_file(store: Store, file: StoredFile) -> bool:
@@ -230,17 +83,14 @@ def _begins_with(path: Path, file: StoredFile) -> bool:
         )
 
 
-def _read(path: str, start: int, end: int) -> bytes:
+def read_span(path: str, start: int, end: int) -> bytes:
+    """Return these bytes of a file. Raises OSError."""
     with open(path, "rb") as file:
         file.seek(start)
         content = file.read(end - start)
     if len(content) < end - start:
         raise OSError(f"{path} has become shorter than {end} bytes during training")
     return content
-
-
-def _total_size(parts: tuple[StoredPart, ...] | list[StoredPart]) -> int:
-    return sum(part.size for part in parts)
 
 
 def _key_from_path(path: str) -> str:

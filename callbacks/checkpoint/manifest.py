@@ -30,6 +30,10 @@ MAX_INTERRUPTIONS, MAX_SECONDS = 10**9, 1e12
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
+class UnknownDocument(ValueError):
+    """The document is what was written, but this version of keepfit does not know its form."""
+
+
 class Document(BaseModel):
     """A frozen JSON document of format 1; unknown fields mean that a newer keepfit wrote it."""
 
@@ -49,6 +53,7 @@ class Document(BaseModel):
         """Parse the output of `to_bytes`, and verify its digest.
 
         Raises:
+            UnknownDocument: its digest is right, its content is not valid for this version.
             ValueError: the content is not a valid document; the message is one line.
         """
         start = len(_OPENING) + 64 + len(_MIDDLE)
@@ -60,7 +65,7 @@ class Document(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "document"
-            raise ValueError(f"{where}: {first['msg']}") from error
+            raise UnknownDocument(f"{where}: {first['msg']}") from error
 
 
 class StoredTensor(BaseModel):

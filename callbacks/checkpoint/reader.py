@@ -21,6 +21,7 @@ from keepfit.callbacks.checkpoint.manifest import (
     Manifest,
     StoredShard,
     StoredTensor,
+    UnknownDocument,
     attempt_of,
     head_key,
 )
@@ -74,10 +75,12 @@ class LoadedHead:
     Attributes:
         head: None if HEAD is missing or damaged.
         version: None if HEAD is missing.
+        other: for an intact HEAD that can't be this run's present one, what it is.
     """
 
     head: Head | None
     version: Version | None
+    other: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,9 +124,13 @@ def read_head(store: Store, run: str) -> LoadedHead:
         return LoadedHead(None, None)
     try:
         head = Head.from_bytes(content)
+    except UnknownDocument as error:
+        return LoadedHead(None, version, f"was written by another version of keepfit: {error}")
     except ValueError:
         return LoadedHead(None, version)
-    return LoadedHead(head if head.run == run else None, version)
+    if head.run != run:
+        return LoadedHead(None, version, f"is that of run {head.run!r}")
+    return LoadedHead(head, version)
 
 
 def read_manifests(store: Store, run: str, keys: Iterable[str]) -> LoadedManifests:

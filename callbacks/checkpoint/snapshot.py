@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -86,6 +87,12 @@ def stamp_of(path: str) -> FileStamp | None:
 
 
 EncodedState = tuple[Mapping[str, Json], Sequence[Tensor]]
+
+
+def stamp_of_open(descriptor: int) -> FileStamp:
+    """Return the stamp of the present content of an open file, under whatever name."""
+    stat = os.fstat(descriptor)
+    return FileStamp(stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.attempt import Attempt, Superseded
 from keepfit.callbacks.checkpoint.claim import claim, find_run
+from keepfit.callbacks.checkpoint.cleanup import Cleanup
 from keepfit.callbacks.checkpoint.files import restore_file
 from keepfit.callbacks.checkpoint.manifest import Head, Manifest
 from keepfit.callbacks.checkpoint.reader import (
@@ -88,6 +89,7 @@ class Ownership:
                 retention=KeepNewest(settings.keep),
                 versions=library_versions(),
                 after=after,
+                cleanup=Cleanup(self._store),
             )
 
         attempt = compare_and_claim()
@@ -200,10 +202,12 @@ class Ownership:
                 fix="--fresh would continue this run; use another --run NAME to begin anew",
             )
 
-    def close(self) -> None:
-        """Stop reading ahead."""
+    def close(self, seconds: float | None) -> None:
+        """Stop reading ahead, and wait at most so long for deletions and artifacts."""
         if self._prefetcher:
             self._prefetcher.close()
+        if self._claimed:
+            self._claimed.close(seconds)
 
     @contextmanager
     def using_store(self) -> Iterator[None]:

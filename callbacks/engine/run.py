@@ -29,6 +29,9 @@ from keepfit.callbacks.storage.base import StorageError, Store
 
 log = structlog.get_logger("keepfit")
 
+CLEANUP_AT_NOTICE = 1.0
+"""Seconds for which a preempted process waits for deletions and artifacts."""
+
 
 @dataclass(frozen=True)
 class FitStart:
@@ -75,6 +78,7 @@ class Run:
         self._writer = SnapshotWriter(self._write)
         self._scheduler: SaveScheduler | None = None
         self._fits = 0
+        self._has_written = False  # belongs to the writer's thread
         self._written: Written | None = None
         self._save: Future[SaveResult] | None = None
         self._save_started = 0.0
@@ -219,7 +223,7 @@ class Run:
     def close(self) -> None:
         """Finish the save that is being written, and stop the writer."""
         self._writer.close()
-        self.owned.close()
+        self.owned.close(CLEANUP_AT_NOTICE if self._preemption.end else None)
 
     @property
     def _scheduling(self) -> SaveScheduler:
@@ -272,7 +276,6 @@ class Run:
             self._clock() - started,
             sum(shard.size for shard in manifest.shards),
         )
-        first = manifest.sequence == 0
         mib = round(written.size / 2**20, 1)
         log.info(
             events.SAVED,
@@ -282,6 +285,8 @@ class Run:
             mib=mib,
             seconds=round(written.seconds, 3),
         )
-        if first:
+        if not self._has_written:
+            self._has_written = True
             warn_if_save_slow(written.seconds, mib)
+            self.owned.attempt.sweep()
         return written

@@ -8,7 +8,7 @@ the swap, however many objects are written before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NewType, Protocol
 
@@ -16,6 +16,11 @@ Buffer = bytes | memoryview
 Body = Sequence[Buffer]
 Version = NewType("Version", str)
 """Identifies one content of one key: S3's ETag, or a digest in a directory."""
+
+
+def every_key(_: str) -> bool:
+    """Return True: no object is in flight."""
+    return True
 
 
 class StorageError(Exception):
@@ -106,12 +111,20 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Delete `key`; it is no error if it does not exist."""
 
-    def clear_unfinished(self, prefix: str) -> None:
+    def clear_unfinished(self, prefix: str, older: Callable[[str], bool] = every_key) -> None:
         """Remove the unfinished objects under `prefix` that killed writers have left.
 
         A writer that is still alive then fails to finish its object; so only the attempt that has
         fenced every other writer off may call this.
+
+        Args:
+            older: returns whether this key may be the one of an older attempt's object; the others
+                stay, since they may be in flight.
         """
 
-    def move(self, source: str, target: str) -> None:
-        """Move every object from the prefix `source` to `target`, which has no objects."""
+    def move(self, source: str, target: str, *, last: str | None = None) -> None:
+        """Move every object from the prefix `source` to `target`, which has no objects.
+
+        Args:
+            last: the key of the object that is there until all others have been moved.
+        """

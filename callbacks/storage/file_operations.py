@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -41,10 +42,24 @@ class FileOperations:
 
     @contextmanager
     def locked(self, path: Path) -> Iterator[None]:
-        """Hold an exclusive lock among processes; the kernel releases it if the holder dies."""
+        """Hold an exclusive lock among processes; the kernel releases it if the holder dies.
+
+        Raises:
+            BlockingIOError: another process holds the lock, or has just moved its folder away.
+        """
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_at(fd, path):
+                raise BlockingIOError(errno.EWOULDBLOCK, "the lock was moved")
             yield
         finally:
             os.close(fd)
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    """Return True if the open file still has this path."""
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False

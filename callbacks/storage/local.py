@@ -1,7 +1,8 @@
 """A directory as a Store.
 
-An object is written under a temporary name, synced, and renamed into place under a lock; then the
-directory is synced. After any crash, a key is absent or whole, and what was committed remains.
+An object is written under a temporary name, synced, and renamed into place under the lock of its
+run, the first part of its key; then the directory is synced. After any crash, a key is absent or
+whole, and what was committed remains.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -23,8 +24,10 @@ from keepfit.callbacks.storage.base import (
     StorageError,
     Transient,
     Version,
+    every_key,
 )
 from keepfit.callbacks.storage.file_operations import FileOperations
+from keepfit.callbacks.storage.locks import LockLimits, holding
 
 LOCK = ".lock"
 TEMPORARY = ".tmp"
@@ -35,9 +38,16 @@ class LocalStore:
 
     parallel = 1
 
-    def __init__(self, root: Path, files: FileOperations | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        files: FileOperations | None = None,
+        locks: LockLimits = LockLimits(),  # noqa: B008 # frozen
+    ) -> None:
         self._root = root.absolute()
         self._files = files or FileOperations()
+        self._locks = locks
+        self._writing: set[Path] = set()
 
     @property
     def uri(self) -> str:
@@ -48,7 +58,7 @@ class LocalStore:
         with self._translate_errors("write", key):
             if path.exists():
                 raise AlreadyExists(f"{self.uri}/{key} exists already")
-            with self._temporary_file(path, body) as temporary, self._locked():
+            with self._temporary_file(path, body) as temporary, self._locked(key):
                 if path.exists():
                     raise AlreadyExists(f"{self.uri}/{key} exists already")
                 self._place(temporary, path)
@@ -58,7 +68,7 @@ class LocalStore:
         with (
             self._translate_errors("write", key),
             self._temporary_file(path, [body]) as temporary,
-            self._locked(),
+            self._locked(key),
         ):
             present = _version(path.read_bytes()) if path.exists() else None
             if present != expected:
@@ -106,18 +116,22 @@ class LocalStore:
         with self._translate_errors("delete", key):
             self._files.remove(self._path(key))
 
-    def move(self, source: str, target: str) -> None:
+    def move(self, source: str, target: str, *, last: str | None = None) -> None:  # noqa: ARG002
         old, new = self._path(source), self._path(target)
-        with self._translate_errors("move", source), self._locked():
+        with self._translate_errors("move", source):
+            old.stat()
+        with self._translate_errors("move", source), self._locked(f"{source}/"):
             if new.exists():
                 raise AlreadyExists(f"{self.uri}/{target} exists already")
             self._files.rename(old, new)
             self._files.sync(new.parent)
 
-    def clear_unfinished(self, prefix: str) -> None:
+    def clear_unfinished(self, prefix: str, older: Callable[[str], bool] = every_key) -> None:
         with self._translate_errors("clear", prefix):
             for path in self._path(prefix).rglob(f".*{TEMPORARY}"):
-                self._files.remove(path)
+                # `older` can't tell whose HEAD it is; this process knows its own files.
+                if path not in self._writing and older(self._key_of_temporary(path)):
+                    self._files.remove(path)
 
     def _entries(self, folder: Path) -> Iterator[Entry]:
         for parent, _, names in os.walk(folder, onerror=_raise_unless_missing):
@@ -138,12 +152,19 @@ class LocalStore:
         """Yield a synced temporary file beside `path` with the body; remove it after an error."""
         self._make_folders(path.parent)
         temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}"
-        with ExitStack() as after_error:
+        self._writing.add(temporary)
+        with ExitStack() as always, ExitStack() as after_error:
+            always.callback(self._writing.discard, temporary)
             after_error.callback(self._files.remove, temporary)
             self._files.write(temporary, body)
             self._files.sync(temporary)
             yield temporary
             after_error.pop_all()
+
+    def _key_of_temporary(self, path: Path) -> str:
+        """Return the key of the object that a temporary file was to become."""
+        name = path.name.removeprefix(".").removesuffix(TEMPORARY).rpartition(".")[0]
+        return (path.parent / name).relative_to(self._root).as_posix()
 
     def _place(self, temporary: Path, path: Path) -> None:
         self._files.rename(temporary, path)
@@ -157,8 +178,12 @@ class LocalStore:
         self._files.sync(folder.parent)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with self._files.locked(self._root / LOCK):
+    def _locked(self, key: str) -> Iterator[None]:
+        """Hold the lock of the key's run; that of the store for an object that is in no run."""
+        run, separator, _ = key.partition("/")
+        folder = self._root / run if separator else self._root
+        self._make_folders(folder)
+        with holding(self._files, folder / LOCK, self._locks):
             yield
 
     @contextmanager

@@ -20,7 +20,7 @@ from keepfit.callbacks.checkpoint.snapshot import (
     Tensor,
     array_bytes,
 )
-from keepfit.callbacks.storage.local import LocalStore
+from keepfit.callbacks.storage.local import LOCK, LocalStore
 
 RUN = "run"
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -160,8 +160,9 @@ def assert_all_committed_verify(store, run=RUN):
 
 
 def files_under(folder):
-    """Return the relative paths of all files, including hidden and temporary ones."""
-    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    """Return the relative paths of all files, hidden and temporary ones included, but no lock."""
+    files = (p for p in folder.rglob("*") if p.is_file() and p.name != LOCK)
+    return {p.relative_to(folder).as_posix() for p in files}
 
 
 def assert_no_orphans(root, run=RUN):

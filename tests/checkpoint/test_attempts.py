@@ -26,6 +26,7 @@ from tests.checkpoint.samples import (
     assert_all_committed_verify,
     assert_is,
     assert_no_orphans,
+    document_at,
     files_under,
     head_of,
     parsed,
@@ -33,6 +34,7 @@ from tests.checkpoint.samples import (
     snapshot,
     take_over,
     trained,
+    write_document,
 )
 from tests.checkpoint.stores import FailingPut, Interrupting, LateSwap, UnclearSwap, Wrapped
 
@@ -49,7 +51,7 @@ def test_first_claim_creates_the_run(store):
 def test_commit_takes_effect_immediately(store):
     """HEAD names a new checkpoint first, and a reader finds the manifest that commit returned."""
     attempt = take_over(store)
-    manifest = attempt.commit(snapshot(3, epoch=1, batch=2))
+    manifest = attempt.commit(snapshot(3, epoch=1, batch=2)).manifest
     assert manifest.versions == VERSIONS
     assert (manifest.position.epoch, manifest.position.batch) == (1, 2)
     assert datetime.fromisoformat(manifest.created).tzinfo == UTC
@@ -233,13 +235,118 @@ def test_claim_between_manifest_and_swap(store):
 
 @pytest.mark.parametrize("content", [None, b"", b"{}"], ids=["removed", "empty", "other"])
 def test_head_removed_or_damaged_while_an_attempt_runs(store, content):
-    """An attempt whose HEAD is removed or damaged stops: it can't know who owns the run."""
+    """No other attempt has written to the run, so this one writes HEAD anew and goes on."""
     attempt = trained(store, 1)
+    replace_head(store, content)
+    with capture_logs() as logs:
+        attempt.commit(snapshot(2))
+    assert [(log["event"], log["log_level"]) for log in logs] == [(events.HEAD_REPAIRED, "warning")]
+    assert f"{store.uri}/{head_key(RUN)} is" in logs[0]["reason"]
+    attempt.commit(snapshot(3))
+    assert head_of(store) == attempt.head
+    assert_is(resume(store, take_over(store)), 3)
+    assert_all_committed_verify(store)
+    assert_no_orphans(store._root)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}"], ids=["removed", "empty", "other"])
+def test_head_removed_or_damaged_before_a_check(store, content):
+    """The check of ownership writes HEAD anew, with the checkpoints that it had."""
+    attempt = trained(store, 1, 2)
+    before = head_of(store)
+    replace_head(store, content)
+    attempt.check()
+    assert head_of(store).manifests() == before.manifests()
+    assert head_of(store).swaps == before.swaps + 1
+    attempt.commit(snapshot(3))
+    assert_is(resume(store, take_over(store)), 3)
+
+
+def replace_head(store, content):
+    """Replace the content of HEAD; remove it if None."""
     store.delete(head_key(RUN))
     if content is not None:
         store.put(head_key(RUN), [content])
-    with pytest.raises(Superseded, match="HEAD was removed or damaged"):
+
+
+@pytest.mark.parametrize("content", [None, b"{}"], ids=["removed", "other"])
+def test_head_removed_or_damaged_after_a_newer_attempt_has_written(store, content):
+    """The newer attempt's objects show that it owns the run; it then writes HEAD anew itself."""
+    older = trained(store, 1)
+    newer = take_over(store)
+    newer.commit(snapshot(2))
+    replace_head(store, content)
+    for write in (older.check, lambda: older.commit(snapshot(3))):
+        with pytest.raises(Superseded, match="attempt 2 has written to the run"):
+            write()
+    newer.commit(snapshot(4))
+    assert_is(resume(store, take_over(store)), 4)
+
+
+def test_head_and_checkpoints_that_are_gone(store):
+    """A run that was deleted is not begun again by the attempt that had it."""
+    attempt = trained(store, 1)
+    for entry in list(store.list(f"{RUN}/")):
+        store.delete(entry.key)
+    with pytest.raises(Superseded, match="the run was moved aside or deleted"):
         attempt.commit(snapshot(2))
+    assert not list(store.list(head_key(RUN)))
+
+
+@pytest.mark.parametrize("form", ["another run", "another version"])
+def test_head_of_another_owner_is_not_damaged(store, form):
+    """An intact HEAD that this keepfit can't use belongs to somebody: it is not overwritten."""
+    attempt = trained(store, 1)
+    path = store._root / head_key(RUN)
+    fields = document_at(path)
+    write_document(path, fields | ({"run": "else"} if form == "another run" else {"format": 2}))
+    before = path.read_bytes()
+    with pytest.raises(Superseded, match=r"is that of run 'else'|another version of keepfit"):
+        attempt.commit(snapshot(2))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("failing", ["list", "swap"])
+def test_head_that_can_not_be_written_anew(store, failing):
+    """The attempt still owns the run as far as is known: the save fails, and a later one works."""
+
+    class Failing(Wrapped):
+        def list(self, prefix):
+            return self._unless("list", lambda: self._store.list(prefix))
+
+        def swap(self, key, body, *, expected):
+            return self._unless("swap", lambda: self._store.swap(key, body, expected=expected))
+
+        def _unless(self, name, action):
+            if broken and name == failing:
+                raise StorageError(f"no network for {name}")
+            return action()
+
+    broken = []
+    attempt = trained(Failing(store), 1)
+    store.delete(head_key(RUN))
+    broken.append(True)
+    with pytest.raises(Transient, match=f"can't be written anew: no network for {failing}"):
+        attempt.check()
+    broken.clear()
+    attempt.commit(snapshot(2))
+    assert_is(resume(store, take_over(store)), 2)
+    assert_all_committed_verify(store)
+
+
+def test_run_moved_aside_before_its_first_commit(store):
+    """An attempt that has committed nothing may write HEAD anew, but the new run starts afresh."""
+    older = take_over(store)
+    aside = move_aside(store, RUN, datetime.now(UTC))
+    older.commit(snapshot(1))
+    newer = claim_run(store, RUN, retention=KeepNewest(2), versions=VERSIONS, after=aside.attempt)
+    assert newer.number == aside.attempt + 1
+    assert newer.head.checkpoints == ()
+    with pytest.raises(Superseded):
+        older.commit(snapshot(2))
+    newer.commit(snapshot(1))
+    newer.sweep()
+    assert_no_orphans(store._root)
 
 
 @pytest.mark.parametrize("blind", [False, True])
@@ -397,10 +504,10 @@ def test_unchanged_shards_are_not_sent_again(store):
     """A large group that has not changed is stored once for all its checkpoints."""
     counting = Wrapped(store)
     attempt = take_over(counting)
-    first = attempt.commit(snapshot(1))
+    first = attempt.commit(snapshot(1)).manifest
     assert len(counting.puts) == len(first.shards) + 1 == 6
     counting.puts.clear()
-    second = attempt.commit(snapshot(2))
+    second = attempt.commit(snapshot(2)).manifest
     assert len(counting.puts) == len(second.shards) == 5
     shared = {s.key for s in first.shards} & {s.key for s in second.shards}
     assert len(shared) == 1

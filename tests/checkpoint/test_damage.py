@@ -629,7 +629,7 @@ def test_pruning_stays_inside_the_run(store):
     other.commit(snapshot(7))
     key = newest(store)[0]
     document = document_at(path_of(store, key))
-    document["shards"] = [s.model_dump() for s in other.commit(snapshot(8)).shards]
+    document["shards"] = [s.model_dump() for s in other.commit(snapshot(8)).manifest.shards]
     write_document(path_of(store, key), document)
     with pytest.raises(Damaged):
         read_checkpoint(store, RUN, key)

@@ -22,7 +22,7 @@ from tests.checkpoint.stores import Wrapped
 def commit(attempt, step, *paths):
     """Commit a checkpoint with these files as they are now; return their manifest entries."""
     sizes = {str(path): path.stat().st_size for path in paths}
-    return attempt.commit(replace(snapshot(step), append_only_files=sizes)).files
+    return attempt.commit(replace(snapshot(step), append_only_files=sizes)).manifest.files
 
 
 def restored(store, file, folder):
@@ -87,6 +87,7 @@ def test_no_part_is_left_behind(tmp_path):
     """Parts that no kept manifest names are deleted with their manifests, or by the next sweep."""
     store = LocalStore(tmp_path / "store")
     path = tmp_path / "log.csv"
+    take_over(store)
     attempt = take_over(store, keep=1)
     for number in range(10):
         path.write_bytes(b"line\n" * 10 * (number + 1))

@@ -95,7 +95,7 @@ def assert_resumes(store, step, check=assert_is_small):
     for key in named[1:]:
         older = read_checkpoint(store, RUN, key)
         check(older, older.manifest.position.step)
-    manifest = attempt.commit(small(99))
+    manifest = attempt.commit(small(99)).manifest
     attempt.sweep()
     head = head_of(store)
     assert len(head.manifests()) == 1

@@ -326,7 +326,7 @@ def test_corrupt_part_of_a_file_is_read_again(fault, proxy, fresh, tmp_path):
     path.write_bytes(b"epoch,loss\n")
     (file,) = attempt.commit(
         replace(small(1), append_only_files={str(path): path.stat().st_size})
-    ).files
+    ).manifest.files
     path.unlink()
     proxy.arm(at(0, fault))
     assert restore_file(store_of(client_at(proxy.url), store.uri), file)

@@ -76,8 +76,8 @@ def test_temporary_files_of_killed_writers_are_cleared(tmp_path):
         (tmp_path / "run2" / Path(name).name).write_bytes(b"half")
     assert [e.key for e in store.list("run")] == ["run/shards/object", "run2/object"]
     store.clear_unfinished("run/")
-    assert names(tmp_path / "run") == ["shards/object"]
-    assert len(names(tmp_path / "run2")) == 3
+    assert names(tmp_path / "run") == [".lock", "shards/object"]
+    assert len(names(tmp_path / "run2")) == 4
 
 
 @pytest.mark.parametrize("action", ["put", "swap"])
@@ -92,7 +92,7 @@ def test_a_failed_write_leaves_no_file(tmp_path, action):
         store = LocalStore(tmp_path / str(at), files)
         with pytest.raises(StorageError, match=r"file://\S*/run/object"):
             write(store, action)
-        left = [name for name in names(tmp_path / str(at)) if name != ".lock"]
+        left = [name for name in names(tmp_path / str(at)) if name != "run/.lock"]
         failed, path = files.steps[at]
         if failed == "remove":
             assert set(left) <= {"run/object", f"run/{path.name}"}
@@ -263,7 +263,7 @@ def test_operations_for_tests_match_the_default(tmp_path):
     for name, files in (("plain", None), ("explicit", FileOperations()), ("faulty", FaultyFiles())):
         LocalStore(tmp_path / name, files).put("run/object", [b"1", b"2"])
     found = [names(tmp_path / name) for name in ("plain", "explicit", "faulty")]
-    assert found == [[".lock", "run/object"]] * 3
+    assert found == [["run/.lock", "run/object"]] * 3
 
 
 def test_open_store_relative_and_absolute(tmp_path, monkeypatch):

@@ -24,6 +24,7 @@ from keepfit.callbacks.storage.base import (
     StorageError,
     Transient,
     Version,
+    every_key,
 )
 from keepfit.callbacks.storage.s3 import multipart
 from keepfit.callbacks.storage.s3.address import Address
@@ -144,12 +145,14 @@ class S3Store:
         with suppress(NotFound):
             self._retry_request("delete_object", key)
 
-    def clear_unfinished(self, prefix: str) -> None:
+    def clear_unfinished(self, prefix: str, older: Callable[[str], bool] = every_key) -> None:
         more: dict[str, Any] = {"Prefix": self._address.key(prefix)}
         while True:
             page = self._retry_request("list_multipart_uploads", "", **more)
             for upload in page.get("Uploads", ()):
                 key = upload["Key"][len(self._address.prefix) :]
+                if not older(key):
+                    continue
                 with suppress(NotFound):
                     self._retry_request("abort_multipart_upload", key, UploadId=upload["UploadId"])
             if not page.get("IsTruncated"):
@@ -157,8 +160,8 @@ class S3Store:
             more["KeyMarker"] = page["NextKeyMarker"]
             more["UploadIdMarker"] = page["NextUploadIdMarker"]
 
-    def move(self, source: str, target: str) -> None:
-        """Copy everything, then delete the old objects, HEAD first: a crash leaves the run or none.
+    def move(self, source: str, target: str, *, last: str | None = None) -> None:
+        """Copy everything, then delete the old objects in order of their keys, but `last` as last.
 
         An object that the last attempt prunes meanwhile may be missing from the copy; no checkpoint
         needs it.
@@ -169,7 +172,7 @@ class S3Store:
         for entry in entries:
             with suppress(NotFound):
                 self._copy(entry, target + entry.key.removeprefix(source))
-        for entry in sorted(entries, key=lambda entry: entry.key):
+        for entry in sorted(entries, key=lambda entry: (entry.key == last, entry.key)):
             self.delete(entry.key)
 
     def _put(self, key: str, body: Body, digest: str | None) -> None:

@@ -1,0 +1,63 @@
+"""Append-only files as whole objects for users. No checkpoint depends on them."""
+
+from __future__ import annotations
+
+import threading
+
+from keepfit.callbacks.checkpoint.files import _key_from_path, read_span
+from keepfit.callbacks.checkpoint.manifest import Manifest, StoredFile, artifact_key
+from keepfit.callbacks.storage.base import Conflict, Store, Version
+
+SMALL_ARTIFACT = 1 << 20
+"""Size in bytes up to which a file's copy for users is uploaded again at each checkpoint."""
+
+
+class ArtifactPublisher:
+    """Uploads the append-only files of the newest checkpoint.
+
+    A small file is uploaded at each checkpoint, a larger one when it has doubled in size and when
+    the fit has finished. One thread may call `request`, and another one `publish`.
+    """
+
+    def __init__(self, store: Store, run: str) -> None:
+        self._store = store
+        self._run = run
+        self._lock = threading.Lock()
+        self._requested: list[Manifest] = []
+        self._published_sizes: dict[str, int] = {}
+        self._versions: dict[str, Version] = {}
+
+    def request(self, manifest: Manifest) -> None:
+        """Let the next `publish` upload these files, in place of those of an older checkpoint.
+
+        The files of a fit that has finished are uploaded in any case.
+        """
+        with self._lock:
+            finished = [older for older in self._requested if older.position.finished]
+            self._requested = [*finished, manifest]
+
+    def publish(self) -> None:
+        """Upload what was requested.
+
+        Raises:
+            OSError: a file can't be read.
+            StorageError: an artifact could not be uploaded.
+        """
+        with self._lock:
+            requested, self._requested = self._requested, []
+        for manifest in requested:
+            for file in (file for file in manifest.files if not file.whole):
+                grown = file.size >= 2 * self._published_sizes.get(file.path, 0)
+                if file.size <= SMALL_ARTIFACT or grown or manifest.position.finished:
+                    self._publish(file)
+                    self._published_sizes[file.path] = file.size
+
+    def _publish(self, file: StoredFile) -> None:
+        key = artifact_key(self._run, _key_from_path(file.path))
+        content = read_span(file.path, 0, file.size)
+        try:
+            version = self._store.swap(key, content, expected=self._versions.get(key))
+        except Conflict:  # the artifact is an earlier attempt's
+            _, version = self._store.load(key)
+            version = self._store.swap(key, content, expected=version)
+        self._versions[key] = version
