@@ -27,6 +27,9 @@ _OPENING, _MIDDLE, _CLOSING = b'{"sha256":"', b'","document":', b"}"
 MAX_INTERRUPTIONS, MAX_SECONDS = 10**9, 1e12
 """Upper limits of the counts of a run; a higher value is invalid, and must not overflow."""
 
+ARCHITECTURE = "state/architecture"
+"""Name of the tensor with the model's architecture, which is as small or large as the model."""
+
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
@@ -156,10 +159,11 @@ class Manifest(Document):
 
     def without_variables(self) -> Manifest:
         """Return the manifest of what is kept of a finished fit whose variables are dropped."""
-        kept = [t for t in self.tensors if t.name.startswith("state/")]
+        kept = [t for t in self.tensors if t.name.startswith("state/") and t.name != ARCHITECTURE]
         shards = tuple(dict.fromkeys(t.shard for t in kept))
         return self.model_copy(
             update={
+                "state": {**self.state, "architecture": None},
                 "shards": tuple(self.shards[i] for i in shards),
                 "tensors": tuple(
                     t.model_copy(update={"shard": shards.index(t.shard)}) for t in kept

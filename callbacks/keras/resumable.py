@@ -45,6 +45,9 @@ class Resumable(keras.callbacks.Callback):
         exact: refuse a training that can't be exact after an interruption. Default: KEEPFIT_EXACT,
             or False: the log contains an exactness warning.
         keep: how many checkpoints are kept, in case the newest one is damaged.
+        keep_fits: of a script that calls `fit` many times, how many of the last finished fits keep
+            their final state in any case. Default: KEEPFIT_KEEP_FITS, or 0: it is kept if the
+            script has read the model after the fit, or still can.
 
     Raises:
         ConfigurationError: an argument or environment variable can't be used.
@@ -59,6 +62,7 @@ class Resumable(keras.callbacks.Callback):
         save_every: str | None = None,
         exact: bool | None = None,
         keep: int = 3,
+        keep_fits: int | None = None,
     ) -> None:
         super().__init__()
         given = list(callbacks)
@@ -66,7 +70,7 @@ class Resumable(keras.callbacks.Callback):
         if len(self.callbacks) < len(given):
             _report_redundant()
         self.settings = Settings.resolve(
-            store=store, run=run, save_every=save_every, exact=exact, keep=keep
+            store=store, run=run, save_every=save_every, exact=exact, keep=keep, keep_fits=keep_fits
         )
         self._guard = ExactnessGuard(exact=self.settings.exact)
         self._held = HeldCallbacks.hold(self.callbacks, self._guard)

@@ -17,9 +17,11 @@ from keepfit.callbacks import events
 from keepfit.callbacks.adapters.held_callbacks import CapturedCallbacks, HeldCallbacks
 from keepfit.callbacks.adapters.keras_callbacks.history import HISTORY
 from keepfit.callbacks.checkpoint.codec import Array, encode, freeze
+from keepfit.callbacks.checkpoint.manifest import ARCHITECTURE
 from keepfit.callbacks.checkpoint.snapshot import (
     NUMPY_DTYPES,
     EncodedState,
+    Group,
     Position,
     Snapshot,
     Tensor,
@@ -163,6 +165,6 @@ def _tensors_to_arrays(value: Any) -> Any:
 
 
 def _tensor(name: str, array: Array) -> Tensor:
-    return Tensor(
-        name, "state", NUMPY_DTYPES[array.dtype.name], array.shape, lambda: array_bytes(array)
-    )
+    group: Group = "data" if name == ARCHITECTURE else "state"  # dropped with the variables
+    dtype = NUMPY_DTYPES[array.dtype.name]
+    return Tensor(name, group, dtype, array.shape, lambda: array_bytes(array))

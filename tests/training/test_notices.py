@@ -154,7 +154,9 @@ def test_the_time_that_is_left_is_used(tmp_path):
         notice = GiveSpotNotice(5.7, "on_train_batch_end", 2)
         with pytest.raises(Preempted) as caught:
             fitted(USUAL, model, [resumable(tmp_path, [*held, Slow(), notice])])
-        assert opened.preemption.deadline() - time.monotonic() < 5.7  # how much less depends on the machine
+        assert (
+            opened.preemption.deadline() - time.monotonic() < 5.7
+        )  # how much less depends on the machine
     steps = [log["step"] for log in logs if log["event"] == events.SAVED]
     assert steps == [2, caught.value.step]
     assert steps[1] > 3
@@ -176,7 +178,10 @@ class NoticeWhileSaving(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         current = session.current()
-        if any(run._writer.busy for run in current._runs.values()) and not current.preemption.notice:
+        if (
+            any(run._writer.busy for run in current._runs.values())
+            and not current.preemption.notice
+        ):
             give_spot_notice(self.seconds)
 
 
