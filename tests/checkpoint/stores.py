@@ -1,5 +1,7 @@
 """Wrappers that make a working store fail in one chosen way."""
 
+import threading
+
 from keepfit.callbacks.storage.base import StorageError, Transient
 
 
@@ -94,3 +96,39 @@ class Interrupting(Wrapped):
         if between:
             between()
         return self._store.swap(key, body, expected=expected)
+
+
+class Hanging(Wrapped):
+    """A store in which chosen calls of `put` and `delete` hang until they are released.
+
+    Args:
+        hangs: called with the method's name and the key; returns whether this call hangs.
+    """
+
+    parallel = 4
+
+    def __init__(self, store, hangs):
+        super().__init__(store)
+        self._hangs = hangs
+        self._released = threading.Event()
+        self._entered = threading.Event()
+
+    def put(self, key, body, *, digest=None):
+        self._pass("put", key)
+        super().put(key, body, digest=digest)
+
+    def delete(self, key):
+        self._pass("delete", key)
+        self._store.delete(key)
+
+    def wait_until_one_hangs(self):
+        assert self._entered.wait(10), "nothing hangs"
+
+    def release(self):
+        """Let all calls go on, now and later."""
+        self._released.set()
+
+    def _pass(self, method, key):
+        if not self._released.is_set() and self._hangs(method, key):
+            self._entered.set()
+            assert self._released.wait(30), f"{method} of {key} was never released"
