@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.cases import give_spot_notice
 from tests.e2e.process import ROOT, Ended, Process, document, run, started
 
 SCRIPT = ROOT / "tests/e2e/jobs/moments.py"
@@ -62,12 +61,7 @@ def sigterm(waiting: Waiting) -> None:
 
 
 def spot_notice(waiting: Waiting) -> None:
-    """Give a notice like EC2's, 100 seconds ahead, through the watched file.
-
-    The file is a FIFO, so that the watcher waits for the notice instead of polling.
-    """
-    at = datetime.now(UTC) + timedelta(seconds=100)
-    waiting.notice.write_text(json.dumps({"time": f"{at:%Y-%m-%dT%H:%M:%SZ}", "action": "leave"}))
+    give_spot_notice(waiting.notice)
     waiting.process.until_event("notice")
     waiting.release()
 
