@@ -155,9 +155,13 @@ def stopped(folder: Path, *args: str | Path, at: int = STEPS // 2, **env: str) -
 
 
 def kill_after_save(folder: Path, **env: str) -> None:
-    """Start train.py, and kill it after a save has ended, well or not."""
-    with stopping(folder, *OFTEN, at=11, **env) as attempt:
-        attempt.until_all("moment\n", '"step": ')
+    """Start train.py, and kill it in the second epoch after a save, whether that succeeded or not.
+
+    The save comes after the first epoch, so that it contains its row of a log.
+    """
+    flags = ("--deterministic", "--save-every", "9 batches")
+    with stopping(folder, *flags, at=11, **env) as attempt:
+        attempt.until_all("moment\n", '"step": 9,')
         attempt.kill()
 
 
