@@ -8,6 +8,7 @@ pid and, when it has ended, its status as waitpid returns it.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ from keepfit.job import cli
 def main() -> None:
     """Serve on the socket whose descriptor is the argument; return in a child only."""
     server = socket.socket(fileno=int(sys.argv[1]))
+    gc.freeze()  # collections in the processes need not look at the imported modules
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that the watching processes need no reaping
     while True:
         connection, _ = server.accept()

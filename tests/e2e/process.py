@@ -152,8 +152,8 @@ class Process:
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
-    def wait(self) -> Ended:
-        code = self._process.wait(LIMIT)
+    def wait(self, limit: float = LIMIT) -> Ended:
+        code = self._process.wait(limit)
         for reader in self._readers:
             reader.join()
         while not self._lines.empty():

@@ -1,0 +1,459 @@
+"""Unusual scripts, stores and interruptions, in real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from tests.e2e.cases import (
+    OFTEN,
+    PLAIN,
+    RARELY,
+    SOON,
+    STEPS,
+    committed,
+    finish,
+    give_spot_notice,
+    kill_after_save,
+    stopped,
+    stopping,
+    stored,
+    write,
+)
+from tests.e2e.process import Ended, run
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> dict:
+    """Return the result of the uninterrupted training that most scripts here contain."""
+    return finish(write(tmp_path_factory.mktemp("plain"), PLAIN))
+
+
+def check_preempted(ended: Ended) -> None:
+    """Check the exit code of a preemption that loses nothing, and its log line."""
+    assert ended.code == 75, ended.err
+    line = ended.one("preempted")
+    assert (line["saved"], line["lost"]) == (True, 0)
+
+
+SWALLOWED = {
+    "bare_except": """
+        try:
+            history = fit(model)
+        except:
+            pass
+    """,
+    "except_base_exception": """
+        try:
+            history = fit(model)
+        except BaseException as error:
+            print(error)
+    """,
+    "finally_return": """
+        def train():
+            try:
+                return fit(model)
+            finally:
+                return model.history
+        history = train()
+    """,
+    "suppress": """
+        with contextlib.suppress(SystemExit):
+            history = fit(model)
+    """,
+    "sys_exit": """
+        try:
+            history = fit(model)
+        except SystemExit:
+            sys.exit(0)
+    """,
+}
+"""What a script may do with the exception that ends an attempt."""
+
+SECOND_FIT = """
+second = build()
+try:
+    fit(second)
+except BaseException as error:
+    print("second fit:", type(error).__name__, int(second.optimizer.iterations))
+result(model, history)
+"""
+
+
+@pytest.mark.parametrize("way", SWALLOWED)
+def test_a_notice_decides_the_exit_code(tmp_path, plain, way):
+    """The script drops the exception: still 75, no further fit, and an exact next attempt."""
+    script = f"model, history = build(), None\n{dedent(SWALLOWED[way])}{SECOND_FIT}"
+    with stopped(write(tmp_path, script), *RARELY) as attempt:
+        ended = attempt.end(signal.SIGTERM)
+    check_preempted(ended)
+    assert ended.one("preempted")["step"] == committed(tmp_path) == STEPS // 2
+    if way != "sys_exit":
+        assert "second fit: Preempted 0\n" in ended.out
+    assert finish(tmp_path) == plain
+
+
+IN_THREAD = """
+model, histories = build(), []
+thread = threading.Thread(target=lambda: histories.append(fit(model)))
+thread.start()
+thread.join()
+result(model, *histories)
+"""
+
+
+@pytest.mark.parametrize("source", ["SIGTERM", "spot_notice"])
+def test_fit_in_a_thread(tmp_path, plain, source):
+    """A notice ends a fit that a thread of the script runs, saved."""
+    os.mkfifo(watched := write(tmp_path, IN_THREAD) / "notice")
+    with stopped(tmp_path, *RARELY, "--on-notice", "leave", "--watch", watched) as attempt:
+        if source == "SIGTERM":
+            ended = attempt.end(signal.SIGTERM)
+        else:
+            give_spot_notice(watched)
+            attempt.process.until_event("notice")
+            attempt.go_on()
+            ended = attempt.process.wait(SOON)
+    check_preempted(ended)
+    assert committed(tmp_path) == STEPS // 2
+    assert finish(tmp_path) == plain
+
+
+IN_TWO_THREADS = """
+models = {"one": build(), "two": build()}
+threads = [threading.Thread(target=fit, args=(models[n],), kwargs={"run": n}) for n in models]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("steps", *(int(model.optimizer.iterations) for model in models.values()))
+"""
+
+
+def test_two_fits_in_two_threads(tmp_path):
+    """SIGTERM ends both, each saved in its run; each run continues."""
+    with stopping(write(tmp_path, IN_TWO_THREADS), *RARELY) as attempt:
+        for _ in range(2):
+            attempt.until_all("moment\n")
+        ended = attempt.end(signal.SIGTERM, readers=2)
+    check_preempted(ended)
+    assert committed(tmp_path, "one") == committed(tmp_path, "two") == STEPS // 2
+    again = run(tmp_path, *RARELY, "train.py")
+    assert again.code == 0, again.err
+    assert [line["step"] for line in again.named("resumed")] == [STEPS // 2] * 2
+    assert f"steps {STEPS} {STEPS}\n" in again.out
+
+
+BESIDE_A_PLAIN_FIT = """
+def endless():
+    other = build()
+    other.fit(x, x.sum(1), epochs=10**9, verbose=0)
+
+threading.Thread(target=endless).start()
+fit(build())
+"""
+
+
+def test_a_plain_fit_in_another_thread(tmp_path):
+    """It does not keep the process from ending, though its thread is no daemon."""
+    with stopped(write(tmp_path, BESIDE_A_PLAIN_FIT), *RARELY) as attempt:
+        ended = attempt.end(signal.SIGTERM)
+    check_preempted(ended)
+    assert committed(tmp_path) == STEPS // 2
+
+
+AFTER_AN_ERROR = """
+class Diverged(Stateless):
+    def on_epoch_end(self, epoch, logs=None):
+        raise ValueError("a diverged trial")
+
+with contextlib.suppress(ValueError):
+    fit(build(), Diverged())
+build().fit(x, x.sum(1), batch_size=8, epochs=10**9, verbose=0, callbacks=[Stop()])
+"""
+
+
+def test_sigterm_after_an_error(tmp_path):
+    """An earlier fit has raised: SIGTERM in a plain fit ends the process at once."""
+    with stopped(write(tmp_path, AFTER_AN_ERROR), *RARELY) as attempt:
+        ended = attempt.end(signal.SIGTERM)
+    assert ended.code == 75, ended.err
+    assert ended.one("preempted")
+
+
+def test_sighup(tmp_path, plain):
+    """The terminal is closed: saved, 75, and the next attempt continues."""
+    with stopped(write(tmp_path, PLAIN), *RARELY) as attempt:
+        ended = attempt.end(signal.SIGHUP)
+    check_preempted(ended)
+    assert ended.one("preempted")["source"] == "SIGHUP"
+    assert committed(tmp_path) == STEPS // 2
+    assert finish(tmp_path) == plain
+
+
+def test_sighup_under_nohup(tmp_path, plain):
+    """The training continues to its end."""
+    with stopped(write(tmp_path, PLAIN), *RARELY, launcher=["nohup"]) as attempt:
+        attempt.process.send(signal.SIGHUP)
+        attempt.go_on()
+        ended = attempt.process.wait()
+    assert ended.code == 0, ended.err
+    assert not ended.named("notice")
+    assert json.loads((tmp_path / "result.json").read_text()) == plain
+
+
+# Stores
+
+
+def test_two_scripts_of_the_same_name(tmp_path, plain):
+    """The second one has another model: it is refused, and the first one's run is untouched."""
+    first = write(tmp_path / "first", PLAIN)
+    second = write(tmp_path / "second", PLAIN.replace("build()", "build(5)"))
+    flags = ("--store", f"file://{first}/runs", "--deterministic", "--save-every", "8 batches")
+    with stopping(first, *flags) as attempt:
+        attempt.until_all("moment\n", '"event": "checkpoint_saved"')
+        before = stored(first)
+        refused = run(second, *flags, "train.py")
+        assert refused.code == 78, refused.err
+        assert refused.one("refused")
+        assert stored(first) == before
+        attempt.go_on()
+        ended = attempt.process.wait()
+    assert ended.code == 0, ended.err
+    assert json.loads((first / "result.json").read_text()) == plain
+
+
+def flip_byte(path: Path) -> None:
+    """Flip a bit in the file."""
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, flip_byte])
+def test_head_is_harmed_in_mid_run(tmp_path, plain, harm: Callable[[Path], None]):
+    """Nobody else owns the run, so it goes on, or is to be run again; then it ends exactly."""
+    with stopping(write(tmp_path, PLAIN), *OFTEN) as attempt:
+        attempt.until_all("moment\n", '"event": "checkpoint_saved"')
+        harm(tmp_path / "runs/train/HEAD.json")
+        attempt.go_on()
+        ended = attempt.process.wait()
+    assert ended.code in (0, 75), ended.err
+    assert finish(tmp_path) == plain
+
+
+LONG_NAME = """
+model, name = build(), os.environ["NAME"]
+history = fit(model, keras.callbacks.CSVLogger(name))
+result(model, history, log=open(name).read())
+"""
+NAMES = {"90_bytes_of_utf8": "训" * 30 + ".csv", "250_letters": "a" * 246 + ".csv"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_long_name_of_a_log(tmp_path, plain, name):
+    """A file whose name the file system allows is saved, and has the rows of all attempts."""
+    kill_after_save(write(tmp_path, LONG_NAME), NAME=NAMES[name])
+    assert committed(tmp_path) > 0
+    found = finish(tmp_path, NAME=NAMES[name])
+    rows = [row.split(",")[:2] for row in found.pop("log").split()]
+    expected = [[str(epoch), str(loss)] for epoch, loss in enumerate(plain["history"]["loss"])]
+    assert rows == [["epoch", "loss"], *expected]
+    assert found == plain
+
+
+MONITOR = """
+import keepfit
+
+class Break(Stateless):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            reports = Path("runs/train/reports")
+            reports.rename(reports.with_name("aside"))
+            reports.write_text("no folder")
+
+kind = {"keras": keras.callbacks, "keepfit": keepfit}[os.environ["KIND"]].RemoteMonitor
+model = build()
+result(model, fit(model, Break(), kind("http://127.0.0.1:9")))
+"""
+
+
+@pytest.mark.parametrize("kind", ["keras", "keepfit"])
+def test_remote_monitor_without_its_store(tmp_path, plain, kind):
+    """Its server does not answer and its markers can't be stored: training continues."""
+    assert finish(write(tmp_path, MONITOR), KIND=kind) == plain
+
+
+FAILING_WRITER = """
+from keepfit.callbacks.storage.file_operations import FileOperations
+
+errors = {
+    "MemoryError": MemoryError("no memory"),
+    "ResourceExhausted": tf.errors.ResourceExhaustedError(None, None, "no memory"),
+}
+failing, write = [errors[os.environ["KIND"]]], FileOperations.write
+
+def fail_once(*args):
+    if failing and threading.current_thread() is not threading.main_thread():
+        raise failing.pop()
+    return write(*args)
+
+FileOperations.write = fail_once
+model = build()
+result(model, fit(model))
+assert not failing
+"""
+
+
+@pytest.mark.parametrize("kind", ["MemoryError", "ResourceExhausted"])
+def test_the_writer_fails(tmp_path, plain, kind):
+    """An error on the writer's thread is one failed save; training continues."""
+    ended = run(write(tmp_path, FAILING_WRITER), *OFTEN, "train.py", KIND=kind)
+    assert ended.code == 0, ended.err
+    assert ended.one("save_failed")["reason"]
+    assert json.loads((tmp_path / "result.json").read_text()) == plain
+    assert committed(tmp_path) == STEPS
+
+
+# State
+
+
+LARGE_ARRAY = """
+class Sums(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.small, self.large = np.zeros((300, 300)), np.zeros((400, 400))
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.small += 1
+        self.large += 1
+
+model, sums = build(), Sums()
+history = fit(model, sums)
+result(model, history, sums=[float(sums.small.max()), float(sums.large.min())])
+"""
+
+
+def test_an_array_that_changes_in_place(tmp_path, plain):
+    """It is kept, also if it is larger than 1 MiB."""
+    kill_after_save(write(tmp_path, LARGE_ARRAY))
+    assert finish(tmp_path) == {**plain, "sums": [STEPS, STEPS]}
+
+
+LONG_LIST = """
+HEAD = Path("runs/train/HEAD.json")
+
+class Losses(keras.callbacks.Callback):
+    def __init__(self, numbers):
+        super().__init__()
+        self.numbers, self.losses = numbers, []
+
+    def on_train_begin(self, logs=None):
+        self.losses = [0.123456789 * number for number in range(self.numbers)]
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.losses.append(logs["loss"])
+
+class Slowest(Stateless):
+    "Measures the slowest batch between two commits, for six pairs of commits."
+
+    def __init__(self):
+        super().__init__()
+        self.head = self.last = None
+        self.windows = []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        now, head = time.perf_counter(), HEAD.stat().st_ino
+        if self.windows and self.last:
+            self.windows[-1] = max(self.windows[-1], now - self.last)
+        if head != self.head:
+            self.windows.append(0.0)
+            self.model.stop_training = len(self.windows) > 7
+        self.last, self.head = now, head
+
+def slowest(numbers):
+    "Return the slowest batch of the best window; the first window traces, the last is not over."
+    measured = Slowest()
+    data = tf.data.Dataset.from_tensor_slices((x, x.sum(1))).repeat().batch(8)
+    held = [Losses(numbers), measured]
+    build().fit(
+        data, steps_per_epoch=20, epochs=10**6, verbose=0,
+        callbacks=[Resumable(held, save_every="20 batches")],
+    )
+    return min(measured.windows[1:-1])
+
+found = [[slowest(0), slowest(10**6)] for _ in range(2)]
+result(build(), None, slowest=np.min(found, axis=0).tolist())
+"""
+
+
+def test_a_save_does_not_slow_down_with_the_length_of_a_list(tmp_path):
+    """With 1,000,000 numbers, the slowest batch takes less than 20 ms more than without.
+
+    Each window between two commits contains one whole save. The best window counts, so other load
+    of the machine does not.
+    """
+    short, long = finish(write(tmp_path, LONG_LIST), "--deterministic")["slowest"]
+    assert long - short < 0.020, f"{short * 1000:.1f} ms without, {long * 1000:.1f} ms with"
+
+
+MANY_FITS = """
+def read_bytes():
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["rchar"])
+
+before = read_bytes()
+model = keras.Sequential([keras.Input((256,)), keras.layers.Dense(512), keras.layers.Dense(256)])
+model.compile("adam", "mse")
+rows = np.random.default_rng(0).normal(size=(64, 256)).astype("float32")
+losses = []
+for _ in range(int(os.environ["FITS"])):
+    history = model.fit(rows, rows, batch_size=32, verbose=0, callbacks=[Resumable()])
+    losses += history.history["loss"]
+size = sum(v.numpy().nbytes for v in [*model.variables, *model.optimizer.variables])
+result(model, None, losses=losses, read=read_bytes() - before, size=size)
+"""
+
+
+def test_many_fits(tmp_path):
+    """A loop of fits stores three checkpoints at most, and finished fits are not read again."""
+    write(tmp_path, MANY_FITS)
+    read = {}
+    for fits in (10, 40):
+        first = finish(tmp_path, FITS=str(fits))
+        shards = [p.stat().st_size for p in tmp_path.glob("runs/train/shards/*.safetensors")]
+        assert sum(shards) < 3.1 * first["size"], f"{len(shards)} shards after {fits} fits"
+        again = finish(tmp_path, FITS=str(fits))
+        read[fits] = again.pop("read")
+        assert again == {key: value for key, value in first.items() if key != "read"}
+        assert len(again["losses"]) == fits
+    assert read[40] - read[10] < first["size"], f"bytes read by number of fits: {read}"
+
+
+def test_fresh_in_a_command_that_is_retried(tmp_path, plain):
+    """Only the first start begins anew; after the run's end, the next one does so again."""
+    assert finish(write(tmp_path, PLAIN)) == plain
+    with stopped(tmp_path, *OFTEN, "--fresh") as attempt:
+        ended = attempt.end(signal.SIGTERM)
+    check_preempted(ended)
+    assert ended.one("started_afresh")
+    with stopping(tmp_path, *OFTEN, "--fresh", at=6) as attempt:
+        attempt.until_all("moment\n", '"event": "checkpoint_saved"')
+        attempt.kill()
+    last = run(tmp_path, *OFTEN, "--fresh", "train.py")
+    assert last.code == 0, last.err
+    assert last.one("resumed")["step"] > STEPS // 2
+    assert not last.named("started_afresh")
+    assert json.loads((tmp_path / "result.json").read_text()) == plain
+    anew = run(tmp_path, *OFTEN, "--fresh", "train.py")
+    assert anew.code == 0, anew.err
+    assert anew.one("started_afresh")
+    assert not anew.named("resumed")
+    assert not anew.named("already_finished")
+    assert json.loads((tmp_path / "result.json").read_text()) == plain
