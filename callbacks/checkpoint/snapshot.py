@@ -120,7 +120,7 @@ class Snapshot:
             return self
         state, tensors = self.deferred()
         return replace(
-            self, tensors=[*self.tensors, *tensors], state={**self.state, **state}, deferred=None
+            self, tensors=[*self.tensors, *tensors], state={**state, **self.state}, deferred=None
         )
 
 

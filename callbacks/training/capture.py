@@ -82,6 +82,18 @@ class TrainingCapture:
             self._variables_stale = False
         return self._reader
 
+    def with_data(self, snapshot: Snapshot, data: DataPosition) -> Snapshot:
+        """Return the snapshot with the position in the data, and with the structure of a batch.
+
+        Both are known later than the rest if an epoch has just begun.
+        """
+        known = {"data": data.plain(), "element_spec": self._element_spec}
+        return replace(
+            snapshot,
+            tensors=[*snapshot.tensors, *data.tensors()],
+            state={**snapshot.state, **known},
+        )
+
     def check_callbacks(self) -> None:
         """Refuse a training with callbacks whose state can't be kept, if it has to be exact.
 
@@ -104,7 +116,6 @@ class TrainingCapture:
             "history": freeze(_tensors_to_arrays(HISTORY.get(self._model.history))),
             "logs": freeze(_tensors_to_arrays(dict(logs))),
             "randomness": random_state.capture_random_state(),
-            "element_spec": self._element_spec,
             "architecture": self._architecture,
             "stop_training": bool(self._model.stop_training),
             **more,
@@ -117,15 +128,6 @@ class TrainingCapture:
             replaced_files=self._callbacks.replaced_files(),
             deferred=partial(_encode, values, self._callbacks.capture(), self._guard),
         )
-
-
-def with_data(snapshot: Snapshot, data: DataPosition) -> Snapshot:
-    """Return the snapshot with the position in the data added to it."""
-    return replace(
-        snapshot,
-        tensors=[*snapshot.tensors, *data.tensors()],
-        state={**snapshot.state, "data": data.plain()},
-    )
 
 
 def _encode(

@@ -102,7 +102,7 @@ class FitController:
             internals.input_adapter_of_fit(),
             drawn_by_batch=internals.shuffles_within_batches_of_fit(),
         )
-        self._saves = FitSaves(run, preemption, self._call, self._data, callbacks)
+        self._saves = FitSaves(run, preemption, self._call, self._capture, self._data, callbacks)
         self._py_dataset = PyDatasetState(internals.py_dataset_of_fit(), guard)
         self._index = start.index
         self._checkpoint = start.checkpoint

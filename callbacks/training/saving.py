@@ -10,7 +10,7 @@ from keepfit.callbacks.engine.preemption import PreemptionPolicy, PreemptionStat
 from keepfit.callbacks.engine.run import Run
 from keepfit.callbacks.engine.writer import Written
 from keepfit.callbacks.errors import Preempted
-from keepfit.callbacks.training.capture import with_data
+from keepfit.callbacks.training.capture import TrainingCapture
 from keepfit.callbacks.training.data.position import DataPosition
 from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
 from keepfit.callbacks.training.progress import Progress
@@ -27,12 +27,14 @@ class FitSaves:
         run: Run,
         preemption: PreemptionState,
         fit: RunningFit,
+        capture: TrainingCapture,
         data: DataTracker,
         callbacks: HeldCallbacks,
     ) -> None:
         self._run = run
         self._preemption = preemption
         self._fit = fit
+        self._capture = capture
         self._data = data
         self._callbacks = callbacks
         self._policy = PreemptionPolicy(preemption, time.monotonic)
@@ -49,7 +51,7 @@ class FitSaves:
 
     def submit(self, snapshot: Snapshot, refresh: StateRefresh) -> None:
         """Have the snapshot written while training continues."""
-        self._run.submit(with_data(snapshot, self._data.position(refresh)))
+        self._run.submit(self._capture.with_data(snapshot, self._data.position(refresh)))
 
     def save_and_exit(self, snapshot: Snapshot, refresh: StateRefresh) -> None:
         """Save for the last time and leave the fit.
@@ -58,7 +60,7 @@ class FitSaves:
             Preempted: always.
         """
         self._preemption.begin_final_save()
-        result = self._run.save(with_data(snapshot, self._data.position(refresh)))
+        result = self._run.save(self._capture.with_data(snapshot, self._data.position(refresh)))
         self._leave(snapshot, saved=isinstance(result, Written))
 
     def finish(self, snapshot: Snapshot) -> None:
@@ -70,7 +72,7 @@ class FitSaves:
             Preempted: a notice has ended the attempt.
         """
         self._preemption.fit_ends(self._fit)
-        saved = self._run.finish_fit(with_data(snapshot, DataPosition()))
+        saved = self._run.finish_fit(self._capture.with_data(snapshot, DataPosition()))
         if self.must_exit():
             self._leave(snapshot, saved=saved)
         self._callbacks.finish_sends(None)
