@@ -182,3 +182,10 @@ def stored(folder: Path) -> dict[str, bytes]:
     """Return the objects of the store in a folder, with their contents."""
     paths = [path for path in (folder / "runs").rglob("*") if path.is_file()]
     return {str(path): path.read_bytes() for path in paths if not path.name.startswith(".")}
+
+
+def check_preempted(ended: Ended) -> None:
+    """Check the exit code of a preemption that loses nothing, and its log line."""
+    assert ended.code == 75, ended.err
+    line = ended.one("preempted")
+    assert (line["saved"], line["lost"]) == (True, 0)

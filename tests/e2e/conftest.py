@@ -6,6 +6,7 @@ import functools
 
 import pytest
 
+from tests.e2e.cases import PLAIN, finish, write
 from tests.e2e.process import result, small
 
 
@@ -21,3 +22,9 @@ def uninterrupted(tmp_path_factory):
         return result(folder)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory) -> dict:
+    """Return the result of the training that the scripts of cases.py contain, uninterrupted."""
+    return finish(write(tmp_path_factory.mktemp("plain"), PLAIN))

@@ -1,214 +1,28 @@
-"""Unusual scripts, stores and interruptions, in real processes."""
+"""Unusual scripts and stores, in real processes."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 
 from tests.e2e.cases import (
     OFTEN,
     PLAIN,
-    RARELY,
-    SOON,
     STEPS,
+    check_preempted,
     committed,
     finish,
-    give_spot_notice,
     kill_after_save,
     stopped,
     stopping,
     stored,
     write,
 )
-from tests.e2e.process import Ended, run
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory) -> dict:
-    """Return the result of the uninterrupted training that most scripts here contain."""
-    return finish(write(tmp_path_factory.mktemp("plain"), PLAIN))
-
-
-def check_preempted(ended: Ended) -> None:
-    """Check the exit code of a preemption that loses nothing, and its log line."""
-    assert ended.code == 75, ended.err
-    line = ended.one("preempted")
-    assert (line["saved"], line["lost"]) == (True, 0)
-
-
-SWALLOWED = {
-    "bare_except": """
-        try:
-            history = fit(model)
-        except:
-            pass
-    """,
-    "except_base_exception": """
-        try:
-            history = fit(model)
-        except BaseException as error:
-            print(error)
-    """,
-    "finally_return": """
-        def train():
-            try:
-                return fit(model)
-            finally:
-                return model.history
-        history = train()
-    """,
-    "suppress": """
-        with contextlib.suppress(SystemExit):
-            history = fit(model)
-    """,
-    "sys_exit": """
-        try:
-            history = fit(model)
-        except SystemExit:
-            sys.exit(0)
-    """,
-}
-"""What a script may do with the exception that ends an attempt."""
-
-SECOND_FIT = """
-second = build()
-try:
-    fit(second)
-except BaseException as error:
-    print("second fit:", type(error).__name__, int(second.optimizer.iterations))
-result(model, history)
-"""
-
-
-@pytest.mark.parametrize("way", SWALLOWED)
-def test_a_notice_decides_the_exit_code(tmp_path, plain, way):
-    """The script drops the exception: still 75, no further fit, and an exact next attempt."""
-    script = f"model, history = build(), None\n{dedent(SWALLOWED[way])}{SECOND_FIT}"
-    with stopped(write(tmp_path, script), *RARELY) as attempt:
-        ended = attempt.end(signal.SIGTERM)
-    check_preempted(ended)
-    assert ended.one("preempted")["step"] == committed(tmp_path) == STEPS // 2
-    if way != "sys_exit":
-        assert "second fit: Preempted 0\n" in ended.out
-    assert finish(tmp_path) == plain
-
-
-IN_THREAD = """
-model, histories = build(), []
-thread = threading.Thread(target=lambda: histories.append(fit(model)))
-thread.start()
-thread.join()
-result(model, *histories)
-"""
-
-
-@pytest.mark.parametrize("source", ["SIGTERM", "spot_notice"])
-def test_fit_in_a_thread(tmp_path, plain, source):
-    """A notice ends a fit that a thread of the script runs, saved."""
-    os.mkfifo(watched := write(tmp_path, IN_THREAD) / "notice")
-    with stopped(tmp_path, *RARELY, "--on-notice", "leave", "--watch", watched) as attempt:
-        if source == "SIGTERM":
-            ended = attempt.end(signal.SIGTERM)
-        else:
-            give_spot_notice(watched)
-            attempt.process.until_event("notice")
-            attempt.go_on()
-            ended = attempt.process.wait(SOON)
-    check_preempted(ended)
-    assert committed(tmp_path) == STEPS // 2
-    assert finish(tmp_path) == plain
-
-
-IN_TWO_THREADS = """
-models = {"one": build(), "two": build()}
-threads = [threading.Thread(target=fit, args=(models[n],), kwargs={"run": n}) for n in models]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
-print("steps", *(int(model.optimizer.iterations) for model in models.values()))
-"""
-
-
-def test_two_fits_in_two_threads(tmp_path):
-    """SIGTERM ends both, each saved in its run; each run continues."""
-    with stopping(write(tmp_path, IN_TWO_THREADS), *RARELY) as attempt:
-        for _ in range(2):
-            attempt.until_all("moment\n")
-        ended = attempt.end(signal.SIGTERM, readers=2)
-    check_preempted(ended)
-    assert committed(tmp_path, "one") == committed(tmp_path, "two") == STEPS // 2
-    again = run(tmp_path, *RARELY, "train.py")
-    assert again.code == 0, again.err
-    assert [line["step"] for line in again.named("resumed")] == [STEPS // 2] * 2
-    assert f"steps {STEPS} {STEPS}\n" in again.out
-
-
-BESIDE_A_PLAIN_FIT = """
-def endless():
-    other = build()
-    other.fit(x, x.sum(1), epochs=10**9, verbose=0)
-
-threading.Thread(target=endless).start()
-fit(build())
-"""
-
-
-def test_a_plain_fit_in_another_thread(tmp_path):
-    """It does not keep the process from ending, though its thread is no daemon."""
-    with stopped(write(tmp_path, BESIDE_A_PLAIN_FIT), *RARELY) as attempt:
-        ended = attempt.end(signal.SIGTERM)
-    check_preempted(ended)
-    assert committed(tmp_path) == STEPS // 2
-
-
-AFTER_AN_ERROR = """
-class Diverged(Stateless):
-    def on_epoch_end(self, epoch, logs=None):
-        raise ValueError("a diverged trial")
-
-with contextlib.suppress(ValueError):
-    fit(build(), Diverged())
-build().fit(x, x.sum(1), batch_size=8, epochs=10**9, verbose=0, callbacks=[Stop()])
-"""
-
-
-def test_sigterm_after_an_error(tmp_path):
-    """An earlier fit has raised: SIGTERM in a plain fit ends the process at once."""
-    with stopped(write(tmp_path, AFTER_AN_ERROR), *RARELY) as attempt:
-        ended = attempt.end(signal.SIGTERM)
-    assert ended.code == 75, ended.err
-    assert ended.one("preempted")
-
-
-def test_sighup(tmp_path, plain):
-    """The terminal is closed: saved, 75, and the next attempt continues."""
-    with stopped(write(tmp_path, PLAIN), *RARELY) as attempt:
-        ended = attempt.end(signal.SIGHUP)
-    check_preempted(ended)
-    assert ended.one("preempted")["source"] == "SIGHUP"
-    assert committed(tmp_path) == STEPS // 2
-    assert finish(tmp_path) == plain
-
-
-def test_sighup_under_nohup(tmp_path, plain):
-    """The training continues to its end."""
-    with stopped(write(tmp_path, PLAIN), *RARELY, launcher=["nohup"]) as attempt:
-        attempt.process.send(signal.SIGHUP)
-        attempt.go_on()
-        ended = attempt.process.wait()
-    assert ended.code == 0, ended.err
-    assert not ended.named("notice")
-    assert json.loads((tmp_path / "result.json").read_text()) == plain
-
-
-# Stores
+from tests.e2e.process import run
 
 
 def test_two_scripts_of_the_same_name(tmp_path, plain):
@@ -272,11 +86,8 @@ MONITOR = """
 import keepfit
 
 class Break(Stateless):
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == 1:
-            reports = Path("runs/train/reports")
-            reports.rename(reports.with_name("aside"))
-            reports.write_text("no folder")
+    def on_train_begin(self, logs=None):
+        Path("runs/train/reports").write_text("no folder")
 
 kind = {"keras": keras.callbacks, "keepfit": keepfit}[os.environ["KIND"]].RemoteMonitor
 model = build()
@@ -319,9 +130,6 @@ def test_the_writer_fails(tmp_path, plain, kind):
     assert ended.one("save_failed")["reason"]
     assert json.loads((tmp_path / "result.json").read_text()) == plain
     assert committed(tmp_path) == STEPS
-
-
-# State
 
 
 LARGE_ARRAY = """

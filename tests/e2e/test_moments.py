@@ -146,7 +146,7 @@ def results(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> dict[str, bytes]:
+def whole(tmp_path_factory) -> dict[str, bytes]:
     """Return the results of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     ended = run(folder, *FLAGS, SCRIPT)
@@ -169,7 +169,7 @@ def check_log(ended: Ended, *, trained: int, committed: int) -> None:
 
 
 @pytest.mark.parametrize(("moment", "interruption", "code"), CELLS)
-def test_interruption(tmp_path, uninterrupted, moment, interruption, code):
+def test_interruption(tmp_path, whole, moment, interruption, code):
     """The next attempt trains what the store lacks, and the run equals an uninterrupted one."""
     with waiting_at(tmp_path, moment) as waiting:
         interruption(waiting)
@@ -182,4 +182,4 @@ def test_interruption(tmp_path, uninterrupted, moment, interruption, code):
     again = run(tmp_path, *FLAGS, SCRIPT)
     assert again.code == 0, again.err
     assert trained_steps(tmp_path) == trained + STEPS - committed
-    assert results(tmp_path) == uninterrupted
+    assert results(tmp_path) == whole
