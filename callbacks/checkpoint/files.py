@@ -128,19 +128,20 @@ class FileUploader:
         return (*parts, StoredPart(key=key, digest=digest, size=len(content)))
 
     def _replaced_file(self, path: str, stamp: FileStamp, sequence: int) -> StoredFile | None:
-        """Upload the file as it is at `stamp`; if it has changed since, return the last upload."""
+        """Upload the file as it is at `stamp`; if it has changed since, return the last upload.
+
+        Return None if it has been removed since: a copy for an upload, which has arrived.
+        """
         before = self._replaced.get(path)
         if before and self._stamps.get(path) == stamp:
             return before
         stored = before.parts if before else ()
         parts = []
         for i, start in enumerate(range(0, stamp.size, MAX_PART_SIZE)):
-            if stamp_of(path) != stamp:
-                return before
-            content = _read(path, start, min(stamp.size, start + MAX_PART_SIZE))
+            content = _read_unchanged(path, stamp, start, min(stamp.size, start + MAX_PART_SIZE))
+            if content is None:
+                return before if Path(path).exists() else None
             digest = hashlib.sha256(content).hexdigest()
-            if stamp_of(path) != stamp:
-                return before
             if i < len(stored) and stored[i].digest == digest:
                 parts.append(stored[i])
                 continue
@@ -237,6 +238,21 @@ def _read(path: str, start: int, end: int) -> bytes:
     if len(content) < end - start:
         raise OSError(f"{path} has become shorter than {end} bytes during training")
     return content
+
+
+def _read_unchanged(path: str, stamp: FileStamp, start: int, end: int) -> bytes | None:
+    """Read a part of the file; return None if the file is no longer what it was at `stamp`.
+
+    Raises:
+        OSError: the file is unchanged, and can't be read.
+    """
+    try:
+        content = _read(path, start, end) if stamp_of(path) == stamp else None
+    except OSError:
+        if stamp_of(path) == stamp:
+            raise
+        return None
+    return content if stamp_of(path) == stamp else None
 
 
 def _total_size(parts: tuple[StoredPart, ...] | list[StoredPart]) -> int:

@@ -298,8 +298,6 @@ class Run:
 
     def _commit(self, snapshot: Snapshot, started: float, *, last: bool) -> None:
         try:
-            for wait in snapshot.pending_uploads:
-                wait()
             for path in (*snapshot.append_only_files, *snapshot.replaced_files):
                 fsync_file(path)
             manifest = self._attempt.commit(snapshot, last=last)

@@ -116,6 +116,7 @@ class Resumable(keras.callbacks.Callback):
         for callback in self._lambda_callbacks() if fit.over else self.callbacks:
             callback.on_train_end(logs)
         fit.end(logs or {})
+        held_callbacks.finish_sends(self._held, None)
 
     # Validation within fit, and separate calls of evaluate or predict.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,6 +33,9 @@ from keepfit.callbacks.training.recorder import ModelChanged, TrainingRecorder, 
 from keepfit.callbacks.training.step_function import Logs
 
 log = structlog.get_logger("keepfit")
+
+SENDS_AT_NOTICE = 5.0
+"""Seconds for what the callbacks still send after the last save at a notice."""
 
 
 class Fit:
@@ -250,6 +254,7 @@ class Fit:
         final = self._record(finished=True)
         self._run.finish_fit(with_data(final, DataPosition()))
         if self._preemption.must_exit(self._step):
+            self._finish_sends()
             raise Preempted(self._step, saved=not self._run.unsaved)
 
     def _record(self, *, finished: bool = False, **more: Any) -> Snapshot:
@@ -274,7 +279,14 @@ class Fit:
 
     def _save_and_exit(self, snapshot: Snapshot, refresh: StateRefresh) -> None:
         saved = self._run.save(with_data(snapshot, self._data.position(refresh)))
+        self._finish_sends()
         raise Preempted(self._step, saved=saved)
+
+    def _finish_sends(self) -> None:
+        """Give what the callbacks still send a moment, before the process ends."""
+        deadline = self._session.deadline()
+        left = SENDS_AT_NOTICE if deadline is None else max(0.0, deadline - time.monotonic())
+        held_callbacks.finish_sends(self._callbacks, min(left, SENDS_AT_NOTICE))
 
     def _match_model(self, checkpoint: Checkpoint) -> None:
         """Build the model's variables if necessary; refuse a model that differs."""

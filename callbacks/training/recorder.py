@@ -111,7 +111,6 @@ class TrainingRecorder:
             encoded,
             append_only_files=held_callbacks.append_only_files(self._callbacks),
             replaced_files=held_callbacks.replaced_files(self._callbacks),
-            pending_uploads=held_callbacks.pending_uploads(self._callbacks),
         )
 
     def build_and_compare(self, checkpoint: Checkpoint) -> None:
