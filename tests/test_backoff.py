@@ -84,11 +84,10 @@ def test_watching_the_machine():
 
 def test_reports_to_a_dead_server(monkeypatch):
     """Retries of a report do not draw from it either, and they end after the training."""
-    monkeypatch.setattr("keepfit.callbacks.keras.remote_monitor.CLOSE_TIMEOUT", 2.0)
+    monkeypatch.setattr("keepfit.callbacks.files.report_sender.CLOSE_TIMEOUT", 2.0)
     monitor = keepfit.RemoteMonitor("http://127.0.0.1:1")
     monitor.on_train_begin()
-    sender = monitor._sender
     monitor.on_epoch_end(0, {"loss": 1.0})
+    thread = monitor._sender._thread
     monitor.on_train_end()
-    sender.join(10)
-    assert not sender.is_alive()
+    assert thread.join(10)

@@ -114,15 +114,37 @@ class ReportingCallback(Protocol):
     """A callback that sends reports from a thread of its own."""
 
     def report_once(self, record_once: Callable[[int], bool]) -> None:
-        """Ask `record_once`, which may raise StorageError, before each epoch is reported."""
+        """Ask `record_once`, on the thread, before each epoch is reported.
+
+        It may raise StorageError: it is unknown whether the epoch was reported before.
+        """
 
 
 @runtime_checkable
-class UploadingCallback(Protocol):
-    """A callback that uploads files from a thread of its own."""
+class DeferredSends(Protocol):
+    """A callback that sends files or reports from a thread of its own.
 
-    def flush(self) -> None:
-        """Wait until each upload requested by now has arrived or been given up."""
+    Nothing of this may stand between training and its last save, so inside Resumable `on_train_end`
+    does not wait for it.
+    """
+
+    def defer_sends(self) -> None:
+        """Let `on_train_end` only hand over what is still to be sent. Called before training."""
+
+    def finish_sends(self, seconds: float | None) -> None:
+        """Wait for what is still to be sent, log what was not sent, and stop the thread.
+
+        Args:
+            seconds: how long to wait at most; None for as long as the limits of each request allow.
+        """
+
+
+@runtime_checkable
+class SendingAdapter(Protocol):
+    """An adapter that sends from a thread what a callback of Keras sends itself."""
+
+    def finish_sends(self, callback: Any, seconds: float | None) -> None:
+        """Finish as a callback with DeferredSends does."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -12,11 +13,12 @@ import structlog
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters import registry
 from keepfit.callbacks.adapters.base import (
+    DeferredSends,
     HeldCallback,
     RecordOnce,
     ReportingAdapter,
+    SendingAdapter,
     State,
-    UploadingCallback,
 )
 from keepfit.callbacks.checkpoint.codec import Array, UnsupportedValue, encode
 from keepfit.callbacks.checkpoint.snapshot import FileStamp, Json, stamp_of
@@ -127,9 +129,20 @@ def replaced_files(callbacks: Sequence[HeldCallback]) -> dict[str, FileStamp]:
     return {path: stamp for path in paths if (stamp := stamp_of(path))}
 
 
-def pending_uploads(callbacks: Sequence[HeldCallback]) -> list[Callable[[], None]]:
-    """Return the waits for uploads that must be over before a checkpoint may refer to the files."""
-    return [h.callback.flush for h in callbacks if isinstance(h.callback, UploadingCallback)]
+def finish_sends(callbacks: Sequence[HeldCallback], seconds: float | None) -> None:
+    """Wait for the files and reports that the callbacks still send; log what was not sent.
+
+    Args:
+        seconds: how long to wait for all of them at most; None for as long as the limits of each
+            request allow.
+    """
+    end = None if seconds is None else time.monotonic() + seconds
+    for held in callbacks:
+        left = None if end is None else max(0.0, end - time.monotonic())
+        if isinstance(held.callback, DeferredSends):
+            held.callback.finish_sends(left)
+        elif isinstance(held.adapter, SendingAdapter):
+            held.adapter.finish_sends(held.callback, left)
 
 
 def baseline(callbacks: Sequence[HeldCallback]) -> dict[str, int]:
@@ -210,4 +223,4 @@ class HeldCallbacks:
         report_once(self._callbacks, record_once)
 
     def finish_sends(self, seconds):
-        pass
+        finish_sends(self._callbacks, seconds)

@@ -7,7 +7,12 @@ from typing import Any
 
 import keras
 
-from keepfit.callbacks.adapters.base import FileAdapter, HeldCallback, KnownAdapter
+from keepfit.callbacks.adapters.base import (
+    DeferredSends,
+    FileAdapter,
+    HeldCallback,
+    KnownAdapter,
+)
 from keepfit.callbacks.adapters.keras_callbacks.csv_logger import CSVLoggerAdapter
 from keepfit.callbacks.adapters.keras_callbacks.early_stopping import EARLY_STOPPING
 from keepfit.callbacks.adapters.keras_callbacks.history import HISTORY
@@ -48,6 +53,8 @@ def hold_callback(callback: Any, guard: ExactnessGuard | None = None) -> HeldCal
     These are its own methods if it has them, else the adapter of the nearest known class of Keras,
     else one for the attributes that training changes. Call this before training changes any.
     """
+    if isinstance(callback, DeferredSends):
+        callback.defer_sends()
     if isinstance(callback, StatefulCallback):
         return HeldCallback(callback, StateMethodsAdapter(), files=OpenFilesAdapter())
     for kind in type(callback).__mro__:

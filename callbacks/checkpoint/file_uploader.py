@@ -155,9 +155,10 @@ class FileUploader:
         """
         grown = sorted(snapshot.append_only_files.items())
         replaced = sorted(snapshot.replaced_files.items())
+        planned = (self._plan_replaced(path, stamp, sequence) for path, stamp in replaced)
         return [
             *(self._plan_grown(path, size, sequence) for path, size in grown),
-            *(self._plan_replaced(path, stamp, sequence) for path, stamp in replaced),
+            *(file for file in planned if file),
         ]
 
     def confirm(
@@ -186,7 +187,12 @@ class FileUploader:
         reads = [(at, partial(read_span, path, at, end)) for at, end in _spans(start, size)]
         return self._planned(upload, reads, (), sequence)
 
-    def _plan_replaced(self, path: str, stamp: FileStamp, sequence: int) -> PlannedFile:
+    def _plan_replaced(self, path: str, stamp: FileStamp, sequence: int) -> PlannedFile | None:
+        """Plan to upload the file as it is at `stamp`; return None if it has been removed since.
+
+        A model's copy for S3 is removed when it has arrived there: an earlier version of it must
+        not be sent again by a resumed attempt.
+        """
         before = self._files.get(path)
         before = before if before and before.whole else None
         upload = FileUpload(path, (), before=before, stamp=stamp)
@@ -195,7 +201,7 @@ class FileUploader:
         try:
             source = _Source(path, stamp)
         except FileNotFoundError:
-            return PlannedFile(replace(upload, parts=(_replaced(),)))
+            return None
         reads = [(at, partial(source.read, at, end)) for at, end in _spans(0, stamp.size)]
         return self._planned(upload, reads, before.parts if before else (), sequence)
 
@@ -237,11 +243,4 @@ def _stored(part: StoredPart) -> Future[StoredPart]:
     """Return a future of a part that is stored already."""
     future: Future[StoredPart] = Future()
     future.set_result(part)
-    return future
-
-
-def _replaced() -> Future[StoredPart]:
-    """Return a future of a part whose file has been replaced."""
-    future: Future[StoredPart] = Future()
-    future.set_exception(_Replaced())
     return future

@@ -103,8 +103,6 @@ class Snapshot:
         state: plain values; arrays among them are stored in `tensors` (see codec.py).
         append_only_files: append-only files by path, each with its size in bytes at this moment.
         replaced_files: files that are replaced as a whole, by path, with their present stamps.
-        pending_uploads: functions that wait for uploads, to be called on the writer's thread before
-            this snapshot is committed.
     """
 
     position: Position
@@ -112,7 +110,6 @@ class Snapshot:
     state: Mapping[str, Json]
     append_only_files: Mapping[str, int] = field(default_factory=dict)
     replaced_files: Mapping[str, FileStamp] = field(default_factory=dict)
-    pending_uploads: Sequence[Callable[[], None]] = ()
     deferred: Callable[[], EncodedState] | None = None
 
     def encoded(self) -> Snapshot:

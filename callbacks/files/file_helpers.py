@@ -36,9 +36,11 @@ def truncate_file(path: str, size: int) -> None:
 
 def fsync_file(path: str) -> None:
     """Flush the file, if it exists, to disk: what has been written to it survives a power cut."""
-    if os.path.exists(path):
+    try:
         fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    except FileNotFoundError:  # also the copy of a file that has just arrived in S3
+        return
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
+from pathlib import Path
 from string import Formatter
 
 import structlog
@@ -35,7 +37,21 @@ def resolve_first_path(path: str, saved: str) -> str:
 
 def matches_template(template: str, path: str) -> bool:
     """Return whether `path` is `template` with `{fields}` filled in; other numbers may differ."""
+    return _matches(template, path, lambda text: _DIGITS.sub(r"\\d+", re.escape(text)))
+
+
+def fills_template(template: str, path: str) -> bool:
+    """Return whether `path` is `template` with `{fields}` filled in, and nothing else changed."""
+    return _matches(template, path, re.escape)
+
+
+def fixed_folder(template: str) -> Path:
+    """Return the folder of all paths made from `template`: its part before the first field."""
+    return Path(template.partition("{")[0] + "_").parent
+
+
+def _matches(template: str, path: str, as_pattern: Callable[[str], str]) -> bool:
     pattern = ""
     for text, field, *_ in Formatter().parse(template):
-        pattern += _DIGITS.sub(r"\\d+", re.escape(text)) + (".+" if field is not None else "")
+        pattern += as_pattern(text) + (".+" if field is not None else "")
     return re.fullmatch(pattern, path, re.DOTALL) is not None

@@ -6,20 +6,20 @@ in the newest version that could be sent.
 
 from __future__ import annotations
 
+import functools
 import os
-import queue
 import tempfile
-import threading
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.engine import preemption
 from keepfit.callbacks.errors import ConfigurationError
-from keepfit.callbacks.storage.base import NotFound
+from keepfit.callbacks.files.send_thread import NotSent, SendThread
+from keepfit.callbacks.storage.base import NotFound, StorageError, Transient
 from keepfit.callbacks.storage.s3.address import Object
 
 if TYPE_CHECKING:
@@ -43,104 +43,137 @@ def working_copy(url: str) -> str:
             copies belongs to another user.
     """
     address = Object.parse(url)
-    top = Path(tempfile.gettempdir()) / "keepfit"
+    top = _top_folder()
     top.mkdir(mode=0o700, exist_ok=True)
     if top.stat().st_uid != os.getuid() or top.is_symlink():
         raise ConfigurationError(f"{top} belongs to another user; set TMPDIR to a folder of yours")
     return str(top / address.bucket / address.key)
 
 
-@dataclass(frozen=True)
-class _Upload:
-    """A file to be sent; `delete`: remove it afterwards, as it is a copy for the upload only."""
-
-    path: str
-    url: str
-    delete: bool
+def _top_folder() -> Path:
+    return Path(tempfile.gettempdir()) / "keepfit"
 
 
 class UploadQueue:
-    """A thread that sends files to S3, each with its newest content. It has to be closed.
+    """The files that one callback sends to S3, on a thread, each with its newest content.
 
-    A file that can't be sent is reported in the log; training continues without it.
-
-    Attributes:
-        transfer: sends the files.
+    A file that S3 refuses is reported in the log; training continues without it. A file that could
+    not be sent for a while is sent again with the next file, and when the queue is finished.
     """
 
-    def __init__(self, transfer: Transfer) -> None:
-        self.transfer = transfer
-        self._jobs: queue.SimpleQueue[str | threading.Event | None] = queue.SimpleQueue()
-        self._newest: dict[str, _Upload] = {}
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._work, name="keepfit-uploads", daemon=True)
-        self._thread.start()
+    def __init__(self) -> None:
+        self._thread: SendThread | None = None
+        self._transfer: Callable[[], Transfer] | None = None
+        self._copies: dict[str, str] = {}
+        self._deferred = False
 
-    @classmethod
-    def open(cls) -> Self:
-        """Open a queue with the AWS configuration of the environment.
-
-        Its retries end at the deadline of this process.
-
-        Raises:
-            StorageError: the configuration can't be used.
-        """
-        from keepfit.callbacks.storage.s3.retries import RetryPolicy  # imports boto3
-        from keepfit.callbacks.storage.s3.transfer import Transfer
-
-        return cls(Transfer.open(RetryPolicy(deadline=preemption.current().deadline)))
+    @property
+    def copies(self) -> Mapping[str, str]:
+        """The copies that `send_copy` has not sent yet, by the URL of each."""
+        return dict(self._copies)
 
     def send(self, path: str, url: str) -> None:
         """Send the file with the content that it has when its turn comes; it may keep growing."""
-        self._add(_Upload(path, url, delete=False))
+        self._add(url, lambda transfer: transfer.upload(path, url))
 
-    def send_and_delete(self, path: str, url: str) -> None:
-        """Send the file, then remove it."""
-        self._add(_Upload(path, url, delete=True))
+    def send_copy(self, copy: str, url: str, new: str | None = None) -> None:
+        """Send a file that is a copy for the upload, and delete it then, unless it was replaced.
 
-    def flush(self) -> None:
-        """Wait until each file requested by now has been sent or given up."""
-        done = threading.Event()
-        self._jobs.put(done)
-        while self._thread.is_alive() and not done.wait(1.0):
-            continue
+        Args:
+            new: a file to rename to `copy` first. An upload of `copy` that is under way continues
+                with the content that it has opened.
+        """
+        thread = self._open()
 
-    def close(self) -> None:
-        """Send the remaining files, and stop the thread."""
-        self._jobs.put(None)
-        self._thread.join()
+        def prepare() -> None:
+            self._copies[url] = copy
+            if new:
+                os.replace(new, copy)
 
-    def _add(self, job: _Upload) -> None:
-        with self._lock:
-            replaced = self._newest.get(job.url)
-            self._newest[job.url] = job
-        if replaced is None:
-            self._jobs.put(job.url)
-        elif replaced.delete:
-            Path(replaced.path).unlink(missing_ok=True)
+        def remove() -> None:
+            Path(copy).unlink(missing_ok=True)
+            self._copies.pop(url, None)
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            if isinstance(job, threading.Event):
-                job.set()
-                continue
-            with self._lock:
-                newest = self._newest.pop(job)
-            self._send(newest)
+        def send(transfer: Transfer) -> None:
+            transfer.upload(copy, url)
+            thread.unless_replaced(url, remove)
 
-    def _send(self, job: _Upload) -> None:
-        try:
-            self.transfer.upload(job.path, job.url)
-        except Exception as error:  # noqa: BLE001 # a thread in flush() must not wait for ever
-            log.error(
-                events.UPLOAD_FAILED,
-                file=job.url,
-                reason=str(error),
-                fix="training continues; the file is sent again when it is written again",
+        self._add(url, send, prepare, on_refusal=lambda: thread.unless_replaced(url, remove))
+
+    def run(self, name: str, action: Callable[[Transfer], None]) -> None:
+        """Call `action` on the thread, in turn with the uploads; `name` is for log lines."""
+        self._add(name, action)
+
+    def defer(self) -> None:
+        """Let `end_of_training` leave the uploads to a later call of `finish`."""
+        self._deferred = True
+
+    def end_of_training(self) -> None:
+        """Wait for the uploads, unless they are deferred."""
+        if not self._deferred:
+            self.finish(None)
+
+    def finish(self, seconds: float | None) -> None:
+        """Wait for the uploads at most so long, log what has not been sent, and stop the thread.
+
+        Args:
+            seconds: None for as long as the retries of each request allow.
+        """
+        thread, self._thread = self._thread, None
+        if thread and (left := thread.finish(seconds)):
+            log.warning(
+                events.UPLOADS_UNFINISHED,
+                files=left,
+                reason="S3 did not take them in time",
+                fix="if another attempt continues, it sends them; otherwise copy them from "
+                f"{_top_folder()} with `aws s3 cp`",
             )
-        finally:
-            if job.delete:
-                Path(job.path).unlink(missing_ok=True)
+
+    def _open(self) -> SendThread:
+        """Return the thread, whose requests are not retried beyond the deadline of the process."""
+        if self._thread is None:
+            deadline = preemption.current().deadline
+
+            @functools.cache
+            def transfer() -> Transfer:  # on the thread: the configuration may ask the network
+                from keepfit.callbacks.storage.s3.retries import RetryPolicy  # imports boto3
+                from keepfit.callbacks.storage.s3.transfer import Transfer
+
+                return Transfer.open(RetryPolicy(deadline=deadline))
+
+            self._thread, self._transfer = SendThread("keepfit-uploads"), transfer
+        return self._thread
+
+    def _add(
+        self,
+        name: str,
+        action: Callable[[Transfer], None],
+        before: Callable[[], None] | None = None,
+        on_refusal: Callable[[], None] | None = None,
+    ) -> None:
+        thread, open_transfer = self._open(), self._transfer
+        assert open_transfer
+
+        def job() -> None:
+            try:
+                action(open_transfer())
+            except Transient as error:
+                _report(name, error, "training continues; the file is sent again with the next one")
+                raise NotSent from error
+            except (StorageError, ConfigurationError, OSError) as error:
+                _report(
+                    name,
+                    error,
+                    "training continues; the file is sent again when it is written again",
+                )
+                if on_refusal:
+                    on_refusal()
+
+        thread.add(name, job, before)
+
+
+def _report(name: str, error: Exception, fix: str) -> None:
+    log.error(events.UPLOAD_FAILED, file=name, reason=str(error), fix=fix)
 
 
 def download(url: str, path: str) -> bool:

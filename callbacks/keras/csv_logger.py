@@ -31,26 +31,28 @@ class CSVLogger(keras.callbacks.CSVLogger):
     def __init__(self, filename: Any, separator: str = ",", append: bool = False) -> None:
         super().__init__(filename, separator=separator, append=append)
         self.url = self.filename if is_remote(self.filename) else None
-        self._uploads: UploadQueue | None = None
+        self._uploads = UploadQueue()
         if self.url:
             self.filename = working_copy(self.url)
             Path(self.filename).parent.mkdir(parents=True, exist_ok=True)
             if append and not download(self.url, self.filename):
                 Path(self.filename).unlink(missing_ok=True)
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        super().on_train_begin(logs)
-        if self.url:
-            self._uploads = UploadQueue.open()
+    def defer_sends(self) -> None:
+        self._uploads.defer()
+
+    def finish_sends(self, seconds: float | None) -> None:
+        self._uploads.finish(seconds)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         super().on_epoch_end(epoch, logs)
-        if self._uploads and self.url:
-            self._uploads.send(self.filename, self.url)
+        self._send()
 
     def on_train_end(self, logs: Any = None) -> None:
         super().on_train_end(logs)
-        if self._uploads and self.url:
+        self._send()
+        self._uploads.end_of_training()
+
+    def _send(self) -> None:
+        if self.url:
             self._uploads.send(self.filename, self.url)
-            self._uploads.close()
-            self._uploads = None

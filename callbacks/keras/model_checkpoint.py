@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,13 +14,20 @@ import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters.keras_callbacks.model_checkpoint import RedirectedModelCheckpoint
+from keepfit.callbacks.files.paths import fills_template, fixed_folder
 from keepfit.callbacks.files.uploads import UploadQueue, is_remote, working_copy
 
 log = structlog.get_logger("keepfit")
 
+_UNFINISHED = re.compile(r"\.keepfit-[0-9a-f]{32}-")
+"""The beginning of the name of a file that Keras has not finished writing."""
+
 
 class ModelCheckpoint(RedirectedModelCheckpoint):
     """A callback that saves the model or its weights from time to time, as Keras' class does.
+
+    A model that is not in S3 yet is a copy on this machine. Inside Resumable it belongs to the
+    checkpoint: another attempt, also on another machine, sends it.
 
     Args:
         filepath: path of the files, or `s3://BUCKET/KEY` for objects, which are uploaded while
@@ -33,35 +44,51 @@ class ModelCheckpoint(RedirectedModelCheckpoint):
     def __init__(self, filepath: Any, *args: Any, **arguments: Any) -> None:
         super().__init__(filepath, *args, **arguments)
         self._remote = is_remote(self.filepath)
-        self._uploads: UploadQueue | None = None
+        self._uploads = UploadQueue()
         if self._remote:
             working_copy(self.filepath)  # raises if it is not the address of an object
 
-    def flush(self) -> None:
-        """Wait until the models that have been saved are in S3, or have been given up."""
-        if self._uploads:
-            self._uploads.flush()
+    def defer_sends(self) -> None:
+        self._uploads.defer()
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        super().on_train_begin(logs)
-        if self._remote:
-            self._uploads = UploadQueue.open()
+    def finish_sends(self, seconds: float | None) -> None:
+        self._uploads.finish(seconds)
 
     def on_train_end(self, logs: Any = None) -> None:
         super().on_train_end(logs)
-        if self._uploads:
-            self._uploads.close()
-            self._uploads = None
+        self._uploads.end_of_training()
 
     def local_path(self, path: str) -> str:
         if not self._remote:
             return path
         copy = Path(working_copy(path))
-        return str(copy.with_name(f"{uuid.uuid4().hex}-{copy.name}"))
+        return str(copy.with_name(f".keepfit-{uuid.uuid4().hex}-{copy.name}"))
 
     def saved(self, local_path: str, path: str, epoch: int) -> None:
-        if self._uploads is None:  # called by hand, outside of fit
-            self._uploads = UploadQueue.open()
-        self._uploads.send_and_delete(local_path, path)
+        self._uploads.send_copy(working_copy(path), path, new=local_path)
         if self.verbose > 0:
             log.info(events.FILE_SENDING, file=path, epoch=epoch + 1)
+
+    def pending_copies(self) -> Mapping[str, str]:
+        return self._uploads.copies
+
+    def send_again(self, copies: Mapping[str, str]) -> None:
+        if not self._remote:
+            return
+        pending = {**self._uploads.copies, **copies}
+        present = {url: copy for url, copy in pending.items() if os.path.exists(copy)}
+        self._remove_copies_except({*present.values()})
+        for url, found in present.items():
+            copy = Path(working_copy(url))
+            if str(copy) != found:  # TMPDIR has another number in it than in the last attempt
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(found, copy)
+            self._uploads.send_copy(str(copy), url)
+
+    def _remove_copies_except(self, kept: set[str]) -> None:
+        """Remove the copies that a killed attempt has made since the checkpoint."""
+        template = working_copy(self.filepath)
+        for path in fixed_folder(template).rglob("*"):
+            made_of = path.with_name(_UNFINISHED.sub("", path.name, count=1))
+            if str(path) not in kept and fills_template(template, str(made_of)) and path.is_file():
+                path.unlink()

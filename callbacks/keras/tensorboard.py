@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import shutil
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
-import structlog
 
-from keepfit.callbacks import events
 from keepfit.callbacks.adapters.keras_callbacks.tensorboard import file_suffix, flush_writers
 from keepfit.callbacks.checkpoint.snapshot import FileStamp, stamp_of
 from keepfit.callbacks.files.uploads import UploadQueue, is_remote, working_copy
-from keepfit.callbacks.storage.base import StorageError
 
-log = structlog.get_logger("keepfit")
+if TYPE_CHECKING:
+    from keepfit.callbacks.storage.s3.transfer import Transfer
 
 SEND_INTERVAL = 15.0
 """Seconds between two scans for new events within an epoch."""
@@ -44,7 +43,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
     def __init__(self, log_dir: Any = "logs", *args: Any, **arguments: Any) -> None:
         super().__init__(log_dir, *args, **arguments)
         self.url = self.log_dir.rstrip("/") if is_remote(self.log_dir) else None
-        self._uploads: UploadQueue | None = None
+        self._uploads = UploadQueue()
         self._sent: dict[Path, FileStamp] = {}
         self._scanned_at = 0.0
         if self.url:
@@ -52,17 +51,24 @@ class TensorBoard(keras.callbacks.TensorBoard):
             # A resumed attempt gets its own files restored.
             shutil.rmtree(self.log_dir, ignore_errors=True)
 
+    def defer_sends(self) -> None:
+        self._uploads.defer()
+
+    def finish_sends(self, seconds: float | None) -> None:
+        self._uploads.finish(seconds)
+
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
         if self.url:
-            self._uploads = UploadQueue.open()
             self._sent = {}
-            self._remove_stale()
+            if suffix := file_suffix(self):
+                remove = partial(_remove_stale, self.url, self.log_dir, suffix)
+                self._uploads.run(f"{self.url}/*{suffix}", remove)
             self._send()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         super().on_train_batch_end(batch, logs)
-        if self.url and time.monotonic() - self._scanned_at > SEND_INTERVAL:
+        if time.monotonic() - self._scanned_at > SEND_INTERVAL:
             self._send()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -71,13 +77,11 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     def on_train_end(self, logs: Any = None) -> None:
         super().on_train_end(logs)
-        if self._uploads:
-            self._send(last=True)
-            self._uploads.close()
-            self._uploads = None
+        self._send(last=True)
+        self._uploads.end_of_training()
 
     def _send(self, *, last: bool = False) -> None:
-        if self._uploads is None:
+        if not self.url:
             return
         self._scanned_at = time.monotonic()
         flush_writers(self)
@@ -90,19 +94,13 @@ class TensorBoard(keras.callbacks.TensorBoard):
             self._sent[path] = stamp
             self._uploads.send(str(path), f"{self.url}/{path.relative_to(self.log_dir)}")
 
-    def _remove_stale(self) -> None:
-        """Remove from S3 the files that a killed attempt of this run sent since the checkpoint."""
-        suffix = file_suffix(self)
-        if suffix is None or self._uploads is None:
-            return
-        try:
-            for name in self._uploads.transfer.sizes(f"{self.url}"):
-                if name.endswith(suffix) and not Path(self.log_dir, name).exists():
-                    self._uploads.transfer.remove(f"{self.url}/{name}")
-        except StorageError as error:
-            log.error(
-                events.UPLOAD_FAILED,
-                file=self.url,
-                reason=str(error),
-                fix="training continues; events of an earlier attempt may be shown twice",
-            )
+
+def _remove_stale(url: str, folder: str, suffix: str, transfer: Transfer) -> None:
+    """Remove from S3 the files that a killed attempt of this run sent since the checkpoint.
+
+    Raises:
+        StorageError: they may not all be removed; events of that attempt may be shown twice.
+    """
+    for name in transfer.sizes(url):
+        if name.endswith(suffix) and not Path(folder, name).exists():
+            transfer.remove(f"{url}/{name}")

@@ -78,6 +78,8 @@ class FitSaves:
         self._callbacks.finish_sends(None)
 
     def _leave(self, snapshot: Snapshot, *, saved: bool) -> None:
-        self._callbacks.finish_sends(SENDS_AT_NOTICE)
+        deadline = self._preemption.deadline()
+        left = SENDS_AT_NOTICE if deadline is None else max(0.0, deadline - time.monotonic())
+        self._callbacks.finish_sends(min(left, SENDS_AT_NOTICE))
         self._preemption.fit_ends(self._fit)
         raise Preempted(snapshot.position.step, saved=saved)

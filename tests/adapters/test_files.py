@@ -16,7 +16,7 @@ from tensorflow.python.framework import tensor_util
 from tensorflow.python.lib.io import tf_record
 
 from keepfit.callbacks import events
-from tests.training.trainings import Training, attempt, preempted, whole
+from tests.training.trainings import BATCHES, Training, attempt, preempted, whole
 
 WEIGHTS = {"save_weights_only": True}
 TENSORBOARD = {"histogram_freq": 1, "write_images": True, "update_freq": 1}
@@ -171,6 +171,18 @@ def test_tensorboard_with_steps_per_second(workdir):
     preempted(training, workdir / "store", "on_train_batch_end", 7)
     attempt(training, workdir / "store")
     assert [e[:3] for e in events_in("board")] == expected
+
+
+@pytest.mark.parametrize("update_freq", [1, 5, 7, "batch", "epoch"])
+def test_tensorboard_resumed_at_each_batch(workdir, update_freq):
+    """update_freq records the same batches and epochs, also after the last batch of an epoch."""
+    training = tensorboard(update_freq=update_freq, histogram_freq=0, write_graph=False)
+    expected = uninterrupted(training, "board")
+    for batch in range(BATCHES + 1, 2 * BATCHES + 1):
+        preempted(training, workdir / f"store-{batch}", "on_train_batch_end", batch)
+        attempt(training, workdir / f"store-{batch}")
+        assert_same_events(events_in("board"), expected)
+        remove_local_files("board")
 
 
 def checkpoints(**more):

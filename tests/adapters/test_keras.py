@@ -79,7 +79,7 @@ OUR_MAKERS = {
 @pytest.mark.parametrize("kind", OUR_MAKERS, ids=lambda kind: kind.__name__)
 def test_our_classes_have_the_state_of_keras(kind, train, tmp_path, logged, monkeypatch):
     """Attributes that our classes add are handles of the process, and none is reported as lost."""
-    monkeypatch.setattr("keepfit.callbacks.keras.remote_monitor.CLOSE_TIMEOUT", 0.1)
+    monkeypatch.setattr("keepfit.callbacks.files.report_sender.CLOSE_TIMEOUT", 0.1)
     keras_kind = next(base for base in kind.__mro__ if base in MAKERS)
     callback, original = OUR_MAKERS[kind](tmp_path), MAKERS[keras_kind](tmp_path)
     held = held_callbacks.hold_callbacks([callback])

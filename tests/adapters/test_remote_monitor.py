@@ -157,7 +157,7 @@ def test_server_that_refuses(serve, tmp_path):
 
 def test_server_that_hangs_costs_training_nothing(serve, tmp_path, monkeypatch):
     """Training ends, waits a moment, and logs the reports that were not answered."""
-    monkeypatch.setattr("keepfit.callbacks.keras.remote_monitor.CLOSE_TIMEOUT", 0.5)
+    monkeypatch.setattr("keepfit.callbacks.files.report_sender.CLOSE_TIMEOUT", 0.5)
     server = serve()
     server.answering.clear()
     started = time.monotonic()
@@ -170,7 +170,7 @@ def test_server_that_hangs_costs_training_nothing(serve, tmp_path, monkeypatch):
 
 def test_server_that_answers_late(serve, tmp_path, monkeypatch):
     """A request that is not answered in time is sent again, on another connection."""
-    monkeypatch.setattr("keepfit.callbacks.keras.remote_monitor.ANSWER_TIMEOUT", 0.3)
+    monkeypatch.setattr("keepfit.callbacks.files.report_sender.ANSWER_TIMEOUT", 0.3)
     server = serve()
     server.answering.clear()
     threading.Timer(1.0, server.answering.set).start()
@@ -180,7 +180,7 @@ def test_server_that_answers_late(serve, tmp_path, monkeypatch):
 
 def test_missing_server(tmp_path, monkeypatch):
     """It is treated like a server that hangs."""
-    monkeypatch.setattr("keepfit.callbacks.keras.remote_monitor.CLOSE_TIMEOUT", 0.5)
+    monkeypatch.setattr("keepfit.callbacks.files.report_sender.CLOSE_TIMEOUT", 0.5)
     training = Training(held=lambda: [keepfit.RemoteMonitor("http://127.0.0.1:1")])
     done = attempt(training, tmp_path / "store")
     assert len(done.epochs) == 3

@@ -1,4 +1,11 @@
-"""The adapter of ModelCheckpoint: its state, and the files that it has written."""
+"""The adapter of ModelCheckpoint: its state, and the files that it has written.
+
+Private names of Keras' ModelCheckpoint:
+- `_batches_seen_since_last_saving`, `_last_batch_seen`, `_current_epoch`: the position between two
+  saves by `save_freq`, which no public name has;
+- `_get_file_path`: the only place that knows which paths the template was turned into;
+- `_save_model`: called for each save, so that the file can be written elsewhere first.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +20,7 @@ import keras
 
 from keepfit.callbacks.adapters.base import State
 from keepfit.callbacks.files.paths import matches_template
+from keepfit.callbacks.files.uploads import is_remote, working_copy
 
 
 class ModelCheckpointAdapter:
@@ -34,7 +42,11 @@ class ModelCheckpointAdapter:
 
     def get(self, callback: Any) -> State:
         values = {name: getattr(callback, name) for name in self.state if hasattr(callback, name)}
-        return {"values": values, "files": list(_recorded_paths(callback))}
+        return {
+            "values": values,
+            "files": list(_recorded_paths(callback)),
+            "copies": dict(_pending_copies(callback)),
+        }
 
     def set(self, callback: Any, state: State) -> None:
         for name, value in state["values"].items():
@@ -44,10 +56,11 @@ class ModelCheckpointAdapter:
         return {}
 
     def replaced(self, callback: Any) -> Sequence[str]:
-        return [path for path in _recorded_paths(callback) if Path(path).is_file()]
+        files = [path for path in _recorded_paths(callback) if Path(path).is_file()]
+        return [*files, *_pending_copies(callback).values()]
 
     def may_write(self, callback: Any, path: str) -> bool:
-        return matches_template(callback.filepath, path)
+        return matches_template(callback.filepath, path) or _is_copy(callback, path)
 
     def baseline(self, callback: Any) -> Mapping[str, int]:
         return {}
@@ -56,17 +69,19 @@ class ModelCheckpointAdapter:
     def starting(self, callback: Any, baseline: Mapping[str, int]) -> Iterator[None]:
         _record_paths(callback, [])
         yield
+        _send_again(callback, {})
 
     @contextmanager
     def resuming(self, callback: Any, state: State, sizes: Mapping[str, int]) -> Iterator[None]:
         _record_paths(callback, state["files"])
         yield
+        _send_again(callback, state.get("copies", {}))
 
 
 class RedirectedModelCheckpoint(keras.callbacks.ModelCheckpoint):
     """Keras' ModelCheckpoint, saving to a path that a derived class chooses.
 
-    Keras decides when to save and what; a derived class overrides `local_path` and `saved`.
+    Keras decides when to save and what; a derived class overrides the first four methods.
     """
 
     def local_path(self, path: str) -> str:
@@ -75,6 +90,13 @@ class RedirectedModelCheckpoint(keras.callbacks.ModelCheckpoint):
 
     def saved(self, local_path: str, path: str, epoch: int) -> None:
         """Act on the file that has just been saved to `local_path`."""
+
+    def pending_copies(self) -> Mapping[str, str]:
+        """Return the files that have been saved and not been sent yet, by the path of each."""
+        return {}
+
+    def send_again(self, copies: Mapping[str, str]) -> None:
+        """Send the files that a checkpoint names as not sent; remove those of a killed attempt."""
 
     def _save_model(self, epoch: int, batch: int | None, logs: Any) -> None:
         path = self._get_file_path(epoch, batch, logs)
@@ -124,6 +146,34 @@ class RecordingPathFunction:
 def _record_paths(callback: Any, used: Sequence[str]) -> None:
     make = type(callback)._get_file_path
     callback._get_file_path = RecordingPathFunction(partial(make, callback), used)
+
+
+def _pending_copies(callback: Any) -> Mapping[str, str]:
+    redirected = isinstance(callback, RedirectedModelCheckpoint)
+    return callback.pending_copies() if redirected else {}
+
+
+def _is_copy(callback: Any, path: str) -> bool:
+    """Return whether this may be the path of a copy for an upload, made from the template."""
+    return (
+        is_remote(callback.filepath)
+        and ".." not in Path(path).parts
+        and matches_template(working_copy(callback.filepath), path)
+    )
+
+
+def _send_again(callback: Any, copies: Mapping[str, str]) -> None:
+    if isinstance(callback, RedirectedModelCheckpoint):
+        # The script names what may be read and written; a checkpoint may only say which of it.
+        callback.send_again(
+            {
+                path: copy
+                for path, copy in copies.items()
+                if _is_copy(callback, copy)
+                and ".." not in path.split("/")
+                and matches_template(callback.filepath, path)
+            }
+        )
 
 
 def _recorded_paths(callback: Any) -> Sequence[str]:

@@ -1,14 +1,21 @@
-"""The adapter of RemoteMonitor, which reports an epoch again when it is trained again."""
+"""The adapter of RemoteMonitor, which reports an epoch again when it is trained again.
+
+No private names of Keras are used.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import keras
+
 from keepfit.callbacks.adapters.base import RecordOnce, ReportingCallback, State
+from keepfit.callbacks.files.report_sender import Post, RecordEpoch, ReportSender, post_report
 
 
 class RemoteMonitorAdapter:
-    """Adapter for RemoteMonitor, which reports an epoch again when it is trained again."""
+    """Adapter for RemoteMonitor: Keras' own gets the thread that keepfit's has."""
 
     state = ()
     config = ("root", "path", "field", "headers", "send_as_json")
@@ -22,13 +29,48 @@ class RemoteMonitorAdapter:
 
     def report_once(self, callback: Any, record_once: RecordOnce) -> None:
         target = f"{callback.root}{callback.path}"
-        if isinstance(callback, ReportingCallback):  # it asks from its own thread
-            callback.report_once(lambda epoch: record_once(f"{target}-{epoch}"))
+
+        def record_epoch(epoch: int) -> bool:
+            return record_once(f"{target}-{epoch}")
+
+        if isinstance(callback, ReportingCallback):
+            callback.report_once(record_epoch)
             return
-        report = type(callback).on_epoch_end
+        sender = _sender_of(callback) or ReportSender(callback.root, _post_of(callback))
+        callback.on_epoch_end = SendingHook(sender, record_epoch)
 
-        def report_new(epoch: int, logs: Any = None) -> None:
-            if record_once(f"{target}-{epoch}"):
-                report(callback, epoch, logs)
+    def finish_sends(self, callback: Any, seconds: float | None) -> None:
+        if sender := _sender_of(callback):
+            sender.finish(seconds)
 
-        callback.on_epoch_end = report_new
+
+class SendingHook:
+    """An `on_epoch_end` that leaves the report to a thread.
+
+    Attributes:
+        sender: sends the reports.
+    """
+
+    def __init__(self, sender: ReportSender, record_once: RecordEpoch) -> None:
+        self.sender = sender
+        self._record_once = record_once
+
+    def __call__(self, epoch: int, logs: Any = None) -> None:
+        self.sender.send(epoch, logs, self._record_once)
+
+
+def _sender_of(callback: Any) -> ReportSender | None:
+    hook = vars(callback).get("on_epoch_end")
+    return hook.sender if isinstance(hook, SendingHook) else None
+
+
+def _post_of(callback: Any) -> Post:
+    """Return the function that sends a report: the hook of a derived class that has its own."""
+    hook = type(callback).on_epoch_end
+    if hook is keras.callbacks.RemoteMonitor.on_epoch_end:
+        return partial(post_report, callback)
+
+    def call_hook(report: dict[str, Any]) -> None:
+        hook(callback, report["epoch"], {k: v for k, v in report.items() if k != "epoch"})
+
+    return call_hook

@@ -2,6 +2,12 @@
 
 The names of the files contain a tag of the run. It distinguishes the files that a killed attempt
 has written since the checkpoint from those that other processes have written into the same folder.
+
+Private names of Keras' TensorBoard, besides the attributes that TensorBoardAdapter lists:
+- `_writers`: to flush them, so that the files have all events of a checkpoint;
+- `_summary_module`: replaced by one that names the files;
+- `_train_writer`, `_push_writer`, `_pop_writer`, `_prev_summary_state`: the default writer depends
+  on the batch, and Keras sets it only when a batch begins.
 """
 
 from __future__ import annotations
@@ -94,6 +100,7 @@ class TensorBoardAdapter:
         now = time.time()
         for name, elapsed in state["elapsed"].items():
             setattr(callback, name, now - elapsed)
+        _renew_default_writer(callback)
 
     def append_only(self, callback: Any) -> Mapping[str, int]:
         flush_writers(callback)
@@ -145,6 +152,17 @@ def flush_writers(callback: Any) -> None:
     """Write out the events that the callback's summary writers hold in memory."""
     for writer in callback._writers.values():
         writer.flush()
+
+
+def _renew_default_writer(callback: Any) -> None:
+    """Make the default writer decide by the restored batch whether `update_freq` records an event.
+
+    Keras' on_train_begin has made one for batch 0, and each further batch replaces it. After a
+    resume at the last batch of an epoch, no batch follows before the events of the epoch's end.
+    """
+    if callback._prev_summary_state:
+        callback._pop_writer()
+        callback._push_writer(callback._train_writer, callback._global_train_batch)
 
 
 def file_suffix(callback: Any) -> str | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from threading import Lock
-from typing import Any, Self, TypeVar
+from typing import IO, Any, Self, TypeVar
 
-from boto3.exceptions import S3UploadFailedError
+from s3transfer.manager import TransferManager
 
 from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.s3.address import Object
 from keepfit.callbacks.storage.s3.client import make_client
+from keepfit.callbacks.storage.s3.daemon_executor import DaemonExecutor
 from keepfit.callbacks.storage.s3.errors import BOTO_ERRORS, translate_error
 from keepfit.callbacks.storage.s3.retries import RetryPolicy
 
@@ -21,7 +23,7 @@ class Transfer:
     """Uploads and downloads whole files, and retries as long as `retries` allows.
 
     boto3's managed transfers do the work: large files in parallel parts, and an object appears only
-    when it is complete.
+    when it is complete. The end of the process does not wait for an upload.
     """
 
     def __init__(self, client_factory: Callable[[], Any], retries: RetryPolicy) -> None:
@@ -43,18 +45,16 @@ class Transfer:
     def upload(self, path: str, url: str) -> None:
         """Replace the object at `url` by the file.
 
+        The file is opened once, so a file that replaces it meanwhile does not disturb the upload.
+
         Raises:
             ConfigurationError: `url` is not the address of an object.
             OSError: the file can't be read.
             StorageError: the file could not be sent.
         """
         target = Object.parse(url)
-        with open(path, "rb"):  # so that a missing file is not reported as a failure of S3
-            self._retry(
-                "put_object",
-                target,
-                lambda: self._client.upload_file(path, target.bucket, target.key),
-            )
+        with open(path, "rb") as file:
+            self._retry("put_object", target, lambda: self._send(file, target))
 
     def download(self, url: str, path: str) -> None:
         """Download the object at `url` to the file.
@@ -106,13 +106,19 @@ class Transfer:
             lambda: self._client.delete_object(Bucket=target.bucket, Key=target.key),
         )
 
+    def _send(self, file: IO[bytes], target: Object) -> None:
+        # s3transfer closes what it has sent, and each try starts at the beginning.
+        with (
+            TransferManager(self._client, executor_cls=DaemonExecutor) as manager,
+            os.fdopen(os.dup(file.fileno()), "rb") as content,
+        ):
+            content.seek(0)
+            manager.upload(content, target.bucket, target.key).result()
+
     def _retry(self, operation: str, target: Object, action: Callable[[], T]) -> T:
         def once(_: int) -> T:
             try:
                 return action()
-            except S3UploadFailedError as error:
-                cause = error.__context__ if isinstance(error.__context__, BOTO_ERRORS) else error
-                raise translate_error(cause, operation, target.address, target.key) from error
             except BOTO_ERRORS as error:
                 raise translate_error(error, operation, target.address, target.key) from error
 

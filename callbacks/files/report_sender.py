@@ -1,0 +1,167 @@
+"""Reports of epochs to a server, sent by a thread, with limits for the time of each."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import requests
+import structlog
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    sleep_using_event,
+    stop_after_delay,
+    stop_any,
+    stop_when_event_set,
+)
+
+from keepfit.callbacks import events
+from keepfit.callbacks.backoff import Backoff
+from keepfit.callbacks.files.send_thread import SendThread
+from keepfit.callbacks.storage.base import StorageError
+
+log = structlog.get_logger("keepfit")
+
+ANSWER_TIMEOUT = 10.0
+"""Seconds after which a try fails if the server has not answered."""
+
+RETRY_SECONDS = 60.0
+"""Seconds for all tries of one report together."""
+
+CLOSE_TIMEOUT = 10.0
+"""Seconds for which the end of training waits for reports at most."""
+
+Report = dict[str, Any]
+Post = Callable[[Report], None]
+RecordEpoch = Callable[[int], bool]
+"""Records an epoch as reported; returns False if it was before, raises StorageError if unknown."""
+
+
+class ReportSender:
+    """Sends the reports of one callback to a server, one after another.
+
+    Args:
+        server: the address of the server, for log lines.
+        post: sends a report; it raises requests.RequestException if the server did not accept it.
+    """
+
+    def __init__(self, server: str, post: Post) -> None:
+        self._server = server
+        self._post = post
+        self._count = 0
+        self._thread: SendThread | None = None
+        self._deferred = False
+
+    def send(
+        self, epoch: int, logs: Mapping[str, Any] | None, record_once: RecordEpoch | None
+    ) -> None:
+        """Send a report of this epoch, unless `record_once`, called on the thread, forbids it."""
+        report = {"epoch": epoch}
+        for name, value in (logs or {}).items():
+            report[name] = value.item() if isinstance(value, np.ndarray | np.generic) else value
+        self._thread = self._thread or SendThread("keepfit-monitor")
+        job = partial(self._report, report, record_once, self._thread.abandoned)
+        self._count += 1
+        self._thread.add(f"epoch {epoch + 1} (report {self._count})", job)
+
+    def defer(self) -> None:
+        """Let `end_of_training` leave the reports to a later call of `finish`."""
+        self._deferred = True
+
+    def end_of_training(self) -> None:
+        """Wait for the reports, unless they are deferred."""
+        if not self._deferred:
+            self.finish(None)
+
+    def finish(self, seconds: float | None) -> None:
+        """Wait for the reports, log those that were not sent, and stop the thread.
+
+        Args:
+            seconds: how long to wait at most; CLOSE_TIMEOUT limits it further.
+        """
+        thread, self._thread = self._thread, None
+        limit = CLOSE_TIMEOUT if seconds is None else min(seconds, CLOSE_TIMEOUT)
+        if thread and (left := thread.finish(limit)):
+            self._give_up(f"{len(left)} reports were not answered in time, from {left[0]} on")
+
+    def _report(
+        self, report: Report, record_once: RecordEpoch | None, abandoned: threading.Event
+    ) -> None:
+        """Send one report, on the thread."""
+        try:
+            if record_once is None or record_once(report["epoch"]):
+                _retrying(abandoned)(_call_with_timeout, partial(self._post, report))
+        except (StorageError, requests.RequestException, TypeError, ValueError) as error:
+            if not abandoned.is_set():  # otherwise `finish` has logged it
+                self._give_up(f"epoch {report['epoch'] + 1} was not reported: {error}")
+
+    def _give_up(self, reason: str) -> None:
+        log.warning(
+            events.REPORT_FAILED,
+            server=self._server,
+            reason=reason,
+            fix="training continues; check the server, or remove RemoteMonitor",
+        )
+
+
+def post_report(monitor: Any, report: Report) -> None:
+    """Send a report as Keras' RemoteMonitor `monitor` is configured, and wait for the answer.
+
+    Raises:
+        requests.RequestException: the server did not accept it.
+    """
+    body = (
+        {"json": report} if monitor.send_as_json else {"data": {monitor.field: json.dumps(report)}}
+    )
+    # Without `timeout`: _call_with_timeout limits the whole call.
+    answer = requests.post(monitor.root + monitor.path, headers=monitor.headers, **body)  # noqa: S113
+    answer.raise_for_status()
+
+
+def _call_with_timeout(post: Callable[[], None]) -> None:
+    """Call `post` in a thread of its own, which is abandoned if it does not end in time.
+
+    Raises:
+        requests.RequestException: the call failed, or did not end within ANSWER_TIMEOUT.
+    """
+    outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            post()
+        except Exception as error:  # noqa: BLE001 # raised below
+            outcome.put(error)
+        else:
+            outcome.put(None)
+
+    threading.Thread(target=work, name="keepfit-post", daemon=True).start()
+    try:
+        error = outcome.get(timeout=ANSWER_TIMEOUT)
+    except queue.Empty:
+        raise requests.Timeout(f"no answer within {ANSWER_TIMEOUT:.0f} s") from None
+    if error:
+        raise error
+
+
+def _is_transient(error: BaseException) -> bool:
+    if isinstance(error, requests.HTTPError):
+        status = error.response.status_code
+        return status >= 500 or status in (408, 429)
+    return isinstance(error, requests.ConnectionError | requests.Timeout)
+
+
+def _retrying(abandoned: threading.Event) -> Retrying:
+    """Return the retries of one report, which end when it is given up or abandoned."""
+    return Retrying(
+        retry=retry_if_exception(_is_transient),
+        stop=stop_any(stop_after_delay(RETRY_SECONDS), stop_when_event_set(abandoned)),
+        sleep=sleep_using_event(abandoned),
+        wait=Backoff(0.5, 8.0),
+        reraise=True,
+    )
