@@ -23,7 +23,6 @@ from keepfit.callbacks.checkpoint.manifest import (
     Head,
     Manifest,
     StoredShard,
-    StoredTensor,
     attempt_of,
     manifest_key,
     report_key,
@@ -36,10 +35,11 @@ from keepfit.callbacks.checkpoint.sending import (
     SentFiles,
     abandon,
     start_sending,
+    stored_tensors,
     wait_for_files,
     wait_for_shards,
 )
-from keepfit.callbacks.checkpoint.shards import Shard, pack_shards, stored_shape
+from keepfit.callbacks.checkpoint.shards import Shard, pack_shards
 from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from keepfit.callbacks.checkpoint.upload_pool import UploadPool
 from keepfit.callbacks.storage.base import AlreadyExists, Store, Version
@@ -212,8 +212,20 @@ class Attempt:
         return Committed(manifest, sent.delayed)
 
     def sweep(self) -> None:
-        """Have deleted what killed attempts left: half-written objects and uncommitted ones."""
-        self._cleanup.submit(Task(self._sweep, events.PRUNE_FAILED))
+        """Delete what killed attempts left behind: half-written objects and uncommitted ones.
+
+        Objects of this attempt stay: it may be writing them at this moment.
+
+        Raises:
+            StorageError: not everything was deleted; no committed object was touched.
+        """
+        for key in self._leftovers():
+            self._store.delete(key)
+
+    def begin_sweep(self) -> None:
+        """Like sweep, but have it done by the cleanup; an error is a line in the log."""
+        task = Task(lambda: self._cleanup.delete(self._leftovers()), events.PRUNE_FAILED)
+        self._cleanup.submit(task)
 
     def flush(self, seconds: float | None) -> bool:
         """Wait at most so long for deletions and artifacts; return True if they are done."""
@@ -256,18 +268,7 @@ class Attempt:
             versions=self._versions,
             position=snapshot.position,
             shards=tuple(stored for _, stored in written),
-            tensors=tuple(
-                StoredTensor(
-                    name=t.name,
-                    dtype=t.dtype,
-                    shape=stored_shape(t, size),
-                    shard=i,
-                    offset=start,
-                    size=size,
-                )
-                for i, (shard, _) in enumerate(written)
-                for t, start, size in shard.tensors
-            ),
+            tensors=stored_tensors([shard for shard, _ in written]),
             state=dict(snapshot.state),
             files=sent.files,
         )
@@ -344,12 +345,15 @@ class Attempt:
         self._trusted = {d: s for d, s in self._trusted.items() if s.key not in deleted}
         self._cleanup.delete(deletable)
 
-    def _sweep(self) -> None:
-        """Delete leftovers of older attempts; this one may be writing its own at this moment."""
+    def _leftovers(self) -> list[str]:
+        """Remove older attempts' half-written objects; return the keys of their uncommitted ones.
+
+        What the claim found committed stays, even if a newer attempt has pruned it by now.
+        """
         prefix = f"{self.head.run}/"
         self._store.clear_unfinished(prefix, self._is_leftover)
         keys = [entry.key for entry in self._store.list(prefix)]
-        self._cleanup.delete(unreferenced(keys, self._claimed, self.number - 1))
+        return unreferenced(keys, self._claimed, self.number - 1)
 
     def _is_leftover(self, key: str) -> bool:
         """Return True if an older attempt has begun to write this object."""

@@ -12,8 +12,13 @@ import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.file_uploader import FileUpload, PlannedFile
-from keepfit.callbacks.checkpoint.manifest import StoredFile, StoredPart, StoredShard
-from keepfit.callbacks.checkpoint.shards import Shard
+from keepfit.callbacks.checkpoint.manifest import (
+    StoredFile,
+    StoredPart,
+    StoredShard,
+    StoredTensor,
+)
+from keepfit.callbacks.checkpoint.shards import Shard, stored_shape
 from keepfit.callbacks.checkpoint.upload_pool import UploadPool
 from keepfit.callbacks.storage.base import StorageError
 
@@ -76,6 +81,22 @@ def wait_for_shards(sending: Sending) -> list[tuple[Shard, StoredShard]]:
     finally:
         # Another snapshot must not be captured while this one is still in memory.
         wait([stored for _, stored in sending.shards if not stored.cancel()])
+
+
+def stored_tensors(shards: Sequence[Shard]) -> tuple[StoredTensor, ...]:
+    """Return the manifest's entries of the tensors in these shards."""
+    return tuple(
+        StoredTensor(
+            name=tensor.name,
+            dtype=tensor.dtype,
+            shape=stored_shape(tensor, size),
+            shard=number,
+            offset=start,
+            size=size,
+        )
+        for number, shard in enumerate(shards)
+        for tensor, start, size in shard.tensors
+    )
 
 
 def wait_for_files(

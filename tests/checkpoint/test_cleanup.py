@@ -160,7 +160,7 @@ def test_sweep_leaves_own_objects_in_flight(store):
         hanging.wait_until_one_hangs()
         own = {key for key in hanging.puts if "-0003" in key}
         assert own, "shards are stored, their manifest is not"
-        attempt.sweep()
+        attempt.begin_sweep()
         assert attempt.flush(10)
         left = {entry.key for entry in store.list(f"{RUN}/")}
         assert own <= left
@@ -203,7 +203,7 @@ def test_sweep_leaves_own_temporary_files(tmp_path, name):
         files.released.clear()
         saving = thread.submit(attempt.commit, snapshot(2))
         assert files.entered.wait(10)
-        attempt.sweep()
+        attempt.begin_sweep()
         assert attempt.flush(10)
         temporary = [path for path in files_under(tmp_path / RUN) if path.endswith(".tmp")]
         assert temporary, "its own"
@@ -235,7 +235,7 @@ def test_errors_are_one_warning_each(store, tmp_path):
             assert attempt.flush(10)
         assert_one_warning(logs, events.ARTIFACT_FAILED, "may not write artifacts")
         with capture_logs() as logs:
-            attempt.sweep()
+            attempt.begin_sweep()
             assert attempt.flush(10)
         assert_one_warning(logs, events.PRUNE_FAILED, "a bug")
         attempt.commit(snapshot(2))
