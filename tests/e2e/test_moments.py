@@ -51,22 +51,26 @@ class Waiting:
 
 
 def sigkill(waiting: Waiting) -> None:
+    """Kill the process, as a power cut would."""
     waiting.process.send(signal.SIGKILL)
 
 
 def sigterm(waiting: Waiting) -> None:
+    """Send SIGTERM, and let the script continue when it is noticed."""
     waiting.process.send(signal.SIGTERM)
     waiting.process.until_event("notice")
     waiting.release()
 
 
 def spot_notice(waiting: Waiting) -> None:
+    """Give a notice like EC2's, and let the script continue when it is noticed."""
     give_spot_notice(waiting.notice)
     waiting.process.until_event("notice")
     waiting.release()
 
 
 def exception(waiting: Waiting) -> None:
+    """Let the script raise an error of its own."""
     waiting.release("raise")
 
 
