@@ -179,7 +179,7 @@ class Attempt:
     ) -> Committed:
         """Make `snapshot` the newest checkpoint: objects, manifest, then HEAD in one atomic step.
 
-        At a last save, and in a hurry, a file that is still being uploaded FILE_BUDGET seconds
+        In a hurry, a file that is still being uploaded FILE_BUDGET seconds
         after the shards are stored stays at its previous version; the log names it.
 
         Args:
@@ -201,7 +201,7 @@ class Attempt:
         with self._sending(snapshot, key, planned, threads) as sending:
             written = wait_for_shards(sending)
             self._trusted.update((stored.digest, stored) for _, stored in written)
-            sent = wait_for_files(sending.files, lambda: last or hurry())
+            sent = wait_for_files(sending.files, hurry)
         manifest = self._manifest(snapshot, sequence, written, sent)
         self._unconfirmed.add(key)
         self._store.put(key, [manifest.to_bytes()])

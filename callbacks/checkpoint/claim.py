@@ -13,7 +13,13 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.attempt import Attempt
 from keepfit.callbacks.checkpoint.cleanup import InlineCleanup
-from keepfit.callbacks.checkpoint.manifest import AttemptHistory, Head, attempt_of, head_key
+from keepfit.callbacks.checkpoint.manifest import (
+    ENDED,
+    AttemptHistory,
+    Head,
+    attempt_of,
+    head_key,
+)
 from keepfit.callbacks.checkpoint.reader import (
     LoadedHead,
     LoadedManifests,
@@ -176,7 +182,13 @@ def _fence(store: Store, run: str) -> int:
     if loaded.head is None:
         return max((attempt_of(entry.key) or 0 for entry in store.list(f"{run}/")), default=0)
     old = loaded.head
-    changes = {"attempt": old.attempt + 1, "writer": uuid.uuid4().hex, "swaps": old.swaps + 1}
+    changes = {
+        "attempt": old.attempt + 1,
+        "writer": uuid.uuid4().hex,
+        "swaps": old.swaps + 1,
+        # If the move is interrupted, --fresh moves what is left of the run as well.
+        "baseline": {**old.baseline, ENDED: old.attempt + 1},
+    }
     head = old.model_copy(update=changes)
     store.swap(head_key(run), head.to_bytes(), expected=loaded.version)
     return head.attempt

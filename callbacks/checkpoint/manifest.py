@@ -27,6 +27,9 @@ _OPENING, _MIDDLE, _CLOSING = b'{"sha256":"', b'","document":', b"}"
 MAX_INTERRUPTIONS, MAX_SECONDS = 10**9, 1e12
 """Upper limits of the counts of a run; a higher value is invalid, and must not overflow."""
 
+ENDED = "ended"
+"""Baseline value of HEAD: the number of the last attempt whose script came to its own end."""
+
 ARCHITECTURE = "state/architecture"
 """Name of the tensor with the model's architecture, which is as small or large as the model."""
 

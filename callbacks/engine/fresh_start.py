@@ -14,7 +14,7 @@ import structlog
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.attempt import Attempt
 from keepfit.callbacks.checkpoint.claim import MovedRun, move_aside
-from keepfit.callbacks.checkpoint.manifest import Head
+from keepfit.callbacks.checkpoint.manifest import ENDED, Head
 from keepfit.callbacks.checkpoint.reader import read_head
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.base import Store
@@ -24,13 +24,10 @@ log = structlog.get_logger("keepfit")
 _STARTED = "fresh"
 """Baseline value of HEAD: the number of the run's first attempt, which was started by --fresh."""
 
-_ENDED = "ended"
-"""Baseline value of HEAD: the number of the last attempt that came to its own end."""
-
 
 def is_interrupted_fresh_run(head: Head) -> bool:
     """Return whether --fresh has begun this run, and its last attempt was interrupted."""
-    return _STARTED in head.baseline and head.baseline.get(_ENDED) != head.attempt
+    return _STARTED in head.baseline and head.baseline.get(ENDED) != head.attempt
 
 
 def move_aside_if_asked(store: Store, settings: Settings) -> MovedRun | None:
@@ -74,4 +71,4 @@ def record_end(attempt: Attempt) -> None:
         Superseded, StorageError: see Attempt.record_baseline.
     """
     if _STARTED in attempt.head.baseline:
-        attempt.record_baseline({**attempt.head.baseline, _ENDED: attempt.number})
+        attempt.record_baseline({**attempt.head.baseline, ENDED: attempt.number})

@@ -288,5 +288,5 @@ class Run:
         if not self._has_written:
             self._has_written = True
             warn_if_save_slow(written.seconds, mib)
-            self.owned.attempt.sweep()
+            self.owned.attempt.begin_sweep()
         return written

@@ -13,6 +13,7 @@ from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.engine import preemption, session
 from keepfit.callbacks.environment import check_model
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.keras.experiment_trackers import warn_of_new_runs
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.training import internals
 from keepfit.callbacks.training.controller import FitArguments, FitController
@@ -83,9 +84,11 @@ class Resumable(keras.callbacks.Callback):
         super().set_model(model)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        for callback in filter(_is_redundant, internals.callbacks_of_fit()):
+        beside = internals.callbacks_of_fit()
+        for callback in filter(_is_redundant, beside):
             _report_redundant()
             _disable(callback)
+        warn_of_new_runs([*self.callbacks, *beside])
         current = session.current()
         with current.preemption.recording_end():
             self._fit = FitController(

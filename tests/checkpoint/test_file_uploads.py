@@ -118,7 +118,9 @@ def test_save_in_a_hurry_leaves_files_that_hang(tmp_path, why):
     started = time.monotonic()
     with capture_logs() as logs:
         if why == "last":
-            committed = attempt.commit(with_files(2, [grown, new], [whole]), last=True)
+            committed = attempt.commit(
+                with_files(2, [grown, new], [whole]), last=True, hurry=lambda: True
+            )
         else:
             notice.start()
             committed = attempt.commit(
@@ -148,7 +150,7 @@ def test_part_that_is_stored_late_is_deleted(tmp_path):
     path.write_bytes(b"1234")
     hanging = Hanging(local, hangs_at_files)
     attempt = take_over(hanging, keep=1)
-    committed = attempt.commit(with_files(1, [path]), last=True)
+    committed = attempt.commit(with_files(1, [path]), last=True, hurry=lambda: True)
     assert committed.delayed == (str(path),)
     hanging.puts.clear()
     hanging.release()
@@ -181,7 +183,7 @@ def test_part_that_fails(tmp_path, last):
     path.write_bytes(b"12345678")
     failing.append(True)
     if last:
-        committed = attempt.commit(with_files(2, [path]), last=True)
+        committed = attempt.commit(with_files(2, [path]), last=True, hurry=lambda: True)
         assert committed.delayed == (str(path),)
         assert content_of(local, committed.manifest, path, tmp_path) == b"1234"
     else:
@@ -294,7 +296,8 @@ sending.FILE_BUDGET = 0.1
 path = Path(sys.argv[1]) / "log.csv"
 path.write_bytes(b"1")
 attempt = take_over(Forever(LocalStore(Path(sys.argv[1]) / "store")))
-attempt.commit(replace(snapshot(1), append_only_files={str(path): 1}), last=True)
+captured = replace(snapshot(1), append_only_files={str(path): 1})
+attempt.commit(captured, last=True, hurry=lambda: True)
 """
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 import pytest
 
+from keepfit.callbacks import events
 from keepfit.callbacks.engine import preemption
 from keepfit.callbacks.engine.preemption import Notice
 from keepfit.callbacks.errors import Preempted
 from tests.training.trainings import (
+    BATCH,
     BATCHES,
     SEED,
     USUAL,
@@ -235,3 +238,15 @@ def test_attribute_of_the_epoch(tmp_path):
     preempted(training, tmp_path, "on_train_batch_end", 2)
     preempted(training, tmp_path, "on_train_batch_end", 5)
     assert_same(attempt(training, tmp_path), whole(training))
+
+
+def test_batches_of_a_last_call_are_counted(tmp_path):
+    """Keras names the last batch of a whole call, also where the data end before it."""
+    model = small()
+    model.compile("sgd", "mse", steps_per_execution=5)
+    x = np.ones((23 * BATCH, 4), "float32")
+    with process() as logs:
+        held = [resumable(tmp_path, [], save_every="1 epoch")]
+        model.fit(x, x[:, :3], batch_size=BATCH, epochs=2, verbose=0, callbacks=held)
+    saved = [(log["batch"], log["step"]) for log in logs if log["event"] == events.SAVED]
+    assert saved[-1] == (23, 46)

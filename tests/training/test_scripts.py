@@ -369,3 +369,17 @@ def test_metrics_with_odd_names_and_values(tmp_path):
     assert history["-inf"] == [-float("inf")] * 3
     assert len(history["nan"]) == 3
     assert all(value != value for value in history["nan"])
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("package", ["mlflow", "wandb"])
+def test_experiment_tracker(tmp_path, package, beside):
+    """It would begin a new run in each attempt: one line says how to continue its run."""
+    module = {"__module__": f"{package}.keras.callback"}
+    tracker = type("Tracker", (keras.callbacks.Callback,), module)()
+    held = [resumable(tmp_path, [] if beside else [tracker])]
+    with process() as logs:
+        fitted(USUAL, USUAL.model(), [*held, *([tracker] if beside else [])])
+    (entry,) = [log for log in logs if log["event"] == events.TRACKER_STARTS_OVER]
+    assert entry["tracker"] == package
+    assert package in entry["fix"]
