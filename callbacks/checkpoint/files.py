@@ -18,8 +18,8 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import quote
 
+from keepfit.callbacks.checkpoint.key_names import keys_from_paths
 from keepfit.callbacks.checkpoint.manifest import (
     Manifest,
     StoredFile,
@@ -50,6 +50,7 @@ class FileUploader:
         self._stamps: dict[str, FileStamp] = {}
         self._published_sizes: dict[str, int] = {}
         self._versions: dict[str, Version] = {}
+        self._key_names: dict[str, str] = {}
 
     def resume_from(self, manifest: Manifest) -> None:
         """Continue from the files as they were at a checkpoint."""
@@ -83,6 +84,7 @@ class FileUploader:
             OSError: a file can't be read.
             StorageError: a file could not be uploaded.
         """
+        self._key_names = keys_from_paths((*sizes, *files))
         grown = (
             StoredFile(path=path, parts=self._with_new_part(path, size, sequence))
             for path, size in sorted(sizes.items())
@@ -106,10 +108,11 @@ class FileUploader:
             OSError: a file can't be read.
             StorageError: an artifact could not be uploaded.
         """
+        key_names = keys_from_paths(file.path for file in manifest.files)
         for file in (file for file in manifest.files if not file.whole):
             grown = file.size >= 2 * self._published_sizes.get(file.path, 0)
             if file.size <= SMALL_ARTIFACT or grown or manifest.position.finished:
-                self._publish_artifact(file)
+                self._publish_artifact(file, artifact_key(self._run, key_names[file.path]))
                 self._published_sizes[file.path] = file.size
 
     def _with_new_part(self, path: str, size: int, sequence: int) -> tuple[StoredPart, ...]:
@@ -122,7 +125,7 @@ class FileUploader:
         while parts and parts[-1].size < min(MAX_PART_SIZE, 2 * (size - start)):
             start -= parts.pop().size
         content = _read(path, start, size)
-        key = part_key(self._run, _key_from_path(path), start, self._attempt, sequence)
+        key = part_key(self._run, self._key_names[path], start, self._attempt, sequence)
         digest = hashlib.sha256(content).hexdigest()
         self._store.put(key, [content], digest=digest)
         return (*parts, StoredPart(key=key, digest=digest, size=len(content)))
@@ -144,14 +147,13 @@ class FileUploader:
             if i < len(stored) and stored[i].digest == digest:
                 parts.append(stored[i])
                 continue
-            key = part_key(self._run, _key_from_path(path), start, self._attempt, sequence)
+            key = part_key(self._run, self._key_names[path], start, self._attempt, sequence)
             self._store.put(key, [content], digest=digest)
             parts.append(StoredPart(key=key, digest=digest, size=len(content)))
         self._stamps[path] = stamp
         return StoredFile(path=path, parts=tuple(parts), whole=True)
 
-    def _publish_artifact(self, file: StoredFile) -> None:
-        key = artifact_key(self._run, _key_from_path(file.path))
+    def _publish_artifact(self, file: StoredFile, key: str) -> None:
         content = _read(file.path, 0, file.size)
         try:
             version = self._store.swap(key, content, expected=self._versions.get(key))
@@ -241,12 +243,3 @@ def _read(path: str, start: int, end: int) -> bytes:
 
 def _total_size(parts: tuple[StoredPart, ...] | list[StoredPart]) -> int:
     return sum(part.size for part in parts)
-
-
-def _key_from_path(path: str) -> str:
-    """Return the path as part of a key.
-
-    It has no root, no `..`, and no character that S3 or a file system does not accept.
-    """
-    parts = (quote(part, safe=" ()+=@") for part in path.split("/") if part not in ("", "."))
-    return "/".join("%2E%2E" if part == ".." else part for part in parts)
