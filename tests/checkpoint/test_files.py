@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keepfit.callbacks.checkpoint import files
 from keepfit.callbacks.checkpoint.files import restore_file
 from keepfit.callbacks.checkpoint.key_names import key_from_path
 from keepfit.callbacks.checkpoint.manifest import StoredFile
