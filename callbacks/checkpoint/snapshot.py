@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,6 +95,8 @@ class Snapshot:
         replaced_files: files that are replaced as a whole, by path, with their present stamps.
         pending_uploads: functions that wait for uploads, to be called on the writer's thread before
             this snapshot is committed.
+        deferred: encodes the part of the state that is expensive to encode; called once, on the
+            writer's thread.
     """
 
     position: Position
@@ -103,6 +105,19 @@ class Snapshot:
     append_only_files: Mapping[str, int] = field(default_factory=dict)
     replaced_files: Mapping[str, FileStamp] = field(default_factory=dict)
     pending_uploads: Sequence[Callable[[], None]] = ()
+    deferred: Callable[[], tuple[Mapping[str, Json], Sequence[Tensor]]] | None = None
+
+    def encoded(self) -> Snapshot:
+        """Return the snapshot with the deferred part of the state encoded."""
+        if self.deferred is None:
+            return self
+        state, tensors = self.deferred()
+        return replace(
+            self,
+            tensors=[*self.tensors, *tensors],
+            state={**self.state, **state},
+            deferred=None,
+        )
 
 
 NUMPY_DTYPES: Mapping[str, str] = {

@@ -302,7 +302,7 @@ class Run:
                 wait()
             for path in (*snapshot.append_only_files, *snapshot.replaced_files):
                 fsync_file(path)
-            manifest = self._attempt.commit(snapshot, last=last)
+            manifest = self._attempt.commit(snapshot.encoded(), last=last)
         except Superseded as error:
             self._fenced_by = str(error)
             return

@@ -9,7 +9,7 @@ import keras
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.adapters import held_callbacks
+from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.engine import session
 from keepfit.callbacks.environment import check_model
 from keepfit.callbacks.exactness import ExactnessGuard
@@ -69,7 +69,7 @@ class Resumable(keras.callbacks.Callback):
             store=store, run=run, save_every=save_every, exact=exact, keep=keep
         )
         self._guard = ExactnessGuard(exact=self.settings.exact)
-        self._held = held_callbacks.hold_callbacks(self.callbacks, self._guard)
+        self._held = HeldCallbacks.hold(self.callbacks, self._guard)
         self._fit: Fit | None = None
         self._model_of_callbacks: Any = None
 

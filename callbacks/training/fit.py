@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.adapters import held_callbacks
-from keepfit.callbacks.adapters.base import HeldCallback
+from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.checkpoint.reader import Checkpoint
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
 from keepfit.callbacks.engine.preemption import PreemptionPolicy
@@ -54,7 +53,7 @@ class Fit:
     def __init__(
         self,
         model: keras.Model,
-        callbacks: Sequence[HeldCallback],
+        callbacks: HeldCallbacks,
         session: Session,
         run: Run,
         guard: ExactnessGuard,
@@ -170,7 +169,7 @@ class Fit:
             self._recorder.expect_new_variables()
             self._recorder.prepare()
             if self._guard.refusing:
-                held_callbacks.capture(self._callbacks, {}, self._guard)
+                self._callbacks.capture().encode({}, self._guard)
             self._guard.training_has_begun()
         if self._preemption.must_exit(self._step):
             self._save_and_exit(self._record(), StateRefresh.ALWAYS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -13,13 +14,14 @@ import structlog
 import tensorflow as tf
 
 from keepfit.callbacks import events
-from keepfit.callbacks.adapters import held_callbacks
-from keepfit.callbacks.adapters.base import HeldCallback
+from keepfit.callbacks.adapters.frozen import copy_array, freeze
+from keepfit.callbacks.adapters.held_callbacks import CapturedCallbacks, HeldCallbacks
 from keepfit.callbacks.adapters.keras_callbacks.history import HISTORY
 from keepfit.callbacks.checkpoint.codec import Array, encode
 from keepfit.callbacks.checkpoint.reader import Checkpoint
 from keepfit.callbacks.checkpoint.snapshot import (
     NUMPY_DTYPES,
+    Json,
     Position,
     Snapshot,
     Tensor,
@@ -43,7 +45,7 @@ class TrainingRecorder:
     def __init__(
         self,
         model: keras.Model,
-        callbacks: Sequence[HeldCallback],
+        callbacks: HeldCallbacks,
         guard: ExactnessGuard | None = None,
     ) -> None:
         self._guard = guard or ExactnessGuard()
@@ -85,33 +87,34 @@ class TrainingRecorder:
     def record(self, position: Position, logs: Mapping[str, Any], **more: Any) -> Snapshot:
         """Return a snapshot without the position in the data, which `with_data` adds.
 
+        Its plain state is a frozen copy, which is encoded on the writer's thread.
+
         Args:
             position: the position of the training.
             logs: the batch logs of the last batch.
-            more: plain values and arrays to store as well; `randomness` replaces the current random
-                state by one that was captured earlier.
+            more: plain values and arrays to store as well, or functions that return them, called on
+                the writer's thread; `randomness` replaces the current random state by one that was
+                captured earlier.
         """
         read_variables = self.prepare()
         plain = {
-            "history": _tensors_to_arrays(HISTORY.get(self._model.history)),
-            "logs": _tensors_to_arrays(dict(logs)),
+            "history": freeze(HISTORY.get(self._model.history), _tensor_to_array),
+            "logs": freeze(dict(logs), _tensor_to_array),
             "randomness": random_state.capture_random_state(),
             "element_spec": self._element_spec,
             "architecture": self._architecture,
             "stop_training": bool(self._model.stop_training),
             **more,
         }
-        arrays: dict[str, Array] = {}
-        encoded = encode(plain, "state", arrays)
-        encoded["callbacks"] = held_callbacks.capture(self._callbacks, arrays, self._guard)
-        tensors = [*read_variables(), *(_tensor(name, a) for name, a in arrays.items())]
+        callbacks = self._callbacks.capture()  # flushes the files whose sizes follow
         return Snapshot(
             position,
-            tensors,
-            encoded,
-            append_only_files=held_callbacks.append_only_files(self._callbacks),
-            replaced_files=held_callbacks.replaced_files(self._callbacks),
-            pending_uploads=held_callbacks.pending_uploads(self._callbacks),
+            read_variables(),
+            {},
+            append_only_files=self._callbacks.append_only_files(),
+            replaced_files=self._callbacks.replaced_files(),
+            pending_uploads=self._callbacks.pending_uploads(),
+            deferred=partial(_encode, plain, callbacks, self._guard),
         )
 
     def build_and_compare(self, checkpoint: Checkpoint) -> None:
@@ -136,7 +139,7 @@ class TrainingRecorder:
         self.expect_new_variables()
         self._element_spec = checkpoint.state["element_spec"]
         variables.assign_variables(variables.find_variables(self._model), checkpoint.arrays)
-        held_callbacks.restore(self._callbacks, checkpoint.state["callbacks"])
+        self._callbacks.restore(checkpoint.state["callbacks"])
         HISTORY.set(self._model.history, checkpoint.state["history"])
 
     def _specs(self) -> list[variables.VariableSpec]:
@@ -168,14 +171,20 @@ def with_data(snapshot: Snapshot, data: DataPosition) -> Snapshot:
     )
 
 
-def _tensors_to_arrays(value: Any) -> Any:
-    """Convert the tensors in a nest of logs to arrays: Keras converts only scalars, to floats."""
-    match value:
-        case dict():
-            return {key: _tensors_to_arrays(item) for key, item in value.items()}
-        case list():
-            return [_tensors_to_arrays(item) for item in value]
-    return np.asarray(value) if tf.is_tensor(value) else value
+def _encode(
+    plain: Mapping[str, Any], callbacks: CapturedCallbacks, guard: ExactnessGuard
+) -> tuple[Mapping[str, Json], Sequence[Tensor]]:
+    """Encode the frozen state of a snapshot, on the writer's thread."""
+    arrays: dict[str, Array] = {}
+    values = {name: value() if callable(value) else value for name, value in plain.items()}
+    state = encode(values, "state", arrays)
+    state["callbacks"] = callbacks.encode(arrays, guard)
+    return state, [_tensor(name, array) for name, array in arrays.items()]
+
+
+def _tensor_to_array(value: Any) -> Any:
+    """Convert a tensor in the logs to an array: Keras converts only scalars, to floats."""
+    return np.asarray(value) if tf.is_tensor(value) else copy_array(value)
 
 
 def _tensor(name: str, array: Array) -> Tensor:
