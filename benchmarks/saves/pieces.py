@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from keepfit.callbacks.adapters import held_callbacks
+from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.checkpoint import shards
 from keepfit.callbacks.engine.run import Run
 from keepfit.callbacks.storage.file_operations import FileOperations
@@ -24,15 +24,15 @@ WRITE = "whole write"
 TRAINING_THREAD: Mapping[str, Owner] = {
     "record": (recorder.TrainingRecorder, "record"),
     "· read the variables": (variables.VariableReader, "__call__"),
-    "· capture the callbacks' state": (held_callbacks, "capture"),
+    "· capture the callbacks' state": (HeldCallbacks, "capture"),
     "· capture the random state": (random_state, "capture_random_state"),
-    "· encode": (recorder, "encode"),
     "position in the data": (data_tracker.DataTracker, "position"),
     "· capture the iterator's state": (data_tracker.DataTracker, "_capture_state"),
     SUBMIT: (Run, "submit"),
 }
 WRITER_THREAD: Mapping[str, Owner] = {
     WRITE: (Run, "_write"),
+    "· encode": (recorder, "encode"),
     "· serialise the iterator's state": (data_tracker.DataPosition, "_later_bytes"),
     "· SHA-256": (shards, "digest"),
     "· write files": (FileOperations, "write"),

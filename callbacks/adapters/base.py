@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
+
+from keepfit.callbacks.adapters.frozen import freeze, share
 
 State = dict[str, Any]
 """Plain values and arrays; see checkpoint/codec.py."""
@@ -37,6 +39,33 @@ class KnownAdapter(Adapter, Protocol):
     def config(self) -> Sequence[str]: ...
     @property
     def handles(self) -> Sequence[str]: ...
+
+
+FrozenState = Callable[[], State]
+"""Returns a state as it was when it was captured; called on the writer's thread."""
+
+
+@runtime_checkable
+class CapturingAdapter(Protocol):
+    """An adapter of the user's own objects, which may change all that they have in place.
+
+    Any other adapter returns from `get` what its class of Keras replaces and does not change.
+    """
+
+    def capture(self, callback: Any) -> FrozenState:
+        """Freeze the current state as fast as possible: training waits."""
+
+
+def capture(adapter: Adapter, callback: Any) -> FrozenState:
+    """Freeze the state of a callback.
+
+    Raises:
+        RecursionError: the state contains itself.
+    """
+    if isinstance(adapter, CapturingAdapter):
+        return adapter.capture(callback)
+    state: State = freeze(adapter.get(callback), share)
+    return lambda: state
 
 
 @runtime_checkable
@@ -95,6 +124,14 @@ class AttributeAdapter:
     def set(self, callback: Any, state: State) -> None:
         for name, value in state.items():
             setattr(callback, name, value)
+
+
+@runtime_checkable
+class TemporaryFilesAdapter(Protocol):
+    """An adapter for a callback that removes files when they are no longer needed."""
+
+    def temporary(self, callback: Any) -> Collection[str]:
+        """Return the paths of such files, out of those that `replaced` returns."""
 
 
 RecordOnce = Callable[[str], bool]
@@ -167,10 +204,23 @@ class HeldCallback:
         return type(self.callback).__name__
 
     def get(self) -> State:
-        known = self.adapter.get(self.callback)
-        return {"known": known, "own": self.own.get(self.callback)} if self.own else known
+        """Return the current state."""
+        return self.capture()()
+
+    def capture(self) -> FrozenState:
+        """Freeze the current state.
+
+        Raises:
+            RecursionError: the state contains itself.
+        """
+        known = capture(self.adapter, self.callback)
+        if self.own is None:
+            return known
+        own = capture(self.own, self.callback)
+        return lambda: {"known": known(), "own": own()}
 
     def set(self, state: State) -> None:
+        """Restore the state."""
         self.adapter.set(self.callback, self.known_state(state))
         if self.own:
             self.own.set(self.callback, state["own"])

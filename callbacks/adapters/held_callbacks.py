@@ -1,11 +1,12 @@
-"""Functions over all callbacks inside one Resumable: their states, files and reports."""
+"""All callbacks inside one Resumable: their states, files and reports."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -14,11 +15,14 @@ from keepfit.callbacks import events
 from keepfit.callbacks.adapters import registry
 from keepfit.callbacks.adapters.base import (
     DeferredSends,
+    FileAdapter,
+    FrozenState,
     HeldCallback,
     RecordOnce,
     ReportingAdapter,
     SendingAdapter,
     State,
+    TemporaryFilesAdapter,
 )
 from keepfit.callbacks.checkpoint.codec import Array, UnsupportedValue, encode
 from keepfit.callbacks.checkpoint.snapshot import FileStamp, Json, stamp_of
@@ -27,200 +31,166 @@ from keepfit.callbacks.exactness import ExactnessGuard
 log = structlog.get_logger("keepfit")
 
 
-def hold_callbacks(
-    callbacks: Sequence[Any], guard: ExactnessGuard | None = None
-) -> list[HeldCallback]:
-    """Return each callback with its adapters. Call this before training changes any of them."""
-    return [registry.hold_callback(callback, guard or ExactnessGuard()) for callback in callbacks]
-
-
-def capture(
-    callbacks: Sequence[HeldCallback],
-    arrays: dict[str, Array],
-    guard: ExactnessGuard | None = None,
-) -> list[Json]:
-    """Return the class and the encoded state of each callback; add the arrays to `arrays`.
-
-    A state that can't be stored is reported as an exactness warning; training continues without it.
-    """
-    entries: list[Json] = []
-    for i, held in enumerate(callbacks):
-        state = None
-        try:
-            state = encode(held.get(), f"state/callbacks/{i}", arrays)
-        except (UnsupportedValue, RecursionError) as error:
-            reason = (
-                "its state contains itself" if isinstance(error, RecursionError) else str(error)
-            )
-            (guard or ExactnessGuard()).report(
-                events.STATE_LOST,
-                callback=held.name,
-                reason=reason,
-                fix="return plain values and arrays from get_state(); otherwise the callback "
-                "starts over when the run is resumed",
-            )
-        entries.append({"class": held.name, "state": state})
-    return entries
-
-
-def restore(callbacks: Sequence[HeldCallback], saved: Sequence[State]) -> None:
-    """Restore the state of each callback; report saved states without a callback in the log."""
-    for held, state in _match(callbacks, saved):
-        held.set(state)
-    present = Counter(held.name for held in callbacks)
-    for name, count in (Counter(item["class"] for item in saved) - present).items():
-        log.warning(events.STATE_UNCLAIMED, callback=name, count=count)
-
-
-@contextmanager
-def starting_files(
-    callbacks: Sequence[HeldCallback], baseline: Mapping[str, int]
-) -> Iterator[None]:
-    """Surround `set_model` and `on_train_begin` of all callbacks in a fit that is not resumed."""
-    with ExitStack() as stack:
-        for held in callbacks:
-            if held.files:
-                stack.enter_context(held.files.starting(held.callback, baseline))
-        yield
-
-
-@contextmanager
-def resuming_files(
-    callbacks: Sequence[HeldCallback], saved: Sequence[State], sizes: Mapping[str, int]
-) -> Iterator[None]:
-    """Surround `set_model` and `on_train_begin` of all callbacks in a fit that is resumed.
-
-    Their files continue from the states in `saved`.
-    """
-    with ExitStack() as stack:
-        for held, state in _match(callbacks, saved):
-            if held.files:
-                known_state = held.known_state(state)
-                stack.enter_context(held.files.resuming(held.callback, known_state, sizes))
-        yield
-
-
-def _match(
-    callbacks: Sequence[HeldCallback], saved: Sequence[State]
-) -> Iterator[tuple[HeldCallback, State]]:
-    """Yield each callback that has a saved state, with it: by class, then by order within it."""
-    unclaimed: dict[str, list[State | None]] = defaultdict(list)
-    for item in saved:
-        unclaimed[item["class"]].append(item["state"])
-    for held in callbacks:
-        if unclaimed[held.name] and (state := unclaimed[held.name].pop(0)) is not None:
-            yield held, state
-
-
-def append_only_files(callbacks: Sequence[HeldCallback]) -> dict[str, int]:
-    """Flush the callbacks' append-only files, and return their sizes in bytes, by path."""
-    with_files = ((held, held.files) for held in callbacks if held.files)
-    return {
-        k: size
-        for held, files in with_files
-        for k, size in files.append_only(held.callback).items()
-    }
-
-
-def replaced_files(callbacks: Sequence[HeldCallback]) -> dict[str, FileStamp]:
-    """Return the existing files that the callbacks replace as a whole, each with its stamp."""
-    with_files = ((held, held.files) for held in callbacks if held.files)
-    paths = (path for held, files in with_files for path in files.replaced(held.callback))
-    return {path: stamp for path in paths if (stamp := stamp_of(path))}
-
-
-def finish_sends(callbacks: Sequence[HeldCallback], seconds: float | None) -> None:
-    """Wait for the files and reports that the callbacks still send; log what was not sent.
-
-    Args:
-        seconds: how long to wait for all of them at most; None for as long as the limits of each
-            request allow.
-    """
-    end = None if seconds is None else time.monotonic() + seconds
-    for held in callbacks:
-        left = None if end is None else max(0.0, end - time.monotonic())
-        if isinstance(held.callback, DeferredSends):
-            held.callback.finish_sends(left)
-        elif isinstance(held.adapter, SendingAdapter):
-            held.adapter.finish_sends(held.callback, left)
-
-
-def baseline(callbacks: Sequence[HeldCallback]) -> dict[str, int]:
-    """Return the baseline values of all callbacks, read before a fit starts."""
-    with_files = ((held, held.files) for held in callbacks if held.files)
-    return {k: n for held, files in with_files for k, n in files.baseline(held.callback).items()}
-
-
-def may_write(callbacks: Sequence[HeldCallback], path: str) -> bool:
-    """Return whether a callback writes this file, so that a checkpoint may restore it."""
-    return any(held.files and held.files.may_write(held.callback, path) for held in callbacks)
-
-
-def report_once(callbacks: Sequence[HeldCallback], record_once: RecordOnce) -> None:
-    """Make each callback that sends reports ask `record_once` before each of them."""
-    for held in callbacks:
-        if isinstance(held.adapter, ReportingAdapter):
-            held.adapter.report_once(held.callback, record_once)
-
-
+@dataclass(frozen=True)
 class CapturedCallbacks:
-    def __init__(self, callbacks):
-        self._arrays = {}
-        self._entries = None
-        self._callbacks = callbacks
-        self._states = [(held.name, registry_copy(held)) for held in callbacks]
+    """The states of all callbacks at one moment, encoded when they are needed.
 
-    def encode(self, arrays, guard=None):
-        return capture(self._callbacks, arrays, guard)
+    Attributes:
+        states: the class and the frozen state of each callback.
+    """
+
+    states: Sequence[tuple[str, FrozenState]]
+
+    def encode(self, arrays: dict[str, Array], guard: ExactnessGuard) -> list[Json]:
+        """Return the class and the encoded state of each callback; add the arrays to `arrays`.
+
+        A state that can't be stored is reported as an exactness warning; training continues without
+        it.
+        """
+        entries: list[Json] = []
+        for i, (name, frozen) in enumerate(self.states):
+            state, own_arrays = None, dict[str, Array]()
+            try:
+                state = encode(frozen(), f"state/callbacks/{i}", own_arrays)
+                arrays.update(own_arrays)
+            except (UnsupportedValue, RecursionError) as error:
+                reason = (
+                    "its state contains itself" if isinstance(error, RecursionError) else str(error)
+                )
+                guard.report(
+                    events.STATE_LOST,
+                    callback=name,
+                    reason=reason,
+                    fix="return plain values and arrays from get_state(); otherwise the callback "
+                    "starts over when the run is resumed",
+                )
+            entries.append({"class": name, "state": state})
+        return entries
 
 
-def registry_copy(held):
-    return None
-
-
+@dataclass(frozen=True)
 class HeldCallbacks:
-    def __init__(self, callbacks):
-        self._callbacks = callbacks
+    """The callbacks inside one Resumable, in the order in which they are called."""
+
+    callbacks: Sequence[HeldCallback] = ()
 
     @classmethod
-    def hold(cls, callbacks, guard=None):
-        return cls(hold_callbacks(callbacks, guard))
+    def hold(cls, callbacks: Sequence[Any], guard: ExactnessGuard | None = None) -> HeldCallbacks:
+        """Return the callbacks with their adapters. Call this before training changes any."""
+        guard = guard or ExactnessGuard()
+        return cls([registry.hold_callback(callback, guard) for callback in callbacks])
 
-    def capture(self):
-        c = CapturedCallbacks(self._callbacks)
-        arrays = {}
-        entries = capture(self._callbacks, arrays, None)
+    def __iter__(self) -> Iterator[HeldCallback]:
+        return iter(self.callbacks)
 
-        def encode(more, guard=None):
-            more.update(arrays)
-            return entries
+    def capture(self) -> CapturedCallbacks:
+        """Freeze the state of each callback, on the training thread."""
+        return CapturedCallbacks([(held.name, _capture(held)) for held in self])
 
-        c.encode = encode
-        return c
+    def restore(self, saved: Sequence[State]) -> None:
+        """Restore the state of each callback; log saved states without a callback."""
+        for held, state in self._match(saved):
+            held.set(state)
+        present = Counter(held.name for held in self)
+        for name, count in (Counter(item["class"] for item in saved) - present).items():
+            log.warning(events.STATE_UNCLAIMED, callback=name, count=count)
 
-    def restore(self, saved):
-        restore(self._callbacks, saved)
+    def starting_files(self, baseline: Mapping[str, int]) -> AbstractContextManager[None]:
+        """Surround `set_model` and `on_train_begin` of all callbacks in a fit that is not resumed.
 
-    def starting_files(self, baseline):
-        return starting_files(self._callbacks, baseline)
+        Args:
+            baseline: the baseline values at the first start of this fit.
+        """
+        return _entered(files.starting(callback, baseline) for callback, files in self._files())
 
-    def resuming_files(self, saved, sizes):
-        return resuming_files(self._callbacks, saved, sizes)
+    def resuming_files(
+        self, saved: Sequence[State], sizes: Mapping[str, int]
+    ) -> AbstractContextManager[None]:
+        """Surround `set_model` and `on_train_begin` of all callbacks in a fit that is resumed.
 
-    def append_only_files(self):
-        return append_only_files(self._callbacks)
+        Args:
+            saved: the states that the files continue from.
+            sizes: the sizes in bytes of the append-only files at the checkpoint, by path.
+        """
+        return _entered(
+            held.files.resuming(held.callback, held.known_state(state), sizes)
+            for held, state in self._match(saved)
+            if held.files
+        )
 
-    def replaced_files(self):
-        return replaced_files(self._callbacks)
+    def append_only_files(self) -> dict[str, int]:
+        """Flush the callbacks' append-only files, and return their sizes in bytes, by path."""
+        sizes = (files.append_only(callback) for callback, files in self._files())
+        return {path: size for of_callback in sizes for path, size in of_callback.items()}
 
-    def baseline(self):
-        return baseline(self._callbacks)
+    def replaced_files(self) -> dict[str, FileStamp]:
+        """Return the existing files that the callbacks replace as a whole, each with its stamp."""
+        stamps: dict[str, FileStamp] = {}
+        for callback, files in self._files():
+            is_known = isinstance(files, TemporaryFilesAdapter)
+            temporary = files.temporary(callback) if is_known else ()
+            for path in files.replaced(callback):
+                if stamp := stamp_of(path):
+                    stamps[path] = replace(stamp, temporary=path in temporary)
+        return stamps
 
-    def may_write(self, path):
-        return may_write(self._callbacks, path)
+    def finish_sends(self, seconds: float | None) -> None:
+        """Wait for the files and reports that the callbacks still send; log what was not sent.
 
-    def report_once(self, record_once):
-        report_once(self._callbacks, record_once)
+        Args:
+            seconds: how long to wait for all of them at most; None for as long as the limits of
+                each request allow.
+        """
+        end = None if seconds is None else time.monotonic() + seconds
+        for held in self:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            if isinstance(held.callback, DeferredSends):
+                held.callback.finish_sends(left)
+            elif isinstance(held.adapter, SendingAdapter):
+                held.adapter.finish_sends(held.callback, left)
 
-    def finish_sends(self, seconds):
-        finish_sends(self._callbacks, seconds)
+    def baseline(self) -> dict[str, int]:
+        """Return the baseline values of all callbacks, read before a fit starts."""
+        values = (files.baseline(callback) for callback, files in self._files())
+        return {name: value for of_callback in values for name, value in of_callback.items()}
+
+    def may_write(self, path: str) -> bool:
+        """Return whether a callback writes this file, so that a checkpoint may restore it."""
+        return any(files.may_write(callback, path) for callback, files in self._files())
+
+    def report_once(self, record_once: RecordOnce) -> None:
+        """Make each callback that sends reports ask `record_once` before each of them."""
+        for held in self:
+            if isinstance(held.adapter, ReportingAdapter):
+                held.adapter.report_once(held.callback, record_once)
+
+    def _files(self) -> Iterator[tuple[Any, FileAdapter]]:
+        return ((held.callback, held.files) for held in self if held.files)
+
+    def _match(self, saved: Sequence[State]) -> Iterator[tuple[HeldCallback, State]]:
+        """Yield each callback with its saved state: by class, then by order within it."""
+        unclaimed: dict[str, list[State | None]] = defaultdict(list)
+        for item in saved:
+            unclaimed[item["class"]].append(item["state"])
+        for held in self:
+            if unclaimed[held.name] and (state := unclaimed[held.name].pop(0)) is not None:
+                yield held, state
+
+
+def _capture(held: HeldCallback) -> FrozenState:
+    try:
+        return held.capture()
+    except RecursionError:
+        return _state_that_contains_itself
+
+
+def _state_that_contains_itself() -> State:
+    raise UnsupportedValue("its state contains itself")
+
+
+@contextmanager
+def _entered(contexts: Iterator[AbstractContextManager[None]]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context)
+        yield

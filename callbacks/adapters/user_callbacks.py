@@ -1,34 +1,46 @@
-"""Adapters for callbacks of classes that keepfit does not know: the user's own."""
+"""Adapters for callbacks of classes that keepfit does not know: the user's own.
+
+Training waits only for a frozen copy of the state. What training has changed is found on the
+writer's thread. The exception are arrays that are too large to be copied each time: these are read
+where they are, before training goes on, so that a save never contains a value that was half changed
+or changed back. Once found changed, they are copied like the others.
+"""
 
 from __future__ import annotations
 
-import json
-from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from functools import cache, partial
 from typing import Any
 
 import keras
-import numpy as np
 
 from keepfit.callbacks import events
-from keepfit.callbacks.adapters.base import Adapter, State
-from keepfit.callbacks.checkpoint.codec import Array, UnsupportedValue, encode
-from keepfit.callbacks.checkpoint.shards import digest
-from keepfit.callbacks.checkpoint.snapshot import array_bytes
+from keepfit.callbacks.adapters.base import Adapter, FrozenState, State
+from keepfit.callbacks.adapters.fingerprints import MAX_READ_SIZE, fingerprint
+from keepfit.callbacks.adapters.frozen import copy_array, freeze, may_change
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.protocols import StatefulCallback
 
 _INHERITED = frozenset(vars(keras.callbacks.Callback()))
 
-LARGE_ARRAYS = 1 << 20
-"""Bytes of arrays above which ChangedAttributesAdapter compares identities, not contents."""
+MAX_COPY_SIZE = 64 << 20
+"""Bytes of arrays of one callback that are copied at each save, changed or not: 10 ms."""
+
+_CONTAINS_ITSELF = object()
+"""Stands for a value that contains itself; like any plain object, it can't be stored."""
 
 
 class StateMethodsAdapter:
     """Adapter for a callback with `get_state` and `set_state`."""
 
     def get(self, callback: Any) -> State:
-        return {"state": _copy_arrays(callback.get_state())}
+        return {"state": freeze(callback.get_state(), copy_array)}
+
+    def capture(self, callback: Any) -> FrozenState:
+        """Freeze what `get_state` returns: it may share arrays that the callback changes."""
+        state = self.get(callback)
+        return lambda: state
 
     def set(self, callback: Any, state: State) -> None:
         callback.set_state(state["state"])
@@ -45,39 +57,105 @@ class ChangedAttributesAdapter:
     ) -> None:
         self._guard = guard or ExactnessGuard()
         self._not_own = {*_INHERITED, *known}
-        self._initial = self._own(callback)
-        self._fingerprints = {name: _fingerprint(value) for name, value in self._initial.items()}
+        self._initial = {name: fingerprint(v) for name, v in self._own(callback).items()}
+        self._changing: set[str] = set()
         self._reported: set[str] = set()
 
     def get(self, callback: Any) -> State:
-        changed: State = {}
-        lost = []
+        return self.capture(callback)()
+
+    def capture(self, callback: Any) -> FrozenState:
+        """Freeze all attributes but those that are too large to copy and are unchanged.
+
+        The state is found when it is asked for. That can be more than once.
+        """
+        kind = type(callback).__name__
+        copier = _ArrayCopier(MAX_COPY_SIZE)
+        frozen: State = {}
+        unread = []
         for name, value in self._own(callback).items():
-            fingerprint = _fingerprint(value)
-            if fingerprint is not None and fingerprint != self._fingerprints.get(name):
-                changed[name] = _copy_arrays(value)
-            elif fingerprint is None and not callable(value) and name not in self._reported:
-                lost.append(name)
-        if lost:
-            self._reported.update(lost)
-            self._guard.report(
-                events.STATE_UNKNOWN,
-                callback=type(callback).__name__,
-                attributes=lost,
-                reason="attributes of this kind can't be saved",
-                fix="give it get_state() and set_state(state); otherwise these attributes are "
-                "reset when the run is resumed",
-            )
-        return changed
+            try:
+                frozen[name] = freeze(value, copy_array if name in self._changing else copier)
+            except RecursionError:
+                frozen[name] = _CONTAINS_ITSELF
+            if copier.left_out():
+                now = fingerprint(frozen[name])
+                if now is not None and now == self._initial.get(name):
+                    del frozen[name]
+                    unread += [name] if now.unread else []
+                elif now is not None:
+                    self._changing.add(name)
+                    frozen[name] = freeze(value, copy_array)
+        self._report_unread(kind, unread)
+        return cache(partial(self._changed, kind, frozen))
 
     def set(self, callback: Any, state: State) -> None:
         for name, value in state.items():
             setattr(callback, name, _restore_default_factory(getattr(callback, name, None), value))
 
-    def _own(self, callback: Any) -> State:
+    def _changed(self, kind: str, frozen: State) -> State:
+        """Return those of the frozen attributes that training has changed; report lost ones."""
+        changed: State = {}
+        lost = []
+        for name, value in frozen.items():
+            now = fingerprint(value)
+            if now is not None and now != self._initial.get(name):
+                changed[name] = value
+            elif now is None and not callable(value) and name not in self._reported:
+                lost.append(name)
+        if lost:
+            self._guard.report(
+                events.STATE_UNKNOWN,
+                callback=kind,
+                attributes=lost,
+                reason="attributes of this kind can't be saved",
+                fix="give it get_state() and set_state(state); otherwise these attributes are "
+                "reset when the run is resumed",
+            )
+            self._reported.update(lost)
+        return changed
+
+    def _report_unread(self, kind: str, names: Collection[str]) -> None:
+        """Report attributes whose content is too large to be compared at each save."""
+        new = [name for name in names if name not in self._reported]
+        if not new:
+            return
+        self._guard.report(
+            events.STATE_UNKNOWN,
+            callback=kind,
+            attributes=new,
+            reason=f"arrays of more than {MAX_READ_SIZE >> 20} MiB are saved when they are "
+            "replaced, but not when they are changed in place",
+            fix="if training does not change them, say so by array.flags.writeable = False; "
+            "otherwise give it get_state() and set_state(state)",
+        )
+        self._reported.update(new)
+
+    def _own(self, callback: Any) -> Mapping[str, Any]:
         """Return its attributes, except known ones and those that Keras gives every callback."""
-        own = {k: v for k, v in vars(callback).items() if k not in self._not_own}
-        return {k: dict(v) if isinstance(v, defaultdict) else v for k, v in own.items()}
+        return {k: v for k, v in vars(callback).items() if k not in self._not_own}
+
+
+class _ArrayCopier:
+    """Copies arrays up to a limit, and shares those above it."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._left_out = False
+
+    def left_out(self) -> bool:
+        """Return True if an array has been shared since the last call."""
+        left_out, self._left_out = self._left_out, False
+        return left_out
+
+    def __call__(self, leaf: Any) -> Any:
+        if not may_change(leaf):
+            return leaf
+        if leaf.nbytes > self._left:
+            self._left_out = True
+            return leaf
+        self._left -= leaf.nbytes
+        return leaf.copy()
 
 
 def adapter_for_object(value: Any, guard: ExactnessGuard) -> Adapter:
@@ -91,32 +169,4 @@ def _restore_default_factory(present: Any, value: Any) -> Any:
     """Return a defaultdict if the script has made one: its factory can't be stored."""
     if isinstance(present, defaultdict) and isinstance(value, dict):
         return defaultdict(present.default_factory, value)
-    return value
-
-
-def _fingerprint(value: Any) -> str | None:
-    """Return a text that is equal for equal values; None for a value that can't be stored."""
-    arrays: dict[str, Array] = {}
-    try:
-        text = json.dumps(encode(value, "", arrays))
-    except (UnsupportedValue, RecursionError):
-        return None
-    if sum(array.nbytes for array in arrays.values()) > LARGE_ARRAYS:
-        return text + str([id(array) for array in arrays.values()])
-    return text + digest([array_bytes(array) for array in arrays.values()])
-
-
-def _copy_arrays(value: Any) -> Any:
-    """Copy a nest with its arrays, since a callback may change its own in place."""
-    match value:
-        case np.ndarray():
-            return value.copy()
-        case Counter() | OrderedDict():
-            return type(value)({key: _copy_arrays(item) for key, item in value.items()})
-        case dict():
-            return {key: _copy_arrays(item) for key, item in value.items()}
-        case list():
-            return [_copy_arrays(item) for item in value]
-        case tuple():
-            return tuple(_copy_arrays(item) for item in value)
     return value

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from keepfit.callbacks.checkpoint.files import _key_from_path, read_span
+from keepfit.callbacks.checkpoint.files import read_span
+from keepfit.callbacks.checkpoint.key_names import keys_from_paths
 from keepfit.callbacks.checkpoint.manifest import Manifest, StoredFile, artifact_key
 from keepfit.callbacks.storage.base import Conflict, Store, Version
 
@@ -46,14 +47,14 @@ class ArtifactPublisher:
         with self._lock:
             requested, self._requested = self._requested, []
         for manifest in requested:
+            names = keys_from_paths(file.path for file in manifest.files)
             for file in (file for file in manifest.files if not file.whole):
                 grown = file.size >= 2 * self._published_sizes.get(file.path, 0)
                 if file.size <= SMALL_ARTIFACT or grown or manifest.position.finished:
-                    self._publish(file)
+                    self._publish(file, artifact_key(self._run, names[file.path]))
                     self._published_sizes[file.path] = file.size
 
-    def _publish(self, file: StoredFile) -> None:
-        key = artifact_key(self._run, _key_from_path(file.path))
+    def _publish(self, file: StoredFile, key: str) -> None:
         content = read_span(file.path, 0, file.size)
         try:
             version = self._store.swap(key, content, expected=self._versions.get(key))

@@ -2,7 +2,7 @@
 
 The content of a bucket therefore never runs code. JSON alone would turn tuples into lists and keys
 into strings, and lose NumPy's types. A value that JSON can't express is written as a dict with one
-key that begins with `$`.
+key that begins with `$`. Long lists of numbers become arrays, so that a manifest stays small.
 """
 
 from __future__ import annotations
@@ -10,17 +10,31 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 
+from keepfit.callbacks.checkpoint.key_names import shorten
 from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Json
 
 Array = np.ndarray[Any, Any]
 
-MAX_NAME_LENGTH = 200
-"""Maximum number of characters in an array's name, which is the array's path within the state."""
+MAX_NAME_BYTES = 200
+"""Maximum number of bytes of an array's name, which is the array's path within the state."""
+
+LONG_LIST = 64
+"""Number of items from which a list of numbers becomes an array."""
+
+_CHUNK = 16_384
+"""Number of items that become an array at once: NumPy keeps other threads waiting meanwhile."""
+
+_NUMBERS: Mapping[type, tuple[str, str]] = {
+    float: ("$floats", "float64"),
+    int: ("$ints", "int64"),
+    bool: ("$bools", "bool"),
+}
+"""Forms of long lists by the type of all items, each with the dtype of its array."""
 
 
 class UnsupportedValue(TypeError):
@@ -32,7 +46,7 @@ def encode(value: object, name: str, arrays: dict[str, Array]) -> Json:
 
     Supported are None, bool, int, float, str, bytes, NumPy scalars and arrays of the dtypes in
     NUMPY_DTYPES, and of these: lists, tuples (not named ones), sets, dicts, ordered dicts and
-    counters. Any other mapping becomes a dict.
+    counters. Any other mapping becomes a dict, and a class derived from one of these its base.
 
     Raises:
         UnsupportedValue: `value` is or contains a value of another type.
@@ -49,10 +63,12 @@ def encode(value: object, name: str, arrays: dict[str, Array]) -> Json:
         case tuple() if type(value) is tuple:
             return {"$tuple": _encode_all(value, name, arrays)}
         case set() | frozenset():
-            items = _encode_all(sorted(value, key=repr), name, arrays)
+            items = _encode_all(_in_order(value), name, arrays)
             return {"$set" if isinstance(value, set) else "$frozenset": items}
-        case Counter() | OrderedDict():
-            return {f"${type(value).__name__}": _encode_mapping(dict(value), name, arrays)}
+        case Counter():
+            return {"$Counter": _encode_mapping(dict(value), name, arrays)}
+        case OrderedDict():
+            return {"$OrderedDict": _encode_mapping(dict(value), name, arrays)}
         case Mapping():
             return _encode_mapping(value, name, arrays)
     return _encode_array(value, name, arrays)
@@ -76,12 +92,16 @@ def decode(value: Json, array: Callable[[str], Array]) -> Any:
             return array(name).tobytes()
         case {"$float": text}:
             return float(text)
+        case {"$floats": name} | {"$ints": name} | {"$bools": name}:
+            return array(name).tolist()
+        case {"$scalars": name}:
+            return list(array(name))
         case {"$tuple": items}:
-            return tuple(decode(item, array) for item in items)
+            return tuple(decode(items, array))
         case {"$set": items}:
-            return {decode(item, array) for item in items}
+            return set(decode(items, array))
         case {"$frozenset": items}:
-            return frozenset(decode(item, array) for item in items)
+            return frozenset(decode(items, array))
         case dict():
             return _decode_mapping(value, array)
     return value
@@ -95,12 +115,14 @@ def _decode_mapping(value: dict[str, Any], array: Callable[[str], Array]) -> Map
             return OrderedDict(_decode_mapping(items, array))
         case {"$dict": pairs}:
             return {decode(k, array): decode(v, array) for k, v in pairs}
+        case {"$zip": [keys, items]}:
+            return dict(zip(decode(keys, array), decode(items, array), strict=True))
     return {key: decode(item, array) for key, item in value.items()}
 
 
 def _encode_array(value: object, name: str, arrays: dict[str, Array]) -> Json:
     match value:
-        case np.ndarray() if value.dtype.name in NUMPY_DTYPES:
+        case np.ndarray() if is_storable(value):
             return {"$array": _store(value, name, arrays)}
         case np.generic() if value.dtype.name in NUMPY_DTYPES:
             return {"$scalar": _store(np.asarray(value), name, arrays)}
@@ -109,9 +131,14 @@ def _encode_array(value: object, name: str, arrays: dict[str, Array]) -> Json:
     raise UnsupportedValue(f"{name} is a {type(value).__name__}, which can't be stored")
 
 
+def is_storable(array: Array) -> bool:
+    """Return True if the array can be stored. One of a derived class is more than its content."""
+    return type(array) in (np.ndarray, np.memmap) and array.dtype.name in NUMPY_DTYPES
+
+
 def _store(array: Array, name: str, arrays: dict[str, Array]) -> str:
     """Add the array under `name`, shortened or numbered if need be, and return the name used."""
-    unused = stem = name[:MAX_NAME_LENGTH]
+    unused = stem = shorten(name, MAX_NAME_BYTES)
     numbers = itertools.count(2)
     while unused in arrays:
         unused = f"{stem}~{next(numbers)}"
@@ -128,11 +155,48 @@ def _is_unicode(text: str) -> bool:
 
 
 def _encode_all(values: list[Any] | tuple[Any, ...], name: str, arrays: dict[str, Array]) -> Json:
+    """Encode the items of a list: as one array if they are many numbers of one type."""
+    if len(values) >= LONG_LIST and (numbers := _as_numbers(values)):
+        form, array = numbers
+        return {form: _store(array, name, arrays)}
     return [encode(item, f"{name}/{i}", arrays) for i, item in enumerate(values)]
 
 
+def _as_numbers(values: Sequence[Any]) -> tuple[str, Array] | None:
+    """Return the form and the array of a list of numbers; None for any other list."""
+    kind = type(values[0])
+    form, dtype = _NUMBERS.get(kind, ("$scalars", ""))
+    if issubclass(kind, np.generic):
+        dtype = np.dtype(kind).name
+    if dtype not in NUMPY_DTYPES:
+        return None
+    parts = []
+    for start in range(0, len(values), _CHUNK):
+        chunk = values[start : start + _CHUNK]
+        if set(map(type, chunk)) != {kind}:
+            return None
+        try:
+            parts.append(np.array(chunk, kind if form == "$scalars" else dtype))
+        except OverflowError:  # an int has more than 64 bits
+            return None
+    return form, np.concatenate(parts)
+
+
+def _in_order(values: Set[Any]) -> list[Any]:
+    """Return the items in an order that depends only on them: equal sets give equal bytes."""
+    items = list(values)
+    if len(items) >= LONG_LIST and type(items[0]) is int and (numbers := _as_numbers(items)):
+        return np.sort(numbers[1]).tolist()  # type: ignore[no-any-return]
+    return sorted(items, key=repr)
+
+
 def _encode_mapping(value: Mapping[Any, Any], name: str, arrays: dict[str, Array]) -> Json:
-    plain = all(isinstance(key, str) and not key.startswith("$") for key in value)
+    plain = all(
+        isinstance(key, str) and not key.startswith("$") and _is_unicode(key) for key in value
+    )
+    if len(value) >= LONG_LIST and _as_numbers(items := list(value.values())):
+        keys = _encode_all(list(value), f"{name}/keys", arrays)
+        return {"$zip": [keys, _encode_all(items, f"{name}/values", arrays)]}
     if plain:
         return {key: encode(item, f"{name}/{key}", arrays) for key, item in value.items()}
     pairs = [
@@ -140,10 +204,3 @@ def _encode_mapping(value: Mapping[Any, Any], name: str, arrays: dict[str, Array
         for i, (key, item) in enumerate(value.items())
     ]
     return {"$dict": pairs}
-
-
-def freeze(value):
-    arrays = {}
-    import copy
-
-    return copy.deepcopy(value)

@@ -20,7 +20,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 
-from keepfit.callbacks.checkpoint.files import _key_from_path, read_span
+from keepfit.callbacks.checkpoint.files import read_span
+from keepfit.callbacks.checkpoint.key_names import keys_from_paths
 from keepfit.callbacks.checkpoint.manifest import Manifest, StoredFile, StoredPart, part_key
 from keepfit.callbacks.checkpoint.snapshot import FileStamp, Snapshot, stamp_of_open
 from keepfit.callbacks.checkpoint.upload_pool import UploadPool
@@ -95,7 +96,9 @@ class FileUpload:
         try:
             parts = tuple(part.result() for part in self.parts)
         except _Replaced:
-            return None
+            if stamp.temporary:
+                return None
+            return PlannedFile(replace(upload, parts=(_replaced(),)))
         return StoredFile(path=self.path, parts=parts, whole=self.stamp is not None)
 
 
@@ -126,6 +129,7 @@ class FileUploader:
         self._attempt = attempt
         self._files: dict[str, StoredFile] = {}
         self._stamps: dict[str, FileStamp] = {}
+        self._key_names: dict[str, str] = {}
 
     def resume_from(self, manifest: Manifest) -> None:
         """Continue from the files as they were at a checkpoint."""
@@ -153,6 +157,7 @@ class FileUploader:
         Raises:
             OSError: a file can't be opened.
         """
+        self._key_names = keys_from_paths((*snapshot.append_only_files, *snapshot.replaced_files))
         grown = sorted(snapshot.append_only_files.items())
         replaced = sorted(snapshot.replaced_files.items())
         planned = (self._plan_replaced(path, stamp, sequence) for path, stamp in replaced)
@@ -188,7 +193,7 @@ class FileUploader:
         return self._planned(upload, reads, (), sequence)
 
     def _plan_replaced(self, path: str, stamp: FileStamp, sequence: int) -> PlannedFile | None:
-        """Plan to upload the file as it is at `stamp`; return None if it has been removed since.
+        """Plan to upload the file as it is at `stamp`; return None if it is no longer needed.
 
         A model's copy for S3 is removed when it has arrived there: an earlier version of it must
         not be sent again by a resumed attempt.
@@ -213,7 +218,7 @@ class FileUploader:
         sequence: int,
     ) -> PlannedFile:
         """Plan to send parts of a file, each given by its offset and a function that reads it."""
-        name = _key_from_path(upload.path)
+        name = self._key_names[upload.path]
         keys = tuple(part_key(self._run, name, at, self._attempt, sequence) for at, _ in reads)
         sends = tuple(
             partial(self._send, key, read, stored[i : i + 1])
@@ -243,4 +248,11 @@ def _stored(part: StoredPart) -> Future[StoredPart]:
     """Return a future of a part that is stored already."""
     future: Future[StoredPart] = Future()
     future.set_result(part)
+    return future
+
+
+def _replaced() -> Future[StoredPart]:
+    """Return a future of a part whose file has been replaced."""
+    future: Future[StoredPart] = Future()
+    future.set_exception(_Replaced())
     return future

@@ -7,7 +7,6 @@ import os
 import shutil
 import uuid
 from pathlib import Path
-from urllib.parse import quote
 
 from keepfit.callbacks.checkpoint.manifest import StoredFile, StoredPart
 from keepfit.callbacks.checkpoint.reader import MAX_READS
@@ -91,12 +90,3 @@ def read_span(path: str, start: int, end: int) -> bytes:
     if len(content) < end - start:
         raise OSError(f"{path} has become shorter than {end} bytes during training")
     return content
-
-
-def _key_from_path(path: str) -> str:
-    """Return the path as part of a key.
-
-    It has no root, no `..`, and no character that S3 or a file system does not accept.
-    """
-    parts = (quote(part, safe=" ()+=@") for part in path.split("/") if part not in ("", "."))
-    return "/".join("%2E%2E" if part == ".." else part for part in parts)

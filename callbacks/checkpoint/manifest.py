@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 from typing import Annotated, Literal, Self
-from urllib.parse import quote
 
 from pydantic import (
     BaseModel,
@@ -20,6 +19,7 @@ from pydantic import (
     ValidationError,
 )
 
+from keepfit.callbacks.checkpoint.key_names import key_component
 from keepfit.callbacks.checkpoint.snapshot import Json, Position
 
 _OPENING, _MIDDLE, _CLOSING = b'{"sha256":"', b'","document":', b"}"
@@ -294,7 +294,7 @@ def artifact_key(run: str, name: str) -> str:
 
 def report_key(run: str, name: str) -> str:
     """Return the key of a marker: this report has been sent, and must not be sent again."""
-    return f"{run}/reports/{quote(name, safe='')}"
+    return f"{run}/reports/{key_component(name)}"
 
 
 _ATTEMPT_KEY = re.compile(

@@ -70,11 +70,13 @@ class FileStamp:
     Attributes:
         size: size in bytes.
         changed: time of the last modification, in nanoseconds.
+        temporary: the file is removed when it is no longer needed.
     """
 
     inode: int
     size: int
     changed: int
+    temporary: bool = field(default=False, compare=False)
 
 
 def stamp_of(path: str) -> FileStamp | None:
@@ -87,6 +89,7 @@ def stamp_of(path: str) -> FileStamp | None:
 
 
 EncodedState = tuple[Mapping[str, Json], Sequence[Tensor]]
+"""Encoded values by name, and the arrays among them."""
 
 
 def stamp_of_open(descriptor: int) -> FileStamp:
@@ -103,6 +106,8 @@ class Snapshot:
         state: plain values; arrays among them are stored in `tensors` (see codec.py).
         append_only_files: append-only files by path, each with its size in bytes at this moment.
         replaced_files: files that are replaced as a whole, by path, with their present stamps.
+        deferred: encodes the part of the state that is expensive to encode; called once, on the
+            writer's thread.
     """
 
     position: Position
@@ -113,6 +118,7 @@ class Snapshot:
     deferred: Callable[[], EncodedState] | None = None
 
     def encoded(self) -> Snapshot:
+        """Return the snapshot with the deferred part of the state encoded."""
         if self.deferred is None:
             return self
         state, tensors = self.deferred()

@@ -14,9 +14,10 @@ import structlog
 import tensorflow as tf
 
 from keepfit.callbacks import events
+from keepfit.callbacks.adapters.frozen import copy_array, freeze
 from keepfit.callbacks.adapters.held_callbacks import CapturedCallbacks, HeldCallbacks
 from keepfit.callbacks.adapters.keras_callbacks.history import HISTORY
-from keepfit.callbacks.checkpoint.codec import Array, encode, freeze
+from keepfit.callbacks.checkpoint.codec import Array, encode
 from keepfit.callbacks.checkpoint.manifest import ARCHITECTURE
 from keepfit.callbacks.checkpoint.snapshot import (
     NUMPY_DTYPES,
@@ -113,30 +114,29 @@ class TrainingCapture:
         """
         read_variables = self.prepare()
         values = {
-            "history": freeze(_tensors_to_arrays(HISTORY.get(self._model.history))),
-            "logs": freeze(_tensors_to_arrays(dict(logs))),
+            "history": freeze(HISTORY.get(self._model.history), _tensor_to_array),
+            "logs": freeze(dict(logs), _tensor_to_array),
             "randomness": random_state.capture_random_state(),
             "architecture": self._architecture,
             "stop_training": bool(self._model.stop_training),
             **more,
         }
+        callbacks = self._callbacks.capture()  # flushes the files whose sizes follow
         return Snapshot(
             position,
             read_variables(),
             {},
             append_only_files=self._callbacks.append_only_files(),
             replaced_files=self._callbacks.replaced_files(),
-            deferred=partial(_encode, values, self._callbacks.capture(), self._guard),
+            deferred=partial(_encode, values, callbacks),
         )
 
 
-def _encode(
-    values: Mapping[str, Any], callbacks: CapturedCallbacks, guard: ExactnessGuard
-) -> EncodedState:
-    """Encode the captured values, on the writer's thread."""
+def _encode(values: Mapping[str, Any], callbacks: CapturedCallbacks) -> EncodedState:
+    """Encode the captured values, on the writer's thread, which can't refuse a training."""
     arrays: dict[str, Array] = {}
     state = encode(values, "state", arrays)
-    state["callbacks"] = callbacks.encode(arrays, guard)
+    state["callbacks"] = callbacks.encode(arrays, ExactnessGuard())
     return state, [_tensor(name, array) for name, array in arrays.items()]
 
 
@@ -156,14 +156,9 @@ def _architecture(
     return f'{{"variables": {json.dumps(names)}, "model": {config}}}'.encode()
 
 
-def _tensors_to_arrays(value: Any) -> Any:
-    """Convert the tensors in a nest of logs to arrays: Keras converts only scalars, to floats."""
-    match value:
-        case dict():
-            return {key: _tensors_to_arrays(item) for key, item in value.items()}
-        case list() if any(map(tf.is_tensor, value)):
-            return [_tensors_to_arrays(item) for item in value]
-    return np.asarray(value) if tf.is_tensor(value) else value
+def _tensor_to_array(value: Any) -> Any:
+    """Convert a tensor in the logs to an array: Keras converts only scalars, to floats."""
+    return np.asarray(value) if tf.is_tensor(value) else copy_array(value)
 
 
 def _tensor(name: str, array: Array) -> Tensor:

@@ -15,16 +15,19 @@ from keepfit.callbacks.training import internals
 def capture_random_state() -> dict[str, Any]:
     """Return the state of every generator of the process, as plain values and arrays.
 
+    The words of the Mersenne twisters are arrays, which need no encoding.
+
     Layers' own seed generators are among the model's variables. Stateful random ops inside a
     graph keep their state in kernels, to which TensorFlow gives no access; Keras uses no such ops.
     """
     seed = internals.global_seed_variable()
     generator = internals.global_generator()
+    eager_seeds = internals.eager_seed_state()
     return {
-        "python": random.getstate(),
+        "python": _to_array(random.getstate()),
         "numpy": np.random.get_state(legacy=False),
         "tensorflow": None if generator is None else generator.state.numpy(),
-        "eager_seeds": internals.eager_seed_state(),
+        "eager_seeds": None if eager_seeds is None else _to_array(eager_seeds),
         "keras": None if seed is None else seed.numpy(),
     }
 
@@ -39,9 +42,21 @@ def restore_random_state(state: dict[str, Any]) -> None:
     if state["tensorflow"] is not None:
         _set_global_generator(state["tensorflow"])
     if state["eager_seeds"] is not None:
-        internals.set_eager_seed_state(state["eager_seeds"])
+        internals.set_eager_seed_state(_to_tuple(state["eager_seeds"]))
     np.random.set_state(state["numpy"])
-    random.setstate(state["python"])
+    random.setstate(_to_tuple(state["python"]))
+
+
+def _to_array(state: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the state of a `random.Random` with its 625 words of 32 bits as an array."""
+    version, words, gauss = state
+    return version, np.array(words, np.uint32), gauss
+
+
+def _to_tuple(state: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the state as `random.Random` takes it; 0.1.0 has stored it as that."""
+    version, words, gauss = state
+    return version, tuple(words.tolist()) if isinstance(words, np.ndarray) else words, gauss
 
 
 def _set_global_generator(state: Array) -> None:

@@ -2,25 +2,26 @@
 
 import json
 
-from keepfit.callbacks.adapters import held_callbacks
+from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.checkpoint.codec import decode
+from keepfit.callbacks.exactness import ExactnessGuard
 
 
 def stored(held):
     """Return the callbacks' state as the reader of a checkpoint returns it."""
     arrays = {}
-    text = json.dumps(held_callbacks.capture(held, arrays))
+    text = json.dumps(held.capture().encode(arrays, ExactnessGuard()))
     kept = {name: array.copy() for name, array in arrays.items()}
     return decode(json.loads(text), kept.__getitem__)
 
 
 def restore(held, saved):
     """Restore the state in these callbacks, as Resumable does."""
-    held_callbacks.restore(held, saved)
+    held.restore(saved)
 
 
 def transferred(old, *new):
     """Return the new callbacks, inside Resumable, with the state of `old`."""
-    held = held_callbacks.hold_callbacks(new)
+    held = HeldCallbacks.hold(new)
     restore(held, stored(old))
     return held

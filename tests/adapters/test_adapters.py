@@ -5,10 +5,11 @@ import numpy as np
 from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
-from keepfit.callbacks.adapters import held_callbacks
+from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.adapters.registry import hold_callback
 from keepfit.callbacks.adapters.user_callbacks import ChangedAttributesAdapter, StateMethodsAdapter
 from keepfit.callbacks.checkpoint.codec import decode
+from keepfit.callbacks.exactness import ExactnessGuard
 
 
 def trained(callback):
@@ -41,7 +42,7 @@ class Custom(keras.callbacks.Callback):
 def kept(callback):
     """Return the state of the callback in a checkpoint."""
     arrays = {}
-    (item,) = held_callbacks.capture(held_callbacks.hold_callbacks([callback]), arrays)
+    (item,) = HeldCallbacks.hold([callback]).capture().encode(arrays, ExactnessGuard())
     return decode(item["state"], arrays.__getitem__)
 
 
@@ -107,7 +108,7 @@ def test_state_that_cannot_be_stored_is_named():
             raise AssertionError
 
     with capture_logs() as logs:
-        assert held_callbacks.capture(held_callbacks.hold_callbacks([Bad()]), {}) == [
+        assert HeldCallbacks.hold([Bad()]).capture().encode({}, ExactnessGuard()) == [
             {"class": "Bad", "state": None}
         ]
     assert [(line["event"], line["callback"]) for line in logs] == [(events.STATE_LOST, "Bad")]
@@ -119,16 +120,14 @@ def test_state_goes_to_the_callback_of_its_class_and_order():
     first.best, second.best = 1.0, 2.0
     saved = [
         {"class": held.name, "state": held.get()}
-        for held in held_callbacks.hold_callbacks(
-            [first, keras.callbacks.ReduceLROnPlateau(), second]
-        )
+        for held in HeldCallbacks.hold([first, keras.callbacks.ReduceLROnPlateau(), second])
     ]
     new = [
         Custom(),
         *(keras.callbacks.EarlyStopping() for _ in range(3)),
     ]
     with capture_logs() as logs:
-        held_callbacks.restore(held_callbacks.hold_callbacks(new), saved)
+        HeldCallbacks.hold(new).restore(saved)
     assert [getattr(callback, "best", None) for callback in new[1:]] == [1.0, 2.0, None]
     assert [line["event"] for line in logs] == [events.STATE_UNCLAIMED]
 

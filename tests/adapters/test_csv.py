@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from keepfit.callbacks import events
-from keepfit.callbacks.adapters import held_callbacks
+from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from tests.adapters.kept import restore, stored
 
 CSVLogger = keras.callbacks.CSVLogger
@@ -44,7 +44,7 @@ class Resuming(keras.callbacks.Callback):
         self.held, self.saved = held, saved
 
     def on_train_begin(self, logs=None):
-        with held_callbacks.resuming_files(self.held, self.saved, {}):
+        with self.held.resuming_files(self.saved, {}):
             for item in self.held:
                 item.callback.on_train_begin(logs)
 
@@ -64,7 +64,7 @@ class Resuming(keras.callbacks.Callback):
 
 def interrupted(train, logger, saved, lost=0):
     """Interrupt a training and return the captured state."""
-    held = held_callbacks.hold_callbacks([logger])
+    held = HeldCallbacks.hold([logger])
     stop = StopAfter(held, saved, lost)
     with pytest.raises(Stopped):
         train(logger, stop, epochs=9)
@@ -74,7 +74,7 @@ def interrupted(train, logger, saved, lost=0):
 
 def resumed(train, logger, saved, start, epochs=5):
     """Resume a training from this state."""
-    train(Resuming(held_callbacks.hold_callbacks([logger]), saved), epochs=epochs, start=start)
+    train(Resuming(HeldCallbacks.hold([logger]), saved), epochs=epochs, start=start)
 
 
 def epochs_in(path, separator=","):
@@ -103,7 +103,7 @@ def test_resumed_file(train, path, append, separator, lost):
 def test_before_the_first_row(train, path):
     """The header is written with the first row, once."""
     logger = CSVLogger(path)
-    held = held_callbacks.hold_callbacks([logger])
+    held = HeldCallbacks.hold([logger])
     logger.on_train_begin()
     saved = stored(held)
     logger.csv_file.close()
@@ -145,8 +145,8 @@ def test_keys_are_those_of_the_first_row(train, path):
     saved = interrupted(train, CSVLogger(path), 2)
     assert saved[0]["state"]["keys"] == ["loss", "val_loss"]
     logger = CSVLogger(path)
-    held = held_callbacks.hold_callbacks([logger])
-    with held_callbacks.resuming_files(held, saved, {}):
+    held = HeldCallbacks.hold([logger])
+    with held.resuming_files(saved, {}):
         logger.on_train_begin()
     restore(held, saved)
     logger.on_epoch_end(2, {"loss": 1.0, "accuracy": 0.5})
@@ -159,26 +159,26 @@ def test_two_loggers(train, tmp_path):
     """Each logger continues its own file."""
     paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
     loggers = [CSVLogger(path) for path in paths]
-    held = held_callbacks.hold_callbacks(loggers)
+    held = HeldCallbacks.hold(loggers)
     stop = StopAfter(held, 2, 1)
     with pytest.raises(Stopped):
         train(*loggers, stop, epochs=9)
     for logger in loggers:
         logger.csv_file.close()
     train(
-        Resuming(held_callbacks.hold_callbacks([CSVLogger(path) for path in paths]), stop.state),
+        Resuming(HeldCallbacks.hold([CSVLogger(path) for path in paths]), stop.state),
         epochs=4,
         start=2,
     )
     assert [epochs_in(path) for path in paths] == [[0, 1, 2, 3]] * 2
-    assert list(held_callbacks.append_only_files(held)) == [str(path) for path in paths]
+    assert list(held.append_only_files()) == [str(path) for path in paths]
 
 
 def test_interrupted_twice(train, path):
     """The second resume truncates to the second checkpoint."""
     saved = interrupted(train, CSVLogger(path), 1, 1)
     logger = CSVLogger(path)
-    held = held_callbacks.hold_callbacks([logger])
+    held = HeldCallbacks.hold([logger])
     stop = StopAfter(held, 3, 1)
     with pytest.raises(Stopped):
         train(Resuming(held, saved), stop, epochs=9, start=1)

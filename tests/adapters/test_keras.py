@@ -8,8 +8,9 @@ import pytest
 
 import keepfit
 from keepfit.callbacks import events
-from keepfit.callbacks.adapters import held_callbacks
+from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.adapters.registry import ADAPTERS, hold_callback
+from keepfit.callbacks.exactness import ExactnessGuard
 from tests.adapters.kept import stored, transferred
 
 OF_EVERY_CALLBACK = set(vars(keras.callbacks.Callback()))
@@ -82,14 +83,15 @@ def test_our_classes_have_the_state_of_keras(kind, train, tmp_path, logged, monk
     monkeypatch.setattr("keepfit.callbacks.files.report_sender.CLOSE_TIMEOUT", 0.1)
     keras_kind = next(base for base in kind.__mro__ if base in MAKERS)
     callback, original = OUR_MAKERS[kind](tmp_path), MAKERS[keras_kind](tmp_path)
-    held = held_callbacks.hold_callbacks([callback])
+    held = HeldCallbacks.hold([callback])
     train(callback)
     train(original)
     stored(held)
     assert [entry for entry in logged if entry["event"] != events.REPORT_FAILED] == []
     assert set(vars(callback)) - set(vars(original)) == set(kind.keepfit_handles)
-    assert held[0].adapter is ADAPTERS[keras_kind]
-    assert held[0].own is None
+    (only,) = held
+    assert only.adapter is ADAPTERS[keras_kind]
+    assert only.own is None
 
 
 def test_attributes_of_every_callback():
@@ -101,7 +103,7 @@ def test_attributes_of_every_callback():
 def test_state_can_be_stored(kind, train, tmp_path, logged):
     """The adapter's state can be stored in a checkpoint before and after training."""
     callback = MAKERS[kind](tmp_path)
-    held = held_callbacks.hold_callbacks([callback])
+    held = HeldCallbacks.hold([callback])
     stored(held)
     train(callback)
     stored(held)
@@ -112,7 +114,7 @@ def test_state_can_be_stored(kind, train, tmp_path, logged):
 def test_state_is_restored(kind, train, tmp_path):
     """A new callback gets the state of the old one, and nothing else."""
     old = MAKERS[kind](tmp_path)
-    held = held_callbacks.hold_callbacks([old])
+    held = HeldCallbacks.hold([old])
     train(old)
     (new,) = transferred(held, MAKERS[kind](tmp_path))
     if kind is keras.callbacks.CSVLogger:
@@ -134,7 +136,7 @@ def early(**arguments):
 def test_min_delta_keeps_its_sign(train):
     """It is made negative once per process, whether or not the callback is restored."""
     old = early(min_delta=0.5)
-    held = held_callbacks.hold_callbacks([old])
+    held = HeldCallbacks.hold([old])
     train(old)
     assert old.min_delta == -0.5
     (new,) = transferred(held, early(min_delta=0.5))
@@ -146,7 +148,7 @@ def test_min_delta_keeps_its_sign(train):
 def test_configuration_is_not_restored(train):
     """A patience, monitor or baseline that was changed since stays changed."""
     old = early(patience=1, baseline=5.0, min_delta=0.5)
-    held = held_callbacks.hold_callbacks([old])
+    held = HeldCallbacks.hold([old])
     train(old)
     (new,) = transferred(held, early(patience=7, baseline=6.0, start_from_epoch=2, mode="min"))
     callback = new.callback
@@ -154,7 +156,7 @@ def test_configuration_is_not_restored(train):
     assert (callback.start_from_epoch, callback.mode) == (2, "min")
     assert callback.wait == old.wait
     plateau = keras.callbacks.ReduceLROnPlateau
-    held = held_callbacks.hold_callbacks([old := plateau("loss", factor=0.5, patience=2)])
+    held = HeldCallbacks.hold([old := plateau("loss", factor=0.5, patience=2)])
     train(old)
     (new,) = transferred(held, plateau("loss", factor=0.2, patience=9, cooldown=3, min_lr=0.1))
     assert (new.callback.factor, new.callback.patience, new.callback.min_lr) == (0.2, 9, 0.1)
@@ -166,15 +168,15 @@ def test_best_weights_are_not_copied():
     callback = early(restore_best_weights=True)
     callback.best_weights = [np.ones(3)]
     arrays = {}
-    held_callbacks.capture(held_callbacks.hold_callbacks([callback]), arrays)
+    HeldCallbacks.hold([callback]).capture().encode(arrays, ExactnessGuard())
     assert any(array is callback.best_weights[0] for array in arrays.values())
 
 
 def test_state_before_training():
     """History has no epochs before its on_train_begin, EarlyStopping no best epoch."""
-    (saved,) = stored(held_callbacks.hold_callbacks([keras.callbacks.History()]))
+    (saved,) = stored(HeldCallbacks.hold([keras.callbacks.History()]))
     assert saved["state"] == {"history": {}}
-    (saved,) = stored(held_callbacks.hold_callbacks([early()]))
+    (saved,) = stored(HeldCallbacks.hold([early()]))
     assert "best_epoch" not in saved["state"]
 
 
@@ -202,7 +204,7 @@ class DerivedWithState(keras.callbacks.EarlyStopping):
 def test_derived_class_with_state_of_its_own(train):
     """The added state is kept beside the inherited one."""
     old = DerivedWithState("loss", patience=9)
-    held = held_callbacks.hold_callbacks([old])
+    held = HeldCallbacks.hold([old])
     train(old)
     (new,) = transferred(held, DerivedWithState("loss", patience=9))
     assert new.callback.best == old.best

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from keepfit.callbacks import events
-from keepfit.callbacks.adapters import held_callbacks
+from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from tests.adapters.kept import restore, stored
 
 
@@ -29,7 +29,7 @@ class Other(One):
 
 def transfer(old, new):
     """Return the states of the new callbacks after they were given those of the old ones."""
-    restore(held_callbacks.hold_callbacks(new), stored(held_callbacks.hold_callbacks(old)))
+    restore(HeldCallbacks.hold(new), stored(HeldCallbacks.hold(old)))
     return [callback.value for callback in new]
 
 
@@ -78,7 +78,7 @@ def test_lost_state_keeps_its_place():
         def set_state(self, state):
             self.value = state
 
-    old = held_callbacks.hold_callbacks([Sometimes(object()), Sometimes("second")])
+    old = HeldCallbacks.hold([Sometimes(object()), Sometimes("second")])
     new = [Sometimes("new"), Sometimes("new")]
-    restore(held_callbacks.hold_callbacks(new), stored(old))
+    restore(HeldCallbacks.hold(new), stored(old))
     assert [callback.value for callback in new] == ["new", "second"]

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
-from keepfit.callbacks.adapters import held_callbacks
-from keepfit.callbacks.adapters.user_callbacks import LARGE_ARRAYS
+from keepfit.callbacks.adapters import fingerprints, user_callbacks
+from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
+from keepfit.callbacks.exactness import ExactnessGuard
 from tests.adapters.kept import stored, transferred
 
 Callback = keras.callbacks.Callback
@@ -31,7 +32,7 @@ class Own(Callback):
 
 def changed(callback, **attributes):
     """Return the callback inside Resumable, changed as training would change it."""
-    held = held_callbacks.hold_callbacks([callback])
+    held = HeldCallbacks.hold([callback])
     vars(callback).update(attributes)
     return held
 
@@ -52,7 +53,7 @@ def test_what_training_changed_is_kept():
 def test_what_keras_sets_is_not_kept(train):
     """The model and the parameters of fit belong to the process."""
     callback = Own(count=0)
-    held = held_callbacks.hold_callbacks([callback])
+    held = HeldCallbacks.hold([callback])
     train(callback)
     assert stored(held) == [{"class": "Own", "state": {}}]
 
@@ -89,12 +90,12 @@ def test_type_alone_is_a_change():
 def test_array_that_was_changed_in_place():
     """Its content is compared; what was captured does not change afterwards."""
     callback = Own(table=np.zeros(4), rows=[np.zeros(2)])
-    held = held_callbacks.hold_callbacks([callback])
+    held = HeldCallbacks.hold([callback])
     assert stored(held)[0]["state"] == {}
     callback.table[1] = 7
     callback.rows[0][0] = 3
     arrays = {}
-    held_callbacks.capture(held, arrays)
+    held.capture().encode(arrays, ExactnessGuard())
     before = [array.copy() for array in arrays.values()]
     callback.table[2] = 8
     assert all(np.array_equal(a, b) for a, b in zip(arrays.values(), before, strict=True))
@@ -106,21 +107,18 @@ def test_array_that_was_changed_in_place():
 def test_list_that_was_changed_in_place():
     """A list or dict from the constructor that the callback appends to is state."""
     callback = Own(seen=[], table={"a": [1]})
-    held = held_callbacks.hold_callbacks([callback])
+    held = HeldCallbacks.hold([callback])
     callback.seen.append(5)
     callback.table["a"].append(2)
     (new,) = transferred(held, Own(seen=[], table={"a": [1]}))
     assert attributes_of(new) == {"seen": [5], "table": {"a": [1, 2]}}
 
 
-def test_large_array_by_identity():
-    """Above 1 MiB only another array is a change: reading its content would cost too much."""
-    callback = Own(data=np.zeros(LARGE_ARRAYS + 1, np.uint8))
-    held = held_callbacks.hold_callbacks([callback])
-    callback.data[0] = 1
-    assert stored(held)[0]["state"] == {}
-    callback.data = np.ones(LARGE_ARRAYS + 1, np.uint8)
-    assert stored(held)[0]["state"]["data"].all()
+@pytest.fixture
+def small_limits(monkeypatch):
+    """Make arrays of 1 KiB too large to be copied, and of 1 MiB too large to be read."""
+    monkeypatch.setattr(user_callbacks, "MAX_COPY_SIZE", 1 << 10)
+    monkeypatch.setattr(fingerprints, "MAX_READ_SIZE", 1 << 20)
 
 
 class Opaque:
@@ -162,7 +160,7 @@ def test_functions_are_no_state(logged):
 def test_lambda_callback(train, logged):
     """Keras' LambdaCallback has no state that could be known, and causes no warning."""
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)
-    held = held_callbacks.hold_callbacks([callback])
+    held = HeldCallbacks.hold([callback])
     train(callback)
     assert stored(held) == [{"class": "LambdaCallback", "state": {}}]
     assert logged == []
@@ -181,7 +179,7 @@ def test_dict_of_another_kind(value, change):
     import copy
 
     callback = Own(counts=copy.copy(value))
-    held = held_callbacks.hold_callbacks([callback])
+    held = HeldCallbacks.hold([callback])
     change(callback.counts)
     with capture_logs() as logs:
         (new,) = transferred(held, Own(counts=copy.copy(value)))
@@ -228,7 +226,7 @@ class WithMethods(Callback):
 def test_own_methods_are_used(logged):
     """set_state gets what get_state returned, and attributes are not examined."""
     callback = WithMethods()
-    held = held_callbacks.hold_callbacks([callback])
+    held = HeldCallbacks.hold([callback])
     callback.secret = threading.Lock()
     callback.shown[0] = 4
     (new,) = transferred(held, WithMethods())
@@ -248,7 +246,7 @@ def test_own_methods_replace_an_adapter():
         def set_state(self, state):
             self.received = state
 
-    held = held_callbacks.hold_callbacks([Early()])
+    held = HeldCallbacks.hold([Early()])
     assert stored(held) == [{"class": "Early", "state": {"state": 5}}]
     (new,) = transferred(held, Early())
     assert new.callback.received == 5
@@ -257,9 +255,9 @@ def test_own_methods_replace_an_adapter():
 def test_arrays_of_own_state_are_copied():
     """The callback may change them while they are being written."""
     callback = WithMethods()
-    held = held_callbacks.hold_callbacks([callback])
+    held = HeldCallbacks.hold([callback])
     arrays = {}
-    held_callbacks.capture(held, arrays)
+    held.capture().encode(arrays, ExactnessGuard())
     callback.shown[:] = 9
     assert [array.tolist() for array in arrays.values()] == [[0, 0]]
 
@@ -274,7 +272,7 @@ def test_own_state_that_cannot_be_stored(logged):
         def set_state(self, state):
             raise AssertionError("nothing was stored")
 
-    held = [*held_callbacks.hold_callbacks([Bad()]), *changed(Own(count=0), count=1)]
+    held = HeldCallbacks([*HeldCallbacks.hold([Bad()]), *changed(Own(count=0), count=1)])
     saved = stored(held)
     assert saved == [{"class": "Bad", "state": None}, {"class": "Own", "state": {"count": 1}}]
     (entry,) = logged
@@ -294,7 +292,7 @@ def test_only_one_of_both_methods():
             raise AssertionError("not asked")
 
     callback = WithGetStateOnly()
-    held = held_callbacks.hold_callbacks([callback])
+    held = HeldCallbacks.hold([callback])
     callback.count = 2
     (new,) = transferred(held, WithGetStateOnly())
     assert new.callback.count == 2

@@ -1,6 +1,7 @@
 """Encoding of Python values as JSON and arrays, and decoding to equal values."""
 
 import json
+import math
 from collections import Counter, OrderedDict, defaultdict, namedtuple
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -9,11 +10,17 @@ from fractions import Fraction
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from keepfit.callbacks.checkpoint.codec import UnsupportedValue, decode, encode
+from keepfit.callbacks.checkpoint.codec import (
+    LONG_LIST,
+    MAX_NAME_BYTES,
+    UnsupportedValue,
+    decode,
+    encode,
+)
 from keepfit.callbacks.checkpoint.manifest import Manifest
 from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Position, Snapshot
 from tests.checkpoint.samples import RUN, parsed, resume, same, take_over, tensor
@@ -138,6 +145,8 @@ def test_invalid_unicode(text):
     """Text that is not valid Unicode, such as an undecodable file name, is kept or refused."""
     with suppress(UnsupportedValue):
         assert_round_trip({"path": text})
+    with suppress(UnsupportedValue):
+        assert_round_trip({text: 1})
 
 
 def test_very_long_keys(store):
@@ -151,6 +160,114 @@ def test_very_long_keys(store):
     take_over(store).commit(Snapshot(Position(), tensors, state))
     found = resume(store, take_over(store)).state
     assert same(found, {"k" * 3000: np.arange(3)})
+
+
+NUMBERS = {
+    "floats": st.floats(width=64),
+    "ints": st.integers(-(2**63), 2**63 - 1),
+    "bools": st.booleans(),
+    "float32": st.floats(width=32).map(np.float32),
+    "float16": st.floats(width=16).map(np.float16),
+    "uint64": st.integers(0, 2**64 - 1).map(np.uint64),
+    "complex64": st.builds(complex, st.floats(width=32), st.floats(width=32)).map(np.complex64),
+    "bfloat16": st.floats(-9, 9).map(ml_dtypes.bfloat16),
+}
+"""Numbers of which long lists are arrays, by the name of their type."""
+
+
+@settings(max_examples=30)
+@given(data=st.data(), times=st.sampled_from([1, LONG_LIST, 400]))
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_long_lists_of_numbers(kind, data, times):
+    """They become one array, and come back as what they were, to the bit and with their types."""
+    few = data.draw(st.lists(NUMBERS[kind], min_size=1, max_size=LONG_LIST))
+    numbers = few * times
+    for value in (numbers, tuple(numbers), dict(enumerate(numbers)), {"a": {"b": numbers}}):
+        assert_round_trip(value)
+    arrays = {}
+    encode(numbers, "state", arrays)
+    assert len(arrays) == 1 or len(numbers) < LONG_LIST
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [True, 1, 1.5, None, "x", 2**63, -(2**63) - 1, [1], np.float32(1), np.float64(1), np.int64(1)],
+    ids=repr,
+)
+@pytest.mark.parametrize("usual", [False, 2, 0.25, np.float32(3), np.float64(3)], ids=repr)
+def test_long_lists_of_several_types(usual, odd):
+    """One item of another type anywhere in the list keeps its type, and so do the others."""
+    for place in (0, LONG_LIST // 2, LONG_LIST):
+        assert_round_trip([*[usual] * place, odd, *[usual] * (LONG_LIST - place)])
+
+
+def test_bits_of_long_lists():
+    """Payloads of NaN, signs of zero and subnormal numbers are kept."""
+    patterns = [0x7FF8000000000123, 0xFFF8000000000001, 1 << 63, 1, 0x7FF0000000000000]
+    floats = np.array(patterns * LONG_LIST, np.uint64).view(np.float64).tolist()
+    assert np.array(round_trip(floats)).tobytes() == np.array(floats).tobytes()
+
+
+@given(st.sets(st.integers() | st.floats(allow_nan=False), min_size=1, max_size=5))
+def test_long_sets(few):
+    """Equal sets are stored as equal bytes, whatever the order of insertion was."""
+    items = [*few, *range(1000, 1000 + 2 * LONG_LIST)]
+    assert_round_trip(set(items))
+    assert_round_trip(frozenset(items))
+    arrays, others, backwards = {}, {}, items[::-1]
+    assert encode(set(items), "", arrays) == encode(set(backwards), "", others)
+    assert [a.tobytes() for a in arrays.values()] == [a.tobytes() for a in others.values()]
+
+
+def test_a_million_numbers_are_no_json():
+    """A long history costs the manifest nothing."""
+    arrays = {}
+    tree = encode({"losses": [0.1 * i for i in range(1_000_000)]}, "state", arrays)
+    assert len(json.dumps(tree)) < 100
+    assert [array.nbytes for array in arrays.values()] == [8_000_000]
+
+
+OF_0_1_0 = {
+    "history": [0.5, {"$float": "nan"}, *[1.0] * 100],
+    "state": {"$tuple": [3, {"$tuple": [*range(700)]}, None]},
+    "seen": {"$set": [1, 2]},
+    "counts": {"$Counter": {"$dict": [[1, 2], ["$a", 3]]}},
+    "order": {"$OrderedDict": {"b": 1, "a": {"$frozenset": [{"$tuple": [1]}]}}},
+}
+
+
+def test_documents_of_the_first_version():
+    """What 0.1.0 has stored, where long lists were JSON, is decoded as before."""
+    found = decode(OF_0_1_0, {}.__getitem__)
+    assert found["state"] == (3, tuple(range(700)), None)
+    assert math.isnan(found["history"][1])
+    assert found["history"][2:] == [1.0] * 100
+    assert same(found["seen"], {1, 2})
+    assert found["counts"] == Counter({1: 2, "$a": 3})
+    assert found["order"] == OrderedDict([("b", 1), ("a", frozenset({(1,)}))])
+
+
+@pytest.mark.parametrize("key", ["k" * 3000, "训" * 3000, "😀" * 70], ids=len)
+def test_names_of_arrays_fit(key):
+    """Names count bytes, and long ones stay distinct."""
+    arrays = {}
+    value = {key: np.arange(3), key + "b": np.arange(4), key + "c": {"d": [np.arange(5)]}}
+    tree = encode(value, "state/callbacks/0", arrays)
+    assert same(decode(tree, arrays.__getitem__), value)
+    assert len(arrays) == 3
+    assert all(len(name.encode()) <= MAX_NAME_BYTES for name in arrays)
+
+
+class Kind(Counter):
+    """A class derived from one of the supported ones."""
+
+
+def test_classes_derived_from_supported_ones():
+    """They are stored as their base; an array of one has more than its content, and is refused."""
+    assert same(dict(round_trip(Kind("aab"))), {"a": 2, "b": 1})
+    for array in (np.ma.masked_array([1, 2], [True, False]), np.array([1]).view(np.matrix)):
+        with pytest.raises(UnsupportedValue, match="can't be stored"):
+            encode(array, "state", {})
 
 
 def test_dicts_of_other_kinds():

@@ -261,6 +261,22 @@ def test_file_that_is_replaced_before_it_is_read(tmp_path, change):
     assert committed.delayed == (str(path),)
 
 
+def test_temporary_file_that_is_removed_before_it_is_read(tmp_path):
+    """It is no longer needed, so the checkpoint has no version of it."""
+    local = LocalStore(tmp_path / "store")
+    path = tmp_path / "model.keras"
+    attempt = take_over(local, keep=1)
+    path.write_bytes(b"the first content")
+    attempt.commit(with_files(1, [], [path]))
+    path.write_bytes(b"the second content")
+    captured = with_files(2, [], [path])
+    stamps = {p: replace(s, temporary=True) for p, s in captured.replaced_files.items()}
+    path.unlink()
+    committed = attempt.commit(replace(captured, replaced_files=stamps))
+    assert committed.manifest.files == ()
+    assert committed.delayed == ()
+
+
 def test_unchanged_file_is_not_read_again(tmp_path):
     """Its stamp is enough, also after a save that had found the content unchanged."""
     local = LocalStore(tmp_path / "store")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keepfit.callbacks.checkpoint import files
 from keepfit.callbacks.checkpoint.files import restore_file
+from keepfit.callbacks.checkpoint.key_names import key_from_path
 from keepfit.callbacks.checkpoint.manifest import StoredFile
 from keepfit.callbacks.storage.base import AlreadyExists, Damaged, NotFound
 from keepfit.callbacks.storage.local import LocalStore
@@ -179,7 +179,7 @@ def test_part_that_cannot_be_used(tmp_path, damage, error):
 )
 def test_keys_stay_within_the_run(name):
     """Wherever a script keeps its file, no part of the key can lead out of the run."""
-    key = files._key_from_path(name)
+    key = key_from_path(name)
     assert key
     assert not {"", ".", ".."} & set(key.split("/"))
     assert key.isascii()

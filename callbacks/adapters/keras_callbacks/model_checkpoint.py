@@ -10,7 +10,7 @@ Private names of Keras' ModelCheckpoint:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -58,6 +58,9 @@ class ModelCheckpointAdapter:
     def replaced(self, callback: Any) -> Sequence[str]:
         files = [path for path in _recorded_paths(callback) if Path(path).is_file()]
         return [*files, *_pending_copies(callback).values()]
+
+    def temporary(self, callback: Any) -> Collection[str]:
+        return _pending_copies(callback).values()
 
     def may_write(self, callback: Any, path: str) -> bool:
         return matches_template(callback.filepath, path) or _is_copy(callback, path)

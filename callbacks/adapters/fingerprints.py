@@ -1,0 +1,74 @@
+"""Fingerprints of nests of values: equal ones mean that training has changed nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from keepfit.callbacks.adapters.frozen import is_constant
+from keepfit.callbacks.checkpoint.codec import Array, UnsupportedValue, encode
+from keepfit.callbacks.checkpoint.snapshot import array_bytes
+
+MAX_READ_SIZE = 1 << 30
+"""Bytes of one value's arrays above which the arrays are compared by identity, not by content."""
+
+_BLOCK = 8 << 20
+"""Bytes that one thread digests at once."""
+
+_THREADS = os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What distinguishes a value from others, with regard to types and to each bit.
+
+    Attributes:
+        text: the value's JSON, and of each array the type, shape and digest, or the identity.
+        identified: the arrays that were compared by identity; no other array can have theirs
+            while they are kept here.
+        unread: some of these can be changed in place, which the fingerprint does not show.
+    """
+
+    text: str
+    identified: tuple[Array, ...] = field(default=(), compare=False, repr=False)
+    unread: bool = field(default=False, compare=False)
+
+
+def fingerprint(value: Any) -> Fingerprint | None:
+    """Return the fingerprint of a value; None if the value can't be stored."""
+    arrays: dict[str, Array] = {}
+    try:
+        text = json.dumps(encode(value, "", arrays))
+    except (UnsupportedValue, RecursionError):
+        return None
+    constant = [array for array in arrays.values() if is_constant(array)]
+    changing = [array for array in arrays.values() if not is_constant(array)]
+    unread = sum(array.nbytes for array in changing) > MAX_READ_SIZE
+    identified = (*constant, *changing) if unread else tuple(constant)
+    kinds = [(array.dtype.str, array.shape) for array in arrays.values()]
+    digest = "" if unread else digest_of(changing)
+    return Fingerprint(f"{text}{kinds}{[*map(id, identified)]}{digest}", identified, unread)
+
+
+def digest_of(arrays: Iterable[Array]) -> str:
+    """Return the SHA-256 of the digests of all blocks of the arrays, on all cores if they are many.
+
+    The digest does not depend on the number of cores.
+    """
+    contents = map(array_bytes, arrays)
+    blocks = [data[i : i + _BLOCK] for data in contents for i in range(0, data.nbytes, _BLOCK)]
+    if len(blocks) > 2 * _THREADS:
+        with ThreadPoolExecutor(_THREADS, "keepfit-digest") as pool:
+            digests = list(pool.map(_sha256, blocks))
+    else:
+        digests = [_sha256(block) for block in blocks]
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def _sha256(block: memoryview) -> bytes:
+    return hashlib.sha256(block).digest()
