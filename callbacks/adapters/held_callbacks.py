@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -127,8 +127,9 @@ class HeldCallbacks:
         """Return the existing files that the callbacks replace as a whole, each with its stamp."""
         stamps: dict[str, FileStamp] = {}
         for callback, files in self._files():
-            is_known = isinstance(files, TemporaryFilesAdapter)
-            temporary = files.temporary(callback) if is_known else ()
+            temporary: Collection[str] = ()
+            if isinstance(files, TemporaryFilesAdapter):
+                temporary = files.temporary(callback)
             for path in files.replaced(callback):
                 if stamp := stamp_of(path):
                     stamps[path] = replace(stamp, temporary=path in temporary)

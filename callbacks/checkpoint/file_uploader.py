@@ -96,9 +96,7 @@ class FileUpload:
         try:
             parts = tuple(part.result() for part in self.parts)
         except _Replaced:
-            if stamp.temporary:
-                return None
-            return PlannedFile(replace(upload, parts=(_replaced(),)))
+            return None
         return StoredFile(path=self.path, parts=parts, whole=self.stamp is not None)
 
 
@@ -206,7 +204,9 @@ class FileUploader:
         try:
             source = _Source(path, stamp)
         except FileNotFoundError:
-            return None
+            if stamp.temporary:
+                return None
+            return PlannedFile(replace(upload, parts=(_replaced(),)))
         reads = [(at, partial(source.read, at, end)) for at, end in _spans(0, stamp.size)]
         return self._planned(upload, reads, before.parts if before else (), sequence)
 

@@ -265,37 +265,6 @@ def test_best_model_is_not_overwritten_by_a_worse_one(workdir):
     assert path.read_bytes() == best
 
 
-def test_file_that_changes_while_it_is_sent(workdir, monkeypatch):
-    """The checkpoint names the previous version, never a mixture."""
-    from keepfit.callbacks.checkpoint import files
-    from keepfit.callbacks.checkpoint.snapshot import stamp_of
-    from tests.checkpoint.samples import take_over
-
-    attempt = claim_files(take_over, workdir)
-    path = workdir / "model"
-    path.write_bytes(b"first")
-    (first,) = attempt.send({}, {str(path): stamp_of(str(path))}, 0)
-    path.write_bytes(b"second one")
-    mark = stamp_of(str(path))
-    read = files._read
-
-    def meanwhile(name, start, end):
-        content = read(name, start, end)
-        path.write_bytes(b"third, while it is read")
-        return content
-
-    attempt._replaced[str(path)] = first
-    monkeypatch.setattr(files, "_read", meanwhile)
-    assert attempt.send({}, {str(path): mark}, 1) == (first,)
-
-
-def claim_files(take_over, folder):
-    """Claim a run in a new store and return the part of the attempt that stores files."""
-    from keepfit.callbacks.storage import open_store
-
-    return take_over(open_store(f"file://{folder}/store"))._files
-
-
 class JsonLines:
     """The JSON-lines file of the Keras tutorial, opened by the script and closed at the end."""
 

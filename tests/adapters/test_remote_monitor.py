@@ -189,13 +189,13 @@ def test_missing_server(tmp_path, monkeypatch):
 
 def test_store_that_fails(serve, tmp_path, monkeypatch):
     """If the store fails, nothing is reported, rather than twice, and that is logged."""
-    from keepfit.callbacks.engine.run import Run
+    from keepfit.callbacks.engine.ownership import Ownership
     from keepfit.callbacks.storage.base import StorageError
 
     def failing(self, name):
         raise StorageError("the store is gone")
 
-    monkeypatch.setattr(Run, "record_once", failing)
+    monkeypatch.setattr(Ownership, "record_once", failing)
     server = serve()
     done = attempt(reporting(server), tmp_path / "store")
     assert server.epochs == []
