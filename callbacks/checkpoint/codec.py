@@ -11,7 +11,8 @@ import itertools
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence, Set
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
@@ -26,6 +27,9 @@ MAX_NAME_BYTES = 200
 LONG_LIST = 64
 """Number of items from which a list of numbers becomes an array."""
 
+_NAMING = ("$array", "$scalar", "$bytes", "$floats", "$ints", "$bools", "$scalars")
+"""The forms that consist of an array's name."""
+
 _CHUNK = 16_384
 """Number of items that become an array at once: NumPy keeps other threads waiting meanwhile."""
 
@@ -37,6 +41,33 @@ _NUMBERS: Mapping[type, tuple[str, str]] = {
 """Forms of long lists by the type of all items, each with the dtype of its array."""
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """A value that has been encoded, so that it can be compared first and stored afterwards.
+
+    Attributes:
+        tree: the value as JSON.
+        arrays: the arrays that the JSON names, by name.
+    """
+
+    tree: Json
+    arrays: Mapping[str, Array]
+
+    @classmethod
+    def of(cls, value: object) -> Self:
+        """Encode a value.
+
+        Raises:
+            UnsupportedValue: as for encode.
+        """
+        arrays: dict[str, Array] = {}
+        return cls(encode(value, "", arrays), arrays)
+
+    def decoded(self) -> Any:
+        """Return the value."""
+        return decode(self.tree, self.arrays.__getitem__)
+
+
 class UnsupportedValue(TypeError):
     """A value of a type that can't be stored; the message contains its path within the state."""
 
@@ -46,7 +77,8 @@ def encode(value: object, name: str, arrays: dict[str, Array]) -> Json:
 
     Supported are None, bool, int, float, str, bytes, NumPy scalars and arrays of the dtypes in
     NUMPY_DTYPES, and of these: lists, tuples (not named ones), sets, dicts, ordered dicts and
-    counters. Any other mapping becomes a dict, and a class derived from one of these its base.
+    counters. Any other mapping becomes a dict, and a class derived from one of these its base. What
+    is encoded already is added as it is.
 
     Raises:
         UnsupportedValue: `value` is or contains a value of another type.
@@ -71,6 +103,9 @@ def encode(value: object, name: str, arrays: dict[str, Array]) -> Json:
             return {"$OrderedDict": _encode_mapping(dict(value), name, arrays)}
         case Mapping():
             return _encode_mapping(value, name, arrays)
+        case Encoded():
+            stored = {n: _store(a, f"{name}{n}", arrays) for n, a in value.arrays.items()}
+            return _rename(value.tree, stored)
     return _encode_array(value, name, arrays)
 
 
@@ -129,6 +164,19 @@ def _encode_array(value: object, name: str, arrays: dict[str, Array]) -> Json:
         case bytes():
             return {"$bytes": _store(np.frombuffer(value, np.uint8), name, arrays)}
     raise UnsupportedValue(f"{name} is a {type(value).__name__}, which can't be stored")
+
+
+def _rename(tree: Json, names: Mapping[str, str]) -> Json:
+    """Return the JSON with other names of the arrays."""
+    match tree:
+        case list():
+            return [_rename(item, names) for item in tree]
+        case dict():
+            return {
+                key: names[item] if key in _NAMING else _rename(item, names)
+                for key, item in tree.items()
+            }
+    return tree
 
 
 def is_storable(array: Array) -> bool:
