@@ -203,10 +203,6 @@ class HeldCallback:
     def name(self) -> str:
         return type(self.callback).__name__
 
-    def get(self) -> State:
-        """Return the current state."""
-        return self.capture()()
-
     def capture(self) -> FrozenState:
         """Freeze the current state.
 

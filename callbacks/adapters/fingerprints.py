@@ -8,10 +8,9 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 from keepfit.callbacks.adapters.frozen import is_constant
-from keepfit.callbacks.checkpoint.codec import Array, UnsupportedValue, encode
+from keepfit.callbacks.checkpoint.codec import Array, Encoded
 from keepfit.callbacks.checkpoint.snapshot import array_bytes
 
 MAX_READ_SIZE = 1 << 30
@@ -39,20 +38,18 @@ class Fingerprint:
     unread: bool = field(default=False, compare=False)
 
 
-def fingerprint(value: Any) -> Fingerprint | None:
-    """Return the fingerprint of a value; None if the value can't be stored."""
-    arrays: dict[str, Array] = {}
-    try:
-        text = json.dumps(encode(value, "", arrays))
-    except (UnsupportedValue, RecursionError):
-        return None
-    constant = [array for array in arrays.values() if is_constant(array)]
-    changing = [array for array in arrays.values() if not is_constant(array)]
+def fingerprint(value: Encoded) -> Fingerprint:
+    """Return the fingerprint of a value."""
+    arrays = value.arrays.values()
+    constant = [array for array in arrays if is_constant(array)]
+    changing = [array for array in arrays if not is_constant(array)]
     unread = sum(array.nbytes for array in changing) > MAX_READ_SIZE
     identified = (*constant, *changing) if unread else tuple(constant)
-    kinds = [(array.dtype.str, array.shape) for array in arrays.values()]
+    kinds = [(array.dtype.str, array.shape) for array in arrays]
     digest = "" if unread else digest_of(changing)
-    return Fingerprint(f"{text}{kinds}{[*map(id, identified)]}{digest}", identified, unread)
+    identities = [*map(id, identified)]
+    text = f"{json.dumps(value.tree)}{kinds}{identities}{digest}"
+    return Fingerprint(text, identified, unread)
 
 
 def digest_of(arrays: Iterable[Array]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from keepfit.callbacks.checkpoint.codec import Array, is_storable
+from keepfit.callbacks.checkpoint.codec import Array, PackedFloats, is_storable
 from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES
 
 Leaf = Callable[[Any], Any]
@@ -41,9 +41,11 @@ def freeze(value: Any, leaf: Leaf) -> Any:
         return value
     match value:
         case list():
-            return _freeze_items(list(value), leaf)
+            packed = PackedFloats.of(value) if len(value) >= _MANY else None
+            return packed or _freeze_items(list(value), leaf)
         case tuple() if type(value) is tuple:
-            return tuple(_freeze_items(list(value), leaf))
+            packed = PackedFloats.of(value) if len(value) >= _MANY else None
+            return packed or tuple(_freeze_items(list(value), leaf))
         case set():
             return set(value)
         case Counter():

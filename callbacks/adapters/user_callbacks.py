@@ -19,6 +19,7 @@ from keepfit.callbacks import events
 from keepfit.callbacks.adapters.base import Adapter, FrozenState, State
 from keepfit.callbacks.adapters.fingerprints import MAX_READ_SIZE, fingerprint
 from keepfit.callbacks.adapters.frozen import copy_array, freeze, may_change
+from keepfit.callbacks.checkpoint.codec import Encoded, UnsupportedValue
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.protocols import StatefulCallback
 
@@ -57,12 +58,16 @@ class ChangedAttributesAdapter:
     ) -> None:
         self._guard = guard or ExactnessGuard()
         self._not_own = {*_INHERITED, *known}
-        self._initial = {name: fingerprint(v) for name, v in self._own(callback).items()}
+        self._initial = {
+            name: fingerprint(encoded)
+            for name, value in self._own(callback).items()
+            if (encoded := _encoded(value))
+        }
         self._changing: set[str] = set()
         self._reported: set[str] = set()
 
     def get(self, callback: Any) -> State:
-        return self.capture(callback)()
+        return {name: value.decoded() for name, value in self.capture(callback)().items()}
 
     def capture(self, callback: Any) -> FrozenState:
         """Freeze all attributes but those that are too large to copy and are unchanged.
@@ -78,12 +83,12 @@ class ChangedAttributesAdapter:
                 frozen[name] = freeze(value, copy_array if name in self._changing else copier)
             except RecursionError:
                 frozen[name] = _CONTAINS_ITSELF
-            if copier.left_out():
-                now = fingerprint(frozen[name])
-                if now is not None and now == self._initial.get(name):
+            if copier.left_out() and (encoded := _encoded(frozen[name])):
+                now = fingerprint(encoded)
+                if now == self._initial.get(name):
                     del frozen[name]
                     unread += [name] if now.unread else []
-                elif now is not None:
+                else:
                     self._changing.add(name)
                     frozen[name] = freeze(value, copy_array)
         self._report_unread(kind, unread)
@@ -94,15 +99,15 @@ class ChangedAttributesAdapter:
             setattr(callback, name, _restore_default_factory(getattr(callback, name, None), value))
 
     def _changed(self, kind: str, frozen: State) -> State:
-        """Return those of the frozen attributes that training has changed; report lost ones."""
+        """Return the attributes that training has changed, encoded; report those that are lost."""
         changed: State = {}
         lost = []
         for name, value in frozen.items():
-            now = fingerprint(value)
-            if now is not None and now != self._initial.get(name):
-                changed[name] = value
-            elif now is None and not callable(value) and name not in self._reported:
-                lost.append(name)
+            encoded = _encoded(value)
+            if encoded is None:
+                lost += [] if callable(value) or name in self._reported else [name]
+            elif fingerprint(encoded) != self._initial.get(name):
+                changed[name] = encoded
         if lost:
             self._guard.report(
                 events.STATE_UNKNOWN,
@@ -156,6 +161,14 @@ class _ArrayCopier:
             return leaf
         self._left -= leaf.nbytes
         return leaf.copy()
+
+
+def _encoded(value: Any) -> Encoded | None:
+    """Return the value encoded; None if it can't be stored."""
+    try:
+        return Encoded.of(value)
+    except (UnsupportedValue, RecursionError):
+        return None
 
 
 def adapter_for_object(value: Any, guard: ExactnessGuard) -> Adapter:

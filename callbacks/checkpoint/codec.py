@@ -8,10 +8,12 @@ key that begins with `$`. Long lists of numbers become arrays, so that a manifes
 from __future__ import annotations
 
 import itertools
+import marshal
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence, Set
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
@@ -26,15 +28,87 @@ MAX_NAME_BYTES = 200
 LONG_LIST = 64
 """Number of items from which a list of numbers becomes an array."""
 
-_CHUNK = 16_384
+_TAGGED_FLOAT = np.dtype([("tag", "S1"), ("value", "<f8")])
+_HEADER = 5
+"""What `marshal` writes for a float, and the bytes that it writes before the items of a list."""
+
+_NAMING = ("$array", "$scalar", "$bytes", "$floats", "$ints", "$bools", "$scalars")
+"""The forms that consist of an array's name."""
+
+_CHUNK = 8192
 """Number of items that become an array at once: NumPy keeps other threads waiting meanwhile."""
 
 _NUMBERS: Mapping[type, tuple[str, str]] = {
-    float: ("$floats", "float64"),
     int: ("$ints", "int64"),
     bool: ("$bools", "bool"),
 }
-"""Forms of long lists by the type of all items, each with the dtype of its array."""
+"""Forms of long lists by the type of all items but float, each with the dtype of its array."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A value that has been encoded, so that it can be compared first and stored afterwards.
+
+    Attributes:
+        tree: the value as JSON.
+        arrays: the arrays that the JSON names, by name.
+    """
+
+    tree: Json
+    arrays: Mapping[str, Array]
+
+    @classmethod
+    def of(cls, value: object) -> Self:
+        """Encode a value.
+
+        Raises:
+            UnsupportedValue: as for encode.
+        """
+        arrays: dict[str, Array] = {}
+        return cls(encode(value, "", arrays), arrays)
+
+    def decoded(self) -> Any:
+        """Return the value."""
+        return decode(self.tree, self.arrays.__getitem__)
+
+
+@dataclass(frozen=True)
+class PackedFloats:
+    """A copy of a long list or tuple of floats.
+
+    `marshal` writes any object of exactly the type float as a `g` and its eight bytes. No other way
+    is as fast to find out whether all items are floats. It is never used to read anything.
+
+    Attributes:
+        kind: list or tuple.
+        chunks: the output of `marshal` for at most _CHUNK floats each.
+    """
+
+    kind: type
+    chunks: Sequence[bytes]
+
+    @classmethod
+    def of(cls, values: list[Any] | tuple[Any, ...]) -> Self | None:
+        """Return a copy of the values; None if they are few, or not all of them are floats."""
+        if len(values) < LONG_LIST or type(values[0]) is not float:
+            return None
+        chunks = []
+        for start in range(0, len(values), _CHUNK):
+            part = values[start : start + _CHUNK]
+            try:
+                written = marshal.dumps(part, 2)
+            except ValueError:
+                return None
+            if written[_HEADER :: _TAGGED_FLOAT.itemsize] != b"g" * len(part):
+                return None
+            chunks.append(written)
+        return cls(type(values), chunks)
+
+    def array(self) -> Array:
+        """Return the floats as an array."""
+        return np.concatenate(
+            [np.frombuffer(c, _TAGGED_FLOAT, -1, _HEADER)["value"] for c in self.chunks]
+        )
 
 
 class UnsupportedValue(TypeError):
@@ -46,7 +120,8 @@ def encode(value: object, name: str, arrays: dict[str, Array]) -> Json:
 
     Supported are None, bool, int, float, str, bytes, NumPy scalars and arrays of the dtypes in
     NUMPY_DTYPES, and of these: lists, tuples (not named ones), sets, dicts, ordered dicts and
-    counters. Any other mapping becomes a dict, and a class derived from one of these its base.
+    counters. Any other mapping becomes a dict, and a class derived from one of these its base. What
+    is encoded already is added as it is.
 
     Raises:
         UnsupportedValue: `value` is or contains a value of another type.
@@ -71,6 +146,12 @@ def encode(value: object, name: str, arrays: dict[str, Array]) -> Json:
             return {"$OrderedDict": _encode_mapping(dict(value), name, arrays)}
         case Mapping():
             return _encode_mapping(value, name, arrays)
+        case PackedFloats():
+            floats = {"$floats": _store(value.array(), name, arrays)}
+            return {"$tuple": floats} if value.kind is tuple else floats
+        case Encoded():
+            stored = {n: _store(a, f"{name}{n}", arrays) for n, a in value.arrays.items()}
+            return _rename(value.tree, stored)
     return _encode_array(value, name, arrays)
 
 
@@ -131,6 +212,19 @@ def _encode_array(value: object, name: str, arrays: dict[str, Array]) -> Json:
     raise UnsupportedValue(f"{name} is a {type(value).__name__}, which can't be stored")
 
 
+def _rename(tree: Json, names: Mapping[str, str]) -> Json:
+    """Return the JSON with other names of the arrays."""
+    match tree:
+        case list():
+            return [_rename(item, names) for item in tree]
+        case dict():
+            return {
+                key: names[item] if key in _NAMING else _rename(item, names)
+                for key, item in tree.items()
+            }
+    return tree
+
+
 def is_storable(array: Array) -> bool:
     """Return True if the array can be stored. One of a derived class is more than its content."""
     return type(array) in (np.ndarray, np.memmap) and array.dtype.name in NUMPY_DTYPES
@@ -162,8 +256,10 @@ def _encode_all(values: list[Any] | tuple[Any, ...], name: str, arrays: dict[str
     return [encode(item, f"{name}/{i}", arrays) for i, item in enumerate(values)]
 
 
-def _as_numbers(values: Sequence[Any]) -> tuple[str, Array] | None:
+def _as_numbers(values: list[Any] | tuple[Any, ...]) -> tuple[str, Array] | None:
     """Return the form and the array of a list of numbers; None for any other list."""
+    if packed := PackedFloats.of(values):
+        return "$floats", packed.array()
     kind = type(values[0])
     form, dtype = _NUMBERS.get(kind, ("$scalars", ""))
     if issubclass(kind, np.generic):

@@ -10,6 +10,7 @@ from keepfit.callbacks.adapters.registry import hold_callback
 from keepfit.callbacks.adapters.user_callbacks import ChangedAttributesAdapter, StateMethodsAdapter
 from keepfit.callbacks.checkpoint.codec import decode
 from keepfit.callbacks.exactness import ExactnessGuard
+from tests.adapters.kept import stored, transferred
 
 
 def trained(callback):
@@ -118,10 +119,8 @@ def test_state_goes_to_the_callback_of_its_class_and_order():
     """A callback that was added or removed does not affect the others."""
     first, second = keras.callbacks.EarlyStopping(), keras.callbacks.EarlyStopping()
     first.best, second.best = 1.0, 2.0
-    saved = [
-        {"class": held.name, "state": held.get()}
-        for held in HeldCallbacks.hold([first, keras.callbacks.ReduceLROnPlateau(), second])
-    ]
+    plateau = keras.callbacks.ReduceLROnPlateau()
+    saved = stored(HeldCallbacks.hold([first, plateau, second]))
     new = [
         Custom(),
         *(keras.callbacks.EarlyStopping() for _ in range(3)),
@@ -136,5 +135,5 @@ def test_configuration_is_never_restored():
     """A patience that the user has changed stays changed; the sign of min_delta is not state."""
     before = trained(keras.callbacks.EarlyStopping("loss", patience=5, min_delta=0.1))
     after = keras.callbacks.EarlyStopping("loss", patience=9, min_delta=0.1)
-    hold_callback(after).set(hold_callback(before).get())
+    transferred(HeldCallbacks.hold([before]), after)
     assert (after.patience, after.min_delta, after.best) == (9, 0.1, before.best)

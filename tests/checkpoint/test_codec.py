@@ -17,6 +17,8 @@ from hypothesis.extra import numpy as hnp
 from keepfit.callbacks.checkpoint.codec import (
     LONG_LIST,
     MAX_NAME_BYTES,
+    Encoded,
+    PackedFloats,
     UnsupportedValue,
     decode,
     encode,
@@ -256,6 +258,36 @@ def test_names_of_arrays_fit(key):
     assert same(decode(tree, arrays.__getitem__), value)
     assert len(arrays) == 3
     assert all(len(name.encode()) <= MAX_NAME_BYTES for name in arrays)
+
+
+@given(st.integers(0, 20_000), st.sampled_from([None, True, 3, "x", (1.0,), [], np.float64(1), {}]))
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_packed_floats(kind, size, odd):
+    """A copy of many floats is made where all are floats, and only there."""
+    floats = [*map(float, range(size))]
+    packed = PackedFloats.of(kind(floats))
+    assert (packed is None) == (size < LONG_LIST)
+    if packed:
+        arrays = {}
+        tree = encode(packed, "state", arrays)
+        assert same(decode(tree, arrays.__getitem__), kind(floats))
+        for place in (0, size // 2, size - 1):
+            assert PackedFloats.of(kind([*floats[:place], odd, *floats[place + 1 :]])) is None
+
+
+@pytest.mark.parametrize("text", ["", "123", "1234567890", "g" * 22])
+def test_packed_floats_among_others(text):
+    """Other values that take as many bytes as floats are not taken for floats."""
+    assert PackedFloats.of([1.0, text, None, *[1.0] * LONG_LIST]) is None
+
+
+@given(VALUES, VALUES)
+def test_encoded_values(one, other):
+    """A value that was encoded before is stored like the value itself, beside others."""
+    arrays = {}
+    tree = encode({"a": [Encoded.of(one)], "b": other, "a/0": one}, "state", arrays)
+    assert same(decode(tree, arrays.__getitem__), {"a": [one], "b": other, "a/0": one})
+    assert same(Encoded.of(one).decoded(), one)
 
 
 class Kind(Counter):

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from keepfit.callbacks.adapters.base import FrozenState, State, capture
 from keepfit.callbacks.adapters.user_callbacks import adapter_for_object
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.training import random_state
-
-State = dict[str, Any]
 
 
 class PyDatasetState:
@@ -21,13 +20,14 @@ class PyDatasetState:
 
     def __init__(self, dataset: Any, guard: ExactnessGuard) -> None:
         self._dataset = dataset
+        self._guard = guard
         self._adapter = None if dataset is None else adapter_for_object(dataset, guard)
-        self._epoch: State | None = None
+        self._epoch: FrozenState | None = None
         self._after_batch: State | None = None
 
     @property
-    def epoch(self) -> State | None:
-        """The state at the beginning of the current epoch."""
+    def epoch(self) -> FrozenState | None:
+        """The state at the beginning of the current epoch, frozen."""
         return self._epoch
 
     @property
@@ -38,8 +38,11 @@ class PyDatasetState:
     def epoch_begins(self) -> None:
         """Capture the state at the beginning of an epoch, before its first batch is drawn."""
         if self._adapter:
-            own = self._adapter.get(self._dataset)
-            self._epoch = {"randomness": random_state.capture_random_state(), "own": own}
+            own = capture(self._adapter, self._dataset)
+            if self._guard.refusing:
+                own()  # reports what can't be kept
+            randomness = random_state.capture_random_state()
+            self._epoch = lambda: {"randomness": randomness, "own": own()}
             self._after_batch = None
 
     def batch_ends(self) -> None:
@@ -49,7 +52,7 @@ class PyDatasetState:
 
     def restore(self, epoch: State | None) -> None:
         """Restore the state from the beginning of the interrupted epoch."""
-        self._epoch = epoch
+        self._epoch = None if epoch is None else lambda: epoch
         if self._adapter and epoch:
             self._adapter.set(self._dataset, epoch["own"])
             random_state.restore_random_state(epoch["randomness"])
