@@ -17,6 +17,7 @@ from keepfit.callbacks.adapters.base import (
     HeldCallback,
     RecordOnce,
     ReportingAdapter,
+    RestoredSends,
     SendingAdapter,
     State,
 )
@@ -143,6 +144,13 @@ def finish_sends(callbacks: Sequence[HeldCallback], seconds: float | None) -> No
             held.callback.finish_sends(left)
         elif isinstance(held.adapter, SendingAdapter):
             held.adapter.finish_sends(held.callback, left)
+
+
+def send_restored(callbacks: Sequence[HeldCallback]) -> None:
+    """Send the restored files of a finished fit, which must be the newest of its run."""
+    for held in callbacks:
+        if isinstance(held.callback, RestoredSends):
+            held.callback.send_restored()
 
 
 def baseline(callbacks: Sequence[HeldCallback]) -> dict[str, int]:

@@ -159,6 +159,10 @@ class Run:
         self._scheduler.continue_from(start)
         return fit, checkpoint
 
+    def is_newest(self, checkpoint: Checkpoint) -> bool:
+        """Return whether no other checkpoint of the run has been committed after this one."""
+        return self._attempt.head.checkpoints[:1] == (checkpoint.key,)
+
     def baseline(self, fit: int, values: Mapping[str, int]) -> Mapping[str, int]:
         """Return baseline values (for example file sizes) at the first start of this fit.
 

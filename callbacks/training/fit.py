@@ -114,6 +114,8 @@ class Fit:
         if self._resume and self.over:
             internals.set_initial_epoch(self._model, epochs)
             refusal.report_finished(self._resume, epochs)
+            if self._run.is_newest(self._resume):
+                held_callbacks.send_restored(self._callbacks)
             self._session.leave_training()
             if self._preemption.must_exit(self._step):
                 raise Preempted(self._step)
