@@ -177,6 +177,18 @@ class DeferredSends(Protocol):
 
 
 @runtime_checkable
+class RestoredSends(Protocol):
+    """A callback whose files may have been restored without having been sent."""
+
+    def send_restored(self) -> None:
+        """Send the files on this machine: those of a fit that an earlier attempt has finished.
+
+        That attempt was killed after the final save, before everything was sent. Only the newest
+        fit of a run has such files; those of an earlier one would replace newer ones.
+        """
+
+
+@runtime_checkable
 class SendingAdapter(Protocol):
     """An adapter that sends from a thread what a callback of Keras sends itself."""
 

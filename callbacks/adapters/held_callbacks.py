@@ -20,6 +20,7 @@ from keepfit.callbacks.adapters.base import (
     HeldCallback,
     RecordOnce,
     ReportingAdapter,
+    RestoredSends,
     SendingAdapter,
     State,
     TemporaryFilesAdapter,
@@ -149,6 +150,12 @@ class HeldCallbacks:
                 held.callback.finish_sends(left)
             elif isinstance(held.adapter, SendingAdapter):
                 held.adapter.finish_sends(held.callback, left)
+
+    def send_restored(self) -> None:
+        """Send the restored files of a finished fit, which must be the newest of its run."""
+        for held in self:
+            if isinstance(held.callback, RestoredSends):
+                held.callback.send_restored()
 
     def baseline(self) -> dict[str, int]:
         """Return the baseline values of all callbacks, read before a fit starts."""

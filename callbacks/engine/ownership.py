@@ -131,6 +131,10 @@ class Ownership:
             self.attempt.check()
             raise
 
+    def is_newest(self, checkpoint: Checkpoint) -> bool:
+        """Return whether no other checkpoint of the run has been committed after this one."""
+        return self.attempt.head.checkpoints[:1] == (checkpoint.key,)
+
     def baseline(self, fit: int, values: Mapping[str, int]) -> Mapping[str, int]:
         """Return baseline values (for example file sizes) at the first start of this fit.
 

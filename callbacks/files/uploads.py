@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +53,11 @@ def working_copy(url: str) -> str:
 
 def _top_folder() -> Path:
     return Path(tempfile.gettempdir()) / "keepfit"
+
+
+def url_of(copy: str) -> str:
+    """Return the URL of the file whose working copy this is."""
+    return f"{SCHEME}{Path(copy).relative_to(_top_folder()).as_posix()}"
 
 
 class UploadQueue:
@@ -132,7 +138,11 @@ class UploadQueue:
     def _open(self) -> SendThread:
         """Return the thread, whose requests are not retried beyond the deadline of the process."""
         if self._thread is None:
-            deadline = preemption.current().deadline
+            self._thread = thread = SendThread("keepfit-uploads")
+            end_of_process = preemption.current().deadline
+
+            def deadline() -> float | None:
+                return time.monotonic() if thread.abandoned.is_set() else end_of_process()
 
             @functools.cache
             def transfer() -> Transfer:  # on the thread: the configuration may ask the network
@@ -141,7 +151,7 @@ class UploadQueue:
 
                 return Transfer.open(RetryPolicy(deadline=deadline))
 
-            self._thread, self._transfer = SendThread("keepfit-uploads"), transfer
+            self._transfer = transfer
         return self._thread
 
     def _add(
@@ -158,7 +168,8 @@ class UploadQueue:
             try:
                 action(open_transfer())
             except Transient as error:
-                _report(name, error, "training continues; the file is sent again with the next one")
+                if not thread.abandoned.is_set():  # otherwise `finish` has logged it
+                    _report(name, error, "training continues; it is sent again with the next file")
                 raise NotSent from error
             except (StorageError, ConfigurationError, OSError) as error:
                 _report(

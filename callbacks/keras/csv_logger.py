@@ -44,6 +44,10 @@ class CSVLogger(keras.callbacks.CSVLogger):
     def finish_sends(self, seconds: float | None) -> None:
         self._uploads.finish(seconds)
 
+    def send_restored(self) -> None:
+        if Path(self.filename).exists():
+            self._send()
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         super().on_epoch_end(epoch, logs)
         self._send()

@@ -15,7 +15,7 @@ import structlog
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters.keras_callbacks.model_checkpoint import RedirectedModelCheckpoint
 from keepfit.callbacks.files.paths import fills_template, fixed_folder
-from keepfit.callbacks.files.uploads import UploadQueue, is_remote, working_copy
+from keepfit.callbacks.files.uploads import UploadQueue, is_remote, url_of, working_copy
 
 log = structlog.get_logger("keepfit")
 
@@ -85,10 +85,20 @@ class ModelCheckpoint(RedirectedModelCheckpoint):
                 shutil.move(found, copy)
             self._uploads.send_copy(str(copy), url)
 
+    def send_restored(self) -> None:
+        for path, final in self._files() if self._remote else ():
+            if path == final:
+                self._uploads.send_copy(str(path), url_of(str(path)))
+
     def _remove_copies_except(self, kept: set[str]) -> None:
         """Remove the copies that a killed attempt has made since the checkpoint."""
-        template = working_copy(self.filepath)
-        for path in fixed_folder(template).rglob("*"):
-            made_of = path.with_name(_UNFINISHED.sub("", path.name, count=1))
-            if str(path) not in kept and fills_template(template, str(made_of)) and path.is_file():
+        for path, _ in self._files():
+            if str(path) not in kept:
                 path.unlink()
+
+    def _files(self) -> list[tuple[Path, Path]]:
+        """Return all copies on this machine, also unfinished ones, each with its final path."""
+        template = working_copy(self.filepath)
+        found = [path for path in fixed_folder(template).rglob("*") if path.is_file()]
+        named = [(path, path.with_name(_UNFINISHED.sub("", path.name, count=1))) for path in found]
+        return [(path, final) for path, final in named if fills_template(template, str(final))]

@@ -57,6 +57,9 @@ class TensorBoard(keras.callbacks.TensorBoard):
     def finish_sends(self, seconds: float | None) -> None:
         self._uploads.finish(seconds)
 
+    def send_restored(self) -> None:
+        self._send(last=True)
+
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
         if self.url:

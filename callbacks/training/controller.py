@@ -257,6 +257,8 @@ class FitController:
         self._move(Event.ALREADY_DONE)
         internals.set_initial_epoch(self._model, epochs)
         refusal.report_finished(checkpoint, epochs)
+        if self._run.owned.is_newest(checkpoint):
+            self._callbacks.send_restored()
         self._preemption.fit_ends(self._call)
         if self._saves.must_exit():
             raise Preempted(self._phase.progress.step, saved=True)
@@ -358,6 +360,7 @@ class FitController:
         checkpoint = self._resumed()
         internals.set_initial_epoch(self._model, None)
         restore.restore_finished(self._model, self._callbacks, checkpoint)
+        self._callbacks.finish_sends(None)
         state = FinalState if checkpoint.manifest.has_variables else DroppedState
         self._run.final_states.fit_finished(state(self._model, self._index))
 

@@ -13,7 +13,9 @@ import pytest
 
 import keepfit
 from keepfit.callbacks import events
-from tests.training.trainings import Training, attempt, preempted
+from keepfit.callbacks.engine.ownership import Ownership
+from keepfit.callbacks.storage.base import StorageError
+from tests.training.trainings import Training, attempt, preempted, whole
 
 
 class Server:
@@ -88,18 +90,23 @@ def serve():
         server.close()
 
 
+KINDS = [keepfit.RemoteMonitor, keras.callbacks.RemoteMonitor]
+"""Inside Resumable, both leave their reports to a thread."""
+
+
 def reporting(server, kind=keepfit.RemoteMonitor, **more):
     """Return a training that reports to the server."""
     return Training(held=lambda: [kind(server.url, **more)])
 
 
 @pytest.mark.parametrize("send_as_json", [False, True])
-def test_reports_as_keras_does(serve, tmp_path, send_as_json):
+@pytest.mark.parametrize("kind", KINDS)
+def test_reports_as_keras_does(serve, tmp_path, kind, send_as_json):
     """The same reports are sent to the same path, with the same headers."""
     arguments = {"headers": {"X-Team": "blue"}, "send_as_json": send_as_json}
     ours, original = serve(), serve()
-    attempt(reporting(ours, **arguments), tmp_path / "ours")
-    attempt(reporting(original, keras.callbacks.RemoteMonitor, **arguments), tmp_path / "original")
+    attempt(reporting(ours, kind, **arguments), tmp_path / "ours")
+    whole(reporting(original, keras.callbacks.RemoteMonitor, **arguments))
     assert ours.reports == original.reports
     assert ours.epochs == [0, 1, 2]
     (path, headers), *_ = ours.requests
@@ -108,7 +115,7 @@ def test_reports_as_keras_does(serve, tmp_path, send_as_json):
     assert headers["Content-Type"] == original.requests[0][1]["Content-Type"]
 
 
-@pytest.mark.parametrize("kind", [keepfit.RemoteMonitor, keras.callbacks.RemoteMonitor])
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_epoch_is_reported_twice(serve, tmp_path, kind):
     """An epoch that is trained again, because a kill lost it, is not reported again."""
     server = serve()
@@ -155,13 +162,14 @@ def test_server_that_refuses(serve, tmp_path):
     assert all("404" in entry["reason"] for entry in done.named(events.REPORT_FAILED))
 
 
-def test_server_that_hangs_costs_training_nothing(serve, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", KINDS)
+def test_server_that_hangs_costs_training_nothing(serve, tmp_path, monkeypatch, kind):
     """Training ends, waits a moment, and logs the reports that were not answered."""
     monkeypatch.setattr("keepfit.callbacks.files.report_sender.CLOSE_TIMEOUT", 0.5)
     server = serve()
     server.answering.clear()
     started = time.monotonic()
-    done = attempt(reporting(server), tmp_path / "store")
+    done = attempt(reporting(server, kind), tmp_path / "store")
     assert time.monotonic() - started < 30
     assert len(done.epochs) == 3
     (entry,) = done.named(events.REPORT_FAILED)
@@ -187,16 +195,66 @@ def test_missing_server(tmp_path, monkeypatch):
     assert done.named(events.REPORT_FAILED)
 
 
-def test_store_that_fails(serve, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", KINDS)
+def test_store_that_fails(serve, tmp_path, monkeypatch, kind):
     """If the store fails, nothing is reported, rather than twice, and that is logged."""
-    from keepfit.callbacks.engine.ownership import Ownership
-    from keepfit.callbacks.storage.base import StorageError
 
     def failing(self, name):
         raise StorageError("the store is gone")
 
     monkeypatch.setattr(Ownership, "record_once", failing)
     server = serve()
-    done = attempt(reporting(server), tmp_path / "store")
+    done = attempt(reporting(server, kind), tmp_path / "store")
     assert server.epochs == []
-    assert "the store is gone" in done.named(events.REPORT_FAILED)[0]["reason"]
+    assert len(done.epochs) == 3
+    reasons = [entry["reason"] for entry in done.named(events.REPORT_FAILED)]
+    assert reasons == [f"epoch {n} was not reported: the store is gone" for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_store_that_hangs_costs_training_nothing(serve, tmp_path, monkeypatch, kind):
+    """The thread alone waits for the store; the reports are given up after the final save."""
+    monkeypatch.setattr("keepfit.callbacks.files.report_sender.CLOSE_TIMEOUT", 0.5)
+    asked, answer = [], threading.Event()
+
+    def hanging(self, name):
+        asked.append(threading.current_thread().name)
+        assert answer.wait(60)
+        return True
+
+    monkeypatch.setattr(Ownership, "record_once", hanging)
+    server = serve()
+    started = time.monotonic()
+    done = attempt(reporting(server, kind), tmp_path / "store")
+    assert time.monotonic() - started < 30
+    answer.set()
+    assert asked == ["keepfit-monitor"]
+    assert len(done.epochs) == 3
+    names = [entry["event"] for entry in done.logs]
+    assert names.index(events.FINISHED) < names.index(events.REPORT_FAILED)
+
+
+class Counting(keras.callbacks.RemoteMonitor):
+    """A user's class with a hook of its own, which reports by Keras' hook."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, {"twice": 2 * logs["loss"]})
+
+
+def test_derived_class_reports_by_its_own_hook(serve, tmp_path):
+    """Its hook is called by the thread, too."""
+    server = serve()
+    attempt(reporting(server, Counting), tmp_path / "store")
+    assert [sorted(report) for report in server.reports] == [["epoch", "twice"]] * 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_thread_which_ends_with_the_training(serve, tmp_path, kind):
+    """Nothing is left of a training that has ended."""
+    before = set(threading.enumerate())
+    attempt(reporting(serve(), kind), tmp_path / "store")
+    names = ("keepfit-monitor", "keepfit-post")
+    left = [t for t in set(threading.enumerate()) - before if t.name in names]
+    for thread in left:
+        thread.join(10)
+    assert not [thread for thread in left if thread.is_alive()]

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 import keepfit
 from keepfit.callbacks import events
 from keepfit.callbacks.errors import ConfigurationError
+from keepfit.callbacks.files.uploads import working_copy
 from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.s3.transfer import Transfer
 from tests.adapters.test_files import arrays_in, assert_same_events, events_in, named
@@ -97,13 +98,28 @@ def test_model_checkpoint(tmp_path, url, machine, moment):
         assert arrays_in(found / path.name) == arrays_in(path)
 
 
-def test_checkpoint_waits_for_the_upload_of_the_model(tmp_path, url):
-    """A checkpoint after an epoch waits for the model that was saved in it."""
+def test_model_is_sent_before_an_attempt_ends(tmp_path, url):
+    """After the last save at a notice there is a moment for a small model."""
     training = Training(
         held=lambda: [keepfit.ModelCheckpoint(f"{url}/{{epoch}}.keras")], fit={"epochs": 2}
     )
     preempted(training, tmp_path / "store", "on_epoch_begin", 2)
     assert list(Transfer.open().sizes(url)) == ["1.keras"]
+
+
+def test_copies_of_other_files_stay(tmp_path, url):
+    """Only copies that the template can have made are removed when a fit begins."""
+    template = f"{url}/{{epoch}}-1.weights.h5"
+    stale = [Path(working_copy(f"{url}/{name}")) for name in ("7-1.weights.h5", "8-2.weights.h5")]
+    unfinished = stale[0].with_name(f".keepfit-{uuid.uuid4().hex}-9-1.weights.h5")
+    stale[0].parent.mkdir(parents=True)
+    for path in (*stale, unfinished):
+        path.write_bytes(b"left by a killed attempt")
+    training = Training(held=lambda: [keepfit.ModelCheckpoint(template, save_weights_only=True)])
+    attempt(training, tmp_path / "store")
+    assert [path.exists() for path in (*stale, unfinished)] == [False, True, False]
+    names = [f"{epoch}-1.weights.h5" for epoch in (1, 2, 3)]
+    assert sorted(Transfer.open().sizes(url)) == names
 
 
 def test_model_checkpoint_leaves_nothing_behind(tmp_path, url):
