@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ MAY_IMPORT = {
     "callbacks/files": {
         "keepfit.callbacks.files",
         "keepfit.callbacks.storage",
-        "keepfit.callbacks.engine",
+        "keepfit.callbacks.engine.preemption",
         *COMMON,
     },
     "callbacks/adapters": {"keepfit.callbacks.adapters", "keepfit.callbacks.files", *STORED},
@@ -91,6 +92,43 @@ def test_a_package_does_not_import_its_users(package):
         if is_in(name, MAY_NOT_IMPORT[package])
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def module_of(path: Path) -> str:
+    return "keepfit." + ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(
+        ".__init__"
+    )
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Return the modules of one circle of imports, or an empty list."""
+    sorter = TopologicalSorter(graph)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        found: list[str] = error.args[1]
+        return found
+    return []
+
+
+def test_no_circle_of_imports():
+    """Each module can be read after those that it imports, also where only types are imported."""
+    modules = {module_of(path): path for package in ("callbacks", "job") for path in files(package)}
+    graph = {
+        name: {
+            target
+            for target in imported(path)
+            for target in (target, target.rpartition(".")[0])
+            if target in modules and target != name
+        }
+        for name, path in modules.items()
+    }
+    assert circle(graph) == []
+
+
+def test_a_circle_is_found():
+    """The test above can fail."""
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})
 
 
 USERS_OF_PRIVATE_NAMES = ("callbacks/adapters/", "callbacks/training/internals.py")

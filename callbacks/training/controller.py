@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import structlog
 
-from keepfit.callbacks import events
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.checkpoint.manifest import Manifest
 from keepfit.callbacks.checkpoint.reader import Checkpoint
@@ -18,12 +17,12 @@ from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.engine.run import FitStart, Run
 from keepfit.callbacks.errors import Preempted
 from keepfit.callbacks.exactness import ExactnessGuard
-from keepfit.callbacks.training import internals, random_state, refusal, restore, step_function
+from keepfit.callbacks.training import internals, refusal, restore, step_function
 from keepfit.callbacks.training.capture import TrainingCapture
 from keepfit.callbacks.training.data.py_dataset import PyDatasetState
 from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
 from keepfit.callbacks.training.final_state import DroppedState, FinalState
-from keepfit.callbacks.training.progress import (
+from keepfit.callbacks.training.phases import (
     Action,
     BatchEnds,
     EpochBegins,
@@ -36,8 +35,9 @@ from keepfit.callbacks.training.progress import (
     Starting,
     Training,
     Validating,
-    advance,
 )
+from keepfit.callbacks.training.progress import advance
+from keepfit.callbacks.training.resumption import Resumption, begin_callbacks
 from keepfit.callbacks.training.saving import FitSaves
 from keepfit.callbacks.training.step_function import Logs
 
@@ -105,29 +105,14 @@ class FitController:
         self._saves = FitSaves(run, preemption, self._call, self._capture, self._data, callbacks)
         self._py_dataset = PyDatasetState(internals.py_dataset_of_fit(), guard)
         self._index = start.index
-        self._checkpoint = start.checkpoint
+        self._resumption = Resumption(
+            model, callbacks, self._capture, self._data, self._py_dataset, start.checkpoint
+        )
         self._phase: Phase = _first_phase(start)
         self._steps: int | None = None
         self._logs: Logs = {}
-        self._random_state: dict[str, Any] = {}
-        self._stop_training = False
         self._before_epoch: Snapshot | None = None
         self._before_validation: Snapshot | None = None
-        self._actions: dict[Action, Callable[[], None]] = {
-            Action.RESTORE: self._restore,
-            Action.RESTORE_RANDOM_STATE: self._restore_random_state,
-            Action.END_REPLAY: self._end_replay,
-            Action.RESTORE_DATA: self._restore_data,
-            Action.START_EPOCH: self._start_epoch,
-            Action.EPOCH_BEGUN: self._py_dataset.epoch_begins,
-            Action.OFFER_EPOCH_START: self._offer_epoch_start,
-            Action.FIRST_BATCH: self._first_batch,
-            Action.OFFER_SAVE: self._offer_save,
-            Action.CAPTURE_BEFORE_VALIDATION: self._capture_before_validation,
-            Action.OFFER_VALIDATION: self._offer_validation,
-            Action.SAVE_FINAL: self._save_final,
-            Action.RESTORE_FINAL: self._restore_final,
-        }
 
     @property
     def muted(self) -> bool:
@@ -143,26 +128,26 @@ class FitController:
         """Return False once the `fit` call has returned or was left by an exception."""
         return self._call.is_running()
 
-    def begin(self, arguments: FitArguments, begin_callbacks: Callable[[], None]) -> None:
+    def begin(self, arguments: FitArguments, begin: Callable[[], None]) -> None:
         """Begin the fit, at `on_train_begin`.
 
         Args:
-            begin_callbacks: calls `on_train_begin` of the callbacks inside Resumable.
+            begin: calls `on_train_begin` of the callbacks inside Resumable.
 
         Raises:
             Preempted: the fit was finished before, and a notice ends the attempt.
         """
         self._steps = arguments.steps
-        checkpoint, epochs = self._checkpoint, arguments.epochs
-        if checkpoint:
-            # Once more after `on_train_begin`, which may empty a file that it opens itself.
+        checkpoint, epochs = None, arguments.epochs
+        if isinstance(self._phase, Starting) and self._phase.resume:
+            checkpoint = self._resumption.checkpoint
             self._run.owned.restore_files(checkpoint, self._callbacks.may_write)
             position = checkpoint.manifest.position
             if position.finished or position.epoch >= epochs:
                 self._pass_over(checkpoint, epochs)
                 return
             internals.set_initial_epoch(self._model, position.epoch)
-        self._begin_callbacks(checkpoint, begin_callbacks)
+        begin_callbacks(self._run, self._callbacks, self._index, checkpoint, begin)
         step_function.install(self._model, self)
 
     def epoch_begins(self, epoch: int) -> None:
@@ -242,8 +227,8 @@ class FitController:
         self._phase, actions = advance(self._phase, event)
         self._run.reached_step = self._phase.progress.step
         for action in actions:
-            if perform := self._actions.get(action):
-                perform()
+            if perform := self._PERFORM.get(action):
+                perform(self)
         return actions
 
     def _compare(self, key: str, manifest: Manifest) -> None:
@@ -263,56 +248,19 @@ class FitController:
         if self._saves.must_exit():
             raise Preempted(self._phase.progress.step, saved=True)
 
-    def _begin_callbacks(
-        self, checkpoint: Checkpoint | None, begin_callbacks: Callable[[], None]
-    ) -> None:
-        """Call `on_train_begin` of the callbacks, with their files as they have to be."""
-        run, callbacks = self._run, self._callbacks
-        callbacks.report_once(lambda report: run.owned.record_once(f"{self._index}-{report}"))
-        if checkpoint:
-            files = checkpoint.manifest.files
-            sizes = {file.path: file.size for file in files if not file.whole}
-            with callbacks.resuming_files(checkpoint.state["callbacks"], sizes):
-                begin_callbacks()
-                run.owned.restore_files(checkpoint, callbacks.may_write)
-            return
-        baseline = run.owned.baseline(self._index, callbacks.baseline())
-        with callbacks.starting_files(baseline):
-            begin_callbacks()
-        run.owned.begin_files(callbacks.append_only_files())
-
     # The actions.
 
     def _restore(self) -> None:
-        """Restore everything but the data, when Keras has reset the callbacks and the metrics."""
-        checkpoint = self._resumed()
-        position = checkpoint.manifest.position
-        self._capture.continue_from(checkpoint.state["element_spec"])
-        restore.restore_training(self._model, self._callbacks, checkpoint)
-        self._logs = checkpoint.state["logs"]
-        self._random_state = checkpoint.state["randomness"]
-        self._stop_training = checkpoint.state["stop_training"]
-        self._py_dataset.restore(checkpoint.state["source"])
-        log.info(
-            events.RESUMED,
-            epoch=position.epoch + 1,
-            batch=position.batch,
-            step=position.step,
-            checkpoint=checkpoint.key,
-        )
+        self._logs = self._resumption.restore()
 
     def _restore_random_state(self) -> None:
-        random_state.restore_random_state(self._random_state)
+        self._resumption.restore_random_state()
 
     def _end_replay(self) -> None:
-        self._restore_random_state()
-        self._py_dataset.batch_ends()
-        self._model.stop_training = self._stop_training
+        self._resumption.end_replay()
 
     def _restore_data(self) -> None:
-        calls, steps = self._phase.progress.calls, self._model.steps_per_execution
-        restore.restore_data(self._data, self._resumed(), calls, steps)
-        self._checkpoint = None  # its arrays are as large as the model
+        self._resumption.restore_data(self._phase.progress.calls)
 
     def _start_epoch(self) -> None:
         self._capture.expect_new_variables()
@@ -320,6 +268,9 @@ class FitController:
         self._run.check()
         if self._preemption.notice or self._saves.is_due(self._phase.progress):
             self._before_epoch = self._snapshot()
+
+    def _epoch_begun(self) -> None:
+        self._py_dataset.epoch_begins()
 
     def _offer_epoch_start(self) -> None:
         if self._before_epoch and self._data.can_be_saved:
@@ -357,17 +308,9 @@ class FitController:
         self._run.final_states.fit_finished(FinalState(self._model, self._index))
 
     def _restore_final(self) -> None:
-        checkpoint = self._resumed()
-        internals.set_initial_epoch(self._model, None)
-        restore.restore_finished(self._model, self._callbacks, checkpoint)
+        state = FinalState if self._resumption.restore_final() else DroppedState
         self._callbacks.finish_sends(None)
-        state = FinalState if checkpoint.manifest.has_variables else DroppedState
         self._run.final_states.fit_finished(state(self._model, self._index))
-
-    def _resumed(self) -> Checkpoint:
-        if self._checkpoint is None:
-            raise RuntimeError(f"there is no checkpoint to restore in {self._phase}")
-        return self._checkpoint
 
     def _snapshot(
         self, *, finished: bool = False, randomness: dict[str, Any] | None = None
@@ -398,6 +341,23 @@ class FitController:
             self._saves.save_and_exit(snapshot(), StateRefresh.ALWAYS)
         if self._saves.is_due(self._phase.progress):
             self._saves.submit(snapshot(), StateRefresh.IF_CHEAP)
+
+    _PERFORM: ClassVar[Mapping[Action, Callable[[FitController], None]]] = {
+        Action.RESTORE: _restore,
+        Action.RESTORE_RANDOM_STATE: _restore_random_state,
+        Action.END_REPLAY: _end_replay,
+        Action.RESTORE_DATA: _restore_data,
+        Action.START_EPOCH: _start_epoch,
+        Action.EPOCH_BEGUN: _epoch_begun,
+        Action.OFFER_EPOCH_START: _offer_epoch_start,
+        Action.FIRST_BATCH: _first_batch,
+        Action.OFFER_SAVE: _offer_save,
+        Action.CAPTURE_BEFORE_VALIDATION: _capture_before_validation,
+        Action.OFFER_VALIDATION: _offer_validation,
+        Action.SAVE_FINAL: _save_final,
+        Action.RESTORE_FINAL: _restore_final,
+    }
+    """The actions that the controller performs; `before_step` handles the two that have a result."""
 
 
 def _first_phase(start: FitStart) -> Starting:

@@ -15,7 +15,7 @@ from keepfit.callbacks.training import internals, random_state, refusal, variabl
 from keepfit.callbacks.training.data import batch_spec
 from keepfit.callbacks.training.data.position import DataChanged, iterator_states
 from keepfit.callbacks.training.data.tracker import DataTracker
-from keepfit.callbacks.training.progress import Checkpointed, Progress
+from keepfit.callbacks.training.phases import Checkpointed, Progress
 
 
 def compare_model(model: keras.Model, key: str, manifest: Manifest) -> None:

@@ -13,7 +13,7 @@ from keepfit.callbacks.errors import Preempted
 from keepfit.callbacks.training.capture import TrainingCapture
 from keepfit.callbacks.training.data.position import DataPosition
 from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
-from keepfit.callbacks.training.progress import Progress
+from keepfit.callbacks.training.phases import Progress
 
 SENDS_AT_NOTICE = 5.0
 """Seconds for which a preempted process waits for uploads and reports, after its last save."""

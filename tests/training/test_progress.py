@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepfit.callbacks.training.progress import (
+from keepfit.callbacks.training.phases import (
     Action,
     BatchEnds,
     Checkpointed,
@@ -22,8 +22,8 @@ from keepfit.callbacks.training.progress import (
     Starting,
     Training,
     Validating,
-    advance,
 )
+from keepfit.callbacks.training.progress import advance
 
 
 @dataclass(frozen=True)

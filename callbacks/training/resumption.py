@@ -1,0 +1,139 @@
+"""The return of one `fit` to the checkpoint from which it resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import structlog
+
+from keepfit.callbacks import events
+from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
+from keepfit.callbacks.checkpoint.reader import Checkpoint
+from keepfit.callbacks.engine.run import Run
+from keepfit.callbacks.training import internals, random_state, restore
+from keepfit.callbacks.training.capture import TrainingCapture
+from keepfit.callbacks.training.data.py_dataset import PyDatasetState
+from keepfit.callbacks.training.data.tracker import DataTracker
+from keepfit.callbacks.training.step_function import Logs
+
+log = structlog.get_logger("keepfit")
+
+
+class Resumption:
+    """A checkpoint that is restored in steps, and released as soon as nothing needs it.
+
+    Its arrays are as large as the model.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        callbacks: HeldCallbacks,
+        capture: TrainingCapture,
+        data: DataTracker,
+        py_dataset: PyDatasetState,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        self._model = model
+        self._callbacks = callbacks
+        self._capture = capture
+        self._data = data
+        self._py_dataset = py_dataset
+        self._held = checkpoint
+        self._random_state: dict[str, Any] = {}
+        self._stop_training = False
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint, until it is released.
+
+        Raises:
+            RuntimeError: there is none, or it has been released.
+        """
+        if self._held is None:
+            raise RuntimeError("there is no checkpoint to restore")
+        return self._held
+
+    def restore(self) -> Logs:
+        """Restore everything but the data and the random state; return the last batch logs.
+
+        By then Keras has reset the callbacks and the metrics.
+        """
+        checkpoint, position = self.checkpoint, self.checkpoint.manifest.position
+        self._capture.continue_from(checkpoint.state["element_spec"])
+        restore.restore_training(self._model, self._callbacks, checkpoint)
+        self._random_state = checkpoint.state["randomness"]
+        self._stop_training = checkpoint.state["stop_training"]
+        self._py_dataset.restore(checkpoint.state["source"])
+        log.info(
+            events.RESUMED,
+            epoch=position.epoch + 1,
+            batch=position.batch,
+            step=position.step,
+            checkpoint=checkpoint.key,
+        )
+        logs: Logs = checkpoint.state["logs"]
+        return logs
+
+    def restore_data(self, calls: int) -> None:
+        """Advance the new iterator to the checkpoint's position, and release the checkpoint.
+
+        Args:
+            calls: calls of the train function in this epoch.
+
+        Raises:
+            Refused: the data differs from the checkpoint's.
+        """
+        steps = self._model.steps_per_execution
+        restore.restore_data(self._data, self.checkpoint, calls, steps)
+        self._held = None
+
+    def restore_random_state(self) -> None:
+        """Restore the random state: the epoch is new, and its callbacks run next."""
+        random_state.restore_random_state(self._random_state)
+
+    def end_replay(self) -> None:
+        """Restore what the hooks of the interrupted epoch have left: the next batch is new."""
+        self.restore_random_state()
+        self._py_dataset.batch_ends()
+        self._model.stop_training = self._stop_training
+
+    def restore_final(self) -> bool:
+        """Restore the final state of a finished fit; return whether its variables were kept."""
+        checkpoint = self.checkpoint
+        internals.set_initial_epoch(self._model, None)
+        restore.restore_finished(self._model, self._callbacks, checkpoint)
+        return checkpoint.manifest.has_variables
+
+
+def begin_callbacks(
+    run: Run,
+    callbacks: HeldCallbacks,
+    index: int,
+    checkpoint: Checkpoint | None,
+    begin: Callable[[], None],
+) -> None:
+    """Call `on_train_begin` of the callbacks, with their files as they have to be.
+
+    A resumed fit gets them as they were at the checkpoint, a new one as they were before it began.
+
+    Args:
+        index: number of the fit.
+        checkpoint: the checkpoint from which it resumes, if any.
+        begin: calls `on_train_begin` of all callbacks, which opens files.
+    """
+    callbacks.report_once(lambda report: run.owned.record_once(f"{index}-{report}"))
+    if checkpoint:
+        files = checkpoint.manifest.files
+        sizes = {file.path: file.size for file in files if not file.whole}
+        with callbacks.resuming_files(checkpoint.state["callbacks"], sizes):
+            begin()
+            # Once more: `on_train_begin` may have emptied a file that it opens itself.
+            run.owned.restore_files(checkpoint, callbacks.may_write)
+        return
+    baseline = run.owned.baseline(index, callbacks.baseline())
+    with callbacks.starting_files(baseline):
+        begin()
+    run.owned.begin_files(callbacks.append_only_files())
