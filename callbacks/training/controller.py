@@ -357,7 +357,7 @@ class FitController:
         Action.SAVE_FINAL: _save_final,
         Action.RESTORE_FINAL: _restore_final,
     }
-    """The actions that the controller performs; `before_step` handles the two that have a result."""
+    """The actions that the controller performs; `before_step` acts on the two with a result."""
 
 
 def _first_phase(start: FitStart) -> Starting:
