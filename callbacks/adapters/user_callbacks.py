@@ -8,12 +8,14 @@ or changed back. Once found changed, they are copied like the others.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from functools import cache, partial
 from typing import Any
 
 import keras
+import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters.base import Adapter, FrozenState, State
@@ -23,10 +25,15 @@ from keepfit.callbacks.checkpoint.codec import Encoded, UnsupportedValue
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.protocols import StatefulCallback
 
+log = structlog.get_logger("keepfit")
+
 _INHERITED = frozenset(vars(keras.callbacks.Callback()))
 
 MAX_COPY_SIZE = 64 << 20
 """Bytes of arrays of one callback that are copied at each save, changed or not: 10 ms."""
+
+SLOW_SECONDS = 0.1
+"""Time from which the log says that training waits for the comparison of large arrays."""
 
 _CONTAINS_ITSELF = object()
 """Stands for a value that contains itself; like any plain object, it can't be stored."""
@@ -65,6 +72,7 @@ class ChangedAttributesAdapter:
         }
         self._changing: set[str] = set()
         self._reported: set[str] = set()
+        self._slow_reported = False
 
     def get(self, callback: Any) -> State:
         return {name: value.decoded() for name, value in self.capture(callback)().items()}
@@ -77,22 +85,51 @@ class ChangedAttributesAdapter:
         kind = type(callback).__name__
         copier = _ArrayCopier(MAX_COPY_SIZE)
         frozen: State = {}
-        unread = []
+        shared: State = {}
         for name, value in self._own(callback).items():
             try:
                 frozen[name] = freeze(value, copy_array if name in self._changing else copier)
             except RecursionError:
                 frozen[name] = _CONTAINS_ITSELF
-            if copier.left_out() and (encoded := _encoded(frozen[name])):
-                now = fingerprint(encoded)
-                if now == self._initial.get(name):
-                    del frozen[name]
-                    unread += [name] if now.unread else []
-                else:
-                    self._changing.add(name)
-                    frozen[name] = freeze(value, copy_array)
-        self._report_unread(kind, unread)
+            if copier.left_out():
+                shared[name] = value
+        if shared:
+            self._compare_now(kind, frozen, shared)
         return cache(partial(self._changed, kind, frozen))
+
+    def _compare_now(self, kind: str, frozen: State, shared: State) -> None:
+        """Compare attributes that share large arrays with training, which waits meanwhile.
+
+        Args:
+            kind: name of the callback's class.
+            frozen: all attributes. The unchanged ones of `shared` are removed, the others copied.
+            shared: these attributes themselves.
+        """
+        started = time.perf_counter()
+        unread = []
+        for name, value in shared.items():
+            if (encoded := _encoded(frozen[name])) is None:
+                continue
+            now = fingerprint(encoded)
+            if now == self._initial.get(name):
+                del frozen[name]
+                unread += [name] if now.unread else []
+            else:
+                self._changing.add(name)
+                frozen[name] = freeze(value, copy_array)
+        self._report_unread(kind, unread)
+        seconds = time.perf_counter() - started
+        if seconds > SLOW_SECONDS and not self._slow_reported:
+            self._slow_reported = True
+            log.info(
+                events.STATE_LARGE,
+                callback=kind,
+                attributes=[*shared],
+                seconds=round(seconds, 3),
+                reason=f"arrays of more than {MAX_COPY_SIZE >> 20} MiB are compared at each save, "
+                "while training waits",
+                fix="if training does not change them, say so by array.flags.writeable = False",
+            )
 
     def set(self, callback: Any, state: State) -> None:
         for name, value in state.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import copy
 import json
+import time
 import tracemalloc
 
 import keras
@@ -280,6 +281,20 @@ def test_large_array_is_read_until_it_has_changed(monkeypatch):
     assert len(read) == 1 + 2 + 1 + 1  # the first; both the array and its copy; copies
 
 
+def test_slow_comparison_is_named_once(monkeypatch, logged):
+    """The log says that training waits, and how to avoid it."""
+    set_limits(monkeypatch, 1 << 10, 1 << 30)
+    held = HeldCallbacks.hold([Own(data=np.zeros(1 << 12), other=0)])
+    stored(held)
+    assert logged == []
+    monkeypatch.setattr(user_callbacks, "SLOW_SECONDS", 0.0)
+    stored(held)
+    stored(held)
+    (entry,) = logged
+    assert (entry["event"], entry["attributes"]) == (events.STATE_LARGE, ["data"])
+    assert "flags.writeable" in entry["fix"]
+
+
 def test_arrays_too_large_to_be_read(monkeypatch, logged):
     """The log names them and the way out once; they are saved when they are replaced."""
     set_limits(monkeypatch, 1 << 10, 1 << 15)
@@ -348,3 +363,34 @@ def test_changing_items_of_long_lists_are_copied(usual, odd):
             case np.ndarray():
                 items[place][...] = 9
         assert same(saved()[0]["state"]["items"], expected)
+
+
+def test_training_does_not_wait_for_a_long_history():
+    """A list of a million numbers is copied, not encoded, on the training thread."""
+    held = HeldCallbacks.hold([Own(losses=[])])
+    (only,) = held
+    only.callback.losses += [0.1 * i for i in range(1_000_000)]
+    used = []
+    for _ in range(3):
+        began = time.thread_time()
+        saved = captured(held)
+        used.append(time.thread_time() - began)
+    assert min(used) < 0.1  # 15 ms; encoded number by number it was 2 s
+    assert same(saved()[0]["state"]["losses"], only.callback.losses)
+
+
+def test_arrays_of_a_state_that_is_lost_are_not_stored(logged):
+    """A state is stored as a whole or not at all."""
+
+    class Bad(keras.callbacks.Callback):
+        def get_state(self):
+            return {"first": np.zeros(3), "then": object()}
+
+        def set_state(self, state):
+            raise AssertionError("nothing was stored")
+
+    arrays = {}
+    entries = HeldCallbacks.hold([Bad()]).capture().encode(arrays, ExactnessGuard())
+    assert entries == [{"class": "Bad", "state": None}]
+    assert arrays == {}
+    assert [entry["event"] for entry in logged] == [events.STATE_LOST]

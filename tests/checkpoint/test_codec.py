@@ -360,3 +360,24 @@ def test_plain_state_is_readable_in_a_manifest():
     text = json.loads(manifest.to_bytes())["document"]
     assert text["state"] == {"epoch": 3, "name": "ä"}
     assert text["run"] == RUN
+
+
+def test_deferred_state_is_added_to_a_snapshot():
+    """It is encoded when the snapshot is written, beside what is encoded already."""
+    calls = []
+
+    def deferred():
+        calls.append(1)
+        arrays = {}
+        state = encode({"late": np.arange(3)}, "state", arrays)
+        return state, [tensor(name, array, "state") for name, array in arrays.items()]
+
+    first = tensor("model/a", np.zeros(2))
+    snapshot = Snapshot(Position(step=4), [first], {"data": 1}, deferred=deferred)
+    assert calls == []
+    encoded = snapshot.encoded()
+    assert [t.name for t in encoded.tensors] == ["model/a", "state/late"]
+    assert encoded.state == {"data": 1, "late": {"$array": "state/late"}}
+    assert encoded.position == snapshot.position
+    assert encoded.encoded() is encoded
+    assert calls == [1]

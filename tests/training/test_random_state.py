@@ -176,3 +176,27 @@ def test_eager_ops_that_have_run_before():
     expected = [float(tf.random.normal([])), float(tf.random.uniform([]))]
     random_state.restore_random_state(saved)
     assert [float(tf.random.normal([])), float(tf.random.uniform([]))] == expected
+
+
+def test_words_of_the_generators_are_arrays():
+    """Nothing encodes them number by number: the rest of the state is small."""
+    tf.random.set_seed(3)
+    arrays = {}
+    text = json.dumps(encode(random_state.capture_random_state(), "state", arrays))
+    assert len(text) < 1000
+    words = [array for array in arrays.values() if array.size >= 624]
+    assert len(words) == 3
+    assert {array.dtype.name for array in words} == {"uint32"}
+
+
+def test_state_of_the_first_version():
+    """0.1.0 has stored Python's generators as tuples of numbers, which are restored."""
+    tf.random.set_seed(3)
+    first = {
+        **random_state.capture_random_state(),
+        "python": random.getstate(),
+        "eager_seeds": internals.eager_seed_state(),
+    }
+    expected = python(), numpy(), float(tf.random.uniform([]))
+    random_state.restore_random_state(first)
+    assert (python(), numpy(), float(tf.random.uniform([]))) == expected
