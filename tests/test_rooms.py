@@ -24,6 +24,19 @@ MAY_IMPORT = {
     "callbacks": {"keepfit.callbacks"},
     "callbacks/storage": {"keepfit.callbacks.storage", *COMMON},
     "callbacks/checkpoint": STORED,
+    "callbacks/checkpoint/format": {
+        "keepfit.callbacks.checkpoint.format",
+        "keepfit.callbacks.checkpoint.snapshot",
+        "keepfit.callbacks.storage",
+    },
+    "callbacks/checkpoint/read": {
+        "keepfit.callbacks.checkpoint.read",
+        "keepfit.callbacks.checkpoint.retention",
+        "keepfit.callbacks.checkpoint.format",
+        "keepfit.callbacks.checkpoint.snapshot",
+        "keepfit.callbacks.storage",
+        *COMMON,
+    },
     "callbacks/engine": {
         "keepfit.callbacks.engine",
         "keepfit.callbacks.settings",

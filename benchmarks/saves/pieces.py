@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
-from keepfit.callbacks.checkpoint import shards
+from keepfit.callbacks.checkpoint.format import shards
 from keepfit.callbacks.engine.run import Run
 from keepfit.callbacks.storage.file_operations import FileOperations
 from keepfit.callbacks.training import random_state, recorder, variables

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from keepfit.callbacks.adapters.frozen import freeze, share
 
 State = dict[str, Any]
-"""Plain values and arrays; see checkpoint/codec.py."""
+"""Plain values and arrays; see checkpoint/format/codec.py."""
 
 
 class Adapter(Protocol):

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from keepfit.callbacks.adapters.frozen import is_constant
-from keepfit.callbacks.checkpoint.codec import Array, Encoded
+from keepfit.callbacks.checkpoint.format.codec import Array, Encoded
 from keepfit.callbacks.checkpoint.snapshot import array_bytes
 
 MAX_READ_SIZE = 1 << 30

@@ -14,7 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from keepfit.callbacks.checkpoint.codec import Array, PackedFloats, is_storable
+from keepfit.callbacks.checkpoint.format.codec import Array, PackedFloats, is_storable
 from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES
 
 Leaf = Callable[[Any], Any]

@@ -25,7 +25,7 @@ from keepfit.callbacks.adapters.base import (
     State,
     TemporaryFilesAdapter,
 )
-from keepfit.callbacks.checkpoint.codec import Array, UnsupportedValue, encode
+from keepfit.callbacks.checkpoint.format.codec import Array, UnsupportedValue, encode
 from keepfit.callbacks.checkpoint.snapshot import FileStamp, Json, stamp_of
 from keepfit.callbacks.exactness import ExactnessGuard
 

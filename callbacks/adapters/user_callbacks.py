@@ -21,7 +21,7 @@ from keepfit.callbacks import events
 from keepfit.callbacks.adapters.base import Adapter, FrozenState, State
 from keepfit.callbacks.adapters.fingerprints import MAX_READ_SIZE, fingerprint
 from keepfit.callbacks.adapters.frozen import copy_array, freeze, may_change
-from keepfit.callbacks.checkpoint.codec import Encoded, UnsupportedValue
+from keepfit.callbacks.checkpoint.format.codec import Encoded, UnsupportedValue
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.protocols import StatefulCallback
 

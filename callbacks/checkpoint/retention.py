@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from keepfit.callbacks.checkpoint.manifest import Manifest, attempt_of
+from keepfit.callbacks.checkpoint.format.keys import attempt_of
+from keepfit.callbacks.checkpoint.format.manifest import Manifest
 
 
 class Retention(Protocol):

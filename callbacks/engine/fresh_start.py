@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.attempt import Attempt
-from keepfit.callbacks.checkpoint.claim import MovedRun, move_aside
-from keepfit.callbacks.checkpoint.manifest import ENDED, Head
-from keepfit.callbacks.checkpoint.reader import read_head
+from keepfit.callbacks.checkpoint.commit.attempt import Attempt
+from keepfit.callbacks.checkpoint.commit.claim import MovedRun, move_aside
+from keepfit.callbacks.checkpoint.format.manifest import ENDED, Head
+from keepfit.callbacks.checkpoint.read.reader import read_head
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.base import Store
 

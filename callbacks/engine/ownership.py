@@ -9,12 +9,12 @@ import structlog
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.attempt import Attempt, Superseded
-from keepfit.callbacks.checkpoint.claim import claim, find_run
-from keepfit.callbacks.checkpoint.cleanup import Cleanup
-from keepfit.callbacks.checkpoint.files import restore_file
-from keepfit.callbacks.checkpoint.manifest import Head, Manifest
-from keepfit.callbacks.checkpoint.reader import (
+from keepfit.callbacks.checkpoint.commit.attempt import Attempt, Superseded
+from keepfit.callbacks.checkpoint.commit.claim import claim, find_run
+from keepfit.callbacks.checkpoint.commit.cleanup import Cleanup
+from keepfit.callbacks.checkpoint.format.manifest import Head, Manifest
+from keepfit.callbacks.checkpoint.read.file_restore import restore_file
+from keepfit.callbacks.checkpoint.read.reader import (
     Checkpoint,
     NoUsableCheckpoint,
     read_manifest,

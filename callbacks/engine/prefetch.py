@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from keepfit.callbacks.checkpoint.codec import Array
-from keepfit.callbacks.checkpoint.manifest import StoredShard
-from keepfit.callbacks.checkpoint.reader import read_head, read_manifest, read_shards
+from keepfit.callbacks.checkpoint.format.codec import Array
+from keepfit.callbacks.checkpoint.format.manifest import StoredShard
+from keepfit.callbacks.checkpoint.read.reader import read_head, read_manifest, read_shards
 from keepfit.callbacks.storage import open_store
 from keepfit.callbacks.storage.base import StorageError, Store
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.reader import (
+from keepfit.callbacks.checkpoint.read.reader import (
     Checkpoint,
 )
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot

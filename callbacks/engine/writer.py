@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.attempt import Superseded
+from keepfit.callbacks.checkpoint.commit.attempt import Superseded
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
 
 log = structlog.get_logger("keepfit")

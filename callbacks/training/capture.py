@@ -17,8 +17,8 @@ from keepfit.callbacks import events
 from keepfit.callbacks.adapters.frozen import copy_array, freeze
 from keepfit.callbacks.adapters.held_callbacks import CapturedCallbacks, HeldCallbacks
 from keepfit.callbacks.adapters.keras_callbacks.history import HISTORY
-from keepfit.callbacks.checkpoint.codec import Array, encode
-from keepfit.callbacks.checkpoint.manifest import ARCHITECTURE
+from keepfit.callbacks.checkpoint.format.codec import Array, encode
+from keepfit.callbacks.checkpoint.format.manifest import ARCHITECTURE
 from keepfit.callbacks.checkpoint.snapshot import (
     NUMPY_DTYPES,
     EncodedState,

@@ -10,8 +10,8 @@ import keras
 import structlog
 
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
-from keepfit.callbacks.checkpoint.manifest import Manifest
-from keepfit.callbacks.checkpoint.reader import Checkpoint
+from keepfit.callbacks.checkpoint.format.manifest import Manifest
+from keepfit.callbacks.checkpoint.read.reader import Checkpoint
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
 from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.engine.run import FitStart, Run

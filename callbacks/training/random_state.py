@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keepfit.callbacks.checkpoint.codec import Array
+from keepfit.callbacks.checkpoint.format.codec import Array
 from keepfit.callbacks.training import internals
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.reader import Checkpoint
+from keepfit.callbacks.checkpoint.read.reader import Checkpoint
 from keepfit.callbacks.errors import Refused
 
 log = structlog.get_logger("keepfit")

@@ -8,8 +8,8 @@ import keras
 
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.adapters.keras_callbacks.history import HISTORY
-from keepfit.callbacks.checkpoint.manifest import Manifest
-from keepfit.callbacks.checkpoint.reader import Checkpoint
+from keepfit.callbacks.checkpoint.format.manifest import Manifest
+from keepfit.callbacks.checkpoint.read.reader import Checkpoint
 from keepfit.callbacks.checkpoint.snapshot import Position
 from keepfit.callbacks.training import internals, random_state, refusal, variables
 from keepfit.callbacks.training.data import batch_spec

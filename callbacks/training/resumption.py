@@ -10,7 +10,7 @@ import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
-from keepfit.callbacks.checkpoint.reader import Checkpoint
+from keepfit.callbacks.checkpoint.read.reader import Checkpoint
 from keepfit.callbacks.engine.run import Run
 from keepfit.callbacks.training import internals, random_state, restore
 from keepfit.callbacks.training.capture import TrainingCapture

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keepfit.callbacks.checkpoint.codec import Array
+from keepfit.callbacks.checkpoint.format.codec import Array
 from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Group, Tensor, array_bytes
 from keepfit.callbacks.training import internals
 

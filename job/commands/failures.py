@@ -39,8 +39,8 @@ def aws_errors_exit() -> Iterator[None]:
 @contextmanager
 def store_errors_exit() -> Iterator[None]:
     """Exit with 2 for a wrong request, 75 if a retry may help, or 78 for other store errors."""
-    from keepfit.callbacks.checkpoint.inspection import NoSuchRun, RunMoved
-    from keepfit.callbacks.checkpoint.reader import NoUsableCheckpoint
+    from keepfit.callbacks.checkpoint.read.inspection import NoSuchRun, RunMoved
+    from keepfit.callbacks.checkpoint.read.reader import NoUsableCheckpoint
     from keepfit.callbacks.errors import ConfigurationError
     from keepfit.callbacks.storage.base import StorageError, Transient
     from keepfit.job.commands.model_export import NoCheckpointYet

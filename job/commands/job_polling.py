@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from keepfit.job.commands.failures import store_errors_exit
 
 if TYPE_CHECKING:
-    from keepfit.callbacks.checkpoint.inspection import Summary
+    from keepfit.callbacks.checkpoint.read.inspection import Summary
     from keepfit.infra.jobs.lookup import Job
 
 POLL_SECONDS = 4.0
@@ -20,7 +20,7 @@ POLL_SECONDS = 4.0
 
 def summarize_run(store: str, run: str) -> Summary | None:
     """Return a summary of the run in the store, or None if the store has no such run."""
-    from keepfit.callbacks.checkpoint import inspection
+    from keepfit.callbacks.checkpoint.read import inspection
     from keepfit.callbacks.storage import open_store
 
     with store_errors_exit():

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from keepfit.callbacks.checkpoint.inspection import Summary
+from keepfit.callbacks.checkpoint.read.inspection import Summary
 from keepfit.infra.jobs.costs import CostReport
 from keepfit.infra.jobs.lookup import Attempt
 from keepfit.job.commands.tables import text_table

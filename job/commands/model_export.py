@@ -10,10 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from keepfit.callbacks.checkpoint.inspection import TRIES, read_committed, read_named_head
-from keepfit.callbacks.checkpoint.manifest import Manifest, StoredTensor
-from keepfit.callbacks.checkpoint.reader import Checkpoint, NoUsableCheckpoint, read_newest_usable
-from keepfit.callbacks.checkpoint.shards import pack_shards
+from keepfit.callbacks.checkpoint.format.manifest import Manifest, StoredTensor
+from keepfit.callbacks.checkpoint.format.shards import pack_shards
+from keepfit.callbacks.checkpoint.read.inspection import TRIES, read_committed, read_named_head
+from keepfit.callbacks.checkpoint.read.reader import (
+    Checkpoint,
+    NoUsableCheckpoint,
+    read_newest_usable,
+)
 from keepfit.callbacks.checkpoint.snapshot import Tensor, array_bytes
 from keepfit.callbacks.storage.base import Store
 

@@ -28,7 +28,7 @@ def ls(
     json: AsJson = False,
 ) -> None:
     """List the runs of a store."""
-    from keepfit.callbacks.checkpoint import inspection
+    from keepfit.callbacks.checkpoint.read import inspection
     from keepfit.job.commands import tables
 
     with store_errors_exit():
@@ -39,7 +39,7 @@ def ls(
 
 def show(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
     """Show a run's checkpoints and the history of its training."""
-    from keepfit.callbacks.checkpoint import inspection
+    from keepfit.callbacks.checkpoint.read import inspection
     from keepfit.job.commands import tables
 
     with store_errors_exit():
@@ -57,7 +57,7 @@ def show(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
 
 def verify(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
     """Read all of a run's checkpoints and check every digest; exit code 1 if one is wrong."""
-    from keepfit.callbacks.checkpoint import inspection
+    from keepfit.callbacks.checkpoint.read import inspection
     from keepfit.job.commands import tables
 
     with store_errors_exit():
@@ -101,7 +101,7 @@ def prune(
     json: AsJson = False,
 ) -> None:
     """Delete unused objects of earlier attempts; safe while the newest attempt is running."""
-    from keepfit.callbacks.checkpoint import inspection
+    from keepfit.callbacks.checkpoint.read import inspection
     from keepfit.job.commands import tables
 
     with store_errors_exit():

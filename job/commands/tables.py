@@ -13,8 +13,13 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from keepfit.callbacks.checkpoint.codec import decode
-from keepfit.callbacks.checkpoint.inspection import CommittedState, ObjectCheck, Summary, created_at
+from keepfit.callbacks.checkpoint.format.codec import decode
+from keepfit.callbacks.checkpoint.read.inspection import (
+    CommittedState,
+    ObjectCheck,
+    Summary,
+    created_at,
+)
 
 
 def as_json(value: Any) -> str:

@@ -3,7 +3,7 @@
 import json
 
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
-from keepfit.callbacks.checkpoint.codec import decode
+from keepfit.callbacks.checkpoint.format.codec import decode
 from keepfit.callbacks.exactness import ExactnessGuard
 
 

@@ -8,7 +8,7 @@ from keepfit.callbacks import events
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.adapters.registry import hold_callback
 from keepfit.callbacks.adapters.user_callbacks import ChangedAttributesAdapter, StateMethodsAdapter
-from keepfit.callbacks.checkpoint.codec import decode
+from keepfit.callbacks.checkpoint.format.codec import decode
 from keepfit.callbacks.exactness import ExactnessGuard
 from tests.adapters.kept import stored, transferred
 

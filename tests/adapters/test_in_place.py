@@ -20,7 +20,7 @@ from keepfit.callbacks.adapters import fingerprints, user_callbacks
 from keepfit.callbacks.adapters.fingerprints import digest_of
 from keepfit.callbacks.adapters.frozen import copy_array, freeze, is_constant
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
-from keepfit.callbacks.checkpoint.codec import decode
+from keepfit.callbacks.checkpoint.format.codec import decode
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.exactness import ExactnessGuard
 from tests.adapters.kept import stored, transferred

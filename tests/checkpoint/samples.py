@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from keepfit.callbacks.checkpoint.claim import claim_run
-from keepfit.callbacks.checkpoint.codec import encode
-from keepfit.callbacks.checkpoint.manifest import Head, head_key
-from keepfit.callbacks.checkpoint.reader import read_checkpoint, read_newest_usable
+from keepfit.callbacks.checkpoint.commit.claim import claim_run
+from keepfit.callbacks.checkpoint.format.codec import encode
+from keepfit.callbacks.checkpoint.format.keys import head_key
+from keepfit.callbacks.checkpoint.format.manifest import Head
+from keepfit.callbacks.checkpoint.format.shards import MIN_SHARED_SIZE
+from keepfit.callbacks.checkpoint.read.reader import read_checkpoint, read_newest_usable
 from keepfit.callbacks.checkpoint.retention import KeepNewest
-from keepfit.callbacks.checkpoint.shards import MIN_SHARED_SIZE
 from keepfit.callbacks.checkpoint.snapshot import (
     NUMPY_DTYPES,
     Position,

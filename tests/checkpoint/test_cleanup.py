@@ -9,9 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.claim import claim, find_run
-from keepfit.callbacks.checkpoint.cleanup import Cleanup, InlineCleanup, Task
-from keepfit.callbacks.checkpoint.manifest import shard_key
+from keepfit.callbacks.checkpoint.commit.claim import claim, find_run
+from keepfit.callbacks.checkpoint.commit.cleanup import Cleanup, InlineCleanup, Task
+from keepfit.callbacks.checkpoint.format.keys import shard_key
 from keepfit.callbacks.checkpoint.retention import KeepNewest
 from keepfit.callbacks.storage.base import StorageError, Transient
 from keepfit.callbacks.storage.file_operations import FileOperations

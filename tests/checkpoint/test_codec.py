@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from keepfit.callbacks.checkpoint.codec import (
+from keepfit.callbacks.checkpoint.format.codec import (
     LONG_LIST,
     MAX_NAME_BYTES,
     Encoded,
@@ -23,7 +23,7 @@ from keepfit.callbacks.checkpoint.codec import (
     decode,
     encode,
 )
-from keepfit.callbacks.checkpoint.manifest import Manifest
+from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Position, Snapshot
 from tests.checkpoint.samples import RUN, parsed, resume, same, take_over, tensor
 from tests.checkpoint.test_manifest import manifest_with

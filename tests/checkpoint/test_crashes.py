@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from keepfit.callbacks.checkpoint.attempt import Superseded
-from keepfit.callbacks.checkpoint.claim import move_aside
-from keepfit.callbacks.checkpoint.reader import read_checkpoint
+from keepfit.callbacks.checkpoint.commit.attempt import Superseded
+from keepfit.callbacks.checkpoint.commit.claim import move_aside
+from keepfit.callbacks.checkpoint.read.reader import read_checkpoint
 from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import (

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.manifest import Manifest, head_key
-from keepfit.callbacks.checkpoint.reader import (
+from keepfit.callbacks.checkpoint.format.keys import head_key
+from keepfit.callbacks.checkpoint.format.manifest import Manifest
+from keepfit.callbacks.checkpoint.format.shards import digest
+from keepfit.callbacks.checkpoint.read.reader import (
     NoUsableCheckpoint,
     read_checkpoint,
     read_manifest,
     read_newest_usable,
 )
-from keepfit.callbacks.checkpoint.shards import digest
 from keepfit.callbacks.storage.base import Damaged, NotFound
 from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import (

@@ -11,8 +11,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint import file_uploader, sending
-from keepfit.callbacks.checkpoint.files import restore_file
+from keepfit.callbacks.checkpoint.commit import file_uploader, sending
+from keepfit.callbacks.checkpoint.read.file_restore import restore_file
 from keepfit.callbacks.checkpoint.snapshot import stamp_of
 from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.local import LocalStore
@@ -297,7 +297,7 @@ HANGING_PROCESS = """
 import sys, threading
 from pathlib import Path
 from dataclasses import replace
-from keepfit.callbacks.checkpoint import sending
+from keepfit.callbacks.checkpoint.commit import sending
 from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import snapshot, take_over
 from tests.checkpoint.stores import Wrapped

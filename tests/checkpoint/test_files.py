@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keepfit.callbacks.checkpoint.files import restore_file
-from keepfit.callbacks.checkpoint.key_names import key_from_path
-from keepfit.callbacks.checkpoint.manifest import StoredFile
+from keepfit.callbacks.checkpoint.format.key_names import key_from_path
+from keepfit.callbacks.checkpoint.format.manifest import StoredFile
+from keepfit.callbacks.checkpoint.read.file_restore import restore_file
 from keepfit.callbacks.storage.base import AlreadyExists, Damaged, NotFound
 from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import RUN, files_under, resume, snapshot, take_over

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from keepfit.callbacks.checkpoint.reader import read_newest_usable
+from keepfit.callbacks.checkpoint.read.reader import read_newest_usable
 from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import (

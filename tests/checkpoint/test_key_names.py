@@ -8,14 +8,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from keepfit.callbacks.checkpoint.key_names import (
+from keepfit.callbacks.checkpoint.format.key_names import (
     MAX_COMPONENT_BYTES,
     key_component,
     key_from_path,
     keys_from_paths,
     shorten,
 )
-from keepfit.callbacks.checkpoint.manifest import artifact_key, attempt_of, part_key, report_key
+from keepfit.callbacks.checkpoint.format.keys import artifact_key, attempt_of, part_key, report_key
 
 LONGEST_RUN = "r" * 128
 COMPONENTS = st.text("ab/.%!~ é训😀", max_size=6) | st.builds(

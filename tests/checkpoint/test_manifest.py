@@ -7,16 +7,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from keepfit.callbacks.checkpoint.manifest import (
+from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key, manifest_key, shard_key
+from keepfit.callbacks.checkpoint.format.manifest import (
     AttemptHistory,
     Head,
     Manifest,
     StoredShard,
     StoredTensor,
-    attempt_of,
-    head_key,
-    manifest_key,
-    shard_key,
 )
 from keepfit.callbacks.checkpoint.snapshot import Position
 from tests.checkpoint.samples import RUN, parsed

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepfit.callbacks.checkpoint.manifest import manifest_key
+from keepfit.callbacks.checkpoint.format.keys import manifest_key
 from keepfit.callbacks.checkpoint.retention import KeepNewest, unreferenced
 from tests.checkpoint.samples import RUN
 from tests.checkpoint.test_manifest import manifest_with, shard

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load, load_file
 
-from keepfit.callbacks.checkpoint.shards import MIN_SHARED_SIZE, digest, pack_shards, stored_shape
+from keepfit.callbacks.checkpoint.format.shards import (
+    MIN_SHARED_SIZE,
+    digest,
+    pack_shards,
+    stored_shape,
+)
 from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Tensor, array_bytes
 from tests.checkpoint.samples import arrays_of, snapshot, tensor, trained
 

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.attempt import Superseded
+from keepfit.callbacks.checkpoint.commit.attempt import Superseded
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
 from keepfit.callbacks.engine.writer import Failed, FencedBy, SnapshotWriter, Written
 from keepfit.callbacks.storage.base import StorageError

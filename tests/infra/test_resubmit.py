@@ -15,7 +15,7 @@ import boto3
 import pytest
 from cfnlint.decode.cfn_yaml import load
 
-from keepfit.callbacks.checkpoint.manifest import head_key, manifest_key
+from keepfit.callbacks.checkpoint.format.keys import head_key, manifest_key
 from keepfit.infra import deployment
 from keepfit.infra.functions import resubmit
 from keepfit.infra.stacks import template

@@ -12,8 +12,8 @@ import pytest
 import safetensors.numpy
 from typer.testing import CliRunner
 
-from keepfit.callbacks.checkpoint.claim import move_aside
-from keepfit.callbacks.checkpoint.manifest import head_key, manifest_key, shard_key
+from keepfit.callbacks.checkpoint.commit.claim import move_aside
+from keepfit.callbacks.checkpoint.format.keys import head_key, manifest_key, shard_key
 from keepfit.callbacks.checkpoint.snapshot import Tensor
 from keepfit.callbacks.storage import open_store
 from keepfit.job.cli import app
@@ -96,7 +96,7 @@ def test_ls_needs_few_requests(store):
             type(self).loads += 1
             return super().load(key)
 
-    from keepfit.callbacks.checkpoint.inspection import summarize
+    from keepfit.callbacks.checkpoint.read.inspection import summarize
 
     trained(store, *range(1, 30), keep=3)
     counting = Counting(store._root)

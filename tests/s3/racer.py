@@ -15,7 +15,7 @@ import os
 import sys
 from contextlib import suppress
 
-from keepfit.callbacks.checkpoint.attempt import Superseded
+from keepfit.callbacks.checkpoint.commit.attempt import Superseded
 from keepfit.callbacks.errors import EXIT_FENCED
 from tests.checkpoint.samples import resume, take_over
 from tests.s3.samples import assert_is_small, server, small, store_at

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from keepfit.callbacks.checkpoint.manifest import head_key
-from keepfit.callbacks.checkpoint.reader import read_checkpoint
+from keepfit.callbacks.checkpoint.format.keys import head_key
+from keepfit.callbacks.checkpoint.read.reader import read_checkpoint
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
 from keepfit.callbacks.storage.s3.address import Address
 from keepfit.callbacks.storage.s3.client import make_client

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from keepfit.callbacks.checkpoint.manifest import head_key
+from keepfit.callbacks.checkpoint.format.keys import head_key
 from keepfit.callbacks.errors import ConfigurationError
 from keepfit.callbacks.storage import open_store
 from keepfit.callbacks.storage.base import StorageError, Transient

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from keepfit.callbacks.checkpoint.manifest import head_key
-from keepfit.callbacks.checkpoint.reader import read_checkpoint
+from keepfit.callbacks.checkpoint.format.keys import head_key
+from keepfit.callbacks.checkpoint.read.reader import read_checkpoint
 from tests.checkpoint.samples import RUN, head_of, take_over
 from tests.s3.proxy import at, kill_after, kill_before
 from tests.s3.samples import assert_is_small, assert_resumes, small, unfinished

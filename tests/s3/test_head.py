@@ -6,9 +6,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.attempt import Superseded
-from keepfit.callbacks.checkpoint.claim import claim_run, move_aside
-from keepfit.callbacks.checkpoint.manifest import head_key
+from keepfit.callbacks.checkpoint.commit.attempt import Superseded
+from keepfit.callbacks.checkpoint.commit.claim import claim_run, move_aside
+from keepfit.callbacks.checkpoint.format.keys import head_key
 from keepfit.callbacks.checkpoint.retention import KeepNewest
 from keepfit.callbacks.storage.base import Transient
 from tests.checkpoint.samples import RUN, VERSIONS, head_of, take_over

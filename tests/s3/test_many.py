@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from keepfit.callbacks.checkpoint.claim import claim_run
-from keepfit.callbacks.checkpoint.inspection import find_orphans, summarize
-from keepfit.callbacks.checkpoint.manifest import manifest_key
-from keepfit.callbacks.checkpoint.reader import read_newest_usable
+from keepfit.callbacks.checkpoint.commit.claim import claim_run
+from keepfit.callbacks.checkpoint.format.keys import manifest_key
+from keepfit.callbacks.checkpoint.read.inspection import find_orphans, summarize
+from keepfit.callbacks.checkpoint.read.reader import read_newest_usable
 from keepfit.callbacks.checkpoint.retention import KeepNewest
 from tests.checkpoint.samples import RUN, VERSIONS, head_of, resume, take_over
 from tests.s3.samples import assert_is_small, assert_resumes, client_at, small, store_of

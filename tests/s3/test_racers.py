@@ -6,8 +6,8 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from keepfit.callbacks.checkpoint.inspection import verify
-from keepfit.callbacks.checkpoint.reader import read_checkpoint
+from keepfit.callbacks.checkpoint.read.inspection import verify
+from keepfit.callbacks.checkpoint.read.reader import read_checkpoint
 from tests.checkpoint.samples import RUN, head_of
 from tests.s3.samples import assert_is_small, assert_resumes
 

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.reader import read_checkpoint, read_head
+from keepfit.callbacks.checkpoint.read.reader import read_checkpoint, read_head
 from keepfit.callbacks.engine import preemption, session
 from keepfit.callbacks.engine.preemption import Notice
 from keepfit.callbacks.errors import Preempted

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keepfit.callbacks.checkpoint.codec import decode, encode
+from keepfit.callbacks.checkpoint.format.codec import decode, encode
 from keepfit.callbacks.training import internals, random_state
 from tests.training.trainings import set_seed
 

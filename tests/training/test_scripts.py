@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.claim import claim_run
+from keepfit.callbacks.checkpoint.commit.claim import claim_run
 from keepfit.callbacks.checkpoint.retention import KeepNewest
 from keepfit.callbacks.engine import preemption, session
 from keepfit.callbacks.engine.preemption import Notice

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keepfit.callbacks.checkpoint.codec import Array
+from keepfit.callbacks.checkpoint.format.codec import Array
 from keepfit.callbacks.checkpoint.snapshot import Tensor
 from keepfit.callbacks.training import internals
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 
-from keepfit.callbacks.checkpoint.files import read_span
-from keepfit.callbacks.checkpoint.key_names import keys_from_paths
-from keepfit.callbacks.checkpoint.manifest import Manifest, StoredFile, artifact_key
+from keepfit.callbacks.checkpoint.format.key_names import keys_from_paths
+from keepfit.callbacks.checkpoint.format.keys import artifact_key
+from keepfit.callbacks.checkpoint.format.manifest import Manifest, StoredFile
+from keepfit.callbacks.checkpoint.read.file_restore import read_span
 from keepfit.callbacks.storage.base import Conflict, Store, Version
 
 SMALL_ARTIFACT = 1 << 20

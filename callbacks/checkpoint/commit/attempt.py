@@ -15,22 +15,11 @@ from datetime import UTC, datetime
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.artifacts import ArtifactPublisher
-from keepfit.callbacks.checkpoint.cleanup import InlineCleanup, Task
-from keepfit.callbacks.checkpoint.file_uploader import FileUploader, PlannedFile
-from keepfit.callbacks.checkpoint.head_writer import HeadWriter, Superseded
-from keepfit.callbacks.checkpoint.manifest import (
-    Head,
-    Manifest,
-    StoredShard,
-    attempt_of,
-    manifest_key,
-    report_key,
-    shard_key,
-)
-from keepfit.callbacks.checkpoint.reader import read_manifests
-from keepfit.callbacks.checkpoint.retention import Retention, unreferenced
-from keepfit.callbacks.checkpoint.sending import (
+from keepfit.callbacks.checkpoint.commit.artifacts import ArtifactPublisher
+from keepfit.callbacks.checkpoint.commit.cleanup import InlineCleanup, Task
+from keepfit.callbacks.checkpoint.commit.file_uploader import FileUploader, PlannedFile
+from keepfit.callbacks.checkpoint.commit.head_writer import HeadWriter, Superseded
+from keepfit.callbacks.checkpoint.commit.sending import (
     Sending,
     SentFiles,
     abandon,
@@ -39,9 +28,13 @@ from keepfit.callbacks.checkpoint.sending import (
     wait_for_files,
     wait_for_shards,
 )
-from keepfit.callbacks.checkpoint.shards import Shard, pack_shards
+from keepfit.callbacks.checkpoint.commit.upload_pool import UploadPool
+from keepfit.callbacks.checkpoint.format.keys import attempt_of, manifest_key, report_key, shard_key
+from keepfit.callbacks.checkpoint.format.manifest import Head, Manifest, StoredShard
+from keepfit.callbacks.checkpoint.format.shards import Shard, pack_shards
+from keepfit.callbacks.checkpoint.read.reader import read_manifests
+from keepfit.callbacks.checkpoint.retention import Retention, unreferenced
 from keepfit.callbacks.checkpoint.snapshot import Snapshot
-from keepfit.callbacks.checkpoint.upload_pool import UploadPool
 from keepfit.callbacks.storage.base import AlreadyExists, Store, Version
 
 __all__ = ["Attempt", "Committed", "Superseded"]

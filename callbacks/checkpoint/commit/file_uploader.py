@@ -20,11 +20,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 
-from keepfit.callbacks.checkpoint.files import read_span
-from keepfit.callbacks.checkpoint.key_names import keys_from_paths
-from keepfit.callbacks.checkpoint.manifest import Manifest, StoredFile, StoredPart, part_key
+from keepfit.callbacks.checkpoint.commit.upload_pool import UploadPool
+from keepfit.callbacks.checkpoint.format.key_names import keys_from_paths
+from keepfit.callbacks.checkpoint.format.keys import part_key
+from keepfit.callbacks.checkpoint.format.manifest import Manifest, StoredFile, StoredPart
+from keepfit.callbacks.checkpoint.read.file_restore import read_span
 from keepfit.callbacks.checkpoint.snapshot import FileStamp, Snapshot, stamp_of_open
-from keepfit.callbacks.checkpoint.upload_pool import UploadPool
 from keepfit.callbacks.storage.base import Store
 
 MAX_PART_SIZE = 16 << 20

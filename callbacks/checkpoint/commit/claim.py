@@ -11,16 +11,11 @@ import structlog
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.attempt import Attempt
-from keepfit.callbacks.checkpoint.cleanup import InlineCleanup
-from keepfit.callbacks.checkpoint.manifest import (
-    ENDED,
-    AttemptHistory,
-    Head,
-    attempt_of,
-    head_key,
-)
-from keepfit.callbacks.checkpoint.reader import (
+from keepfit.callbacks.checkpoint.commit.attempt import Attempt
+from keepfit.callbacks.checkpoint.commit.cleanup import InlineCleanup
+from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key
+from keepfit.callbacks.checkpoint.format.manifest import ENDED, AttemptHistory, Head
+from keepfit.callbacks.checkpoint.read.reader import (
     LoadedHead,
     LoadedManifests,
     NoUsableCheckpoint,

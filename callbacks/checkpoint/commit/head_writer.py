@@ -10,8 +10,9 @@ from __future__ import annotations
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.manifest import Head, attempt_of, head_key
-from keepfit.callbacks.checkpoint.reader import LoadedHead, read_head
+from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key
+from keepfit.callbacks.checkpoint.format.manifest import Head
+from keepfit.callbacks.checkpoint.read.reader import LoadedHead, read_head
 from keepfit.callbacks.storage.base import Conflict, StorageError, Store, Transient, Version
 
 log = structlog.get_logger("keepfit")

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from keepfit.callbacks.checkpoint.key_names import shorten
+from keepfit.callbacks.checkpoint.format.key_names import shorten
 from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Json
 
 Array = np.ndarray[Any, Any]

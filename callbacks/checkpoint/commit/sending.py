@@ -11,15 +11,15 @@ from functools import partial
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.file_uploader import FileUpload, PlannedFile
-from keepfit.callbacks.checkpoint.manifest import (
+from keepfit.callbacks.checkpoint.commit.file_uploader import FileUpload, PlannedFile
+from keepfit.callbacks.checkpoint.commit.upload_pool import UploadPool
+from keepfit.callbacks.checkpoint.format.manifest import (
     StoredFile,
     StoredPart,
     StoredShard,
     StoredTensor,
 )
-from keepfit.callbacks.checkpoint.shards import Shard, stored_shape
-from keepfit.callbacks.checkpoint.upload_pool import UploadPool
+from keepfit.callbacks.checkpoint.format.shards import Shard, stored_shape
 from keepfit.callbacks.storage.base import StorageError
 
 log = structlog.get_logger("keepfit")

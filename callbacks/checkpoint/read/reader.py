@@ -15,17 +15,16 @@ import numpy as np
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.codec import Array, decode
-from keepfit.callbacks.checkpoint.manifest import (
+from keepfit.callbacks.checkpoint.format.codec import Array, decode
+from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key
+from keepfit.callbacks.checkpoint.format.manifest import (
     Head,
     Manifest,
     StoredShard,
     StoredTensor,
     UnknownDocument,
-    attempt_of,
-    head_key,
 )
-from keepfit.callbacks.checkpoint.shards import digest
+from keepfit.callbacks.checkpoint.format.shards import digest
 from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES
 from keepfit.callbacks.storage.base import Damaged, NotFound, Store, Version
 

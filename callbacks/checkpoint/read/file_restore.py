@@ -8,8 +8,8 @@ import shutil
 import uuid
 from pathlib import Path
 
-from keepfit.callbacks.checkpoint.manifest import StoredFile, StoredPart
-from keepfit.callbacks.checkpoint.reader import MAX_READS
+from keepfit.callbacks.checkpoint.format.manifest import StoredFile, StoredPart
+from keepfit.callbacks.checkpoint.read.reader import MAX_READS
 from keepfit.callbacks.storage.base import Damaged, Store
 
 

@@ -1,0 +1,1 @@
+"""The stored format: documents, keys, shards, and the encoding of plain values."""

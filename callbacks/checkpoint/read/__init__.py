@@ -1,0 +1,1 @@
+"""Reading and verifying checkpoints, files and whole runs."""
