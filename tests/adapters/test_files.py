@@ -289,6 +289,33 @@ def test_file_that_changes_while_it_is_sent(workdir, monkeypatch):
     assert attempt.send({}, {str(path): mark}, 1) == (first,)
 
 
+@pytest.mark.parametrize("moment", ["before", "meanwhile"])
+def test_file_that_is_removed_while_it_is_sent(workdir, monkeypatch, moment):
+    """The copy of a model that has arrived in S3 is in no checkpoint, not even an older version."""
+    from keepfit.callbacks.checkpoint import files
+    from keepfit.callbacks.checkpoint.snapshot import stamp_of
+    from tests.checkpoint.samples import take_over
+
+    attempt = claim_files(take_over, workdir)
+    path = workdir / "model"
+    path.write_bytes(b"first")
+    (first,) = attempt.send({}, {str(path): stamp_of(str(path))}, 0)
+    path.write_bytes(b"second one")
+    stamp = stamp_of(str(path))
+    read = files._read
+
+    def remove_before_read(name, start, end):
+        path.unlink()
+        return read(name, start, end)
+
+    attempt._replaced[str(path)] = first
+    if moment == "before":
+        path.unlink()
+    else:
+        monkeypatch.setattr(files, "_read", remove_before_read)
+    assert attempt.send({}, {str(path): stamp}, 1) == ()
+
+
 def claim_files(take_over, folder):
     """Claim a run in a new store and return the part of the attempt that stores files."""
     from keepfit.callbacks.storage import open_store
