@@ -1,4 +1,9 @@
-"""The adapter of CSVLogger, whose file is truncated to the checkpoint and never rewritten."""
+"""The adapter of CSVLogger, whose file is truncated to the checkpoint and never rewritten.
+
+Undocumented names of Keras' CSVLogger, as no documented ones exist:
+- `keys`, `append_header`: the columns, and whether a header is still to be written;
+- `csv_file`, `writer`: to flush the rows, and to know whether the header has been written.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The adapter of SwapEMAWeights."""
+"""The adapter of SwapEMAWeights.
+
+Private name of Keras: `_ema_weights_in_model`, which tells whether the weights are swapped now.
+"""
 
 from __future__ import annotations
 

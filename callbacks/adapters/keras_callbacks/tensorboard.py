@@ -3,11 +3,16 @@
 The names of the files contain a tag of the run. It distinguishes the files that a killed attempt
 has written since the checkpoint from those that other processes have written into the same folder.
 
-Private names of Keras' TensorBoard, besides the attributes that TensorBoardAdapter lists:
+Private names of Keras' TensorBoard, as no public ones exist:
+- `_global_train_batch`, `_global_test_batch`: the steps of batch events, otherwise from 0 on;
+- `_previous_epoch_iterations`, `_train_accumulated_time`, `_batch_start_time`, `_epoch_start_time`:
+  for `write_steps_per_second`;
+- `_should_write_train_graph`: the graph is written once;
 - `_writers`: to flush them, so that the files have all events of a checkpoint;
 - `_summary_module`: replaced by one that names the files;
 - `_train_writer`, `_push_writer`, `_pop_writer`, `_prev_summary_state`: the default writer depends
   on the batch, and Keras sets it only when a batch begins.
+The others in TensorBoardAdapter's lists are named only so that a new attribute is noticed.
 """
 
 from __future__ import annotations
