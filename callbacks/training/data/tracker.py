@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -94,6 +94,40 @@ class PipelineTraits:
         )
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How far one iterator has been read.
+
+    Attributes:
+        start, later, calls, since_start, since_later: see DataPosition.
+        start_has_seeds: `start` contains all seeds that any state of the iterator contains.
+    """
+
+    start: IteratorState | None = None
+    later: IteratorState | None = None
+    start_has_seeds: bool = False
+    calls: int = 0
+    since_start: int = 0
+    since_later: int = 0
+
+    def after_call(self) -> Reading:
+        """Return the reading after another call of the train function."""
+        return replace(
+            self,
+            calls=self.calls + 1,
+            since_start=self.since_start + 1,
+            since_later=self.since_later + 1,
+        )
+
+
+@dataclass(frozen=True)
+class _CaptureCost:
+    """When a state was captured last, and the seconds that it took."""
+
+    at: float = 0.0
+    seconds: float = 0.0
+
+
 class DataTracker:
     """Follows the iterators that `fit` hands to the train function."""
 
@@ -120,13 +154,9 @@ class DataTracker:
         self._input_reported = False
         self._iterator: Any = None
         self._known_traits: PipelineTraits | None = None
-        self._start: IteratorState | None = None
-        self._later: IteratorState | None = None
-        self._start_has_seeds = False
+        self._reading = Reading()
         self._seeds_are_lost: bool | None = None
-        self._calls = self._since_start = self._since_later = 0
-        self._captured_at = 0.0
-        self._capture_seconds = 0.0
+        self._cost = _CaptureCost()
 
     @property
     def element_spec(self) -> Any:
@@ -138,42 +168,39 @@ class DataTracker:
         if iterator is self._iterator:
             return False
         self._iterator = iterator
-        self._start, self._later = self._capture_state(), None
-        self._calls = self._since_start = self._since_later = 0
-        if self._start is None:
+        start = self._capture_state()
+        if start is None:
             self._report_unsavable_input()
         self._known_traits = self._known_traits or PipelineTraits.of(
-            iterator, self._start, drawn_by_batch=self._drawn_by_batch
+            iterator, start, drawn_by_batch=self._drawn_by_batch
         )
-        self._start_has_seeds = not self._known_traits.late_shuffles
+        self._reading = Reading(start, start_has_seeds=not self._known_traits.late_shuffles)
         return True
 
     @property
     def can_be_saved(self) -> bool:
         """False before the first batch if all seeds can be captured only after it."""
-        return self._start_has_seeds or self._calls > 0
+        return self._reading.start_has_seeds or self._reading.calls > 0
 
     def advance(self) -> None:
         """Count a call of the train function, after it."""
-        self._calls += 1
-        self._since_start += 1
-        self._since_later += 1
-        if self._calls == 1 and not self._start_has_seeds:
+        self._reading = self._reading.after_call()
+        if self._reading.calls == 1 and not self._reading.start_has_seeds:
             self._complete_start()
-        if self._calls == 1 and self._traits.hidden_randomness:
+        if self._reading.calls == 1 and self._traits.hidden_randomness:
             self._capture_later()
 
     def position(self, refresh: StateRefresh = StateRefresh.NEVER) -> DataPosition:
         """Return the current position in the data, with a later state if `refresh` allows it."""
-        if self._start and self._since_start and self._should_refresh(refresh):
+        if self._reading.start and self._reading.since_start and self._should_refresh(refresh):
             self._capture_later()
-        lost = bool(self._seeds_are_lost)
+        lost, reading = bool(self._seeds_are_lost), self._reading
         return DataPosition(
-            self._start,
-            self._later,
-            self._calls,
-            self._since_start,
-            self._since_later,
+            reading.start,
+            reading.later,
+            reading.calls,
+            reading.since_start,
+            reading.since_later,
             later_is_complete=self._traits.hidden_randomness or self._traits.endless or lost,
             seeds_are_lost=lost,
         )
@@ -190,16 +217,19 @@ class DataTracker:
             DataChanged: the data ends before that position, or the pipeline is a different one.
         """
         started = self._clock()
-        if START in states:
-            self._start = IteratorState.from_bytes(states[START])
-        if LATER in states:
-            self._later = IteratorState.from_bytes(states[LATER])
-        if state := self._later or (self._start if START in states else None):
+        saved = {name: IteratorState.from_bytes(content) for name, content in states.items()}
+        if state := saved.get(LATER) or saved.get(START):
             state.restore(self._iterator)
-        self._calls = plain["calls"]
-        self._since_start, self._since_later = plain["since_start"], plain["since_later"]
-        self._start_has_seeds, self._seeds_are_lost = True, plain["seeds_are_lost"]
-        calls = self._since_later if LATER in states else self._since_start
+        self._reading = Reading(
+            saved.get(START, self._reading.start),
+            saved.get(LATER),
+            start_has_seeds=True,
+            calls=plain["calls"],
+            since_start=plain["since_start"],
+            since_later=plain["since_later"],
+        )
+        self._seeds_are_lost = plain["seeds_are_lost"]
+        calls = plain["since_later" if LATER in saved else "since_start"]
         batches = self._read(calls * steps)
         if batches <= (calls - 1) * steps:
             raise DataChanged(f"the data ends after {batches} of {calls * steps} batches")
@@ -235,7 +265,7 @@ class DataTracker:
         """Replace the start state by the one after the first batch, when all shuffles exist."""
         state = self._capture_state()
         if state:
-            self._start, self._since_start, self._start_has_seeds = state, 0, True
+            self._reading = replace(self._reading, start=state, since_start=0, start_has_seeds=True)
         if self._seeds_are_lost is None:
             saved = len(internals.seed_paths(state.content)) if state else 0
             self._seeds_are_lost = saved < self._traits.shuffles
@@ -261,15 +291,15 @@ class DataTracker:
             or (self._traits.cached and not self._traits.endless)
         ):
             return False
-        affordable = self._capture_seconds <= REFRESH_BUDGET * (self._clock() - self._captured_at)
+        affordable = self._cost.seconds <= REFRESH_BUDGET * (self._clock() - self._cost.at)
         return affordable or refresh is StateRefresh.ALWAYS
 
     def _capture_later(self) -> None:
-        self._later, self._since_later = self._capture_state(), 0
+        self._reading = replace(self._reading, later=self._capture_state(), since_later=0)
 
     def _capture_state(self) -> IteratorState | None:
         started = self._clock()
         state = IteratorState.of(self._iterator)
-        self._captured_at = self._clock()
-        self._capture_seconds = self._captured_at - started
+        ended = self._clock()
+        self._cost = _CaptureCost(ended, ended - started)
         return state
