@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
-from keepfit.callbacks.adapters import fingerprints, user_callbacks
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.exactness import ExactnessGuard
 from tests.adapters.kept import stored, transferred
@@ -112,13 +111,6 @@ def test_list_that_was_changed_in_place():
     callback.table["a"].append(2)
     (new,) = transferred(held, Own(seen=[], table={"a": [1]}))
     assert attributes_of(new) == {"seen": [5], "table": {"a": [1, 2]}}
-
-
-@pytest.fixture
-def small_limits(monkeypatch):
-    """Make arrays of 1 KiB too large to be copied, and of 1 MiB too large to be read."""
-    monkeypatch.setattr(user_callbacks, "MAX_COPY_SIZE", 1 << 10)
-    monkeypatch.setattr(fingerprints, "MAX_READ_SIZE", 1 << 20)
 
 
 class Opaque:
