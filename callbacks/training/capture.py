@@ -109,8 +109,9 @@ class TrainingCapture:
         Args:
             position: the position of the training.
             logs: the batch logs of the last batch.
-            more: plain values and arrays to store as well; `randomness` replaces the current random
-                state by one that was captured earlier.
+            more: plain values and arrays to store as well, or functions that return them, called on
+                the writer's thread; `randomness` replaces the current random state by one that was
+                captured earlier.
         """
         read_variables = self.prepare()
         values = {
@@ -135,7 +136,8 @@ class TrainingCapture:
 def _encode(values: Mapping[str, Any], callbacks: CapturedCallbacks) -> EncodedState:
     """Encode the captured values, on the writer's thread, which can't refuse a training."""
     arrays: dict[str, Array] = {}
-    state = encode(values, "state", arrays)
+    plain = {name: value() if callable(value) else value for name, value in values.items()}
+    state = encode(plain, "state", arrays)
     state["callbacks"] = callbacks.encode(arrays, ExactnessGuard())
     return state, [_tensor(name, array) for name, array in arrays.items()]
 
