@@ -195,3 +195,20 @@ def test_sighup_under_nohup(tmp_path, plain):
     assert ended.code == 0, ended.err
     assert not ended.named("notice")
     assert json.loads((tmp_path / "result.json").read_text()) == plain
+
+
+def test_a_refusal_decides_the_exit_code(tmp_path):
+    """A script that swallows a refusal, and ends well without the training, has not succeeded."""
+    script = dedent("""
+        model = build(int(os.environ.get("UNITS", "3")))
+        try:
+            fit(model)
+        except:
+            pass
+        print("the end")
+    """)
+    write(tmp_path, script)
+    assert run(tmp_path, *RARELY, "train.py").code == 0
+    refused = run(tmp_path, *RARELY, "train.py", UNITS="5")
+    assert refused.out.strip().endswith("the end")
+    assert refused.code == 78
