@@ -10,7 +10,7 @@ from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.checkpoint.format import shards
 from keepfit.callbacks.engine.run import Run
 from keepfit.callbacks.storage.file_operations import FileOperations
-from keepfit.callbacks.training import random_state, recorder, variables
+from keepfit.callbacks.training import capture, random_state, variables
 from keepfit.callbacks.training.data import tracker as data_tracker
 from stopwatch import Call, watched
 
@@ -22,7 +22,7 @@ SUBMIT = "submit to the writer"
 WRITE = "whole write"
 
 TRAINING_THREAD: Mapping[str, Owner] = {
-    "record": (recorder.TrainingRecorder, "record"),
+    "snapshot": (capture.TrainingCapture, "snapshot"),
     "· read the variables": (variables.VariableReader, "__call__"),
     "· capture the callbacks' state": (HeldCallbacks, "capture"),
     "· capture the random state": (random_state, "capture_random_state"),
@@ -32,7 +32,7 @@ TRAINING_THREAD: Mapping[str, Owner] = {
 }
 WRITER_THREAD: Mapping[str, Owner] = {
     WRITE: (Run, "_write"),
-    "· encode": (recorder, "encode"),
+    "· encode": (capture, "encode"),
     "· serialise the iterator's state": (data_tracker.DataPosition, "_later_bytes"),
     "· SHA-256": (shards, "digest"),
     "· write files": (FileOperations, "write"),
