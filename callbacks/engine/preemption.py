@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -110,22 +110,23 @@ class PreemptionState:
     """The notices that this process has received, and how its fits have reacted to them.
 
     A process has one, whatever its threads do. Signal handlers and watchers write, training reads.
-    They write by setting a flag or replacing a tuple: a lock could deadlock, since a signal handler
-    may have interrupted the thread that holds it.
+    They write by setting a flag or appending to a list, which is atomic: a lock could deadlock,
+    since a signal handler may have interrupted the thread that holds it.
     """
 
     def __init__(self) -> None:
-        self._notices: tuple[Notice, ...] = ()
+        self._notices: list[Notice] = []
         self._save_requested = False
-        self._fits: tuple[RunningFit, ...] = ()
+        self._fits: list[RunningFit] = []
         self._final_save_begun = False
         self._end: AttemptEnded | None = None
-        self._on_fit_left: Callable[[], None] = no_action
+        self._on_preemption: Callable[[], None] = no_action
 
     @property
     def notice(self) -> Notice | None:
         """All notices merged, or None; a further one can never move the deadline later."""
-        return functools.reduce(Notice.merge, self._notices) if self._notices else None
+        notices = tuple(self._notices)
+        return functools.reduce(Notice.merge, notices) if notices else None
 
     def deadline(self) -> float | None:
         """Return when this process ends, in time.monotonic(), or None if unknown."""
@@ -134,7 +135,7 @@ class PreemptionState:
 
     def give_notice(self, notice: Notice) -> None:
         """Add a notice. This does nothing else, so that a signal handler may call it."""
-        self._notices += (notice,)
+        self._notices.append(notice)
 
     @property
     def save_requested(self) -> bool:
@@ -152,7 +153,7 @@ class PreemptionState:
     @property
     def training(self) -> bool:
         """True if a fit is under way, in any thread, that will act on a notice."""
-        return any(fit.is_running() for fit in self._fits)
+        return any(fit.is_running() for fit in tuple(self._fits))
 
     def check(self) -> None:
         """Check that a fit may begin.
@@ -165,11 +166,15 @@ class PreemptionState:
 
     def fit_begins(self, fit: RunningFit) -> None:
         """Record that a fit has started that will act on a notice."""
-        self._fits = (*(other for other in self._fits if other.is_running()), fit)
+        self._fits.append(fit)
+        for other in tuple(self._fits):
+            if not other.is_running():  # an exception of the script has ended it
+                self.fit_ends(other)
 
     def fit_ends(self, fit: RunningFit) -> None:
         """Record that the fit has ended, or will no longer act on a notice."""
-        self._fits = tuple(other for other in self._fits if other is not fit)
+        with suppress(ValueError):  # another thread has removed it
+            self._fits.remove(fit)
 
     @property
     def final_save_begun(self) -> bool:
@@ -199,13 +204,15 @@ class PreemptionState:
 
     def record_end(self, error: AttemptEnded) -> None:
         """Record that keepfit ends the attempt by `error`; a preemption overrides other reasons."""
-        if self._end is None or isinstance(error, Preempted):
+        preempted = isinstance(error, Preempted)
+        if self._end is None or preempted:
             self._end = error
-            self._on_fit_left()
+        if preempted:
+            self._on_preemption()
 
-    def on_fit_left(self, action: Callable[[], None]) -> None:
-        """Call `action` when keepfit ends the attempt: the main thread may not know it yet."""
-        self._on_fit_left = action
+    def on_preemption(self, action: Callable[[], None]) -> None:
+        """Call `action` when a notice has ended the attempt, in whichever thread."""
+        self._on_preemption = action
 
 
 def no_action() -> None:

@@ -85,11 +85,11 @@ def trap_signals(state: PreemptionState, grace: float = GRACE) -> Iterator[None]
     with _signal_thread(record, dropped, wake), _record_dropped_exceptions(dropped, raised):
         previous: dict[int, Any] = {n: signal.signal(n, handle) for n in trapped_signals()}
         ended = _reset_in_children(previous)
-        state.on_fit_left(wake)
+        state.on_preemption(wake)
         try:
             yield
         finally:
-            state.on_fit_left(no_action)
+            state.on_preemption(no_action)
             ended.set()
             for number, handler in previous.items():
                 signal.signal(number, handler)

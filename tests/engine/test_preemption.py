@@ -144,3 +144,14 @@ def test_a_policy_measures_the_time_between_boundaries():
     assert [policy.must_exit(0.0) for _ in range(3)] == [True] * 3
     policy.observe_boundary()
     assert not policy.must_exit(0.0)
+
+
+def test_only_a_preemption_is_announced():
+    """The main thread is interrupted for a notice, not for a refusal in some other thread."""
+    state, announced = PreemptionState(), []
+    state.on_preemption(lambda: announced.append(state.end))
+    state.record_end(Refused())
+    assert announced == []
+    end = Preempted(3, saved=True)
+    state.record_end(end)
+    assert announced == [end]
