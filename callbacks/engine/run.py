@@ -16,12 +16,17 @@ from keepfit.callbacks.checkpoint.read.reader import (
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
 from keepfit.callbacks.engine.final_states import FinalStates
 from keepfit.callbacks.engine.ownership import Compare, Ownership
-from keepfit.callbacks.engine.preemption import PreemptionState, warn_if_save_slow
+from keepfit.callbacks.engine.preemption import (
+    PreemptionState,
+    RunningFit,
+    warn_if_save_slow,
+)
 from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
 from keepfit.callbacks.engine.save_policy import parse_save_policy
 from keepfit.callbacks.engine.scheduler import SaveScheduler
 from keepfit.callbacks.engine.store_errors import exit_for_store_error
 from keepfit.callbacks.engine.writer import FencedBy, SaveResult, SnapshotWriter, Written
+from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.files.file_helpers import fsync_file
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage import open_store
@@ -78,6 +83,7 @@ class Run:
         self._writer = SnapshotWriter(self._write)
         self._scheduler: SaveScheduler | None = None
         self._fits = 0
+        self._fit: RunningFit | None = None
         self._has_written = False  # belongs to the writer's thread
         self._written: Written | None = None
         self._save: Future[SaveResult] | None = None
@@ -123,17 +129,21 @@ class Run:
         committed = written.position.step if written else self._resumed_step
         return max(0, self.reached_step - committed)
 
-    def begin_fit(self, compare: Compare) -> FitStart:
+    def begin_fit(self, compare: Compare, fit: RunningFit | None = None) -> FitStart:
         """Begin the next `fit`; the first one claims the run.
 
         Args:
             compare: called before anything is taken over.
+            fit: the call of `fit`.
 
         Raises:
             Fenced: a newer attempt owns the run, and may have pruned what this one would use.
             Refused: the checkpoint belongs to another training, or none can be used.
             StoreUnreachable: the store does not answer now.
         """
+        if self._fit and self._fit.is_running():
+            raise self._refuse_second_fit()
+        self._fit = fit
         index = self._fits
         self._writer.wait()
         with self.owned.using_store():
@@ -150,6 +160,10 @@ class Run:
         start = checkpoint.manifest.position if checkpoint else Position(step=self.reached_step)
         self._scheduling.continue_from(start)
         return FitStart(index, self.reached_step, checkpoint)
+
+    def end_fit(self) -> None:
+        """Record that the fit is over, so that the next one may begin."""
+        self._fit = None
 
     def observe_boundary(self, epoch: int, step: int) -> None:
         """Record a boundary at which a save is possible, to measure what saves cost.
@@ -230,6 +244,15 @@ class Run:
         if self._scheduler is None:
             raise RuntimeError("no fit has claimed the run yet")
         return self._scheduler
+
+    def _refuse_second_fit(self) -> Refused:
+        log.error(
+            events.REFUSED,
+            run=self._settings.run,
+            reason="another fit of this run is under way in this process",
+            fix="give each of them a run of its own: Resumable(run=…)",
+        )
+        return Refused()
 
     def _new_scheduler(self) -> SaveScheduler:
         attempt = self.owned.attempt

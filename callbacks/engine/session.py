@@ -7,6 +7,7 @@ creates one, which ends with the process.
 from __future__ import annotations
 
 import atexit
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,6 +31,7 @@ class Session:
     def __init__(self, state: PreemptionState | None = None) -> None:
         self.preemption = state or PreemptionState()
         self._runs: dict[tuple[str, str], Run] = {}
+        self._opening = threading.Lock()
         self._prefetcher: CheckpointPrefetcher | None = None
 
     def start_prefetch(self, settings: Settings) -> None:
@@ -46,13 +48,17 @@ class Session:
             Refused: the store can't be used; the log says why.
         """
         key = (settings.store, settings.run)
+        with self._opening:
+            self._open(key, settings)
+        return self._runs[key]
+
+    def _open(self, key: tuple[str, str], settings: Settings) -> None:
         if key not in self._runs:
             prefetcher, self._prefetcher = self._prefetcher, None
             if prefetcher and (prefetcher.uri, prefetcher.run) != key:
                 prefetcher.close()  # another run's checkpoint would only occupy memory
                 prefetcher = None
             self._runs[key] = Run.open(settings, self.preemption, prefetcher)
-        return self._runs[key]
 
     @property
     def used(self) -> bool:

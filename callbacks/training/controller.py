@@ -90,7 +90,7 @@ class FitController:
         guard.fit_begins()
         before = run.final_states.newest
         run.final_states.next_fit_trains(model)
-        start = run.begin_fit(self._compare)
+        start = run.begin_fit(self._compare, self._call)
         if isinstance(before, DroppedState) and before.is_needed_by(model) and not start.checkpoint:
             before.refuse()
         # From here on a signal waits for the first batch: an exception that it raised while
@@ -222,6 +222,7 @@ class FitController:
         """
         self._logs = training_logs
         self._move(Event.FIT_ENDS)
+        self._run.end_fit()
 
     def _move(self, event: Event | EpochBegins | BatchEnds) -> tuple[Action, ...]:
         self._phase, actions = advance(self._phase, event)

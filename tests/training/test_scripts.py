@@ -383,3 +383,19 @@ def test_experiment_tracker(tmp_path, package, beside):
     (entry,) = [log for log in logs if log["event"] == events.TRACKER_STARTS_OVER]
     assert entry["tracker"] == package
     assert package in entry["fix"]
+
+
+def test_two_fits_of_one_run_at_once(tmp_path):
+    """The second one is refused with the way out; the first one goes on."""
+
+    class Nested(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                with pytest.raises(Refused):
+                    fitted(Training(), small(), [resumable(tmp_path, [])])
+
+    with process() as logs:
+        history = fitted(Training(), small(), [resumable(tmp_path, []), Nested()])
+    assert len(history.epoch) > 1
+    (entry,) = [log for log in logs if log["event"] == events.REFUSED]
+    assert "run=" in entry["fix"]
