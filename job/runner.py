@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -55,6 +56,7 @@ def run_script(
     """
     with (
         session.open_session() as current,
+        _no_traceback_of_ended_threads(),
         signals.trap_signals(current.preemption, settings.grace_seconds),
         watch_machine(current.preemption, settings, os.environ),
         watch_deadline(current),
@@ -92,6 +94,25 @@ class Ending:
 
     code: int
     preempted: bool = False
+
+
+@contextmanager
+def _no_traceback_of_ended_threads() -> Iterator[None]:
+    """End a thread in silence where keepfit has ended the attempt, as Python does for SystemExit.
+
+    What happened has been logged; Python prints a traceback for classes derived from SystemExit.
+    """
+    previous = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if not isinstance(args.exc_value, AttemptEnded):
+            previous(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = previous
 
 
 def set_deterministic() -> None:

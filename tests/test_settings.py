@@ -13,6 +13,7 @@ DEFAULTS = {
     "run": "train",
     "save_every": "auto",
     "keep": 3,
+    "keep_fits": 0,
     "fresh": False,
     "exact": False,
 }
@@ -21,6 +22,7 @@ FROM_VARIABLES = {
     "run": "variable",
     "save_every": "7s",
     "keep": 7,
+    "keep_fits": 2,
     "fresh": True,
     "exact": True,
 }
@@ -29,6 +31,7 @@ FROM_ARGUMENTS = {
     "run": "argument",
     "save_every": "8 batches",
     "keep": 8,
+    "keep_fits": 3,
     "fresh": False,
     "exact": False,
 }

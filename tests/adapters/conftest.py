@@ -5,6 +5,23 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
+
+
+@pytest.fixture(autouse=True)
+def finish_sends(monkeypatch):
+    """Stop the sending threads of all callbacks that a test has held, as Resumable does."""
+    held, hold = [], HeldCallbacks.hold
+
+    def recording(callbacks, guard=None):
+        held.append(hold(callbacks, guard))
+        return held[-1]
+
+    monkeypatch.setattr(HeldCallbacks, "hold", recording)
+    yield
+    for callbacks in held:
+        callbacks.finish_sends(0.0)
+
 
 @pytest.fixture(scope="session")
 def train():

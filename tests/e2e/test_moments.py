@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -106,11 +107,22 @@ After the end of the last fit, a Spot notice finds nothing to save, and leaves t
 to end. SIGTERM asks for the end of the process, whose script may not have written its results yet.
 """
 
-CELLS = [
-    pytest.param(moment, interruption, code, id=f"{moment}-{interruption.__name__}")
+TABLE = [
+    (moment, interruption, code)
     for moment, codes in CODES.items()
     for interruption, code in zip(INTERRUPTIONS, codes, strict=True)
 ]
+CELLS = [
+    pytest.param(
+        moment,
+        interruption,
+        code,
+        id=f"{moment}-{interruption.__name__}",
+        marks=[] if (number + datetime.now(UTC).toordinal()) % 2 else [pytest.mark.soak],
+    )
+    for number, (moment, interruption, code) in enumerate(TABLE)
+]
+"""All cells; each day, one half of them belongs to the quick tests, the next day the other half."""
 
 
 @contextmanager
