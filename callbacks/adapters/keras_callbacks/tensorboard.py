@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -164,8 +165,11 @@ def _renew_default_writer(callback: Any) -> None:
 
     Keras' on_train_begin has made one for batch 0, and each further batch replaces it. After a
     resume at the last batch of an epoch, no batch follows before the events of the epoch's end.
+    Older supported versions of Keras keep the one for batch 0 for the whole training.
     """
-    if callback._prev_summary_state:
+    begin: Any = keras.callbacks.TensorBoard.on_train_batch_begin
+    each_batch_replaces_it = "_push_writer" in begin.__code__.co_names
+    if callback._prev_summary_state and each_batch_replaces_it:
         callback._pop_writer()
         callback._push_writer(callback._train_writer, callback._global_train_batch)
 
