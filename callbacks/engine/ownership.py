@@ -10,14 +10,14 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Attempt, Superseded
-from keepfit.callbacks.checkpoint.commit.claim import claim, find_run
+from keepfit.callbacks.checkpoint.commit.claim import MAX_CONFLICTS, claim, find_run
 from keepfit.callbacks.checkpoint.commit.cleanup import Cleanup
 from keepfit.callbacks.checkpoint.format.manifest import Head, Manifest
 from keepfit.callbacks.checkpoint.read.file_restore import restore_file
 from keepfit.callbacks.checkpoint.read.reader import (
     Checkpoint,
     NoUsableCheckpoint,
-    read_manifest,
+    manifests_of_fit,
     read_newest_usable,
 )
 from keepfit.callbacks.checkpoint.retention import KeepNewest
@@ -77,7 +77,11 @@ class Ownership:
         moved = fresh_start.move_aside_if_asked(self._store, settings)
         after = moved.attempt if moved else 0
 
-        @retry(retry=retry_if_exception_type(Conflict), stop=stop_after_attempt(10), reraise=True)
+        @retry(
+            retry=retry_if_exception_type(Conflict),
+            stop=stop_after_attempt(MAX_CONFLICTS),
+            reraise=True,
+        )
         def compare_and_claim() -> Attempt:
             found = find_run(self._store, settings.run, after=after)
             if found.head and (newest := self._newest_of_fit(found.head, index)):
@@ -92,22 +96,17 @@ class Ownership:
                 cleanup=Cleanup(self._store),
             )
 
-        attempt = compare_and_claim()
+        self._claimed = attempt = compare_and_claim()
         log.info(events.CLAIMED, run=settings.run, store=self._store.uri, attempt=attempt.number)
         if settings.starts_fresh:
             fresh_start.record_start(attempt)
-        self._claimed = attempt
 
     def _newest_of_fit(self, head: Head, index: int) -> tuple[str, Manifest] | None:
         """Return the newest readable checkpoint of a fit, by key and manifest, without its data."""
-        for key in _checkpoints_of_fit(head, index):
-            try:
-                manifest = read_manifest(self._store, head.run, key)
-            except (NotFound, Damaged):
-                continue  # reported when it is read
-            if manifest.position.fit == index:
-                return key, manifest
-        return None
+        keys = _checkpoints_of_fit(head, index)
+        # What is rejected here is reported when it is read after the claim.
+        manifests = manifests_of_fit(self._store, head.run, keys, index, lambda *_: None)
+        return next(manifests, None)
 
     def read_checkpoint(self, index: int) -> Checkpoint | None:
         """Read the newest usable checkpoint of a fit; return None if it has none.

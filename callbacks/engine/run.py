@@ -10,9 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.read.reader import (
-    Checkpoint,
-)
+from keepfit.callbacks.checkpoint.read.reader import Checkpoint
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
 from keepfit.callbacks.engine.final_states import FinalStates
 from keepfit.callbacks.engine.ownership import Compare, Ownership

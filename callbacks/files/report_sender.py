@@ -23,7 +23,7 @@ from tenacity import (
 
 from keepfit.callbacks import events
 from keepfit.callbacks.backoff import Backoff
-from keepfit.callbacks.files.send_thread import SendThread
+from keepfit.callbacks.files.send_thread import Sender, SendThread
 from keepfit.callbacks.storage.base import StorageError
 
 log = structlog.get_logger("keepfit")
@@ -43,7 +43,7 @@ RecordEpoch = Callable[[int], bool]
 """Records an epoch as reported; returns False if it was before, raises StorageError if unknown."""
 
 
-class ReportSender:
+class ReportSender(Sender):
     """Sends the reports of one callback to a server, one after another.
 
     Args:
@@ -52,11 +52,10 @@ class ReportSender:
     """
 
     def __init__(self, server: str, post: Post) -> None:
+        super().__init__()
         self._server = server
         self._post = post
         self._count = 0
-        self._thread: SendThread | None = None
-        self._deferred = False
 
     def send(
         self, epoch: int, logs: Mapping[str, Any] | None, record_once: RecordEpoch | None
@@ -70,24 +69,14 @@ class ReportSender:
         self._count += 1
         self._thread.add(f"epoch {epoch + 1} (report {self._count})", job)
 
-    def defer(self) -> None:
-        """Let `end_of_training` leave the reports to a later call of `finish`."""
-        self._deferred = True
-
-    def end_of_training(self) -> None:
-        """Wait for the reports, unless they are deferred."""
-        if not self._deferred:
-            self.finish(None)
-
     def finish(self, seconds: float | None) -> None:
         """Wait for the reports, log those that were not sent, and stop the thread.
 
         Args:
             seconds: how long to wait at most; CLOSE_TIMEOUT limits it further.
         """
-        thread, self._thread = self._thread, None
         limit = CLOSE_TIMEOUT if seconds is None else min(seconds, CLOSE_TIMEOUT)
-        if thread and (left := thread.finish(limit)):
+        if left := self.finish_thread(limit):
             self._give_up(f"{len(left)} reports were not answered in time, from {left[0]} on")
 
     def _report(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -115,3 +116,33 @@ class SendThread:
                 return None
             self._current = next(iter(self._waiting))
             return self._current, self._waiting.pop(self._current)
+
+
+class Sender(ABC):
+    """An owner of a SendThread, which exists from the first job until `finish`."""
+
+    def __init__(self) -> None:
+        self._thread: SendThread | None = None
+        self._deferred = False
+
+    def defer(self) -> None:
+        """Let `end_of_training` leave what is still to be sent to a later call of `finish`."""
+        self._deferred = True
+
+    def end_of_training(self) -> None:
+        """Wait for what is still to be sent, unless it is deferred."""
+        if not self._deferred:
+            self.finish(None)
+
+    @abstractmethod
+    def finish(self, seconds: float | None) -> None:
+        """Wait at most so long, log what has not been sent, and stop the thread.
+
+        Args:
+            seconds: None for as long as the limits of each request allow.
+        """
+
+    def finish_thread(self, seconds: float | None) -> Sequence[str]:
+        """Stop the thread as SendThread.finish does; return the names of the jobs not done."""
+        thread, self._thread = self._thread, None
+        return thread.finish(seconds) if thread else ()

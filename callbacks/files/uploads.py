@@ -19,7 +19,7 @@ import structlog
 from keepfit.callbacks import events
 from keepfit.callbacks.engine import preemption
 from keepfit.callbacks.errors import ConfigurationError
-from keepfit.callbacks.files.send_thread import NotSent, SendThread
+from keepfit.callbacks.files.send_thread import NotSent, Sender, SendThread
 from keepfit.callbacks.storage.base import NotFound, StorageError, Transient
 from keepfit.callbacks.storage.s3.address import Object
 
@@ -60,7 +60,7 @@ def url_of(copy: str) -> str:
     return f"{SCHEME}{Path(copy).relative_to(_top_folder()).as_posix()}"
 
 
-class UploadQueue:
+class UploadQueue(Sender):
     """The files that one callback sends to S3, on a thread, each with its newest content.
 
     A file that S3 refuses is reported in the log; training continues without it. A file that could
@@ -68,10 +68,9 @@ class UploadQueue:
     """
 
     def __init__(self) -> None:
-        self._thread: SendThread | None = None
+        super().__init__()
         self._transfer: Callable[[], Transfer] | None = None
         self._copies: dict[str, str] = {}
-        self._deferred = False
 
     @property
     def copies(self) -> Mapping[str, str]:
@@ -110,23 +109,13 @@ class UploadQueue:
         """Call `action` on the thread, in turn with the uploads; `name` is for log lines."""
         self._add(name, action)
 
-    def defer(self) -> None:
-        """Let `end_of_training` leave the uploads to a later call of `finish`."""
-        self._deferred = True
-
-    def end_of_training(self) -> None:
-        """Wait for the uploads, unless they are deferred."""
-        if not self._deferred:
-            self.finish(None)
-
     def finish(self, seconds: float | None) -> None:
         """Wait for the uploads at most so long, log what has not been sent, and stop the thread.
 
         Args:
             seconds: None for as long as the retries of each request allow.
         """
-        thread, self._thread = self._thread, None
-        if thread and (left := thread.finish(seconds)):
+        if left := self.finish_thread(seconds):
             log.warning(
                 events.UPLOADS_UNFINISHED,
                 files=left,

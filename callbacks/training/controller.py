@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import keras
-import structlog
 
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
@@ -40,8 +39,6 @@ from keepfit.callbacks.training.progress import advance
 from keepfit.callbacks.training.resumption import Resumption, begin_callbacks
 from keepfit.callbacks.training.saving import FitSaves
 from keepfit.callbacks.training.step_function import Logs
-
-log = structlog.get_logger("keepfit")
 
 
 @dataclass(frozen=True)

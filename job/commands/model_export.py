@@ -71,6 +71,8 @@ def export_model(checkpoint: Checkpoint, path: Path) -> bool:
         NotExportable: the model can't be built from the checkpoint alone.
         OSError: the file can't be written.
     """
+    if not checkpoint.manifest.has_variables:
+        raise NotExportable("the final weights of this fit are no longer kept; see keep_fits")
     temporary = path.with_name(f".tmp-{path.name}")
     optimizer = False
     try:

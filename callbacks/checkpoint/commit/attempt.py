@@ -172,8 +172,8 @@ class Attempt:
     ) -> Committed:
         """Make `snapshot` the newest checkpoint: objects, manifest, then HEAD in one atomic step.
 
-        In a hurry, a file that is still being uploaded FILE_BUDGET seconds
-        after the shards are stored stays at its previous version; the log names it.
+        In a hurry, a file that is still being uploaded FILE_BUDGET seconds after the shards are
+        stored stays at its previous version; the log names it.
 
         Args:
             last: this is meant to be the attempt's last checkpoint: as far as is known, the attempt

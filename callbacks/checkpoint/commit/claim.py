@@ -166,7 +166,9 @@ def move_aside(store: Store, run: str, now: datetime) -> MovedRun | None:
     return aside
 
 
-@retry(retry=retry_if_exception_type(Conflict), stop=stop_after_attempt(10), reraise=True)
+@retry(
+    retry=retry_if_exception_type(Conflict), stop=stop_after_attempt(MAX_CONFLICTS), reraise=True
+)
 def _fence(store: Store, run: str) -> int:
     """Claim HEAD, if it can be read, so that no other attempt can commit to the run any more.
 

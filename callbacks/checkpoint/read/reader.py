@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
@@ -26,7 +26,7 @@ from keepfit.callbacks.checkpoint.format.manifest import (
 )
 from keepfit.callbacks.checkpoint.format.shards import digest
 from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES
-from keepfit.callbacks.storage.base import Damaged, NotFound, Store, Version
+from keepfit.callbacks.storage.base import Damaged, NotFound, StorageError, Store, Version
 
 log = structlog.get_logger("keepfit")
 
@@ -189,7 +189,40 @@ def read_checkpoint(
         NotFound: the manifest or a shard is missing.
         Damaged: one of them is not what was written.
     """
-    manifest = read_manifest(store, run, key)
+    return _read_checkpoint(store, key, read_manifest(store, run, key), prefetched)
+
+
+def manifests_of_fit(
+    store: Store,
+    run: str,
+    keys: Iterable[str],
+    fit: int,
+    rejected: Callable[[str, StorageError], None],
+) -> Iterator[tuple[str, Manifest]]:
+    """Yield the readable manifests that belong to `fit`, by key, in the order of `keys`.
+
+    Args:
+        keys: the manifests' keys, the newest first.
+        rejected: called with the key of a manifest that is missing or damaged, and the error.
+
+    Raises:
+        StorageError: the store itself failed, which tells nothing about the manifests.
+    """
+    for key in keys:
+        try:
+            manifest = read_manifest(store, run, key)
+        except (NotFound, Damaged) as error:
+            rejected(key, error)
+            continue
+        if manifest.position.fit == fit:
+            yield key, manifest
+        elif manifest.position.fit < fit:
+            return
+
+
+def _read_checkpoint(
+    store: Store, key: str, manifest: Manifest, prefetched: Mapping[StoredShard, Array]
+) -> Checkpoint:
     shards = read_shards(store, manifest.shards, prefetched)
     arrays = {t.name: _array(store, key, t, shards) for t in manifest.tensors}
     try:
@@ -223,17 +256,17 @@ def read_newest_usable(
         NoUsableCheckpoint: a checkpoint was rejected, and no other one can be used.
         StorageError: the store itself failed, which tells nothing about the checkpoints.
     """
-    rejected = False
-    for key in keys:
+    rejected: list[str] = []
+
+    def reject(key: str, error: StorageError) -> None:
+        rejected.append(key)
+        log.error(events.CHECKPOINT_REJECTED, checkpoint=key, reason=str(error))
+
+    for key, manifest in manifests_of_fit(store, run, keys, fit, reject):
         try:
-            of_fit = read_manifest(store, run, key).position.fit
-            if of_fit == fit:
-                return read_checkpoint(store, run, key, prefetched)
-            if of_fit < fit:
-                break
+            return _read_checkpoint(store, key, manifest, prefetched)
         except (NotFound, Damaged) as error:
-            rejected = True
-            log.error(events.CHECKPOINT_REJECTED, checkpoint=key, reason=str(error))
+            reject(key, error)
     if not rejected:
         return None
     raise NoUsableCheckpoint(
