@@ -7,6 +7,7 @@ contain anything.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -32,6 +33,17 @@ ARCHITECTURE = "state/architecture"
 """Name of the tensor with the model's architecture, which is as small or large as the model."""
 
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
+
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+Argument = Annotated[str, Field(max_length=4096)]
+
+MAX_ARGUMENTS = 1000
+
+
+def _is_empty(value: object) -> bool:
+    """Return True for a field that keepfit 0.1 does not know and that need not be stored."""
+    return not value
 
 
 class UnknownDocument(ValueError):
@@ -222,6 +234,40 @@ class AttemptHistory(BaseModel):
         )
 
 
+class ScriptRecord(BaseModel):
+    """The script of a run, as its newest attempt has run it.
+
+    Attributes:
+        arguments: the arguments on its command line; those that are secret are not stored.
+        digest: SHA-256 of the script's file, hexadecimal; None where there is no file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    arguments: Annotated[tuple[Argument, ...], Field(max_length=MAX_ARGUMENTS)] = ()
+    digest: Digest | None = None
+
+
+class FitRecord(BaseModel):
+    """The identity of a `fit`: equal for calls that ask for the same training.
+
+    Attributes:
+        name: the name that the script has given to the fit, if any.
+        site: the place of the call in the script.
+        model: digest of the model's architecture and of its compilation.
+        data: digest of the input; None if it is not known.
+        iterations: the optimizer's count of steps when the fit began; None if it is not known.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name | None = None
+    site: Name = "-"
+    model: Digest | None = None
+    data: Digest | None = None
+    iterations: NonNegativeInt | None = None
+
+
 class Head(Document):
     """The one mutable object of a run.
 
@@ -234,6 +280,10 @@ class Head(Document):
         finished: key of the final checkpoint of each finished `fit`, by the fit's index.
         baseline: baseline values by name (for example file sizes) at the first start of a fit.
         history: interruptions and durations of the run's attempts.
+        script: the script of the run; None in a run of keepfit 0.1.
+        fits: identity of each fit, by its index; fits of keepfit 0.1 have none.
+        continuations: key of the checkpoint from which a finished fit can train more epochs, by the
+            fit's index.
     """
 
     run: Name
@@ -244,10 +294,14 @@ class Head(Document):
     finished: dict[NonNegativeInt, Name] = {}
     baseline: Annotated[dict[str, NonNegativeInt], Field(alias="origin")] = {}
     history: Annotated[AttemptHistory, Field(alias="past")] = AttemptHistory()
+    script: Annotated[ScriptRecord | None, Field(exclude_if=_is_empty)] = None
+    fits: Annotated[dict[NonNegativeInt, FitRecord], Field(exclude_if=_is_empty)] = {}
+    continuations: Annotated[dict[NonNegativeInt, Name], Field(exclude_if=_is_empty)] = {}
 
     def manifests(self) -> tuple[str, ...]:
         """Return the keys of all committed manifests, the newest first, without duplicates."""
-        return tuple(dict.fromkeys((*self.checkpoints, *reversed(self.finished.values()))))
+        named = (self.checkpoints, reversed(self.finished.values()), self.continuations.values())
+        return tuple(dict.fromkeys(itertools.chain.from_iterable(named)))
 
 
 def _digest(document: bytes) -> bytes:
