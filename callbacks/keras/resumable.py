@@ -12,6 +12,7 @@ from keepfit.callbacks import events
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.engine import preemption, session
 from keepfit.callbacks.environment import check_model
+from keepfit.callbacks.errors import ConfigurationError
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.keras.experiment_trackers import warn_of_new_runs
 from keepfit.callbacks.settings import Settings
@@ -21,6 +22,9 @@ from keepfit.callbacks.training.controller import FitArguments, FitController
 log = structlog.get_logger("keepfit")
 
 Logs = dict[str, Any]
+
+MAX_NAME = 200
+"""Longest name of a fit, in characters."""
 
 
 class Resumable(keras.callbacks.Callback):
@@ -38,6 +42,9 @@ class Resumable(keras.callbacks.Callback):
     Args:
         callbacks: the other callbacks of the training, in the order in which to call them.
         store: URI of the store for checkpoints. Default: KEEPFIT_STORE, or `file://./runs`.
+        name: name of this fit in the run, for a script with several fits that only their order tells
+            apart. Default: a fit is recognised by its model, compilation, data and place in the
+            script.
         run: name of the run. Default: KEEPFIT_RUN, or the script's name.
         save_every: "auto", "30s", "5min", "200 batches" or "1 epoch". Default: KEEPFIT_SAVE_EVERY,
             or "auto": at the interval that is best for the measured cost of saves and the measured
@@ -58,6 +65,7 @@ class Resumable(keras.callbacks.Callback):
         self,
         callbacks: Iterable[keras.callbacks.Callback] = (),
         *,
+        name: str | None = None,
         store: str | None = None,
         run: str | None = None,
         save_every: str | None = None,
@@ -73,6 +81,7 @@ class Resumable(keras.callbacks.Callback):
         self.settings = Settings.resolve(
             store=store, run=run, save_every=save_every, exact=exact, keep=keep, keep_fits=keep_fits
         )
+        self._name = None if name is None else _valid_name(name)
         self._guard = ExactnessGuard(exact=self.settings.exact)
         self._held = HeldCallbacks.hold(self.callbacks, self._guard)
         self._fit: FitController | None = None
@@ -97,6 +106,7 @@ class Resumable(keras.callbacks.Callback):
                 current.run(self.settings),
                 current.preemption,
                 self._guard,
+                self._name,
             )
             self._fit.begin(
                 FitArguments(self.params["epochs"], self.params.get("steps")),
@@ -206,6 +216,14 @@ class Resumable(keras.callbacks.Callback):
         if self._fit is None:
             raise RuntimeError("Resumable is for model.fit; a training hook was called outside it")
         return self._fit
+
+
+def _valid_name(name: str) -> str:
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
+        raise ConfigurationError(
+            f"the name of a fit is a text of 1 to {MAX_NAME} characters. Received: name={name!r}"
+        )
+    return name
 
 
 def _is_redundant(callback: keras.callbacks.Callback) -> bool:

@@ -98,6 +98,22 @@ class FitCall:
         )
 
 
+def caller_of_fit() -> FrameType:
+    """Return the frame that has called the innermost `fit`, outside of Keras.
+
+    Keras wraps `fit` to filter tracebacks, so the caller is not the next frame.
+
+    Raises:
+        LookupError: no `fit` is on the call stack.
+    """
+    frame: FrameType | None = next(_fits_on(sys._getframe()), None)
+    while frame and f"{frame.f_globals.get('__name__')}.".startswith("keras."):
+        frame = frame.f_back
+    if frame is None:
+        raise LookupError("no Keras fit is on the call stack")
+    return frame
+
+
 def _local_of_fit(name: str) -> Any:
     """Return the local variable `name` of the Keras `fit` on the call stack.
 

@@ -111,6 +111,8 @@ def claim(
         finished=old.finished if old else {},
         baseline=old.baseline if old else {},
         history=old.history.for_next_attempt() if old else AttemptHistory(),
+        fits=old.fits if old else {},
+        continuations=old.continuations if old else {},
     )
     version = store.swap(head_key(run), head.to_bytes(), expected=found.version)
     return Attempt(store, head, version, retention, versions, cleanup)
@@ -247,5 +249,10 @@ def _recover_head(store: Store, run: str, objects: _Objects, head: LoadedHead) -
         checkpoints=tuple(newest),
         finished={
             manifests[k].position.fit: k for k in reversed(newest) if manifests[k].position.finished
+        },
+        fits={
+            manifests[k].position.fit: record
+            for k in reversed(newest)
+            if (record := manifests[k].fit_record)
         },
     )

@@ -1,0 +1,1 @@
+"""The identity of a `fit`, from what the script has given to it."""
