@@ -1,1 +1,1 @@
-"""The identity of a `fit`, from what the script has given to it."""
+"""The identity of a `fit`, by which a later attempt recognises it: its input and settings."""

@@ -11,7 +11,6 @@ from typing import Any
 import keras
 import structlog
 import tensorflow as tf
-from keepfit.callbacks.training.identity.inputs import FitInput, content_digest
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.manifest import FitRecord, Manifest
@@ -19,6 +18,7 @@ from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.identity.fits import FitMatch, KnownFits, MatchedBy, match_fit
 from keepfit.callbacks.training import refusal
 from keepfit.callbacks.training.identity.call_site import CallSite
+from keepfit.callbacks.training.identity.inputs import FitInput, content_digest
 from keepfit.callbacks.training.identity.model_digest import (
     describe_architecture,
     describe_compilation,
