@@ -37,8 +37,10 @@ MAY_IMPORT = {
         "keepfit.callbacks.storage",
         *COMMON,
     },
+    "callbacks/identity": {"keepfit.callbacks.identity", "keepfit.callbacks.checkpoint.format"},
     "callbacks/engine": {
         "keepfit.callbacks.engine",
+        "keepfit.callbacks.identity",
         "keepfit.callbacks.settings",
         "keepfit.callbacks.files.file_helpers",
         *STORED,

@@ -1,10 +1,9 @@
-"""Which fit of a run a call of `fit` is: the one with its name, else the one that asks for the same.
+"""Which fit of a run a call of `fit` is: by its name, else by what it asks for.
 
-A resumed script may repeat all its fits, skip those that it has finished, or ask for them in another
-order. So a call is first compared with the fits of the run that are not finished, then with the
-finished ones; otherwise it is a new fit. Equal fits are told apart by the optimizer's count of steps
-at their start, else by their order, which is ambiguous: a script that skips fits would be given the
-wrong one.
+A resumed script may repeat all its fits, skip those that it has finished, or ask for them in
+another order. So a call is compared with the fits of the run that this process has not begun, and
+is a new fit if it equals none. Equal fits are told apart by the optimizer's count of steps at their
+start, else by their order, which is ambiguous: a script that skips fits would get the wrong one.
 """
 
 from __future__ import annotations
@@ -128,8 +127,8 @@ def match_fit(asked: FitRecord, known: KnownFits, *, may_be_changed: bool = True
     Args:
         asked: identity of the call.
         known: the fits of the run.
-        may_be_changed: the call may be the interrupted one of a script that was changed since. False
-            for calls by a library, for example a tuner, which asks for other fits in each process.
+        may_be_changed: the call may be the interrupted one of a script that was changed since.
+            False for a library, for example a tuner, which asks for other fits in each process.
     """
     if known.by_number:
         return FitMatch(len(known.begun), MatchedBy.NUMBER)

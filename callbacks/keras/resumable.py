@@ -42,9 +42,9 @@ class Resumable(keras.callbacks.Callback):
     Args:
         callbacks: the other callbacks of the training, in the order in which to call them.
         store: URI of the store for checkpoints. Default: KEEPFIT_STORE, or `file://./runs`.
-        name: name of this fit in the run, for a script with several fits that only their order tells
-            apart. Default: a fit is recognised by its model, compilation, data and place in the
-            script.
+        name: name of this fit in the run, for a script with several fits that only their order
+            tells apart. Default: a fit is recognised by its model, compilation, data and place in
+            the script.
         run: name of the run. Default: KEEPFIT_RUN, or the script's name.
         save_every: "auto", "30s", "5min", "200 batches" or "1 epoch". Default: KEEPFIT_SAVE_EVERY,
             or "auto": at the interval that is best for the measured cost of saves and the measured
