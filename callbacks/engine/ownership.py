@@ -21,11 +21,12 @@ from keepfit.callbacks.checkpoint.read.reader import (
     read_newest_usable,
 )
 from keepfit.callbacks.checkpoint.retention import KeepNewest
-from keepfit.callbacks.engine import fresh_start
+from keepfit.callbacks.engine import fresh_start, scripts
 from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
 from keepfit.callbacks.engine.store_errors import exit_for_store_error
 from keepfit.callbacks.engine.versions import library_versions
 from keepfit.callbacks.errors import Fenced, Refused
+from keepfit.callbacks.launch import process as launch
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.base import Conflict, Damaged, NotFound, StorageError, Store
 
@@ -68,13 +69,14 @@ class Ownership:
         return self._claimed
 
     def claim(self, index: int, compare: Compare) -> None:
-        """Compare the newest checkpoint with the training, then claim the run.
+        """Compare the script and the newest checkpoint with this process, then claim the run.
 
         Raises:
             Refused: they differ, or nothing in the store can be resumed.
         """
         settings = self._settings
-        moved = fresh_start.move_aside_if_asked(self._store, settings)
+        script = scripts.record_of(launch.current())
+        moved = fresh_start.move_aside_if_asked(self._store, settings, script)
         after = moved.attempt if moved else 0
 
         @retry(
@@ -84,6 +86,7 @@ class Ownership:
         )
         def compare_and_claim() -> Attempt:
             found = find_run(self._store, settings.run, after=after)
+            scripts.check_script(found.head, script, resume=settings.resume)
             if found.head and (newest := self._newest_of_fit(found.head, index)):
                 compare(*newest)
             return claim(
@@ -94,6 +97,7 @@ class Ownership:
                 versions=library_versions(),
                 after=after,
                 cleanup=Cleanup(self._store),
+                script=script,
             )
 
         self._claimed = attempt = compare_and_claim()
@@ -191,18 +195,29 @@ class Ownership:
         """
         return self.attempt.record_once(name)
 
-    def script_ended(self) -> None:
-        """Record that the script has come to its own end, so that --fresh may begin it anew."""
+    def script_ended(self, *, completed: bool) -> None:
+        """Record that the script has come to its own end, so that --fresh may begin it anew.
+
+        Args:
+            completed: no error has ended it, so that another script must not take its result.
+        """
         if self._claimed is None:
             return
+        head = self._claimed.head
+        values = fresh_start.values_at_end(head)
+        if completed:
+            values |= scripts.values_at_end(head)
+        if values.items() <= head.baseline.items():
+            return
         try:
-            fresh_start.record_end(self._claimed)
+            self._claimed.record_baseline({**head.baseline, **values})
         except (Superseded, StorageError) as error:
             log.warning(
                 events.END_UNRECORDED,
                 run=self._settings.run,
                 reason=str(error),
-                fix="--fresh would continue this run; use another --run NAME to begin anew",
+                fix="--fresh would continue this run, and a changed script would be taken for it; "
+                "use another --run NAME to begin anew",
             )
 
     def close(self, seconds: float | None) -> None:
