@@ -41,10 +41,12 @@ MAY_IMPORT = {
     "callbacks/engine": {
         "keepfit.callbacks.engine",
         "keepfit.callbacks.identity",
+        "keepfit.callbacks.launch",
         "keepfit.callbacks.settings",
         "keepfit.callbacks.files.file_helpers",
         *STORED,
     },
+    "callbacks/launch": {"keepfit.callbacks.launch", "keepfit.callbacks.errors"},
     "callbacks/files": {
         "keepfit.callbacks.files",
         "keepfit.callbacks.storage",

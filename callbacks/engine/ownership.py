@@ -12,7 +12,7 @@ from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Attempt, Superseded
 from keepfit.callbacks.checkpoint.commit.claim import MAX_CONFLICTS, claim, find_run
 from keepfit.callbacks.checkpoint.commit.cleanup import Cleanup
-from keepfit.callbacks.checkpoint.format.manifest import FitRecord, Head, Manifest
+from keepfit.callbacks.checkpoint.format.manifest import FitRecord, Head, Manifest, ScriptRecord
 from keepfit.callbacks.checkpoint.read.file_restore import restore_file
 from keepfit.callbacks.checkpoint.read.reader import (
     Checkpoint,
@@ -21,12 +21,13 @@ from keepfit.callbacks.checkpoint.read.reader import (
     read_newest_usable,
 )
 from keepfit.callbacks.checkpoint.retention import KeepNewest
-from keepfit.callbacks.engine import fresh_start
+from keepfit.callbacks.engine import fresh_start, scripts
 from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
 from keepfit.callbacks.engine.store_errors import exit_for_store_error
 from keepfit.callbacks.engine.versions import library_versions
 from keepfit.callbacks.errors import Fenced, Refused
 from keepfit.callbacks.identity.fits import FitMatch, KnownFits, MatchedBy, RequestedFit
+from keepfit.callbacks.launch import process as launch
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.base import Conflict, Damaged, NotFound, StorageError, Store
 
@@ -66,7 +67,7 @@ class Ownership:
         return self._claimed
 
     def claim(self, requested: RequestedFit) -> FitMatch:
-        """Find the fit and compare its newest checkpoint with the training, then claim the run.
+        """Find the fit, compare it and the script with the run, then claim the run.
 
         Returns:
             The fit of the run that is requested.
@@ -75,7 +76,8 @@ class Ownership:
             Refused: they differ, or nothing in the store can be resumed.
         """
         settings = self._settings
-        moved = fresh_start.move_aside_if_asked(self._store, settings)
+        script = scripts.record_of(launch.current())
+        moved = fresh_start.move_aside_if_asked(self._store, settings, script)
         after = moved.attempt if moved else 0
 
         @retry(
@@ -85,7 +87,7 @@ class Ownership:
         )
         def compare_and_claim() -> tuple[Attempt, FitMatch]:
             found = find_run(self._store, settings.run, after=after)
-            match = self._match_and_compare(requested, found.head)
+            match = self._match_and_compare(requested, found.head, script)
             attempt = claim(
                 self._store,
                 settings.run,
@@ -94,6 +96,7 @@ class Ownership:
                 versions=library_versions(),
                 after=after,
                 cleanup=Cleanup(self._store),
+                script=script,
             )
             return attempt, match
 
@@ -136,13 +139,22 @@ class Ownership:
         """Return the identity of a fit; None if the run does not record it."""
         return self.attempt.head.fits.get(index)
 
-    def _match_and_compare(self, requested: RequestedFit, head: Head | None) -> FitMatch:
+    def _match_and_compare(
+        self, requested: RequestedFit, head: Head | None, script: ScriptRecord | None
+    ) -> FitMatch:
+        """Compare this process with the run before it is claimed; return the requested fit."""
         if head is None:
             return requested.match(KnownFits())
-        by_number = not head.fits and bool(head.manifests())
-        known = KnownFits(head.fits, head.finished.keys(), by_number=by_number)
+        known = KnownFits(
+            head.fits,
+            head.finished.keys(),
+            by_number=not head.fits and bool(head.manifests()),
+            script_changed=scripts.is_changed(head.script, script),
+        )
         match = requested.match(known)
-        if not match.is_new and (newest := self._newest_of_fit(head, match.index)):
+        newest = None if match.is_new else self._newest_of_fit(head, match.index)
+        scripts.check_script(head, script, resume=self._settings.resume)
+        if newest:
             requested.compare(*newest, head.fits.get(match.index))
         return match
 
@@ -236,18 +248,29 @@ class Ownership:
         """
         return self.attempt.record_once(name)
 
-    def script_ended(self) -> None:
-        """Record that the script has come to its own end, so that --fresh may begin it anew."""
+    def script_ended(self, *, completed: bool) -> None:
+        """Record that the script has come to its own end, so that --fresh may begin it anew.
+
+        Args:
+            completed: no error has ended it, so that another script must not take its result.
+        """
         if self._claimed is None:
             return
+        head = self._claimed.head
+        values = fresh_start.values_at_end(head)
+        if completed:
+            values |= scripts.values_at_end(head)
+        if values.items() <= head.baseline.items():
+            return
         try:
-            fresh_start.record_end(self._claimed)
+            self._claimed.record_baseline({**head.baseline, **values})
         except (Superseded, StorageError) as error:
             log.warning(
                 events.END_UNRECORDED,
                 run=self._settings.run,
                 reason=str(error),
-                fix="--fresh would continue this run; use another --run NAME to begin anew",
+                fix="--fresh would continue this run, and a changed script would be taken for it; "
+                "use another --run NAME to begin anew",
             )
 
     def close(self, seconds: float | None) -> None:

@@ -236,10 +236,10 @@ class Run:
         """Wait for the save that is being written."""
         self._writer.wait()
 
-    def script_ended(self) -> None:
-        """Record that the script has come to its own end, so that --fresh may begin it anew."""
+    def script_ended(self, *, completed: bool) -> None:
+        """Record that the script has come to its own end; `completed`: no error has ended it."""
         self._writer.wait()
-        self.owned.script_ended()
+        self.owned.script_ended(completed=completed and not self.unsaved)
 
     def close(self) -> None:
         """Finish the save that is being written, and stop the writer."""

@@ -12,9 +12,10 @@ from keepfit.callbacks import events
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.engine import preemption, session
 from keepfit.callbacks.environment import check_model
-from keepfit.callbacks.errors import ConfigurationError
+from keepfit.callbacks.errors import ConfigurationError, Refused
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.keras.experiment_trackers import warn_of_new_runs
+from keepfit.callbacks.launch.process import NoRunName
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.training import internals
 from keepfit.callbacks.training.controller import FitArguments, FitController
@@ -45,7 +46,7 @@ class Resumable(keras.callbacks.Callback):
         name: name of this fit in the run, for a script with several fits that only their order
             tells apart. Default: a fit is recognised by its model, compilation, data and place in
             the script.
-        run: name of the run. Default: KEEPFIT_RUN, or the script's name.
+        run: name of the run. Default: KEEPFIT_RUN, or the name of the script or notebook.
         save_every: "auto", "30s", "5min", "200 batches" or "1 epoch". Default: KEEPFIT_SAVE_EVERY,
             or "auto": at the interval that is best for the measured cost of saves and the measured
             rate of interruptions. With "auto" or a time, the first save comes after 10 seconds at
@@ -59,6 +60,8 @@ class Resumable(keras.callbacks.Callback):
 
     Raises:
         ConfigurationError: an argument or environment variable can't be used.
+        Refused: `run` is needed, because this process has no name: `python -c`, pytest, or a
+            notebook whose server does not tell its name.
     """
 
     def __init__(
@@ -78,9 +81,18 @@ class Resumable(keras.callbacks.Callback):
         self.callbacks = [callback for callback in given if not _is_redundant(callback)]
         if len(self.callbacks) < len(given):
             _report_redundant()
-        self.settings = Settings.resolve(
-            store=store, run=run, save_every=save_every, exact=exact, keep=keep, keep_fits=keep_fits
-        )
+        try:
+            self.settings = Settings.resolve(
+                store=store,
+                run=run,
+                save_every=save_every,
+                exact=exact,
+                keep=keep,
+                keep_fits=keep_fits,
+            )
+        except NoRunName as error:
+            log.error(events.REFUSED, reason=str(error))
+            raise Refused from error
         self._name = None if name is None else _valid_name(name)
         self._guard = ExactnessGuard(exact=self.settings.exact)
         self._held = HeldCallbacks.hold(self.callbacks, self._guard)

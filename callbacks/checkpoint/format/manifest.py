@@ -29,6 +29,10 @@ MAX_INTERRUPTIONS, MAX_SECONDS = 10**9, 1e12
 ENDED = "ended"
 """Baseline value of HEAD: the number of the last attempt whose script came to its own end."""
 
+COMPLETED = "completed"
+"""Baseline value of HEAD: the number of the last attempt that has trained the script to its end,
+with exit code 0."""
+
 ARCHITECTURE = "state/architecture"
 """Name of the tensor with the model's architecture, which is as small or large as the model."""
 
