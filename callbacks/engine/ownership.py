@@ -49,6 +49,7 @@ class Ownership:
         self._prefetcher = prefetcher
         self._claimed: Attempt | None = None
         self._by_number = False
+        self._ambiguity_reported = False
 
     @property
     def claimed(self) -> bool:
@@ -128,30 +129,37 @@ class Ownership:
             unrecorded: those of them that HEAD does not record yet.
 
         Raises:
-            Refused: it can't be told which one it is.
+            Refused: that is ambiguous, and the training has to be exact.
         """
         head = self.attempt.head
         own = {i: fit.record() for i, fit in unrecorded.items() if i not in head.fits}
         known = KnownFits({**head.fits, **own}, head.finished.keys(), begun, self._by_number)
-        return requested.match(known)
+        return self._match(requested, known)
 
     def record_of(self, index: int) -> FitRecord | None:
         """Return the identity of a fit; None if the run does not record it."""
         return self.attempt.head.fits.get(index)
+
+    def _match(self, requested: RequestedFit, known: KnownFits) -> FitMatch:
+        match = requested.match(known)
+        if match.ambiguous:
+            requested.report_ambiguous(match, repeated=self._ambiguity_reported)
+            self._ambiguity_reported = True
+        return match
 
     def _match_and_compare(
         self, requested: RequestedFit, head: Head | None, script: ScriptRecord | None
     ) -> FitMatch:
         """Compare this process with the run before it is claimed; return the requested fit."""
         if head is None:
-            return requested.match(KnownFits())
+            return self._match(requested, KnownFits())
         known = KnownFits(
             head.fits,
             head.finished.keys(),
             by_number=not head.fits and bool(head.manifests()),
             script_changed=scripts.is_changed(head.script, script),
         )
-        match = requested.match(known)
+        match = self._match(requested, known)
         newest = None if match.is_new else self._newest_of_fit(head, match.index)
         scripts.check_script(head, script, resume=self._settings.resume)
         if newest:

@@ -18,6 +18,9 @@ class AnyFit:
         """Match as a call of a script does."""
         return match_fit(self.record(), known)
 
+    def report_ambiguous(self, match, *, repeated):
+        """Report nothing."""
+
     def compare(self, key, manifest, record):
         """Refuse nothing."""
 
