@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +17,9 @@ from keepfit.callbacks.training.matching.specs import (
     VariableGroup,
     VariableList,
     VariableSpec,
+    checkpoint_names,
     find_owners,
 )
-
-_GENERATED = re.compile(r"_\d+(?=/|_|$)")
 
 
 @dataclass(frozen=True)
@@ -40,30 +37,32 @@ class NamedVariable:
 
 
 def find_variables(model: keras.Model) -> list[NamedVariable]:
-    """Return every variable that training changes, in an order that all processes share.
-
-    A name is Keras' path without the numbers that Keras generates (`dense_1`), because those differ
-    between processes; equal names are distinguished by their order.
-    """
+    """Return every variable that training changes, in an order that all processes share."""
     seen = {id(variable) for _, variable in _walk(model) if not _is_storable(variable)}
-    count: Counter[str] = Counter()
-    named_variables = []
+    found = []
     for group, variable in _walk(model):
-        if id(variable) in seen:
-            continue
-        seen.add(id(variable))
-        path = getattr(variable, "path", None) or variable.name.removesuffix(":0")
-        name = f"{'model' if group == 'frozen' else group}/{_GENERATED.sub('', path)}"
-        count[name] += 1
-        if count[name] > 1:
-            name = f"{name}~{count[name]}"
-        dtype = NUMPY_DTYPES[tf.as_dtype(variable.dtype).name]
-        parts = _replica_values(variable, group)
-        for i, part in enumerate(parts):
-            replica_name = f"{name}@{i}" if len(parts) > 1 else name
-            spec = VariableSpec(replica_name, dtype, tuple(variable.shape))
-            named_variables.append(NamedVariable(spec, group, part, path))
-    return named_variables
+        if id(variable) not in seen:
+            seen.add(id(variable))
+            path = getattr(variable, "path", None) or variable.name.removesuffix(":0")
+            found.append((path, group, variable))
+    names = checkpoint_names((path for path, _, _ in found), (group for _, group, _ in found))
+    return [
+        named
+        for name, (path, group, variable) in zip(names, found, strict=True)
+        for named in _named_variables(name, path, group, variable)
+    ]
+
+
+def _named_variables(
+    name: str, path: str, group: VariableGroup, variable: Any
+) -> Iterator[NamedVariable]:
+    """Yield the variable, or its value in each replica."""
+    dtype = NUMPY_DTYPES[tf.as_dtype(variable.dtype).name]
+    parts = _replica_values(variable, group)
+    for i, part in enumerate(parts):
+        replica_name = f"{name}@{i}" if len(parts) > 1 else name
+        spec = VariableSpec(replica_name, dtype, tuple(variable.shape))
+        yield NamedVariable(spec, group, part, path)
 
 
 def variable_list(variables: Sequence[NamedVariable]) -> VariableList:

@@ -135,6 +135,8 @@ def _by_name(saved: Mapping[str, _Layer], current: Mapping[str, _Layer]) -> list
 
 def _by_order(saved: Mapping[str, _Layer], current: Mapping[str, _Layer]) -> list[_Pair]:
     before, now = list(saved.values()), list(current.values())
+    if [layer.variables.keys() for layer in before] == [layer.variables.keys() for layer in now]:
+        return list(zip(before, now, strict=True))
     matcher = SequenceMatcher(
         a=[layer.signature() for layer in before], b=[layer.signature() for layer in now]
     )

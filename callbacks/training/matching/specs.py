@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from keepfit.callbacks.checkpoint.format.manifest import VARIABLES, Manifest
+
+_GENERATED = re.compile(r"_\d+(?=/|_|$)")
 
 NO_OWNER, UNKNOWN_OWNER = -1, -2
 """Owners of a variable that is no slot, and of a slot whose path fits several variables."""
@@ -125,6 +128,21 @@ def _all_owners(specs: Sequence[VariableSpec], recorded: Sequence[int]) -> tuple
     if any(owner >= len(specs) or (owner >= 0 and of_optimizer[owner]) for owner in recorded):
         raise ValueError("the record of the slots' variables names none of the model's")
     return found
+
+
+def checkpoint_names(paths: Iterable[str], groups: Iterable[VariableGroup]) -> list[str]:
+    """Return the names of variables, given Keras' paths in the model's order.
+
+    A name is the path without the numbers that Keras generates (`dense_1`), because those differ
+    between processes; equal names are distinguished by their order.
+    """
+    count: Counter[str] = Counter()
+    names = []
+    for path, group in zip(paths, groups, strict=True):
+        name = f"{'model' if group == 'frozen' else group}/{_GENERATED.sub('', path)}"
+        count[name] += 1
+        names.append(name if count[name] == 1 else f"{name}~{count[name]}")
+    return names
 
 
 def find_owners(paths: Sequence[str], groups: Sequence[VariableGroup]) -> tuple[int, ...]:
