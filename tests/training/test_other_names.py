@@ -12,7 +12,6 @@ import pytest
 
 from keepfit.callbacks import events
 from keepfit.callbacks.errors import Refused
-from keepfit.callbacks.training import variables
 from tests.training.trainings import (
     Outcome,
     Training,
@@ -57,9 +56,14 @@ def loaded(make: Callable[[], keras.Model], folder: Path) -> keras.Model:
     path = folder / "own.keras"
     if not path.exists():
         model = make()
-        fitted(Training(validated=False), model, [], epochs=1)
+        fitted(training(make), model, [], epochs=1)
         model.save(path)
     return keras.models.load_model(path)
+
+
+def frozen(*names: str) -> keras.Model:
+    """The model of `sequential` with a first layer that is not trained, and has no slots."""
+    return sequential(*names, trainable=False)
 
 
 def twice() -> keras.Model:
@@ -68,23 +72,25 @@ def twice() -> keras.Model:
     return sequential()
 
 
+def training(model: Callable[[], keras.Model]) -> Training:
+    """A training that is as short as an interruption in its second epoch allows."""
+    return Training(model=model, validated=False, fit={"epochs": 2})
+
+
 OTHER_NAMES: dict[str, tuple[Callable[[], Any], Callable[[Path], Any]]] = {
     "load_model": (sequential, lambda folder: loaded(sequential, folder)),
     "load_model, nested": (nested, lambda folder: loaded(nested, folder)),
     "clone_model": (nested, lambda _: compiled(keras.models.clone_model(nested()))),
     "renamed": (sequential, lambda _: sequential("encoder", "decoder")),
     "one renamed": (sequential, lambda _: sequential("encoder")),
-    "numbered": (lambda: sequential("block_1", "block_2"), lambda _: sequential()),
-    "frozen": (
-        lambda: sequential(trainable=False),
-        lambda _: sequential("encoder", "decoder", trainable=False),
-    ),
+    "numbered": (sequential, lambda _: sequential("block_1", "block_2")),
+    "frozen": (frozen, lambda _: frozen("encoder", "decoder")),
 }
 
 
 @functools.cache
 def uninterrupted(make: Callable[[], keras.Model]) -> Outcome:
-    return whole(Training(model=make))
+    return whole(training(make))
 
 
 def assert_same_values(resumed: Outcome, expected: Outcome) -> None:
@@ -98,10 +104,9 @@ def assert_same_values(resumed: Outcome, expected: Outcome) -> None:
 def test_other_names(tmp_path, kind):
     """Attempts take turns with both models; each resumes the other's checkpoint exactly."""
     make, others = OTHER_NAMES[kind]
-    first = Training(model=make)
-    other = Training(model=lambda: others(tmp_path))
+    first, other = training(make), training(lambda: others(tmp_path))
     preempted(first, tmp_path, "on_train_batch_end", 3)
-    preempted(other, tmp_path, "on_train_batch_end", 3)
+    preempted(other, tmp_path, "on_train_batch_end", 4)
     resumed = attempt(first, tmp_path)
     assert_same_values(resumed, uninterrupted(make))
     (renamed,) = resumed.named(events.VARIABLES_RENAMED)
@@ -112,11 +117,10 @@ def test_other_names(tmp_path, kind):
     assert_same_values(finished, uninterrupted(make))
 
 
-@pytest.mark.parametrize("make", [lambda folder: twice(), lambda folder: sequential()])
-def test_the_same_names(tmp_path, make):
+def test_built_twice(tmp_path):
     """A model that is built twice in one process has the same names; nothing is logged."""
-    preempted(Training(model=sequential), tmp_path, "on_train_batch_end", 7)
-    resumed = attempt(Training(model=lambda: make(tmp_path)), tmp_path)
+    preempted(training(sequential), tmp_path, "on_train_batch_end", 7)
+    resumed = attempt(training(twice), tmp_path)
     assert resumed.variables == uninterrupted(sequential).variables
     assert not resumed.named(events.VARIABLES_RENAMED)
 
@@ -124,38 +128,34 @@ def test_the_same_names(tmp_path, make):
 def refused(model: keras.Model, folder: Path) -> str:
     """Return the reason for which the model can't resume."""
     with process() as logs, pytest.raises(Refused):
-        fitted(Training(), model, [resumable(folder, [])])
+        fitted(training(sequential), model, [resumable(folder, [])])
     (entry,) = [log for log in logs if log["event"] == events.REFUSED]
     return str(entry["reason"])
 
 
-def test_names_that_contradict_the_order(tmp_path):
-    """A name that has moved to the other of two equal layers is refused, with both names."""
-    preempted(
-        Training(model=lambda: sequential("encoder", "decoder")), tmp_path, "on_train_batch_end", 3
-    )
+def named() -> keras.Model:
+    return sequential("encoder", "decoder")
+
+
+def test_refusals(tmp_path):
+    """A name that has moved to the other of two equal layers, and another optimizer."""
+    preempted(training(named), tmp_path, "on_train_batch_end", 3)
     reason = refused(sequential("decoder", "top"), tmp_path)
     assert "the names of layers contradict their order" in reason
     assert "sequential/encoder in the checkpoint, sequential/top in the model" in reason
 
-
-def test_exchanged_names_decide(tmp_path):
-    """Two equal layers with each other's names get the values of their names."""
-    before = Training(model=lambda: sequential("encoder", "decoder"))
-    preempted(before, tmp_path, "on_train_batch_end", 3)
-    model = sequential("decoder", "encoder")
-    with process():
-        fitted(Training(), model, [resumable(tmp_path, [])], epochs=1)
-    names = {named.spec.name for named in variables.find_variables(model)}
-    assert names == uninterrupted(before.model).variables.keys()
-
-
-def test_another_optimizer(tmp_path):
-    """Optimizers with the same slots are told apart: the reason is one line about them."""
-    preempted(Training(model=sequential), tmp_path, "on_train_batch_end", 3)
-    model = sequential()
+    model = named()
     model.compile("adamw", model.loss, metrics=["accuracy"])
     first, line = refused(model, tmp_path).split("\n")
     assert first == "the model's variables differ from the checkpoint's:"
     assert line.startswith("optimizer: adam (iteration, learning_rate, 8 momentum, 8 velocity)")
     assert "adam_w (iteration" in line
+
+
+def test_exchanged_names_decide(tmp_path):
+    """Two equal layers with each other's names get the values of their names."""
+    finished = attempt(training(named), tmp_path)
+    exchanged = attempt(training(lambda: sequential("decoder", "encoder")), tmp_path)
+    assert exchanged.named(events.ALREADY_FINISHED)
+    assert exchanged.variables == finished.variables
+    assert not exchanged.named(events.VARIABLES_RENAMED)
