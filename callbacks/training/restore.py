@@ -19,7 +19,7 @@ from keepfit.callbacks.training.data.position import DataChanged, iterator_state
 from keepfit.callbacks.training.data.tracker import DataTracker
 from keepfit.callbacks.training.matching.differences import differences
 from keepfit.callbacks.training.matching.match import match_by_name, match_variables
-from keepfit.callbacks.training.matching.specs import VariableList, saved_variables
+from keepfit.callbacks.training.matching.specs import InvalidOrder, saved_specs, saved_variables
 from keepfit.callbacks.training.phases import Checkpointed, Progress
 
 log = structlog.get_logger("keepfit")
@@ -40,17 +40,17 @@ def compare_model(model: keras.Model, key: str, manifest: Manifest) -> None:
     if not manifest.has_variables:
         return
     try:
-        saved = saved_variables(manifest)
-    except ValueError as error:
+        if _names(manifest, variables.find_variables(model)) is not None:
+            return
+        if spec := manifest.state["element_spec"]:
+            variables.build_variables(model, batch_spec.spec_from_json(spec))
+        current = variables.find_variables(model)
+        if _names(manifest, current) is not None:
+            return
+    except InvalidOrder as error:
         raise refusal.refusal(key, f"its record of the variables is not valid: {error}") from None
-    if _names(saved, variables.find_variables(model)) is not None:
-        return
-    if spec := manifest.state["element_spec"]:
-        variables.build_variables(model, batch_spec.spec_from_json(spec))
-    current = variables.find_variables(model)
-    if _names(saved, current) is None:
-        lines = "\n".join(differences(saved, variables.variable_list(current)))
-        raise refusal.refusal(key, f"the model's variables differ from the checkpoint's:\n{lines}")
+    lines = "\n".join(differences(saved_variables(manifest), variables.variable_list(current)))
+    raise refusal.refusal(key, f"the model's variables differ from the checkpoint's:\n{lines}")
 
 
 def restore_training(model: keras.Model, callbacks: HeldCallbacks, checkpoint: Checkpoint) -> None:
@@ -99,7 +99,7 @@ def checkpointed(position: Position) -> Checkpointed:
 def _restore_variables(model: keras.Model, checkpoint: Checkpoint) -> None:
     """Restore the variables; `compare_model` must have found no difference."""
     current = variables.find_variables(model)
-    names = _names(saved_variables(checkpoint.manifest), current)
+    names = _names(checkpoint.manifest, current)
     if names is None:
         raise RuntimeError("the model's variables have changed since they were compared")
     variables.assign_variables(current, names, checkpoint.arrays)
@@ -115,8 +115,14 @@ def _restore_variables(model: keras.Model, checkpoint: Checkpoint) -> None:
 
 
 def _names(
-    saved: VariableList, current: Sequence[variables.NamedVariable]
+    manifest: Manifest, current: Sequence[variables.NamedVariable]
 ) -> Mapping[str, str] | None:
-    """Return the checkpoint's name for each name in the model; None if they don't match."""
-    names = match_by_name(saved.specs, (named.spec for named in current))
-    return match_variables(saved, variables.variable_list(current)) if names is None else names
+    """Return the checkpoint's name for each name in the model; None if they don't match.
+
+    Raises:
+        InvalidOrder: the names differ, and the checkpoint's record of their order is not valid.
+    """
+    names = match_by_name(saved_specs(manifest), (named.spec for named in current))
+    if names is None:
+        names = match_variables(saved_variables(manifest), variables.variable_list(current))
+    return names

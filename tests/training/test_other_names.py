@@ -9,9 +9,12 @@ from typing import Any
 
 import keras
 import pytest
+from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.errors import Refused
+from keepfit.callbacks.training import restore
+from tests.training.architectures import dense, manifest
 from tests.training.trainings import (
     Outcome,
     Training,
@@ -150,6 +153,14 @@ def test_refusals(tmp_path):
     assert first == "the model's variables differ from the checkpoint's:"
     assert line.startswith("optimizer: adam (iteration, learning_rate, 8 momentum, 8 velocity)")
     assert "adam_w (iteration" in line
+
+
+def test_a_forged_record():
+    """A record that does not fit the tensors is refused by name where the names differ."""
+    forged = manifest(dense("a"), {"variables": {"groups": [], "owners": []}, "element_spec": None})
+    with capture_logs() as logs, pytest.raises(Refused):
+        restore.compare_model(sequential(), "key", forged)
+    assert "its record of the variables is not valid" in logs[0]["reason"]
 
 
 def test_exchanged_names_decide(tmp_path):

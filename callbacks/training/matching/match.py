@@ -96,7 +96,11 @@ def _match_section(saved: Indexed, current: Indexed, depth: int) -> dict[int, in
 
 
 def _signature(spec: VariableSpec, depth: int) -> tuple[object, ...]:
-    return (spec.dtype, spec.shape, _ORDINAL.sub("", spec.name).split("/")[1:][-depth:])
+    return (spec.dtype, spec.shape, _without_ordinal(spec.name).split("/")[1:][-depth:])
+
+
+def _without_ordinal(name: str) -> str:
+    return _ORDINAL.sub("", name) if "~" in name else name
 
 
 def _parents(name: str) -> set[str]:
@@ -136,5 +140,5 @@ def _slots_by_owner(variables: VariableList) -> dict[int, Indexed]:
 def _slot_signature(indexed: tuple[int, VariableSpec]) -> tuple[object, ...]:
     """Return what has to agree: the optimizer, and the last word of the slot's name."""
     spec = indexed[1]
-    optimizer, _, slot = _ORDINAL.sub("", spec.name).rpartition("/")
+    optimizer, _, slot = _without_ordinal(spec.name).rpartition("/")
     return (spec.dtype, spec.shape, optimizer, slot.rpartition("_")[2])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from keepfit.callbacks.checkpoint.format.manifest import VARIABLES, Manifest
 
@@ -78,20 +78,34 @@ class VariableOrder(BaseModel):
         )
 
 
-def saved_variables(manifest: Manifest) -> VariableList:
-    """Return the variables of a checkpoint.
+class InvalidOrder(Exception):
+    """A checkpoint's record of the variables' order does not fit its tensors."""
 
-    Raises:
-        ValueError: its record of their order is not valid.
-    """
-    specs = tuple(
+
+def saved_specs(manifest: Manifest) -> tuple[VariableSpec, ...]:
+    """Return the variables of a checkpoint in the order of the manifest, by group."""
+    return tuple(
         VariableSpec(t.name, t.dtype, t.shape)
         for t in manifest.tensors
         if not t.name.startswith(("state/", "data/"))
     )
+
+
+def saved_variables(manifest: Manifest) -> VariableList:
+    """Return the variables of a checkpoint.
+
+    Raises:
+        InvalidOrder: its record of their order is not valid.
+    """
+    specs = saved_specs(manifest)
     if (recorded := manifest.state.get(VARIABLES)) is None:
         return VariableList(specs)
-    order = VariableOrder.model_validate(recorded)
+    try:
+        order = VariableOrder.model_validate(recorded)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidOrder(f"{where}: {first['msg']}") from None
     ordered = _in_order(specs, order)
     owners = _all_owners(ordered, order.owners)
     return VariableList(ordered, owners)
@@ -104,7 +118,7 @@ def _in_order(specs: Sequence[VariableSpec], order: VariableOrder) -> tuple[Vari
         counts[group] += count
     of_group = _by_group(specs, counts["frozen"])
     if any(len(of_group[group]) != counts[group] for group in of_group):
-        raise ValueError("the record of the variables' order does not fit the tensors")
+        raise InvalidOrder("the record of the variables' order does not fit the tensors")
     queues = {group: iter(members) for group, members in of_group.items()}
     return tuple(spec for group, count in order.groups for spec in islice(queues[group], count))
 
@@ -122,11 +136,11 @@ def _by_group(specs: Sequence[VariableSpec], frozen: int) -> Mapping[str, list[V
 def _all_owners(specs: Sequence[VariableSpec], recorded: Sequence[int]) -> tuple[int, ...]:
     of_optimizer = [spec.section == "optimizer" for spec in specs]
     if sum(of_optimizer) != len(recorded):
-        raise ValueError("the record of the slots' variables has another length")
+        raise InvalidOrder("the record of the slots' variables has another length")
     owners = iter(recorded)
     found = tuple(next(owners) if is_one else NO_OWNER for is_one in of_optimizer)
     if any(owner >= len(specs) or (owner >= 0 and of_optimizer[owner]) for owner in recorded):
-        raise ValueError("the record of the slots' variables names none of the model's")
+        raise InvalidOrder("the record of the slots' variables names none of the model's")
     return found
 
 
