@@ -62,6 +62,33 @@ def test_head_is_harmed_in_mid_run(tmp_path, plain, harm: Callable[[Path], None]
     assert finish(tmp_path) == plain
 
 
+OWN_FILE = """
+import glob
+files = sorted(glob.glob("own/*.keras"))
+model = keras.models.load_model(files[-1]) if files else build()
+held = [keras.callbacks.ModelCheckpoint("own/{epoch}.keras"), Stop()]
+arguments = {"epochs": 3, "initial_epoch": len(files), "batch_size": 8, "verbose": 0}
+Path("own").mkdir(exist_ok=True)
+history = model.fit(x, x.sum(1), callbacks=[Resumable(held)], **arguments)
+result(model, history)
+"""
+
+
+def test_a_script_with_a_resume_of_its_own(tmp_path, plain):
+    """It loads its newest file, whose variables have other paths, and starts at another epoch.
+
+    The result is that of the uninterrupted training all the same, also after a second kill, from a
+    checkpoint with those paths.
+    """
+    kill_after_save(write(tmp_path, OWN_FILE))
+    assert committed(tmp_path) == 9
+    with stopping(tmp_path, *OFTEN, at=4) as attempt:
+        attempt.until_all("moment\n", '"event": "checkpoint_saved"')
+        attempt.kill()
+    assert committed(tmp_path) > 9
+    assert finish(tmp_path) == plain
+
+
 LONG_NAME = """
 model, name = build(), os.environ["NAME"]
 history = fit(model, keras.callbacks.CSVLogger(name))

@@ -17,7 +17,7 @@ def test_changed_model_is_refused(tmp_path, uninterrupted):
     assert ended.code == 78
     refused = ended.one("refused")
     assert (
-        "changed: model/sequential/dense/kernel F32[20, 32] in the checkpoint, F32[20, 48]"
+        "layer sequential/dense: kernel (20, 32) in the checkpoint, (20, 48) in the model"
         in refused["reason"]
     )
     assert "--fresh" in refused["fix"]

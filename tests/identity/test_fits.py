@@ -180,7 +180,7 @@ def test_scripts_that_skip_and_scripts_that_repeat(fits, data):
 
 @given(known=st.dictionaries(st.integers(0, 5), FITS, max_size=6), asked=FITS, data=st.data())
 def test_only_fits_that_ask_for_the_same(known, asked, data):
-    """Whatever a run has, a call never gets a fit that this process has begun, or another's data."""
+    """A call never gets a fit that this process has begun, or one with other data."""
     indexes = st.sets(st.sampled_from(sorted(known))) if known else st.just(set())
     finished, begun = data.draw(indexes), data.draw(indexes)
     match = match_fit(asked, KnownFits(known, finished, sorted(begun)))
