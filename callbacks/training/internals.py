@@ -194,11 +194,18 @@ def functions_of_dataset(dataset: tf.data.Dataset) -> Iterator[tuple[str, bytes 
             yield "array", tensor
     for graph in graphs:
         graphs.extend(function.graph for function in graph._functions.values())
-        yield from ((op.type, _definition(op)) for op in graph.get_operations())
+        ops = graph.get_operations()
+        numbers = {op.name: i for i, op in enumerate(ops)}
+        yield from ((op.type, _definition(op, numbers)) for op in ops)
 
 
-def _definition(op: tf.Operation) -> bytes:
+def _definition(op: tf.Operation, numbers: Mapping[str, int]) -> bytes:
+    """Return what defines an op within its graph; names of ops are replaced by numbers."""
     definition = op.node_def
+    definition.name = ""
+    sources = [(numbers[each.op.name], each.value_index) for each in op.inputs]
+    control = [numbers[each.name] for each in op.control_inputs]
+    definition.input[:] = [str(sources), str(control)]
     for name in ("_gradient_op_type", "seed", "seed2", "token"):
         definition.attr.pop(name, None)
     for value in definition.attr.values():
