@@ -408,7 +408,7 @@ def test_data_of_fit():
     dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH)
     model = small()
     model.fit(dataset, epochs=0, callbacks=[hook], validation_data=dataset)
-    model.fit(zip([x], [y], strict=True), epochs=0, callbacks=[hook])
+    model.fit(((a, b) for a, b in [(x, y)]), epochs=0, callbacks=[hook])
     own, of_dataset, of_generator = seen
     assert own.train[0] is not None
     assert (own.batch_size, own.rows, own.batches, own.shuffle) == (BATCH, 32, 4, True)
