@@ -21,6 +21,7 @@ from keepfit.callbacks.training.capture import TrainingCapture
 from keepfit.callbacks.training.data.py_dataset import PyDatasetState
 from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
 from keepfit.callbacks.training.final_state import DroppedState, FinalState
+from keepfit.callbacks.training.identity.settings import FitSettings
 from keepfit.callbacks.training.phases import (
     Action,
     BatchEnds,
@@ -87,6 +88,7 @@ class FitController:
         guard.fit_begins()
         before = run.final_states.newest
         run.final_states.next_fit_trains(model)
+        self._settings = FitSettings.current(model)
         start = run.begin_fit(self._compare, self._call)
         if isinstance(before, DroppedState) and before.is_needed_by(model) and not start.checkpoint:
             before.refuse()
@@ -94,6 +96,7 @@ class FitController:
         # TensorFlow traces a function would be taken for one of TensorFlow's own.
         preemption.fit_begins(self._call)
         self._capture = TrainingCapture(model, callbacks, guard)
+        self._capture.describe(self._settings.continuing(start.checkpoint))
         self._data = DataTracker(
             guard,
             internals.input_adapter_of_fit(),
@@ -232,6 +235,7 @@ class FitController:
     def _compare(self, key: str, manifest: Manifest) -> None:
         self._preemption.fit_begins(self._call)  # it may trace: see __init__
         try:
+            self._settings.compare(key, manifest, self._guard)
             restore.compare_model(self._model, key, manifest)
         finally:
             self._preemption.fit_ends(self._call)

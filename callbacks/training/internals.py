@@ -78,14 +78,13 @@ class FitData:
         adapter: class name of Keras' data adapter.
         train: the nest of arrays, the dataset or the PyDataset; None for input of another kind.
         validation: `(x, y, sample_weight)`, of which x may be a dataset; None without validation.
-        class_weight: the weights that Keras applies to a PyDataset's batches; it has applied them
-            to other input already.
+        class_weight, steps_per_epoch, validation_steps, validation_freq: the arguments of `fit`.
         shuffle: the argument of `fit`, where Keras shuffles itself.
         batch_size, rows: as far as the adapter knows them.
         batches: batches in an epoch; None if unknown.
-        steps_per_epoch: the argument of `fit`.
         steps_per_execution: batches that each call of the train function reads.
         element_spec: the structure of a batch, before it is distributed to replicas.
+        validation_batch_size: the argument of `fit`, or the batch size that Keras takes instead.
     """
 
     adapter: str
@@ -99,6 +98,9 @@ class FitData:
     steps_per_epoch: int | None
     steps_per_execution: int
     element_spec: Any
+    validation_steps: int | None
+    validation_batch_size: int | None
+    validation_freq: Any
 
 
 def data_of_fit() -> FitData:
@@ -118,14 +120,17 @@ def data_of_fit() -> FitData:
         type(adapter).__name__,
         own if is_dataset else train,
         validation,
-        getattr(adapter, "class_weight", None),
+        frame["class_weight"],
         getattr(adapter, "_shuffle", getattr(adapter, "shuffle", None)),
-        adapter.batch_size,
+        batch_size_of_dataset(own) if is_dataset else adapter.batch_size,
         getattr(adapter, "_num_samples", None),
         iterator.num_batches,
         iterator.steps_per_epoch,
         iterator.steps_per_execution,
         getattr(dataset, "element_spec", None),
+        frame["validation_steps"],
+        frame["validation_batch_size"] or frame["batch_size"],
+        frame["validation_freq"],
     )
 
 
@@ -134,6 +139,19 @@ def undistributed(dataset: Any) -> Any:
     if isinstance(dataset, tf.distribute.DistributedDataset):
         return getattr(dataset, "_original_dataset", dataset)
     return dataset
+
+
+def batch_size_of_dataset(dataset: Any) -> int | None:
+    """Return the size of a pipeline's batches, if it has no branches after `batch`."""
+    while isinstance(dataset, tf.data.Dataset):
+        if type(dataset).__name__ in _BATCHES:
+            return int(dataset._batch_size)
+        inputs = dataset._inputs()
+        dataset = inputs[0] if len(inputs) == 1 else None
+    return None
+
+
+_BATCHES = ("_BatchDataset", "_ParallelBatchDataset", "_PaddedBatchDataset")
 
 
 def inputs_of_dataset(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
@@ -216,6 +234,12 @@ def _definition(op: tf.Operation, numbers: Mapping[str, int]) -> bytes:
             function.name = ""
     content: bytes = definition.SerializeToString(deterministic=True)
     return content
+
+
+def loss_weights_of(model: keras.Model) -> Any:
+    """Return the argument of `compile`; None if the model was not compiled by Keras' own method."""
+    config = getattr(getattr(model, "_compile_config", None), "config", {})
+    return config.get("loss_weights")
 
 
 class FitCall:
