@@ -6,7 +6,7 @@ that the resumed run would not be the uninterrupted one, or that the position me
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 import tensorflow as tf
@@ -69,7 +69,7 @@ class InputDescription(_Description):
         data = given.data
         return cls(
             kind=_KINDS.get(data.adapter, data.adapter),
-            rows=data.rows,
+            rows=_integer(data.rows),
             batch_size=_integer(data.batch_size) or _batch_size_of(given.attributes),
             batches=_integer(data.batches),
             element=dict(_parts(data.element_spec, "")),
@@ -174,7 +174,8 @@ def _validation(given: FitInput) -> ValidationDescription | None:
     x, y, weights = data.validation
     asked = data.validation_freq
     steps = _integer(data.validation_steps)
-    freq = asked if isinstance(asked, int) else [int(epoch) for epoch in asked]
+    epochs = sorted(int(epoch) for epoch in asked) if isinstance(asked, Iterable) else []
+    freq = asked if isinstance(asked, int) else epochs
     if isinstance(x, tf.data.Dataset):
         count = int(x.cardinality())
         return ValidationDescription(

@@ -97,7 +97,10 @@ def report(found: list[Change]) -> None:
     """Log the changed settings of a fit that resumes."""
     if found:
         in_variable = any(change.in_variable for change in found)
-        schedule = "set it in a callback, such as keras.callbacks.LearningRateScheduler; or "
+        schedule = (
+            "to change the checkpoint's value, set it in a callback when an epoch begins, as "
+            "keras.callbacks.LearningRateScheduler does (after on_train_begin it is restored); or "
+        )
         log.warning(
             events.HYPERPARAMETER_CHANGED,
             reason=_reason(found),
