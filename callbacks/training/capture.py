@@ -52,6 +52,11 @@ class TrainingCapture:
         self._element_spec: Any = None
         self._architecture: bytes | None = None
         self._variable_order: Json = None
+        self._description: Mapping[str, Json] = {}
+
+    def describe(self, description: Mapping[str, Json]) -> None:
+        """Store the description of the fit in all its checkpoints, as plain values by name."""
+        self._description = description
 
     def expect_new_variables(self) -> None:
         """Search for variables at the next capture: layers or an optimizer may have been built."""
@@ -92,7 +97,7 @@ class TrainingCapture:
 
         Both are known later than the rest if an epoch has just begun.
         """
-        known = {"data": data.plain(), "element_spec": self._element_spec}
+        known = {"data": data.plain(), "element_spec": self._element_spec, **self._description}
         return replace(
             snapshot,
             tensors=[*snapshot.tensors, *data.tensors()],

@@ -22,6 +22,7 @@ from keepfit.callbacks.training.data.py_dataset import PyDatasetState
 from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
 from keepfit.callbacks.training.final_state import DroppedState, FinalState
 from keepfit.callbacks.training.identity.fit_request import FitRequest
+from keepfit.callbacks.training.identity.settings import FitSettings
 from keepfit.callbacks.training.phases import (
     Action,
     BatchEnds,
@@ -92,6 +93,7 @@ class FitController:
         guard.fit_begins()
         before = run.final_states.newest
         run.final_states.next_fit_trains(model)
+        self._settings = FitSettings.current(model)
         dropped = isinstance(before, DroppedState) and before.is_needed_by(model)
         requested = FitRequest(model, name, guard, self._compare, start_is_known=not dropped)
         start = run.begin_fit(requested, self._call)
@@ -101,6 +103,7 @@ class FitController:
         # TensorFlow traces a function would be taken for one of TensorFlow's own.
         preemption.fit_begins(self._call)
         self._capture = TrainingCapture(model, callbacks, guard)
+        self._capture.describe(self._settings.continuing(start.checkpoint))
         self._data = DataTracker(
             guard,
             internals.input_adapter_of_fit(),
@@ -239,6 +242,7 @@ class FitController:
     def _compare(self, key: str, manifest: Manifest) -> None:
         self._preemption.fit_begins(self._call)  # it may trace: see __init__
         try:
+            self._settings.compare(key, manifest, self._guard)
             restore.compare_model(self._model, key, manifest)
         finally:
             self._preemption.fit_ends(self._call)
