@@ -63,6 +63,7 @@ class Run:
         final_states: the final states of the finished fits.
         reached_step: batches done in the run so far, as training has last reported them.
         unsaved: the final state of a fit could not be saved.
+        short_fit: index of a finished fit that was asked for more epochs and could not train on.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Run:
         self._resumed_step = 0
         self.reached_step = 0
         self.unsaved = False
+        self.short_fit: int | None = None
 
     @classmethod
     def open(
@@ -151,13 +153,30 @@ class Run:
             checkpoint = self.owned.read_checkpoint(index)
         if checkpoint:
             compare(checkpoint.key, checkpoint.manifest)
-            self.owned.attempt.resume_from(checkpoint.key, checkpoint.manifest)
-            self._resumed_step = self.reached_step = checkpoint.manifest.position.step
-            self._written = self._save = None
+            self._resume_from(checkpoint)
         self._fits += 1
         start = checkpoint.manifest.position if checkpoint else Position(step=self.reached_step)
         self._scheduling.continue_from(start)
         return FitStart(index, self.reached_step, checkpoint)
+
+    def train_on(self, index: int, compare: Compare) -> Checkpoint | None:
+        """Continue a finished fit, which `begin_fit` has just returned.
+
+        Returns:
+            The checkpoint from which it continues; None if there is none, and nothing has changed.
+
+        Raises:
+            Fenced, Refused, StoreUnreachable: as for begin_fit.
+        """
+        with self.owned.using_store():
+            checkpoint = self.owned.read_continuation(index)
+            if checkpoint is None:
+                return None
+            compare(checkpoint.key, checkpoint.manifest)
+            self.owned.attempt.record_training_on(index)
+        self._resume_from(checkpoint)
+        self._scheduling.continue_from(checkpoint.manifest.position)
+        return checkpoint
 
     def end_fit(self) -> None:
         """Record that the fit is over, so that the next one may begin."""
@@ -243,6 +262,11 @@ class Run:
             raise RuntimeError("no fit has claimed the run yet")
         return self._scheduler
 
+    def _resume_from(self, checkpoint: Checkpoint) -> None:
+        self.owned.attempt.resume_from(checkpoint.key, checkpoint.manifest)
+        self._resumed_step = self.reached_step = checkpoint.manifest.position.step
+        self._written = self._save = None
+
     def _refuse_second_fit(self) -> Refused:
         log.error(
             events.REFUSED,
@@ -290,6 +314,7 @@ class Run:
             snapshot,
             last=last,
             hurry=lambda: self._preemption.final_save_begun,
+            notice=lambda: self._preemption.notice is not None,
             release=self.final_states.released_at(snapshot.position.fit),
         ).manifest
         written = Written(

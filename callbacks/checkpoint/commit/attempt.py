@@ -17,9 +17,10 @@ import structlog
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.artifacts import ArtifactPublisher
 from keepfit.callbacks.checkpoint.commit.cleanup import InlineCleanup, Task
-from keepfit.callbacks.checkpoint.commit.file_uploader import FileUploader, PlannedFile
+from keepfit.callbacks.checkpoint.commit.file_uploader import FileUpload, FileUploader, PlannedFile
 from keepfit.callbacks.checkpoint.commit.head_writer import HeadWriter, Superseded
 from keepfit.callbacks.checkpoint.commit.sending import (
+    GivenUp,
     Sending,
     SentFiles,
     abandon,
@@ -33,9 +34,10 @@ from keepfit.callbacks.checkpoint.format.keys import attempt_of, manifest_key, r
 from keepfit.callbacks.checkpoint.format.manifest import Head, Manifest, StoredShard
 from keepfit.callbacks.checkpoint.format.shards import Shard, pack_shards
 from keepfit.callbacks.checkpoint.read.reader import read_manifests
-from keepfit.callbacks.checkpoint.retention import Retention, unreferenced
+from keepfit.callbacks.checkpoint.retention import Retention, finished_fits, unreferenced
 from keepfit.callbacks.checkpoint.snapshot import Snapshot
-from keepfit.callbacks.storage.base import AlreadyExists, Store, Version
+from keepfit.callbacks.checkpoint.trained_on import baseline_of_training_on, without_fit
+from keepfit.callbacks.storage.base import AlreadyExists, StorageError, Store, Version
 
 __all__ = ["Attempt", "Committed", "Superseded"]
 
@@ -56,6 +58,20 @@ class Committed:
     """
 
     manifest: Manifest
+    delayed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _StoredObjects:
+    """A checkpoint that is stored and that HEAD does not name yet.
+
+    Attributes:
+        uploads: the files as they were sent.
+        delayed: see Committed.
+    """
+
+    manifest: Manifest
+    uploads: Sequence[FileUpload]
     delayed: tuple[str, ...]
 
 
@@ -118,6 +134,8 @@ class Attempt:
         named = self.head.checkpoints
         if key in named:
             self._rejected.update(named[: named.index(key)])
+        elif final := self.head.finished.get(manifest.position.fit):
+            self._rejected.add(final)  # the fit trains on from a state before its end
         if key in self._kept:  # otherwise its objects may be swept
             self._trusted.update((shard.digest, shard) for shard in manifest.shards)
             self._files.resume_from(manifest)
@@ -148,6 +166,22 @@ class Attempt:
         """
         self._swap(baseline=dict(values))
 
+    def record_training_on(self, fit: int) -> None:
+        """Record in HEAD that a finished fit trains on; see trained_on.py.
+
+        Raises:
+            Superseded: a newer attempt owns the run.
+            StorageError: HEAD was not changed, or it is unknown whether it was.
+        """
+        self._swap(baseline=baseline_of_training_on(self.head, fit))
+
+    def forget_fit(self, fit: int) -> None:
+        """Remove the checkpoints of a fit that begins again from HEAD.
+
+        The next commit deletes them. Raises as record_training_on does.
+        """
+        self._swap(**without_fit(self.head, fit, self._kept))
+
     def record_once(self, name: str) -> bool:
         """Atomically record `name`; return True if this run had not recorded it before.
 
@@ -168,6 +202,7 @@ class Attempt:
         *,
         last: bool = False,
         hurry: Callable[[], bool] = never,
+        notice: Callable[[], bool] = never,
         release: Collection[int] = (),
     ) -> Committed:
         """Make `snapshot` the newest checkpoint: objects, manifest, then HEAD in one atomic step.
@@ -179,6 +214,7 @@ class Attempt:
             last: this is meant to be the attempt's last checkpoint: as far as is known, the attempt
                 exits after it without losing any steps.
             hurry: returns whether the save is in a hurry by now; asked while files are awaited.
+            notice: returns whether this process ends soon; the continuation is not stored then.
             release: finished fits whose variables are no longer needed. What is kept of them is
                 their history, and the state of their callbacks.
 
@@ -188,21 +224,18 @@ class Attempt:
                 is still the committed one.
             StorageError: the checkpoint could not be written.
         """
-        key, sequence = self._new_key(snapshot.position.step)
-        planned = self._files.plan(snapshot, sequence)
-        threads = max(2, self._store.parallel) if planned else self._store.parallel
-        with self._sending(snapshot, key, planned, threads) as sending:
-            written = wait_for_shards(sending)
-            self._trusted.update((stored.digest, stored) for _, stored in written)
-            sent = wait_for_files(sending.files, hurry)
-        manifest = self._manifest(snapshot, sequence, written, sent)
-        self._unconfirmed.add(key)
-        self._store.put(key, [manifest.to_bytes()])
-        self._commit_manifest(key, manifest, self._without_variables(release), last=last)
-        self._files.confirm(manifest, sending.files, sent.delayed)
-        self._artifacts.request(manifest)
+        step = snapshot.position.step
+        # If HEAD has to be rebuilt, the last key has to be that of the final state.
+        before = self._new_key(step) if snapshot.continuation else None
+        key, sequence = self._new_key(step)
+        stored = self._store_objects(snapshot, key, sequence, key, hurry)
+        continuation = before and self._store_continuation(snapshot, *before, key, notice)
+        records = self._without_variables(release)
+        self._commit_manifest(key, stored.manifest, records, continuation, last=last)
+        self._files.confirm(stored.manifest, stored.uploads, stored.delayed)
+        self._artifacts.request(stored.manifest)
         self._cleanup.submit(Task(self._artifacts.publish, events.ARTIFACT_FAILED))
-        return Committed(manifest, sent.delayed)
+        return Committed(stored.manifest, stored.delayed)
 
     def sweep(self) -> None:
         """Delete what killed attempts left behind: half-written objects and uncommitted ones.
@@ -227,6 +260,63 @@ class Attempt:
     def close(self, seconds: float | None) -> bool:
         """Like flush; what is not done by then is left to the next attempt's sweep."""
         return self._cleanup.close(seconds)
+
+    def _store_objects(
+        self,
+        snapshot: Snapshot,
+        key: str,
+        sequence: int,
+        shards_of: str,
+        hurry: Callable[[], bool],
+        given_up: Callable[[], bool] | None = None,
+    ) -> _StoredObjects:
+        """Store the objects and the manifest of a checkpoint.
+
+        Args:
+            shards_of: key of the manifest whose small shards are shared.
+            given_up: see wait_for_shards.
+        """
+        planned = self._files.plan(snapshot, sequence)
+        threads = max(2, self._store.parallel) if planned else self._store.parallel
+        with self._sending(snapshot, shards_of, planned, threads) as sending:
+            written = wait_for_shards(sending, given_up)
+            self._trusted.update((stored.digest, stored) for _, stored in written)
+            sent = wait_for_files(sending.files, hurry)
+        manifest = self._manifest(snapshot, sequence, written, sent)
+        self._unconfirmed.add(key)
+        self._store.put(key, [manifest.to_bytes()])
+        return _StoredObjects(manifest, sending.files, sent.delayed)
+
+    def _store_continuation(
+        self,
+        final: Snapshot,
+        key: str,
+        sequence: int,
+        shards_of: str,
+        notice: Callable[[], bool],
+    ) -> tuple[str, Manifest] | None:
+        """Store the continuation of a fit beside its final state; return its key and manifest.
+
+        It shares all shards that are equal. An error is logged: the final state matters more. A
+        replaced file that `on_epoch_end` has written again since is left out: it is called again.
+        """
+        if final.continuation is None:
+            return None
+        try:
+            if notice():
+                raise GivenUp
+            snapshot = final.continuation.encoded().without_changed_files()
+            stored = self._store_objects(snapshot, key, sequence, shards_of, notice, notice)
+        except (GivenUp, OSError, StorageError, MemoryError) as error:
+            log.warning(
+                events.CONTINUATION_UNSAVED,
+                fit=final.position.fit + 1,
+                reason=str(error) or type(error).__name__,
+                fix="the final state is saved; if more epochs are asked for, the fit goes on from "
+                "the newest checkpoint before its end that is kept",
+            )
+            return None
+        return key, stored.manifest
 
     @contextmanager
     def _sending(
@@ -301,25 +391,31 @@ class Attempt:
         return records
 
     def _commit_manifest(
-        self, key: str, manifest: Manifest, records: Mapping[str, Manifest], *, last: bool
+        self,
+        key: str,
+        manifest: Manifest,
+        records: Mapping[str, Manifest],
+        continuation: tuple[str, Manifest] | None,
+        *,
+        last: bool,
     ) -> None:
         """Make HEAD name the manifest, then have the objects deleted that HEAD no longer needs.
 
         Args:
             records: manifests that replace those of finished fits.
+            continuation: key and manifest of what is stored beside the final state of a fit.
         """
         self._head.resolve()
-        head, position = self.head, manifest.position
-        finished = head.finished | {record.position.fit: k for k, record in records.items()}
-        if position.finished:
-            finished[position.fit] = key
+        head = self.head
+        fits = finished_fits(head, {**records, key: manifest}, continuation and continuation[0])
         usable = (k for k in head.checkpoints if k in self._kept and k not in self._rejected)
         kept = tuple(self._retention.keep((key, *usable)))
         candidates = {**self._kept, **records, key: manifest}
+        candidates.update([continuation] if continuation else [])
         # Until the outcome of the swap is known, neither the old nor the new may be deleted.
         self._kept = candidates
         history = head.history.after_save(self.age, last=last)
-        self._swap(checkpoints=kept, finished=finished, history=history)
+        self._swap(checkpoints=kept, history=history, **fits)
         self._kept = {k: candidates[k] for k in self.head.manifests() if k in candidates}
         dropped = candidates.keys() - self._kept.keys()
         objects = {key for k in dropped for key in candidates[k].objects()}

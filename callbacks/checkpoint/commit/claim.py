@@ -109,6 +109,7 @@ def claim(
         swaps=old.swaps + 1 if old else 0,
         checkpoints=old.checkpoints if old else (),
         finished=old.finished if old else {},
+        continuations=old.continuations if old else {},
         baseline=old.baseline if old else {},
         history=old.history.for_next_attempt() if old else AttemptHistory(),
     )
