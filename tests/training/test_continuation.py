@@ -9,13 +9,14 @@ import gc
 import keras
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.read.reader import read_head, read_manifest
-from keepfit.callbacks.engine.preemption import Notice
-from keepfit.callbacks.errors import Refused
+from keepfit.callbacks.checkpoint.read.reader import read_head
+from keepfit.callbacks.errors import Preempted, Refused
 from keepfit.callbacks.storage.local import LocalStore
 from tests.adapters.test_files import assert_same_events, events_in
+from tests.checkpoint.samples import document_at, write_document
 from tests.training.trainings import (
     BATCH,
     BATCHES,
@@ -24,16 +25,14 @@ from tests.training.trainings import (
     Counter,
     Failing,
     GiveNotice,
-    HookAction,
     ScriptError,
     Training,
     all_variables,
     arrays,
     assert_same,
     attempt,
-    callbacks,
-    classifier,
     endless,
+    fitted,
     from_arrays,
     of_unknown_length,
     preempted,
@@ -81,14 +80,14 @@ def ema():
 
 
 TRAININGS = {
-    "shuffled dataset": Training(held=callbacks),
-    "arrays": Training(model=classifier, held=plateau, data=from_arrays, validated=False),
+    "shuffled dataset": Training(held=lambda: [Counter()]),
+    "arrays": Training(held=plateau, data=from_arrays, validated=False),
     "endless": Training(held=schedule, data=endless, fit={"steps_per_epoch": 4}),
     "two epochs a pass": Training(
         held=plateau, data=twice_as_long, validated=False, fit={"steps_per_epoch": 5}
     ),
     "unknown length": Training(held=plateau, data=of_unknown_length, validated=False),
-    "unknown length, validated": Training(held=callbacks, data=of_unknown_length),
+    "unknown length, validated": Training(held=plateau, data=of_unknown_length),
     "PyDataset": Training(
         held=plateau, data=lambda: {"x": Rows(), "shuffle": True}, validated=False
     ),
@@ -96,26 +95,33 @@ TRAININGS = {
     "averages": Training(model=ema, validated=False, fit={}),
     "swapped averages": Training(model=ema, held=lambda: [keras.callbacks.SwapEMAWeights()]),
     "steps_per_execution": Training(
-        model=lambda: small(steps_per_execution=4), held=callbacks, validated=False, fit={}
+        model=lambda: small(steps_per_execution=4), held=plateau, validated=False, fit={}
     ),
 }
 
 
 @pytest.mark.parametrize("name", TRAININGS)
 def test_more_epochs(tmp_path, name):
-    """3 epochs, then 5, then 6: equal to 6 at once, data order and random state included."""
-    training = dataclasses.replace(TRAININGS[name], fit={**TRAININGS[name].fit, "epochs": 6})
-    if "early" not in name and training.held is callbacks:
-        training = dataclasses.replace(training, held=lambda: [Counter()])
+    """3 epochs, then 5: equal to 5 at once, data order and random state included."""
+    training = dataclasses.replace(TRAININGS[name], fit={**TRAININGS[name].fit, "epochs": 5})
     attempt(training, tmp_path, epochs=3)
-    further = attempt(training, tmp_path, epochs=5)
+    further = attempt(training, tmp_path)
     (line,) = further.named(events.MORE_EPOCHS)
     assert line["log_level"] == "info"
     assert "epoch 3 to 5" in line["fix"]
+    assert_same(further, whole(training))
+
+
+def test_more_epochs_again_and_again(tmp_path):
+    """A fit that has trained on can train on again; with nothing more asked for, it is returned."""
+    training = Training(held=lambda: [Counter()], fit={"epochs": 6})
+    for epochs in (1, 2, 3):
+        attempt(training, tmp_path, epochs=epochs)
     assert_same(attempt(training, tmp_path), whole(training))
     again = attempt(training, tmp_path)
     assert_same(again, whole(training))
     assert not again.named(events.MORE_EPOCHS)
+    assert not again.named(events.RESUMED)
 
 
 @pytest.mark.parametrize("hook", [("on_train_batch_end", 3), ("on_epoch_end", 1)])
@@ -236,72 +242,59 @@ def test_less_patience_and_fewer_epochs(tmp_path):
 def test_another_meaning_of_the_epochs_before(tmp_path):
     """EarlyStopping with another min_delta might have stopped before: refused, with the way out."""
     attempt(noisy(early(0)), tmp_path)
-    with process() as logs, pytest.raises(Refused):
-        model, training = small(), noisy(early(0, min_delta=0.5))
-        held = [resumable(tmp_path, training.held())]
-        x, y = arrays()
-        model.fit(x, y, batch_size=BATCH, epochs=9, verbose=0, callbacks=held)
+    with capture_logs() as logs, pytest.raises(Refused):
+        attempt(noisy(early(0, min_delta=0.5)), tmp_path)
     (line,) = [log for log in logs if log["event"] == events.REFUSED]
     assert "EarlyStopping: min_delta was 0" in line["reason"]
     assert "--fresh" in line["fix"]
 
 
-class SetNotice(HookAction):
-    """A callback that gives a notice after which training may go on for a while."""
-
-    def act(self):
-        from keepfit.callbacks.engine import preemption
-
-        preemption.current().give_notice(Notice("test", training_allowed=False))
-
-
 def test_a_notice_at_the_end_of_the_fit(tmp_path):
     """The continuation is not waited for; the fit goes on from the checkpoint before its end."""
-    training = Training(held=lambda: [Counter()], fit={"epochs": 6})
-    with process() as logs:
-        set_seed(SEED)
-        model, held = training.model(), training.held()
-        more = GiveNotice("on_train_end", 1)
-        callback = resumable(tmp_path, [*held, more], save_every="2 batches")
-        from keepfit.callbacks.errors import Preempted
-        from tests.training.trainings import fitted
-
-        with pytest.raises(Preempted):
-            fitted(training, model, [callback], epochs=3)
+    training = Training(held=lambda: [Counter()], fit={"epochs": 5})
+    set_seed(SEED)
+    held = [*training.held(), GiveNotice("on_train_end", 1)]
+    callback = resumable(tmp_path, held, save_every="2 batches")
+    with process() as logs, pytest.raises(Preempted):
+        fitted(training, training.model(), [callback], epochs=3)
     (line,) = [log for log in logs if log["event"] == events.CONTINUATION_UNSAVED]
-    assert line["fix"]
+    assert "notice" in line["reason"]
     assert continuations(tmp_path) == {}
-    assert_same(attempt(training, tmp_path), whole(training))
+    further = attempt(training, tmp_path)
+    assert further.named(events.RESUMED)[0]["step"] < 3 * BATCHES
+    assert_same(further, whole(training))
+
+
+def drop_continuation(folder):
+    """Make the run one of keepfit 0.1, of which only the final state is there."""
+    path = folder / "run/HEAD.json"
+    head = document_at(path)
+    del head["continuations"]
+    write_document(path, head | {"checkpoints": [*head["finished"].values()]})
 
 
 def test_without_any_state_before_the_end(tmp_path):
     """As in a store of keepfit 0.1: the old result, and a warning that names the way out."""
     training = Training(fit={"epochs": 6})
-    first = attempt(training, tmp_path, GiveNoticeQuietly("on_train_end", 1), epochs=3)
+    first = attempt(training, tmp_path, epochs=3)
+    drop_continuation(tmp_path)
     again = attempt(training, tmp_path)
     assert again.variables == first.variables
+    assert again.history == first.history
     (line,) = again.named(events.MORE_EPOCHS)
     assert line["log_level"] == "warning"
     assert "--fresh" in line["fix"]
 
 
-class GiveNoticeQuietly(HookAction):
-    """A callback that makes the continuation fail, as a full disk would."""
-
-    def act(self):
-        from keepfit.callbacks.checkpoint.commit.attempt import Attempt
-
-        self.restore = Attempt._store_continuation
-        Attempt._store_continuation = lambda *_: None
-
-
-@pytest.fixture(autouse=True)
-def _restored():
-    from keepfit.callbacks.checkpoint.commit.attempt import Attempt
-
-    before = Attempt._store_continuation
-    yield
-    Attempt._store_continuation = before
+def test_a_damaged_continuation(tmp_path):
+    """It is rejected, and the fit goes on from the checkpoint before it."""
+    training = Training(fit={"epochs": 5})
+    attempt(training, tmp_path, epochs=3, save_every="2 batches")
+    (key,) = continuations(tmp_path).values()
+    (tmp_path / key).write_bytes(b"{}")
+    further = attempt(training, tmp_path)
+    assert further.named(events.CHECKPOINT_REJECTED)
+    assert_same(further, whole(training))
 
 
 def continuations(folder):
@@ -360,10 +353,10 @@ def weights_in(path):
 
 
 def folds(folder, epochs, seed_each=True, one_model=False, log=None):
-    """Three fits, of new models or of one; return their histories, weights and log lines."""
+    """Two fits, of new models or of one; return their histories, weights and log lines."""
     set_seed(SEED)
     results, model = [], small()
-    for fold in range(3):
+    for fold in range(2):
         if seed_each:
             set_seed(fold)
         model = model if one_model else small()
@@ -376,8 +369,7 @@ def folds(folder, epochs, seed_each=True, one_model=False, log=None):
     return results
 
 
-@pytest.mark.parametrize("one_model", [False, True])
-@pytest.mark.parametrize("seed_each", [False, True])
+@pytest.mark.parametrize(("seed_each", "one_model"), [(True, False), (False, True)])
 def test_several_fits(tmp_path, seed_each, one_model, monkeypatch):
     """Each fit has the result, and the shared log the rows, of the script with more epochs."""
     monkeypatch.chdir(tmp_path)
@@ -391,12 +383,6 @@ def test_several_fits(tmp_path, seed_each, one_model, monkeypatch):
         assert (tmp_path / "cut.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-def stored_shards(folder):
-    """Return the number of manifests and the bytes of all shards of a run."""
-    shards = [path.stat().st_size for path in (folder / "run/shards").iterdir()]
-    return len(list((folder / "run/checkpoints").iterdir())), sum(shards)
-
-
 def test_the_store_stays_bounded(tmp_path):
     """Of the fits in a loop, one continuation is kept, as long as final states are dropped."""
     for fits in (4, 12):
@@ -407,8 +393,4 @@ def test_the_store_stays_bounded(tmp_path):
             for _ in range(fits):
                 held = [resumable(tmp_path / str(fits), [])]
                 model.fit(x, y, batch_size=BATCH, verbose=0, callbacks=held)
-        assert list(continuations(tmp_path / str(fits))) == [fits - 2, fits - 1]
-    head = read_head(LocalStore(tmp_path / "12"), "run").head
-    for fit, key in head.continuations.items():
-        position = read_manifest(LocalStore(tmp_path / "12"), "run", key).position
-        assert (position.fit, position.finished) == (fit, False)
+        assert list(continuations(tmp_path / str(fits))) == [fits - 1]
