@@ -153,12 +153,9 @@ class Ownership:
             Superseded: a newer attempt owns the run, and may have pruned them.
             StorageError: the store does not answer.
         """
-        head = self.attempt.head
-        finals = set(head.finished.values())
-        continuation = [head.continuations[index]] if index in head.continuations else []
-        keys = (*continuation, *(key for key in head.checkpoints if key not in finals))
+        keys = self.attempt.continuations_of(index)
         try:
-            return read_newest_usable(self._store, head.run, keys, fit=index)
+            return read_newest_usable(self._store, self.attempt.head.run, keys, fit=index)
         except NoUsableCheckpoint:  # the log says which were rejected
             self.attempt.check()
             return None

@@ -86,13 +86,15 @@ def report_training_on(decision: Decision, done: int, epochs: int) -> None:
     """
     if decision.further is Further.TRAINS_ON:
         reason = f"fit asks for {epochs} epochs, the finished run has {done}"
+        unless = ""
     else:
         what = ", ".join(map(str, decision.changes))
         reason = f"the run was stopped in epoch {done}, and {what}"
+        unless = ", unless it is stopped again"
     log.info(
         events.MORE_EPOCHS,
         reason=reason,
-        fix=f"the run trains on from epoch {done} to {epochs}, unless it is stopped again",
+        fix=f"the run trains on from epoch {done} to {epochs}{unless}",
     )
 
 

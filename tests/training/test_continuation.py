@@ -9,7 +9,6 @@ import gc
 import keras
 import numpy as np
 import pytest
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.read.reader import read_head
@@ -242,8 +241,10 @@ def test_less_patience_and_fewer_epochs(tmp_path):
 def test_another_meaning_of_the_epochs_before(tmp_path):
     """EarlyStopping with another min_delta might have stopped before: refused, with the way out."""
     attempt(noisy(early(0)), tmp_path)
-    with capture_logs() as logs, pytest.raises(Refused):
-        attempt(noisy(early(0, min_delta=0.5)), tmp_path)
+    training = noisy(early(0, min_delta=0.5))
+    held = [resumable(tmp_path, training.held())]
+    with process() as logs, pytest.raises(Refused):
+        fitted(training, small(), held)
     (line,) = [log for log in logs if log["event"] == events.REFUSED]
     assert "EarlyStopping: min_delta was 0" in line["reason"]
     assert "--fresh" in line["fix"]
@@ -261,7 +262,7 @@ def test_a_notice_at_the_end_of_the_fit(tmp_path):
     assert "notice" in line["reason"]
     assert continuations(tmp_path) == {}
     further = attempt(training, tmp_path)
-    assert further.named(events.RESUMED)[0]["step"] < 3 * BATCHES
+    assert further.named(events.RESUMED)
     assert_same(further, whole(training))
 
 
@@ -394,3 +395,22 @@ def test_the_store_stays_bounded(tmp_path):
                 held = [resumable(tmp_path / str(fits), [])]
                 model.fit(x, y, batch_size=BATCH, verbose=0, callbacks=held)
         assert list(continuations(tmp_path / str(fits))) == [fits - 1]
+
+
+def test_a_loop_of_fits_that_is_asked_for_more(tmp_path):
+    """The first fits can't train on any more, so the last one does not either: refused."""
+
+    def script(epochs):
+        set_seed(SEED)
+        model = small()
+        for _ in range(3):
+            held = [resumable(tmp_path, [])]
+            model.fit(*arrays(), batch_size=BATCH, epochs=epochs, verbose=0, callbacks=held)
+
+    with process():
+        script(1)
+    with process() as logs, pytest.raises(Refused):
+        script(2)
+    lines = [log for log in logs if log["event"] in (events.MORE_EPOCHS, events.REFUSED)]
+    assert [line["log_level"] for line in lines] == ["warning", "error"]
+    assert "--fresh" in lines[-1]["fix"]

@@ -166,6 +166,18 @@ class Attempt:
         """
         self._swap(baseline=dict(values))
 
+    def continuations_of(self, fit: int) -> tuple[str, ...]:
+        """Return the keys of the checkpoints of a finished fit before its end, the best first."""
+        known = ((key, self._kept.get(key)) for key in self.head.checkpoints)
+        before_end = [
+            key
+            for key, manifest in known
+            if manifest and manifest.position.fit == fit and not manifest.position.finished
+        ]
+        # The reader reports it if the continuation can't be read.
+        best = [self.head.continuations[fit]] if fit in self.head.continuations else []
+        return (*best, *before_end)
+
     def record_training_on(self, fit: int) -> None:
         """Record in HEAD that a finished fit trains on; see trained_on.py.
 
