@@ -21,6 +21,7 @@ from keepfit.callbacks.checkpoint.read.reader import (
     read_newest_usable,
 )
 from keepfit.callbacks.checkpoint.retention import KeepNewest
+from keepfit.callbacks.checkpoint.trained_on import is_out_of_date
 from keepfit.callbacks.engine import fresh_start, scripts
 from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
 from keepfit.callbacks.engine.store_errors import exit_for_store_error
@@ -184,7 +185,7 @@ class Ownership:
         head = self.attempt.head
         prefetched = self._prefetcher.take() if self._prefetcher else {}
         try:
-            return read_newest_usable(
+            found = read_newest_usable(
                 self._store,
                 head.run,
                 _checkpoints_of_fit(head, index),
@@ -194,6 +195,35 @@ class Ownership:
         except NoUsableCheckpoint:
             self.attempt.check()
             raise
+        if found is None or not is_out_of_date(found.manifest, head.baseline):
+            return found
+        log.info(
+            events.TRAINED_ANEW,
+            fit=index + 1,
+            reason="a fit before this one has been trained on, and this one had begun from its end",
+        )
+        self.attempt.forget_fit(index)
+        return None
+
+    def read_continuation(self, index: int) -> Checkpoint | None:
+        """Read the checkpoint from which a finished fit can train more epochs.
+
+        Without the one that was meant for it, this is the newest one before the end of the fit: all
+        of them lead to the same result.
+
+        Returns:
+            The checkpoint; None if there is none that can be used.
+
+        Raises:
+            Superseded: a newer attempt owns the run, and may have pruned them.
+            StorageError: the store does not answer.
+        """
+        keys = self.attempt.continuations_of(index)
+        try:
+            return read_newest_usable(self._store, self.attempt.head.run, keys, fit=index)
+        except NoUsableCheckpoint:  # the log says which were rejected
+            self.attempt.check()
+            return None
 
     def is_newest(self, checkpoint: Checkpoint) -> bool:
         """Return whether no other checkpoint of the run has been committed after this one."""

@@ -292,3 +292,24 @@ def test_fresh_in_a_command_that_is_retried(tmp_path, plain):
     assert not anew.named("resumed")
     assert not anew.named("already_finished")
     assert json.loads((tmp_path / "result.json").read_text()) == plain
+
+
+MORE = """
+model, stop = build(), keras.callbacks.EarlyStopping("loss", patience=99)
+history = model.fit(
+    x, x.sum(1), batch_size=8, epochs=int(os.environ["EPOCHS"]), verbose=0,
+    callbacks=[Resumable([stop, keras.callbacks.CSVLogger("log.csv"), Stop()])],
+)
+result(model, history, log=Path("log.csv").read_text())
+"""
+
+
+def test_killed_while_a_finished_run_trains_on(tmp_path):
+    """It is asked for more epochs, killed in the second of them, and asked again: the same end."""
+    expected = finish(write(tmp_path / "whole", MORE), EPOCHS="3")
+    finish(write(tmp_path / "more", MORE), EPOCHS="1")
+    with stopping(tmp_path / "more", *OFTEN, at=12, EPOCHS="3") as attempt:
+        attempt.until_all("moment\n", '"step": 18,')
+        attempt.kill()
+    assert 8 < committed(tmp_path / "more") < STEPS
+    assert finish(tmp_path / "more", EPOCHS="3") == expected
