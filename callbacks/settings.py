@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from keepfit.callbacks.engine import save_policy
 from keepfit.callbacks.errors import ConfigurationError
+from keepfit.callbacks.launch.names import is_valid
+from keepfit.callbacks.launch.process import default_run_name
 from keepfit.callbacks.storage import check_uri
-
-_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,127}")
-
-
-def run_name_of(script: str) -> str:
-    """Return the run name for a script: its stem, without the characters that names can't have."""
-    return re.sub(r"[^A-Za-z0-9._=+-]", "-", Path(script).stem).lstrip("._=+-") or "run"
-
-
-def default_run_name() -> str:
-    """Return the default run name, from the script that this process runs."""
-    return run_name_of(sys.argv[0])
-
 
 T = TypeVar("T", bound=BaseSettings)
 
@@ -50,8 +36,8 @@ def resolve_settings(kind: type[T], given: Mapping[str, Any]) -> T:
         ) from None
 
 
-class Settings(BaseSettings):
-    """The store and the name of a run, and when to save it.
+class StoreSettings(BaseSettings):
+    """The store of runs.
 
     Raises:
         ConfigurationError: raised by `resolve`, with one line that names the mistake.
@@ -60,11 +46,32 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="KEEPFIT_", frozen=True, extra="ignore")
 
     store: str = "file://./runs"
+
+    @classmethod
+    def resolve(cls, **given: Any) -> Self:
+        """Return the settings in effect; a value of None counts as not given."""
+        return resolve_settings(cls, given)
+
+    @field_validator("store")
+    @classmethod
+    def _store_opens(cls, value: str) -> str:
+        check_uri(value)
+        return value
+
+
+class Settings(StoreSettings):
+    """The store and the name of a run, and when to save it.
+
+    Attributes:
+        resume: another script or other arguments continue the run.
+    """
+
     run: str = Field(default_factory=default_run_name)
     save_every: str = "auto"
     keep: int = Field(default=3, ge=1)
     keep_fits: int = Field(default=0, ge=0)
     fresh: bool = False
+    resume: bool = False
     exact: bool = False
     job_attempt: int = Field(default=1, validation_alias="AWS_BATCH_JOB_ATTEMPT", exclude=True)
 
@@ -76,21 +83,10 @@ class Settings(BaseSettings):
         """
         return self.fresh and self.job_attempt == 1
 
-    @classmethod
-    def resolve(cls, **given: Any) -> Settings:
-        """Return the settings in effect; a value of None counts as not given."""
-        return resolve_settings(cls, given)
-
-    @field_validator("store")
-    @classmethod
-    def _store_opens(cls, value: str) -> str:
-        check_uri(value)
-        return value
-
     @field_validator("run")
     @classmethod
     def _run_is_a_name(cls, value: str) -> str:
-        if not _RUN_NAME.fullmatch(value):
+        if not is_valid(value):
             raise ConfigurationError(
                 "the name of a run has up to 128 letters, digits and . _ = + -, "
                 f"starts with a letter or digit, and contains no slash. Received: run={value!r}"

@@ -48,6 +48,9 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over; the old run is moved aside, not deleted.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue with other ARGS or a changed SCRIPT.")
+    ] = False,
     exact: Exact = False,
     on_notice: Annotated[
         OnNotice | None,
@@ -80,6 +83,7 @@ def run(
         "RUN": run_name,
         "SAVE_EVERY": save_every,
         "FRESH": fresh or None,
+        "RESUME": resume or None,
         "EXACT": exact or None,
         "ON_NOTICE": on_notice,
         "GRACE": grace,
@@ -90,9 +94,11 @@ def run(
     os.environ.update({f"KEEPFIT_{k}": str(v) for k, v in given.items() if v not in (None, "")})
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     from keepfit.callbacks.engine import session
-    from keepfit.callbacks.settings import Settings, run_name_of
+    from keepfit.callbacks.launch import process as launch
+    from keepfit.callbacks.settings import Settings
     from keepfit.job import batch, runner
 
+    launch.begin(launch.Launch.of_script(script, args or []))
     try:
         settings = Settings.resolve()
         notices = NoticeSettings.resolve()
@@ -100,8 +106,6 @@ def run(
         fail(str(error))
     pid1.supervise_if_pid1()
     pid1.warn_if_behind_shell()
-    if "KEEPFIT_RUN" not in os.environ:
-        settings = settings.model_copy(update={"run": run_name_of(str(script))})
     job = batch.BatchJob(os.environ.get(batch.JOB_ID_VARIABLE), settings.store, settings.run)
 
     def prepare() -> None:

@@ -25,6 +25,7 @@ from keepfit.callbacks.errors import (
     ConfigurationError,
     Preempted,
 )
+from keepfit.callbacks.launch import process as launch
 from keepfit.job import batch_hold
 from keepfit.job.notice_settings import NoticeSettings
 from keepfit.job.notices import signals
@@ -143,7 +144,7 @@ def _run_to_ending(
         code = error.code
     end, notice = current.preemption.end, current.preemption.notice
     if (notice is None and not end) or (notice and notice.source == signal.SIGINT.name):
-        current.script_ended()
+        current.script_ended(completed=code == 0 and not notice and not end)
     return Ending(end.code, preempted=end.code == EXIT_PREEMPTED) if end else Ending(code)
 
 
@@ -216,7 +217,9 @@ def _execute(script: Path, args: Sequence[str]) -> None:
     main.__dict__.update(__file__=path, __builtins__=__builtins__, __cached__=None)
     sys.modules["__main__"] = main
     with io.open_code(path) as file:
-        code = compile(file.read(), path, "exec")
+        content = file.read()
+    launch.begin(launch.Launch.of_script(script, args, content))
+    code = compile(content, path, "exec")
     exec(code, main.__dict__)
 
 

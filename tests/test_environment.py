@@ -99,7 +99,7 @@ def test_refused_in_one_line(case, way, tmp_path):
 
 def refusal_of(model):
     """The log line of a refused model."""
-    resumable = Resumable()
+    resumable = Resumable(run="run")
     with capture_logs() as logs, pytest.raises(Refused):
         resumable.set_model(model)
     (line,) = logs
@@ -122,7 +122,7 @@ def test_one_machine_is_supported(scope):
     """Without a strategy, and with several devices of one machine."""
     with getattr(tf.distribute, scope)().scope():
         model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    Resumable().set_model(model)
+    Resumable(run="run").set_model(model)
 
 
 def test_this_environment_is_supported():

@@ -37,12 +37,16 @@ MAY_IMPORT = {
         "keepfit.callbacks.storage",
         *COMMON,
     },
+    "callbacks/identity": {"keepfit.callbacks.identity", "keepfit.callbacks.checkpoint.format"},
     "callbacks/engine": {
         "keepfit.callbacks.engine",
+        "keepfit.callbacks.identity",
+        "keepfit.callbacks.launch",
         "keepfit.callbacks.settings",
         "keepfit.callbacks.files.file_helpers",
         *STORED,
     },
+    "callbacks/launch": {"keepfit.callbacks.launch", "keepfit.callbacks.errors"},
     "callbacks/files": {
         "keepfit.callbacks.files",
         "keepfit.callbacks.storage",

@@ -1,13 +1,13 @@
 """The user's settings, and the precedence of their sources."""
 
-import sys
-
 import pytest
 
 from keepfit.callbacks.errors import ConfigurationError
-from keepfit.callbacks.settings import Settings, default_run_name
+from keepfit.callbacks.launch import process
+from keepfit.callbacks.launch.process import Launch
+from keepfit.callbacks.settings import Settings, StoreSettings
 
-VARIABLES = ["STORE", "RUN", "SAVE_EVERY", "KEEP", "FRESH", "EXACT"]
+VARIABLES = ["STORE", "RUN", "SAVE_EVERY", "KEEP", "FRESH", "RESUME", "EXACT"]
 DEFAULTS = {
     "store": "file://./runs",
     "run": "train",
@@ -15,6 +15,7 @@ DEFAULTS = {
     "keep": 3,
     "keep_fits": 0,
     "fresh": False,
+    "resume": False,
     "exact": False,
 }
 FROM_VARIABLES = {
@@ -24,6 +25,7 @@ FROM_VARIABLES = {
     "keep": 7,
     "keep_fits": 2,
     "fresh": True,
+    "resume": True,
     "exact": True,
 }
 FROM_ARGUMENTS = {
@@ -33,6 +35,7 @@ FROM_ARGUMENTS = {
     "keep": 8,
     "keep_fits": 3,
     "fresh": False,
+    "resume": False,
     "exact": False,
 }
 
@@ -40,7 +43,7 @@ FROM_ARGUMENTS = {
 @pytest.fixture(autouse=True)
 def plain(monkeypatch):
     """A script called train.py, and no variable set."""
-    monkeypatch.setattr(sys, "argv", ["/home/me/train.py", "--flag"])
+    monkeypatch.setattr(process, "_current", Launch("train"))
     for name in VARIABLES:
         monkeypatch.delenv(f"KEEPFIT_{name}", raising=False)
 
@@ -113,6 +116,7 @@ BAD = [
     ("keep", ""),
     ("fresh", "perhaps"),
     ("fresh", "2"),
+    ("resume", "maybe"),
     ("run", ""),
     ("run", "a/b"),
     ("run", "a b"),
@@ -158,34 +162,22 @@ def test_names_of_runs(name):
     assert Settings.resolve(run=name).run == name
 
 
-@pytest.mark.parametrize(
-    ("script", "name"),
-    [
-        ("train.py", "train"),
-        ("/home/me/train.py", "train"),
-        ("./my model.py", "my-model"),
-        ("größe.py", "gr--e"),
-        ("_private.py", "private"),
-        (".hidden.py", "hidden"),
-        ("train.v2.py", "train.v2"),
-        ("train", "train"),
-        ("-c", "c"),
-        ("", "run"),
-        ("___.py", "run"),
-    ],
-)
-def test_script_name(monkeypatch, script, name):
-    """The default is the script's name without folder and suffix, made a valid name."""
-    monkeypatch.setattr(sys, "argv", [script])
-    assert default_run_name() == name
-    assert Settings.resolve().run == name
-
-
-def test_script_with_a_very_long_name(monkeypatch):
-    """A script whose name is too long for a run is refused; the message has the limit."""
-    monkeypatch.setattr(sys, "argv", ["x" * 200 + ".py"])
-    with pytest.raises(ConfigurationError, match=r"up to 128"):
+def test_no_name(monkeypatch):
+    """Where the process has no name, a name is asked for; one that is given is used."""
+    monkeypatch.setattr(process, "_current", Launch(None, "pytest has started it"))
+    with pytest.raises(ConfigurationError, match=r"run='NAME'.*KEEPFIT_RUN=NAME") as caught:
         Settings.resolve()
+    assert "pytest has started it" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert Settings.resolve(run="given").run == "given"
+    monkeypatch.setenv("KEEPFIT_RUN", "set")
+    assert Settings.resolve().run == "set"
+
+
+def test_store_needs_no_name(monkeypatch):
+    """Commands that only read a store work where the process has no name."""
+    monkeypatch.setattr(process, "_current", Launch(None, "it is a command"))
+    assert StoreSettings.resolve().store == DEFAULTS["store"]
 
 
 def test_settings_are_frozen():

@@ -2,7 +2,8 @@
 
 Docker, Kubernetes or a shell loop start an interrupted attempt again by the same command, `--fresh`
 included. So `--fresh` continues a run that it has begun itself, if the last attempt of it was
-interrupted. A script that has come to its own end, or was stopped by Ctrl-C, is begun anew.
+interrupted and had the same arguments. A script that has come to its own end, or was stopped by
+Ctrl-C, is begun anew.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import structlog
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Attempt
 from keepfit.callbacks.checkpoint.commit.claim import MovedRun, move_aside
-from keepfit.callbacks.checkpoint.format.manifest import ENDED, Head
+from keepfit.callbacks.checkpoint.format.manifest import ENDED, Head, ScriptRecord
 from keepfit.callbacks.checkpoint.read.reader import read_head
+from keepfit.callbacks.engine import scripts
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.base import Store
 
@@ -30,8 +32,13 @@ def is_interrupted_fresh_run(head: Head) -> bool:
     return _STARTED in head.baseline and head.baseline.get(ENDED) != head.attempt
 
 
-def move_aside_if_asked(store: Store, settings: Settings) -> MovedRun | None:
+def move_aside_if_asked(
+    store: Store, settings: Settings, script: ScriptRecord | None
+) -> MovedRun | None:
     """Move the run aside if `--fresh` applies; return the moved run, or None.
+
+    Args:
+        script: the script of this process, if any.
 
     Raises:
         StorageError: the run could not be moved.
@@ -39,7 +46,7 @@ def move_aside_if_asked(store: Store, settings: Settings) -> MovedRun | None:
     if not settings.starts_fresh:
         return None
     head = read_head(store, settings.run).head
-    if head and is_interrupted_fresh_run(head):
+    if head and is_interrupted_fresh_run(head) and _accepts(head, script, settings):
         log.info(
             events.FRESH_CONTINUED,
             run=settings.run,
@@ -64,11 +71,14 @@ def record_start(attempt: Attempt) -> None:
         attempt.record_baseline({**attempt.head.baseline, _STARTED: attempt.number})
 
 
-def record_end(attempt: Attempt) -> None:
-    """Record that the attempt has come to its own end, if `--fresh` has begun the run.
+def values_at_end(head: Head) -> dict[str, int]:
+    """Return the baseline value that tells that the attempt has come to its own end, if needed."""
+    return {ENDED: head.attempt} if _STARTED in head.baseline else {}
 
-    Raises:
-        Superseded, StorageError: see Attempt.record_baseline.
-    """
-    if _STARTED in attempt.head.baseline:
-        attempt.record_baseline({**attempt.head.baseline, ENDED: attempt.number})
+
+def _accepts(head: Head, script: ScriptRecord | None, settings: Settings) -> bool:
+    """Return whether the script may continue the run: with other arguments, it is begun anew."""
+    found = scripts.compare_scripts(
+        head.script, script, finished=scripts.is_finished(head), resume=settings.resume
+    )
+    return found.verdict is not scripts.Verdict.REFUSE

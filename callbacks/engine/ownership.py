@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import structlog
@@ -12,7 +12,7 @@ from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Attempt, Superseded
 from keepfit.callbacks.checkpoint.commit.claim import MAX_CONFLICTS, claim, find_run
 from keepfit.callbacks.checkpoint.commit.cleanup import Cleanup
-from keepfit.callbacks.checkpoint.format.manifest import Head, Manifest
+from keepfit.callbacks.checkpoint.format.manifest import FitRecord, Head, Manifest, ScriptRecord
 from keepfit.callbacks.checkpoint.read.file_restore import restore_file
 from keepfit.callbacks.checkpoint.read.reader import (
     Checkpoint,
@@ -21,19 +21,17 @@ from keepfit.callbacks.checkpoint.read.reader import (
     read_newest_usable,
 )
 from keepfit.callbacks.checkpoint.retention import KeepNewest
-from keepfit.callbacks.engine import fresh_start
+from keepfit.callbacks.engine import fresh_start, scripts
 from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
 from keepfit.callbacks.engine.store_errors import exit_for_store_error
 from keepfit.callbacks.engine.versions import library_versions
 from keepfit.callbacks.errors import Fenced, Refused
+from keepfit.callbacks.identity.fits import FitMatch, KnownFits, MatchedBy, RequestedFit
+from keepfit.callbacks.launch import process as launch
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.base import Conflict, Damaged, NotFound, StorageError, Store
 
 log = structlog.get_logger("keepfit")
-
-Compare = Callable[[str, Manifest], None]
-"""Compares a checkpoint, given its key and manifest, with the training that asks for it. Raises
-Refused if they differ."""
 
 
 class Ownership:
@@ -50,6 +48,7 @@ class Ownership:
         self._store = store
         self._prefetcher = prefetcher
         self._claimed: Attempt | None = None
+        self._by_number = False
 
     @property
     def claimed(self) -> bool:
@@ -67,14 +66,18 @@ class Ownership:
             raise RuntimeError("no fit has claimed the run yet")
         return self._claimed
 
-    def claim(self, index: int, compare: Compare) -> None:
-        """Compare the newest checkpoint with the training, then claim the run.
+    def claim(self, requested: RequestedFit) -> FitMatch:
+        """Find the fit, compare it and the script with the run, then claim the run.
+
+        Returns:
+            The fit of the run that is requested.
 
         Raises:
             Refused: they differ, or nothing in the store can be resumed.
         """
         settings = self._settings
-        moved = fresh_start.move_aside_if_asked(self._store, settings)
+        script = scripts.record_of(launch.current())
+        moved = fresh_start.move_aside_if_asked(self._store, settings, script)
         after = moved.attempt if moved else 0
 
         @retry(
@@ -82,11 +85,10 @@ class Ownership:
             stop=stop_after_attempt(MAX_CONFLICTS),
             reraise=True,
         )
-        def compare_and_claim() -> Attempt:
+        def compare_and_claim() -> tuple[Attempt, FitMatch]:
             found = find_run(self._store, settings.run, after=after)
-            if found.head and (newest := self._newest_of_fit(found.head, index)):
-                compare(*newest)
-            return claim(
+            match = self._match_and_compare(requested, found.head, script)
+            attempt = claim(
                 self._store,
                 settings.run,
                 found,
@@ -94,17 +96,72 @@ class Ownership:
                 versions=library_versions(),
                 after=after,
                 cleanup=Cleanup(self._store),
+                script=script,
             )
+            return attempt, match
 
-        self._claimed = attempt = compare_and_claim()
+        self._claimed, match = compare_and_claim()
+        attempt = self._claimed
         log.info(events.CLAIMED, run=settings.run, store=self._store.uri, attempt=attempt.number)
+        if match.by is MatchedBy.NUMBER:
+            self._by_number = True
+            log.info(
+                events.FITS_BY_NUMBER,
+                run=settings.run,
+                reason="keepfit 0.1 has begun this run, and did not record what each fit asks for; "
+                "the fits are told apart by their order",
+            )
         if settings.starts_fresh:
             fresh_start.record_start(attempt)
+        return match
+
+    def match(
+        self,
+        requested: RequestedFit,
+        begun: Sequence[int],
+        unrecorded: Mapping[int, RequestedFit],
+    ) -> FitMatch:
+        """Return the fit of the claimed run that is requested.
+
+        Args:
+            begun: the indexes of the fits that this process has begun.
+            unrecorded: those of them that HEAD does not record yet.
+
+        Raises:
+            Refused: it can't be told which one it is.
+        """
+        head = self.attempt.head
+        own = {i: fit.record() for i, fit in unrecorded.items() if i not in head.fits}
+        known = KnownFits({**head.fits, **own}, head.finished.keys(), begun, self._by_number)
+        return requested.match(known)
+
+    def record_of(self, index: int) -> FitRecord | None:
+        """Return the identity of a fit; None if the run does not record it."""
+        return self.attempt.head.fits.get(index)
+
+    def _match_and_compare(
+        self, requested: RequestedFit, head: Head | None, script: ScriptRecord | None
+    ) -> FitMatch:
+        """Compare this process with the run before it is claimed; return the requested fit."""
+        if head is None:
+            return requested.match(KnownFits())
+        known = KnownFits(
+            head.fits,
+            head.finished.keys(),
+            by_number=not head.fits and bool(head.manifests()),
+            script_changed=scripts.is_changed(head.script, script),
+        )
+        match = requested.match(known)
+        newest = None if match.is_new else self._newest_of_fit(head, match.index)
+        scripts.check_script(head, script, resume=self._settings.resume)
+        if newest:
+            requested.compare(*newest, head.fits.get(match.index))
+        return match
 
     def _newest_of_fit(self, head: Head, index: int) -> tuple[str, Manifest] | None:
         """Return the newest readable checkpoint of a fit, by key and manifest, without its data."""
         keys = _checkpoints_of_fit(head, index)
-        # What is rejected here is reported when it is read after the claim.
+        # A manifest that is rejected here is reported when it is read after the claim.
         manifests = manifests_of_fit(self._store, head.run, keys, index, lambda *_: None)
         return next(manifests, None)
 
@@ -191,18 +248,29 @@ class Ownership:
         """
         return self.attempt.record_once(name)
 
-    def script_ended(self) -> None:
-        """Record that the script has come to its own end, so that --fresh may begin it anew."""
+    def script_ended(self, *, completed: bool) -> None:
+        """Record that the script has come to its own end, so that --fresh may begin it anew.
+
+        Args:
+            completed: no error has ended it, so that another script must not take its result.
+        """
         if self._claimed is None:
             return
+        head = self._claimed.head
+        values = fresh_start.values_at_end(head)
+        if completed:
+            values |= scripts.values_at_end(head)
+        if values.items() <= head.baseline.items():
+            return
         try:
-            fresh_start.record_end(self._claimed)
+            self._claimed.record_baseline({**head.baseline, **values})
         except (Superseded, StorageError) as error:
             log.warning(
                 events.END_UNRECORDED,
                 run=self._settings.run,
                 reason=str(error),
-                fix="--fresh would continue this run; use another --run NAME to begin anew",
+                fix="--fresh would continue this run, and a changed script would be taken for it; "
+                "use another --run NAME to begin anew",
             )
 
     def close(self, seconds: float | None) -> None:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import structlog
 
 from keepfit.callbacks import events
+from keepfit.callbacks.checkpoint.format.manifest import FitRecord
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
 from keepfit.callbacks.engine.final_states import FinalStates
-from keepfit.callbacks.engine.ownership import Compare, Ownership
+from keepfit.callbacks.engine.ownership import Ownership
 from keepfit.callbacks.engine.preemption import (
     PreemptionState,
     RunningFit,
@@ -26,6 +27,7 @@ from keepfit.callbacks.engine.store_errors import exit_for_store_error
 from keepfit.callbacks.engine.writer import FencedBy, SaveResult, SnapshotWriter, Written
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.files.file_helpers import fsync_file
+from keepfit.callbacks.identity.fits import RequestedFit
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage import open_store
 from keepfit.callbacks.storage.base import StorageError, Store
@@ -41,7 +43,7 @@ class FitStart:
     """Where a `fit` starts.
 
     Attributes:
-        index: number of the script's `fit` calls before this one.
+        index: number of the fit in the run.
         step: batches done in the run.
         checkpoint: the checkpoint from which to continue; None for a new fit.
     """
@@ -80,7 +82,8 @@ class Run:
         self._clock = clock
         self._writer = SnapshotWriter(self._write)
         self._scheduler: SaveScheduler | None = None
-        self._fits = 0
+        self._begun: list[int] = []
+        self._unrecorded: dict[int, RequestedFit] = {}
         self._fit: RunningFit | None = None
         self._has_written = False  # belongs to the writer's thread
         self._written: Written | None = None
@@ -127,11 +130,11 @@ class Run:
         committed = written.position.step if written else self._resumed_step
         return max(0, self.reached_step - committed)
 
-    def begin_fit(self, compare: Compare, fit: RunningFit | None = None) -> FitStart:
-        """Begin the next `fit`; the first one claims the run.
+    def begin_fit(self, requested: RequestedFit, fit: RunningFit | None = None) -> FitStart:
+        """Begin a `fit`; the first one claims the run.
 
         Args:
-            compare: called before anything is taken over.
+            requested: finds the fit in the run, and compares it before anything is taken over.
             fit: the call of `fit`.
 
         Raises:
@@ -142,22 +145,28 @@ class Run:
         if self._fit and self._fit.is_running():
             raise self._refuse_second_fit()
         self._fit = fit
-        index = self._fits
         self._writer.wait()
         with self.owned.using_store():
-            if not self.owned.claimed:
-                self.owned.claim(index, compare)
+            if self.owned.claimed:
+                match = self.owned.match(requested, self._begun, self._unrecorded)
+            else:
+                match = self.owned.claim(requested)
                 self._scheduler = self._new_scheduler()
-            checkpoint = self.owned.read_checkpoint(index)
+            checkpoint = None if match.is_new else self.owned.read_checkpoint(match.index)
+            self._begun.append(match.index)
+            self._unrecorded[match.index] = requested
+            if match.is_new and match.ambiguous:  # a script that skips fits must not miss it
+                self.owned.attempt.record_fits(self._records())
         if checkpoint:
-            compare(checkpoint.key, checkpoint.manifest)
+            requested.compare(
+                checkpoint.key, checkpoint.manifest, self.owned.record_of(match.index)
+            )
             self.owned.attempt.resume_from(checkpoint.key, checkpoint.manifest)
-            self._resumed_step = self.reached_step = checkpoint.manifest.position.step
             self._written = self._save = None
-        self._fits += 1
-        start = checkpoint.manifest.position if checkpoint else Position(step=self.reached_step)
+        start = self._start_of(checkpoint)
+        self._resumed_step = self.reached_step = start.step
         self._scheduling.continue_from(start)
-        return FitStart(index, self.reached_step, checkpoint)
+        return FitStart(match.index, self.reached_step, checkpoint)
 
     def end_fit(self) -> None:
         """Record that the fit is over, so that the next one may begin."""
@@ -227,14 +236,16 @@ class Run:
         """Wait for the save that is being written."""
         self._writer.wait()
 
-    def script_ended(self) -> None:
-        """Record that the script has come to its own end, so that --fresh may begin it anew."""
+    def script_ended(self, *, completed: bool) -> None:
+        """Record that the script has come to its own end; `completed`: no error has ended it."""
         self._writer.wait()
-        self.owned.script_ended()
+        self.owned.script_ended(completed=completed and not self.unsaved)
 
     def close(self) -> None:
         """Finish the save that is being written, and stop the writer."""
         self._writer.close()
+        for requested in self._unrecorded.values():
+            requested.close()
         self.owned.close(CLEANUP_AT_NOTICE if self._preemption.end else None)
 
     @property
@@ -242,6 +253,12 @@ class Run:
         if self._scheduler is None:
             raise RuntimeError("no fit has claimed the run yet")
         return self._scheduler
+
+    def _start_of(self, checkpoint: Checkpoint | None) -> Position:
+        """Return the position from which a fit starts; a new one counts on from the run's steps."""
+        if checkpoint:
+            return checkpoint.manifest.position
+        return Position(step=max(self.reached_step, self.owned.attempt.newest_step))
 
     def _refuse_second_fit(self) -> Refused:
         log.error(
@@ -275,6 +292,15 @@ class Run:
         self._scheduling.submitted(snapshot.position, stalls=not last)
         return self._save
 
+    def _records(self) -> dict[int, FitRecord]:
+        """Return the identities of the fits that HEAD does not record, or not completely."""
+        hurry = self._preemption.final_save_begun
+        recorded = self.owned.attempt.head.fits
+        return {
+            index: requested.record(complete=not hurry).continuing(recorded.get(index))
+            for index, requested in self._unrecorded.items()
+        }
+
     def _write(self, snapshot: Snapshot, last: bool) -> Written:
         """Write a snapshot, on the writer's thread.
 
@@ -286,12 +312,16 @@ class Run:
         snapshot = snapshot.encoded()
         for path in (*snapshot.append_only_files, *snapshot.replaced_files):
             fsync_file(path)
+        records = self._records()
         manifest = self.owned.attempt.commit(
             snapshot,
             last=last,
             hurry=lambda: self._preemption.final_save_begun,
             release=self.final_states.released_at(snapshot.position.fit),
+            fits=records,
         ).manifest
+        if not self._preemption.final_save_begun:
+            self._unrecorded.clear()
         written = Written(
             snapshot.position,
             self._clock() - started,

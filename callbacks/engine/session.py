@@ -7,6 +7,7 @@ creates one, which ends with the process.
 from __future__ import annotations
 
 import atexit
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,10 +102,14 @@ class Session:
         for run in self._opened():
             run.finish_saves()
 
-    def script_ended(self) -> None:
-        """Record in each run that the script has come to its own end."""
+    def script_ended(self, *, completed: bool) -> None:
+        """Record in each run that the script has come to its own end.
+
+        Args:
+            completed: its exit code is 0.
+        """
         for run in self._opened():
-            run.script_ended()
+            run.script_ended(completed=completed)
 
     def close(self) -> None:
         """Finish the saves that are being written, and close the runs."""
@@ -125,8 +130,19 @@ def current() -> Session:
     global _current  # it belongs to the process, as its signals do
     if _current is None:
         _current = Session(preemption.current())
-        atexit.register(_current.close)
+        atexit.register(_end_with_process, _current)
     return _current
+
+
+def _end_with_process(session: Session) -> None:
+    """End a session as the runner does, at the end of an interpreter without one.
+
+    What a script gives to sys.exit can't be found out here; an exception that ends it can.
+    """
+    has_failed = hasattr(sys, "last_exc") or hasattr(sys, "last_value")
+    if not session.preemption.end:
+        session.script_ended(completed=not has_failed)
+    session.close()
 
 
 @contextmanager

@@ -7,9 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
+import structlog
 
+from keepfit.callbacks import events
 from keepfit.callbacks.engine import preemption, session
 from keepfit.callbacks.environment import check_model
+from keepfit.callbacks.errors import ConfigurationError, Refused
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.keras.experiment_trackers import warn_of_new_runs
 from keepfit.callbacks.keras.fit_callbacks import (
@@ -17,11 +20,17 @@ from keepfit.callbacks.keras.fit_callbacks import (
     report_left,
     without_redundant,
 )
+from keepfit.callbacks.launch.process import NoRunName
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.training import internals
 from keepfit.callbacks.training.controller import FitArguments, FitController
 
+log = structlog.get_logger("keepfit")
+
 Logs = dict[str, Any]
+
+MAX_NAME = 200
+"""Longest name of a fit, in characters."""
 
 _OF_A_FIT = (
     "params",
@@ -52,7 +61,10 @@ class Resumable(keras.callbacks.Callback):
     Args:
         callbacks: the other callbacks of the training, in the order in which to call them.
         store: URI of the store for checkpoints. Default: KEEPFIT_STORE, or `file://./runs`.
-        run: name of the run. Default: KEEPFIT_RUN, or the script's name.
+        name: name of this fit in the run, for a script with several fits that only their order
+            tells apart. Default: a fit is recognised by its model, compilation, data and place in
+            the script.
+        run: name of the run. Default: KEEPFIT_RUN, or the name of the script or notebook.
         save_every: "auto", "30s", "5min", "200 batches" or "1 epoch". Default: KEEPFIT_SAVE_EVERY,
             or "auto": at the interval that is best for the measured cost of saves and the measured
             rate of interruptions. With "auto" or a time, the first save comes after 10 seconds at
@@ -66,12 +78,15 @@ class Resumable(keras.callbacks.Callback):
 
     Raises:
         ConfigurationError: an argument or environment variable can't be used.
+        Refused: `run` is needed, because this process has no name: `python -c`, pytest, or a
+            notebook whose server does not tell its name.
     """
 
     def __init__(
         self,
         callbacks: Iterable[keras.callbacks.Callback] = (),
         *,
+        name: str | None = None,
         store: str | None = None,
         run: str | None = None,
         save_every: str | None = None,
@@ -81,9 +96,19 @@ class Resumable(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.callbacks = without_redundant(list(callbacks))
-        self.settings = Settings.resolve(
-            store=store, run=run, save_every=save_every, exact=exact, keep=keep, keep_fits=keep_fits
-        )
+        try:
+            self.settings = Settings.resolve(
+                store=store,
+                run=run,
+                save_every=save_every,
+                exact=exact,
+                keep=keep,
+                keep_fits=keep_fits,
+            )
+        except NoRunName as error:
+            log.error(events.REFUSED, reason=str(error))
+            raise Refused from error
+        self._name = None if name is None else _valid_name(name)
         self._hold()
 
     def _hold(self) -> None:
@@ -132,6 +157,7 @@ class Resumable(keras.callbacks.Callback):
                 current.run(self.settings),
                 current.preemption,
                 self._guard,
+                self._name,
             )
             self._fit.begin(
                 FitArguments(self.params["epochs"], self.params.get("steps")),
@@ -245,6 +271,14 @@ class Resumable(keras.callbacks.Callback):
         if self._fit is None:
             raise RuntimeError("Resumable is for model.fit; a training hook was called outside it")
         return self._fit
+
+
+def _valid_name(name: str) -> str:
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
+        raise ConfigurationError(
+            f"the name of a fit is a text of 1 to {MAX_NAME} characters. Received: name={name!r}"
+        )
+    return name
 
 
 def _lambdas(callbacks: Sequence[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:

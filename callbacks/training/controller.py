@@ -21,6 +21,7 @@ from keepfit.callbacks.training.capture import TrainingCapture
 from keepfit.callbacks.training.data.py_dataset import PyDatasetState
 from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
 from keepfit.callbacks.training.final_state import DroppedState, FinalState
+from keepfit.callbacks.training.identity.fit_request import FitRequest
 from keepfit.callbacks.training.phases import (
     Action,
     BatchEnds,
@@ -70,8 +71,12 @@ class FitController:
         run: Run,
         preemption: PreemptionState,
         guard: ExactnessGuard,
+        name: str | None = None,
     ) -> None:
-        """Begin the next fit of the run.
+        """Begin a fit of the run.
+
+        Args:
+            name: the name that the script has given to the fit, if any.
 
         Raises:
             Refused: the checkpoint does not match the model; nothing was taken over.
@@ -87,8 +92,10 @@ class FitController:
         guard.fit_begins()
         before = run.final_states.newest
         run.final_states.next_fit_trains(model)
-        start = run.begin_fit(self._compare, self._call)
-        if isinstance(before, DroppedState) and before.is_needed_by(model) and not start.checkpoint:
+        dropped = isinstance(before, DroppedState) and before.is_needed_by(model)
+        requested = FitRequest(model, name, guard, self._compare, start_is_known=not dropped)
+        start = run.begin_fit(requested, self._call)
+        if isinstance(before, DroppedState) and dropped and not start.checkpoint:
             before.refuse()
         # From here on a signal waits for the first batch: an exception that it raised while
         # TensorFlow traces a function would be taken for one of TensorFlow's own.

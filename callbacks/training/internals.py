@@ -12,7 +12,8 @@ import re
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -108,6 +109,103 @@ def py_dataset_of_fit() -> keras.utils.PyDataset | None:
     return getattr(_local_of_fit("epoch_iterator").data_adapter, "py_dataset", None)
 
 
+@dataclass(frozen=True)
+class FitData:
+    """The input of one `fit` call, as Keras holds it.
+
+    Attributes:
+        adapter: class name of Keras' data adapter.
+        train: the nest of arrays, the dataset or the PyDataset; None for input of another kind.
+        validation: `(x, y, sample_weight)`, of which x may be a dataset; None without validation.
+        class_weight: the weights that Keras applies to a PyDataset's batches; it has applied them
+            to other input already.
+        shuffle: the argument of `fit`, where Keras shuffles itself.
+        batch_size, rows: as far as the adapter knows them.
+        batches: batches in an epoch; None if unknown.
+        steps_per_epoch: the argument of `fit`.
+        steps_per_execution: batches that each call of the train function reads.
+        element_spec: the structure of a batch, before it is distributed to replicas.
+    """
+
+    adapter: str
+    train: Any
+    validation: tuple[Any, Any, Any] | None
+    class_weight: Mapping[int, float] | None
+    shuffle: bool | str | None
+    batch_size: int | None
+    rows: int | None
+    batches: int | None
+    steps_per_epoch: int | None
+    steps_per_execution: int
+    element_spec: Any
+
+
+def data_of_fit() -> FitData:
+    """Return the input of the calling `fit`; takes microseconds, and reads no data."""
+    frame = _frame_of_fit("epoch_iterator")
+    iterator = frame["epoch_iterator"]
+    adapter = iterator.data_adapter
+    dataset = undistributed(iterator._distributed_dataset)
+    own = dataset if isinstance(dataset, tf.data.Dataset) else None
+    given = [getattr(adapter, name, None) for name in ("_inputs", "py_dataset")]
+    train = next((each for each in given if each is not None), None)
+    is_dataset = type(adapter).__name__ == "TFDatasetAdapter"
+    validation = None
+    if frame.get("validation_data") is not None:
+        validation = (frame["val_x"], frame["val_y"], frame["val_sample_weight"])
+    return FitData(
+        type(adapter).__name__,
+        own if is_dataset else train,
+        validation,
+        getattr(adapter, "class_weight", None),
+        getattr(adapter, "_shuffle", getattr(adapter, "shuffle", None)),
+        adapter.batch_size,
+        getattr(adapter, "_num_samples", None),
+        iterator.num_batches,
+        iterator.steps_per_epoch,
+        iterator.steps_per_execution,
+        getattr(dataset, "element_spec", None),
+    )
+
+
+def undistributed(dataset: Any) -> Any:
+    """Return the dataset from which a strategy has made a distributed one, else the same."""
+    if isinstance(dataset, tf.distribute.DistributedDataset):
+        return getattr(dataset, "_original_dataset", dataset)
+    return dataset
+
+
+def inputs_of_dataset(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
+    """Return the datasets from which this one reads."""
+    inputs: list[tf.data.Dataset] = dataset._inputs()
+    return inputs
+
+
+def fingerprint_of_dataset(dataset: tf.data.Dataset) -> int:
+    """Return TensorFlow's fingerprint of a dataset's graph and of the arrays in it.
+
+    It ignores the seeds of shuffles, and the content of variables, tables and files. Python
+    functions count by their number in the process. No iterator is created.
+    """
+    with tf.device("CPU:0"):
+        return int(tf.raw_ops.DatasetFingerprint(input_dataset=dataset._variant_tensor))
+
+
+def ops_of_functions(dataset: tf.data.Dataset) -> frozenset[str]:
+    """Return the types of all ops in the functions of this dataset, not of those it reads from.
+
+    "resource" stands among them for a captured variable or table.
+    """
+    graphs = [function.function.graph for function in dataset._functions()]
+    ops: set[str] = set()
+    if any(tensor.dtype == tf.resource for g in graphs for tensor, _ in g.captures):
+        ops.add("resource")
+    for graph in graphs:
+        ops.update(op.type for op in graph.get_operations())
+        graphs.extend(function.graph for function in graph._functions.values())
+    return frozenset(ops)
+
+
 class FitCall:
     """One call of Keras' `fit`, in the thread that has made it.
 
@@ -137,15 +235,40 @@ class FitCall:
         )
 
 
+def caller_of_fit() -> FrameType:
+    """Return the frame that has called the innermost `fit`, outside of Keras.
+
+    Keras wraps `fit` to filter tracebacks, so the caller is not the next frame.
+
+    Raises:
+        LookupError: no `fit` is on the call stack.
+    """
+    frame: FrameType | None = next(_fits_on(sys._getframe()), None)
+    while frame and f"{frame.f_globals.get('__name__')}.".startswith("keras."):
+        frame = frame.f_back
+    if frame is None:
+        raise LookupError("no Keras fit is on the call stack")
+    return frame
+
+
 def _local_of_fit(name: str) -> Any:
     """Return the local variable `name` of the Keras `fit` on the call stack.
 
     Raises:
         LookupError: no such `fit` is on the call stack.
     """
+    return _frame_of_fit(name)[name]
+
+
+def _frame_of_fit(name: str) -> Mapping[str, Any]:
+    """Return all local variables of the Keras `fit` on the call stack that has one named `name`.
+
+    Raises:
+        LookupError: no such `fit` is on the call stack.
+    """
     for frame in _fits_on(sys._getframe()):
-        if name in frame.f_locals:
-            return frame.f_locals[name]
+        if name in (found := frame.f_locals):
+            return found
     raise LookupError(f"no Keras fit with a local variable {name!r} is on the call stack")
 
 

@@ -43,7 +43,10 @@ def submit(
     deterministic: Deterministic = False,
     exact: Exact = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue a run that the store has already.")
+        bool,
+        typer.Option(
+            "--resume", help="Continue a run that the store has already, also with other ARGS."
+        ),
     ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over; the old run is moved aside, not deleted.")
@@ -61,7 +64,8 @@ def submit(
 
     Prints the run's name, and the commands to follow it.
     """
-    from keepfit.callbacks.settings import Settings, run_name_of
+    from keepfit.callbacks.launch.names import run_name_of
+    from keepfit.callbacks.settings import Settings
     from keepfit.callbacks.storage import open_store
     from keepfit.infra import aws
     from keepfit.infra.jobs import images, queues, request
@@ -71,7 +75,9 @@ def submit(
     if not script.is_file():
         fail(f"there is no script {str(script)!r}")
     environment = submission.variables(env or [])
-    environment |= submission.selected_variables(save_every, exact=exact, fresh=fresh)
+    environment |= submission.selected_variables(
+        save_every, exact=exact, fresh=fresh, resume=resume
+    )
     needs = {"vcpus": vcpus, "memory": submission.mebibytes(memory), "gpus": gpus}
     with store_errors_exit():
         run = Settings.resolve(run=run or run_name_of(str(script)), save_every=save_every).run

@@ -129,7 +129,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _open(store: str | None) -> Any:
-    from keepfit.callbacks.settings import Settings
+    from keepfit.callbacks.settings import StoreSettings
     from keepfit.callbacks.storage import open_store
 
-    return open_store(Settings.resolve(store=store).store)
+    return open_store(StoreSettings.resolve(store=store).store)

@@ -26,12 +26,15 @@ def variables(given: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in given)
 
 
-def selected_variables(save_every: str | None, *, exact: bool, fresh: bool) -> dict[str, str]:
+def selected_variables(
+    save_every: str | None, *, exact: bool, fresh: bool, resume: bool
+) -> dict[str, str]:
     """Return the variables that have the effect of these flags of `keepfit run`."""
     flags = {
         "KEEPFIT_SAVE_EVERY": save_every,
         "KEEPFIT_EXACT": "1" if exact else None,
         "KEEPFIT_FRESH": "1" if fresh else None,
+        "KEEPFIT_RESUME": "1" if resume else None,
     }
     return {name: value for name, value in flags.items() if value}
 

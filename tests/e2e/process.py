@@ -188,8 +188,11 @@ def run(folder: Path, *args: str | Path, **options) -> Ended:
 
 
 def small(folder: Path, *args: str, save_every: str = "3 batches", **env: str) -> Ended:
-    """Run the small training, with every operation deterministic."""
-    flags = ("--deterministic", "--save-every", save_every)
+    """Run the small training, with every operation deterministic.
+
+    Its arguments say how it is interrupted, so they differ in each attempt.
+    """
+    flags = ("--deterministic", "--resume", "--save-every", save_every)
     return run(folder, *flags, SMALL, *args, **env)
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.process import SMALL, document, result, run, small, started
 from tests.imds import Machine, serving
 
-FLAGS = ("--deterministic", "--save-every", "3 batches", SMALL)
+FLAGS = ("--deterministic", "--resume", "--save-every", "3 batches", SMALL)
 ENDLESS = ("--epochs", "1000000", "--patience", "1000000")
 
 

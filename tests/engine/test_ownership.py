@@ -12,6 +12,7 @@ from keepfit.callbacks.errors import Fenced
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import RUN, take_over
+from tests.engine.fits import AnyFit
 
 
 class Overtaken(LocalStore):
@@ -32,7 +33,7 @@ def test_overtaken_while_a_fresh_start_is_recorded(tmp_path):
     settings = Settings.resolve(store=f"file://{tmp_path}", run=RUN, fresh=True)
     run = Run(settings, Overtaken(tmp_path), PreemptionState())
     with capture_logs() as logs, pytest.raises(Fenced):
-        run.begin_fit(lambda key, manifest: None)
+        run.begin_fit(AnyFit())
     run.close()
     (entry,) = [log for log in logs if log["event"] == events.FENCED]
     assert "attempt 2 owns the run now" in entry["reason"]

@@ -21,6 +21,7 @@ from keepfit.callbacks.errors import Fenced, Preempted, Refused
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage import open_store
 from tests.checkpoint.samples import RUN, snapshot
+from tests.engine.fits import AnyFit
 
 SPOT = Notice("spot", deadline=1000.0, training_allowed=True)
 
@@ -68,7 +69,7 @@ def test_a_save_that_takes_too_long(tmp_path, tick, warned):
     ticks = itertools.count(0.0, tick)
     settings = Settings.resolve(store=f"file://{tmp_path}", run=RUN, save_every="1h")
     run = Run(settings, open_store(settings.store), PreemptionState(), clock=lambda: next(ticks))
-    run.begin_fit(lambda key, manifest: None)
+    run.begin_fit(AnyFit())
     with capture_logs() as logs:
         for step in (1, 2):
             assert isinstance(run.save(snapshot(step)), Written)

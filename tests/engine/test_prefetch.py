@@ -13,6 +13,7 @@ from keepfit.callbacks.engine.session import open_session
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import RUN, assert_is, snapshot, take_over, trained
+from tests.engine.fits import AnyFit
 
 LIMIT = 30
 
@@ -132,7 +133,7 @@ def test_session_prefetches_the_named_run(store, reads, monkeypatch):
     for asked in (settings, settings.model_copy(update={"keep": 1})):
         with open_session() as session:
             session.start_prefetch(settings)
-            start = session.run(asked).begin_fit(lambda key, manifest: None)
+            start = session.run(asked).begin_fit(AnyFit())
             assert_is(start.checkpoint, 1)
         assert len(reads) == len(set(reads)), "a shard was read twice"
         reads.clear()

@@ -30,7 +30,13 @@ from keepfit.callbacks.checkpoint.commit.sending import (
 )
 from keepfit.callbacks.checkpoint.commit.upload_pool import UploadPool
 from keepfit.callbacks.checkpoint.format.keys import attempt_of, manifest_key, report_key, shard_key
-from keepfit.callbacks.checkpoint.format.manifest import Head, Manifest, StoredShard
+from keepfit.callbacks.checkpoint.format.manifest import (
+    FIT,
+    FitRecord,
+    Head,
+    Manifest,
+    StoredShard,
+)
 from keepfit.callbacks.checkpoint.format.shards import Shard, pack_shards
 from keepfit.callbacks.checkpoint.read.reader import read_manifests
 from keepfit.callbacks.checkpoint.retention import Retention, unreferenced
@@ -40,6 +46,9 @@ from keepfit.callbacks.storage.base import AlreadyExists, Store, Version
 __all__ = ["Attempt", "Committed", "Superseded"]
 
 log = structlog.get_logger("keepfit")
+
+
+NO_FITS: Mapping[int, FitRecord] = {}
 
 
 def never() -> bool:
@@ -106,6 +115,12 @@ class Attempt:
         return self._head.head
 
     @property
+    def newest_step(self) -> int:
+        """Batches done in the run at its newest readable checkpoint; 0 if there is none."""
+        steps = (self._kept[k].position.step for k in self.head.checkpoints if k in self._kept)
+        return next(steps, 0)
+
+    @property
     def age(self) -> float:
         """Seconds since the claim."""
         return self._clock() - self._claimed_at
@@ -117,7 +132,9 @@ class Attempt:
         """
         named = self.head.checkpoints
         if key in named:
-            self._rejected.update(named[: named.index(key)])
+            newer = named[: named.index(key)]
+            same_fit = (manifest.position.fit, None)
+            self._rejected.update(k for k in newer if self._fit_of(k) in same_fit)
         if key in self._kept:  # otherwise its objects may be swept
             self._trusted.update((shard.digest, shard) for shard in manifest.shards)
             self._files.resume_from(manifest)
@@ -148,6 +165,10 @@ class Attempt:
         """
         self._swap(baseline=dict(values))
 
+    def record_fits(self, records: Mapping[int, FitRecord]) -> None:
+        """Store the identities of fits in HEAD. Raises as record_baseline does."""
+        self._swap(fits={**self.head.fits, **records})
+
     def record_once(self, name: str) -> bool:
         """Atomically record `name`; return True if this run had not recorded it before.
 
@@ -169,6 +190,7 @@ class Attempt:
         last: bool = False,
         hurry: Callable[[], bool] = never,
         release: Collection[int] = (),
+        fits: Mapping[int, FitRecord] = NO_FITS,
     ) -> Committed:
         """Make `snapshot` the newest checkpoint: objects, manifest, then HEAD in one atomic step.
 
@@ -181,6 +203,7 @@ class Attempt:
             hurry: returns whether the save is in a hurry by now; asked while files are awaited.
             release: finished fits whose variables are no longer needed. What is kept of them is
                 their history, and the state of their callbacks.
+            fits: identities of fits that HEAD does not record yet, by index.
 
         Raises:
             Superseded: a newer attempt owns the run; none of its objects was touched.
@@ -195,10 +218,13 @@ class Attempt:
             written = wait_for_shards(sending)
             self._trusted.update((stored.digest, stored) for _, stored in written)
             sent = wait_for_files(sending.files, hurry)
-        manifest = self._manifest(snapshot, sequence, written, sent)
+        identities = {**self.head.fits, **fits}
+        identity = identities.get(snapshot.position.fit)
+        manifest = self._manifest(snapshot, sequence, written, sent, identity)
         self._unconfirmed.add(key)
         self._store.put(key, [manifest.to_bytes()])
-        self._commit_manifest(key, manifest, self._without_variables(release), last=last)
+        records = self._without_variables(release)
+        self._commit_manifest(key, manifest, records, identities, last=last)
         self._files.confirm(manifest, sending.files, sent.delayed)
         self._artifacts.request(manifest)
         self._cleanup.submit(Task(self._artifacts.publish, events.ARTIFACT_FAILED))
@@ -252,7 +278,9 @@ class Attempt:
         sequence: int,
         written: Sequence[tuple[Shard, StoredShard]],
         sent: SentFiles,
+        identity: FitRecord | None,
     ) -> Manifest:
+        fit = {FIT: identity.model_dump(exclude_none=True)} if identity else {}
         return Manifest(
             run=self.head.run,
             attempt=self.number,
@@ -262,7 +290,7 @@ class Attempt:
             position=snapshot.position,
             shards=tuple(stored for _, stored in written),
             tensors=stored_tensors([shard for shard, _ in written]),
-            state=dict(snapshot.state),
+            state={**snapshot.state, **fit},
             files=sent.files,
         )
 
@@ -301,31 +329,61 @@ class Attempt:
         return records
 
     def _commit_manifest(
-        self, key: str, manifest: Manifest, records: Mapping[str, Manifest], *, last: bool
+        self,
+        key: str,
+        manifest: Manifest,
+        records: Mapping[str, Manifest],
+        fits: Mapping[int, FitRecord],
+        *,
+        last: bool,
     ) -> None:
         """Make HEAD name the manifest, then have the objects deleted that HEAD no longer needs.
 
         Args:
             records: manifests that replace those of finished fits.
+            fits: identities of the fits by index.
         """
         self._head.resolve()
         head, position = self.head, manifest.position
         finished = head.finished | {record.position.fit: k for k, record in records.items()}
         if position.finished:
             finished[position.fit] = key
-        usable = (k for k in head.checkpoints if k in self._kept and k not in self._rejected)
-        kept = tuple(self._retention.keep((key, *usable)))
         candidates = {**self._kept, **records, key: manifest}
+        usable = [k for k in head.checkpoints if k in self._kept and k not in self._rejected]
+        kept = self._retained([key, *usable], candidates, finished)
         # Until the outcome of the swap is known, neither the old nor the new may be deleted.
         self._kept = candidates
         history = head.history.after_save(self.age, last=last)
-        self._swap(checkpoints=kept, finished=finished, history=history)
+        self._swap(checkpoints=kept, finished=finished, history=history, fits=dict(fits))
         self._kept = {k: candidates[k] for k in self.head.manifests() if k in candidates}
         dropped = candidates.keys() - self._kept.keys()
         objects = {key for k in dropped for key in candidates[k].objects()}
         unconfirmed = set(self._unconfirmed)  # a part that is stored late may be added meanwhile
         self._unconfirmed -= unconfirmed
         self._delete({*dropped, *objects, *unconfirmed})
+
+    def _retained(
+        self, keys: Sequence[str], manifests: Mapping[str, Manifest], finished: Collection[int]
+    ) -> tuple[str, ...]:
+        """Return the keys of the checkpoints to keep, the newest first.
+
+        Beside the newest ones these are the newest of other fits that were interrupted, as many at
+        most: the script may ask for its fits in another order.
+        """
+        newest = self._retention.keep(keys)
+        fits = {manifests[key].position.fit for key in newest}
+        others: list[str] = []
+        for key in keys:
+            fit = manifests[key].position.fit
+            if fit not in fits and fit not in finished and len(others) < len(newest):
+                fits.add(fit)
+                others.append(key)
+        return (*newest, *others)
+
+    def _fit_of(self, key: str) -> int | None:
+        """Return the fit of a checkpoint; None if its manifest can't be read."""
+        manifest = self._kept.get(key)
+        return manifest.position.fit if manifest else None
 
     def _swap(self, **changes: object) -> None:
         """Change fields of HEAD. Raises as HeadWriter.swap does."""

@@ -14,7 +14,12 @@ from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Attempt
 from keepfit.callbacks.checkpoint.commit.cleanup import InlineCleanup
 from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key
-from keepfit.callbacks.checkpoint.format.manifest import ENDED, AttemptHistory, Head
+from keepfit.callbacks.checkpoint.format.manifest import (
+    ENDED,
+    AttemptHistory,
+    Head,
+    ScriptRecord,
+)
 from keepfit.callbacks.checkpoint.read.reader import (
     LoadedHead,
     LoadedManifests,
@@ -88,6 +93,7 @@ def claim(
     versions: Mapping[str, str],
     after: int = 0,
     cleanup: InlineCleanup | None = None,
+    script: ScriptRecord | None = None,
 ) -> Attempt:
     """Take ownership of the run that was found, or start it.
 
@@ -96,6 +102,7 @@ def claim(
             the old run may still be alive: it must not find keys with its own attempt number in the
             new run.
         cleanup: does the work that is not part of a commit; at once if None.
+        script: the script of this process; None to leave the one that HEAD records.
 
     Raises:
         Conflict: HEAD has changed since the run was found.
@@ -111,6 +118,9 @@ def claim(
         finished=old.finished if old else {},
         baseline=old.baseline if old else {},
         history=old.history.for_next_attempt() if old else AttemptHistory(),
+        fits=old.fits if old else {},
+        continuations=old.continuations if old else {},
+        script=script or (old.script if old else None),
     )
     version = store.swap(head_key(run), head.to_bytes(), expected=found.version)
     return Attempt(store, head, version, retention, versions, cleanup)
@@ -247,5 +257,10 @@ def _recover_head(store: Store, run: str, objects: _Objects, head: LoadedHead) -
         checkpoints=tuple(newest),
         finished={
             manifests[k].position.fit: k for k in reversed(newest) if manifests[k].position.finished
+        },
+        fits={
+            manifests[k].position.fit: record
+            for k in reversed(newest)
+            if (record := manifests[k].fit_record)
         },
     )

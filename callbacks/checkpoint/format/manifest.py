@@ -29,8 +29,15 @@ MAX_INTERRUPTIONS, MAX_SECONDS = 10**9, 1e12
 ENDED = "ended"
 """Baseline value of HEAD: the number of the last attempt whose script came to its own end."""
 
+COMPLETED = "completed"
+"""Baseline value of HEAD: the number of the last attempt that has trained the script to its end,
+with exit code 0."""
+
 ARCHITECTURE = "state/architecture"
 """Name of the tensor with the model's architecture, which is as small or large as the model."""
+
+FIT = "fit"
+"""Name in the state of a manifest: the identity of the fit, from which HEAD can be rebuilt."""
 
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
 
@@ -143,6 +150,35 @@ class StoredFile(BaseModel):
         return sum(part.size for part in self.parts)
 
 
+class FitRecord(BaseModel):
+    """The identity of a `fit`: equal for calls that ask for the same training.
+
+    Attributes:
+        name: the name that the script has given to the fit, if any.
+        site: the place of the call in the script.
+        model: digest of the model's architecture and of its compilation.
+        data: digest of the input; None if it is not known.
+        iterations: the optimizer's count of steps when the fit began; None if it is not known.
+        weights: digest of a sample of the weights when the fit began; None if there were none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name | None = None
+    site: Name = "-"
+    model: Digest | None = None
+    data: Digest | None = None
+    iterations: NonNegativeInt | None = None
+    weights: Digest | None = None
+
+    def continuing(self, before: FitRecord | None) -> FitRecord:
+        """Return this identity for a fit that has begun in an earlier attempt, as `before`."""
+        if before is None:
+            return self
+        start = {"iterations": before.iterations, "weights": before.weights}
+        return self.model_copy(update={**start, "data": self.data or before.data})
+
+
 class Manifest(Document):
     """The contents of a checkpoint. Written once, before HEAD names it.
 
@@ -164,6 +200,14 @@ class Manifest(Document):
     tensors: tuple[StoredTensor, ...]
     state: dict[str, Json]
     files: Annotated[tuple[StoredFile, ...], Field(alias="logs")] = ()
+
+    @property
+    def fit_record(self) -> FitRecord | None:
+        """The identity of the fit; None in a checkpoint of keepfit 0.1, or if it is not valid."""
+        try:
+            return FitRecord.model_validate(self.state.get(FIT))
+        except ValidationError:
+            return None
 
     @property
     def has_variables(self) -> bool:
@@ -246,26 +290,6 @@ class ScriptRecord(BaseModel):
 
     arguments: Annotated[tuple[Argument, ...], Field(max_length=MAX_ARGUMENTS)] = ()
     digest: Digest | None = None
-
-
-class FitRecord(BaseModel):
-    """The identity of a `fit`: equal for calls that ask for the same training.
-
-    Attributes:
-        name: the name that the script has given to the fit, if any.
-        site: the place of the call in the script.
-        model: digest of the model's architecture and of its compilation.
-        data: digest of the input; None if it is not known.
-        iterations: the optimizer's count of steps when the fit began; None if it is not known.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Name | None = None
-    site: Name = "-"
-    model: Digest | None = None
-    data: Digest | None = None
-    iterations: NonNegativeInt | None = None
 
 
 class Head(Document):

@@ -202,7 +202,7 @@ def manifests_of_fit(
     """Yield the readable manifests that belong to `fit`, by key, in the order of `keys`.
 
     Args:
-        keys: the manifests' keys, the newest first.
+        keys: the manifests' keys, the newest first; they may belong to several fits.
         rejected: called with the key of a manifest that is missing or damaged, and the error.
 
     Raises:
@@ -216,8 +216,6 @@ def manifests_of_fit(
             continue
         if manifest.position.fit == fit:
             yield key, manifest
-        elif manifest.position.fit < fit:
-            return
 
 
 def _read_checkpoint(

@@ -1,0 +1,1 @@
+"""The launch of this process: its script and arguments, and the run name that follows from them."""
