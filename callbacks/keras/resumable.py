@@ -241,7 +241,8 @@ class Resumable(keras.callbacks.Callback):
         self._model_of_callbacks = None
         self._set_model_of(callbacks)
         for callback in callbacks:
-            callback.on_train_begin(logs)
+            with self._present.held.beginning(callback):
+                callback.on_train_begin(logs)
 
     def _pass_over(self, logs: Logs | None) -> None:
         """Leave the callbacks as after a fit, without the hooks that write files."""
