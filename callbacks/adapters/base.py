@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -54,6 +54,14 @@ class CapturingAdapter(Protocol):
 
     def capture(self, callback: Any) -> FrozenState:
         """Freeze the current state as fast as possible: training waits."""
+
+
+@runtime_checkable
+class BeginningAdapter(Protocol):
+    """An adapter that looks at what `on_train_begin` sets in each attempt."""
+
+    def beginning(self, callback: Any) -> AbstractContextManager[None]:
+        """Return a context for `on_train_begin` of the callback."""
 
 
 def capture(adapter: Adapter, callback: Any) -> FrozenState:
@@ -226,6 +234,13 @@ class HeldCallback:
             return known
         own = capture(self.own, self.callback)
         return lambda: {"known": known(), "own": own()}
+
+    def beginning(self) -> AbstractContextManager[None]:
+        """Return a context for the callback's `on_train_begin`."""
+        for adapter in (self.adapter, self.own):
+            if isinstance(adapter, BeginningAdapter):
+                return adapter.beginning(self.callback)
+        return nullcontext()
 
     def set(self, state: State) -> None:
         """Restore the state."""

@@ -119,6 +119,10 @@ class HeldCallbacks:
             if held.files
         )
 
+    def beginning(self, callback: Any) -> AbstractContextManager[None]:
+        """Return a context for `on_train_begin` of one of the callbacks."""
+        return next(held for held in self if held.callback is callback).beginning()
+
     def append_only_files(self) -> dict[str, int]:
         """Flush the callbacks' append-only files, and return their sizes in bytes, by path."""
         sizes = (files.append_only(callback) for callback, files in self._files())

@@ -1,4 +1,4 @@
-"""The choice of an adapter: for Keras' own callbacks, keepfit's, and the user's."""
+"""The choice of an adapter: for callbacks of Keras, keepfit, other libraries, and the user."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ from keepfit.callbacks.adapters.keras_callbacks.remote_monitor import RemoteMoni
 from keepfit.callbacks.adapters.keras_callbacks.swap_ema_weights import SWAP_EMA_WEIGHTS
 from keepfit.callbacks.adapters.keras_callbacks.tensorboard import TensorBoardAdapter
 from keepfit.callbacks.adapters.keras_callbacks.terminate_on_nan import TERMINATE_ON_NAN
+from keepfit.callbacks.adapters.library_callbacks.keras_tuner import (
+    TUNER_CALLBACK,
+    SaveBestEpochAdapter,
+)
 from keepfit.callbacks.adapters.open_files import OpenFilesAdapter
 from keepfit.callbacks.adapters.user_callbacks import ChangedAttributesAdapter, StateMethodsAdapter
 from keepfit.callbacks.exactness import ExactnessGuard
@@ -43,6 +47,12 @@ ADAPTERS: Mapping[type, KnownAdapter] = {
     keras.callbacks.TerminateOnNaN: TERMINATE_ON_NAN,
 }
 
+LIBRARY_ADAPTERS: Mapping[tuple[str, str], KnownAdapter] = {
+    ("keras_tuner", "SaveBestEpoch"): SaveBestEpochAdapter(),
+    ("keras_tuner", "TunerCallback"): TUNER_CALLBACK,
+}
+"""Adapters by the package and the name of a class, which need not be installed."""
+
 OWN_HANDLES = "keepfit_handles"
 """The class attribute in which keepfit's own callbacks name the handles that they add to Keras'."""
 
@@ -50,7 +60,7 @@ OWN_HANDLES = "keepfit_handles"
 def hold_callback(callback: Any, guard: ExactnessGuard | None = None) -> HeldCallback:
     """Return the callback with the adapters that keep its state.
 
-    These are its own methods if it has them, else the adapter of the nearest known class of Keras,
+    These are its own methods if it has them, else the adapter of the nearest known class,
     else one for the attributes that training changes. Call this before training changes any.
     """
     if isinstance(callback, DeferredSends):
@@ -58,7 +68,7 @@ def hold_callback(callback: Any, guard: ExactnessGuard | None = None) -> HeldCal
     if isinstance(callback, StatefulCallback):
         return HeldCallback(callback, StateMethodsAdapter(), files=OpenFilesAdapter())
     for kind in type(callback).__mro__:
-        if adapter := ADAPTERS.get(kind):
+        if adapter := _adapter_for(kind):
             known = (*adapter.state, *adapter.config, *adapter.handles, *_own_handles(callback))
             derived = type(callback) is not kind and OWN_HANDLES not in vars(type(callback))
             return HeldCallback(
@@ -70,6 +80,11 @@ def hold_callback(callback: Any, guard: ExactnessGuard | None = None) -> HeldCal
     return HeldCallback(
         callback, ChangedAttributesAdapter(callback, guard=guard), files=OpenFilesAdapter()
     )
+
+
+def _adapter_for(kind: type) -> KnownAdapter | None:
+    package = kind.__module__.partition(".")[0]
+    return ADAPTERS.get(kind) or LIBRARY_ADAPTERS.get((package, kind.__qualname__))
 
 
 def _own_handles(callback: Any) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from keepfit.callbacks import events
 from keepfit.callbacks.adapters.base import Adapter, FrozenState, State
 from keepfit.callbacks.adapters.fingerprints import MAX_READ_SIZE, fingerprint
 from keepfit.callbacks.adapters.frozen import copy_array, freeze, may_change
+from keepfit.callbacks.adapters.machine_values import Begin, Reading, belongs_to_attempt
 from keepfit.callbacks.checkpoint.format.codec import Encoded, UnsupportedValue
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.protocols import StatefulCallback
@@ -34,6 +36,9 @@ MAX_COPY_SIZE = 64 << 20
 
 SLOW_SECONDS = 0.1
 """Time from which the log says that training waits for the comparison of large arrays."""
+
+_BEGIN = "keepfit.begin"
+"""Key of a state, no name of an attribute: what its attempt had from its own machine."""
 
 _CONTAINS_ITSELF = object()
 """Stands for a value that contains itself; like any plain object, it can't be stored."""
@@ -58,6 +63,7 @@ class ChangedAttributesAdapter:
     """Adapter for a callback of an unknown class: its state is what training has changed.
 
     Attributes that training does not change are configuration, and stay as the script sets them.
+    Numbers that `on_train_begin` takes from the machine stay as it sets them in each attempt.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class ChangedAttributesAdapter:
         self._changing: set[str] = set()
         self._reported: set[str] = set()
         self._slow_reported = False
+        self._begin: Begin | None = None
 
     def get(self, callback: Any) -> State:
         return {name: value.decoded() for name, value in self.capture(callback)().items()}
@@ -95,7 +102,15 @@ class ChangedAttributesAdapter:
                 shared[name] = value
         if shared:
             self._compare_now(kind, frozen, shared)
-        return cache(partial(self._changed, kind, frozen))
+        return cache(partial(self._changed, kind, frozen, self._begin))
+
+    @contextmanager
+    def beginning(self, callback: Any) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        reading = Reading.now()
+        numbers = {n: v for n, v in self._own(callback).items() if type(v) in (int, float)}
+        self._begin = Begin(numbers, time.perf_counter() - started, reading)
 
     def _compare_now(self, kind: str, frozen: State, shared: State) -> None:
         """Compare attributes that share large arrays with training, which waits meanwhile.
@@ -132,17 +147,22 @@ class ChangedAttributesAdapter:
             )
 
     def set(self, callback: Any, state: State) -> None:
-        for name, value in state.items():
+        values = {name: value for name, value in state.items() if name != _BEGIN}
+        saved = Begin.from_plain(state[_BEGIN], values) if _BEGIN in state else None
+        for name, value in values.items():
+            if saved and self._begin and belongs_to_attempt(name, saved, self._begin):
+                continue
             setattr(callback, name, _restore_default_factory(getattr(callback, name, None), value))
 
-    def _changed(self, kind: str, frozen: State) -> State:
+    def _changed(self, kind: str, frozen: State, begin: Begin | None) -> State:
         """Return the attributes that training has changed, encoded; report those that are lost."""
         changed: State = {}
         lost = []
         for name, value in frozen.items():
             encoded = _encoded(value)
             if encoded is None:
-                lost += [] if callable(value) or name in self._reported else [name]
+                known = callable(value) or name in self._reported
+                lost += [] if known or (begin and begin.holds_date(value)) else [name]
             elif fingerprint(encoded) != self._initial.get(name):
                 changed[name] = encoded
         if lost:
@@ -155,6 +175,9 @@ class ChangedAttributesAdapter:
                 "reset when the run is resumed",
             )
             self._reported.update(lost)
+        unchanged = begin.unchanged({name: frozen[name] for name in changed}) if begin else []
+        if begin and unchanged:
+            changed[_BEGIN] = Encoded.of(begin.plain(unchanged))
         return changed
 
     def _report_unread(self, kind: str, names: Collection[str]) -> None:

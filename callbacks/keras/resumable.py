@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,12 +10,16 @@ import keras
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.engine import preemption, session
 from keepfit.callbacks.environment import check_model
 from keepfit.callbacks.errors import ConfigurationError, Refused
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.keras.experiment_trackers import warn_of_new_runs
+from keepfit.callbacks.keras.fit_callbacks import (
+    FitCallbacks,
+    report_left,
+    without_redundant,
+)
 from keepfit.callbacks.launch.process import NoRunName
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.training import internals
@@ -27,12 +32,25 @@ Logs = dict[str, Any]
 MAX_NAME = 200
 """Longest name of a fit, in characters."""
 
+_OF_A_FIT = (
+    "params",
+    "_model",
+    "validation_data",
+    "_guard",
+    "_inside",
+    "_present",
+    "_fit",
+    "_model_of_callbacks",
+)
+"""Attributes that a copy does not share: a copy is not part of the fit of its original."""
+
 
 class Resumable(keras.callbacks.Callback):
     """A callback that saves a training, and resumes it at the exact batch after an interruption.
 
     It contains the other callbacks, because they have state too: they see every epoch and batch
-    once, however often the process is interrupted.
+    once, however often the process is interrupted. So do callbacks that stand beside it in the
+    list of callbacks of the same `fit`, where a library may have added them.
 
     Example:
 
@@ -77,10 +95,7 @@ class Resumable(keras.callbacks.Callback):
         keep_fits: int | None = None,
     ) -> None:
         super().__init__()
-        given = list(callbacks)
-        self.callbacks = [callback for callback in given if not _is_redundant(callback)]
-        if len(self.callbacks) < len(given):
-            _report_redundant()
+        self.callbacks = without_redundant(list(callbacks))
         try:
             self.settings = Settings.resolve(
                 store=store,
@@ -94,10 +109,35 @@ class Resumable(keras.callbacks.Callback):
             log.error(events.REFUSED, reason=str(error))
             raise Refused from error
         self._name = None if name is None else _valid_name(name)
+        self._hold()
+
+    def _hold(self) -> None:
+        internals.announce_new_fits()
         self._guard = ExactnessGuard(exact=self.settings.exact)
-        self._held = HeldCallbacks.hold(self.callbacks, self._guard)
+        self._inside = FitCallbacks.inside(self.callbacks, self._guard)
+        self._present = self._inside  # with those beside Resumable, during a fit
         self._fit: FitController | None = None
         self._model_of_callbacks: Any = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Resumable:
+        """Return a Resumable with the same settings and copies of the callbacks inside.
+
+        keras-tuner makes such copies for its trials.
+        """
+        memo[id(self)] = twin = copy.copy(self)
+        for name, value in vars(self).items():
+            if name not in _OF_A_FIT:
+                setattr(twin, name, copy.deepcopy(value, memo))
+        keras.callbacks.Callback.__init__(twin)
+        twin._hold()  # noqa: SLF001 # of this class
+        return twin
+
+    def joins_fit(self, fit: keras.callbacks.CallbackList) -> None:
+        """Take in the callbacks that stand beside this one in the list that a `fit` has created.
+
+        Called before Keras calls any hook of any of them.
+        """
+        self._present = self._inside.with_beside(fit, self, self._guard)
 
     def set_model(self, model: Any) -> None:
         with preemption.current().recording_end():
@@ -105,16 +145,15 @@ class Resumable(keras.callbacks.Callback):
         super().set_model(model)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        beside = internals.callbacks_of_fit()
-        for callback in filter(_is_redundant, beside):
-            _report_redundant()
-            _disable(callback)
-        warn_of_new_runs([*self.callbacks, *beside])
+        fit = internals.callback_list_of_fit()
+        if not self._present.are_of(fit):
+            self._present = self._inside
+        warn_of_new_runs([*self._present.callbacks, *report_left(fit, self)])
         current = session.current()
         with current.preemption.recording_end():
             self._fit = FitController(
                 self.model,
-                self._held,
+                self._present.held,
                 current.run(self.settings),
                 current.preemption,
                 self._guard,
@@ -122,10 +161,10 @@ class Resumable(keras.callbacks.Callback):
             )
             self._fit.begin(
                 FitArguments(self.params["epochs"], self.params.get("steps")),
-                lambda: self._begin(self.callbacks, logs),
+                lambda: self._begin(self._present.callbacks, logs),
             )
         if self._fit.over:
-            self._begin(self._lambda_callbacks(), logs)
+            self._pass_over(logs)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         fit = self._current_fit()
@@ -138,14 +177,14 @@ class Resumable(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         fit = self._current_fit()
         if not fit.muted:
-            for callback in self.callbacks:
+            for callback in self._present.callbacks:
                 callback.on_train_batch_begin(batch, logs)
         fit.batch_begins()
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         fit = self._current_fit()
         if not fit.muted:
-            for callback in self.callbacks:
+            for callback in self._present.callbacks:
                 callback.on_train_batch_end(batch, logs)
         with preemption.current().recording_end():
             fit.batch_ends(batch, logs or {})
@@ -156,7 +195,8 @@ class Resumable(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         fit, self._fit = self._current_fit(), None
-        for callback in self._lambda_callbacks() if fit.over else self.callbacks:
+        present, self._present = self._present, self._inside
+        for callback in _lambdas(present.callbacks) if fit.over else present.callbacks:
             callback.on_train_end(logs)
         with preemption.current().recording_end():
             fit.end(logs or {})
@@ -164,11 +204,10 @@ class Resumable(keras.callbacks.Callback):
     # Validation within fit, and separate calls of evaluate or predict.
 
     def on_test_begin(self, logs: Logs | None = None) -> None:
-        if self._fit and not self._fit.is_running():
-            self._fit = None  # it ended in an error
+        self._leave_failed_fit()
         if self._fit:
             self._fit.validation_begins()
-        self._set_model_of(self.callbacks)
+        self._set_model_of(self._present.callbacks)
         self._call("on_test_begin", logs)
 
     def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
@@ -186,7 +225,8 @@ class Resumable(keras.callbacks.Callback):
         self._call("on_test_end", logs)
 
     def on_predict_begin(self, logs: Logs | None = None) -> None:
-        self._set_model_of(self.callbacks)
+        self._leave_failed_fit()
+        self._set_model_of(self._present.callbacks)
         self._call("on_predict_begin", logs)
 
     def on_predict_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
@@ -202,7 +242,15 @@ class Resumable(keras.callbacks.Callback):
         self._model_of_callbacks = None
         self._set_model_of(callbacks)
         for callback in callbacks:
-            callback.on_train_begin(logs)
+            with self._present.held.beginning(callback):
+                callback.on_train_begin(logs)
+
+    def _pass_over(self, logs: Logs | None) -> None:
+        """Leave the callbacks as after a fit, without the hooks that write files."""
+        for callback in self._present.callbacks:
+            keras.callbacks.Callback.set_params(callback, self.params)
+            keras.callbacks.Callback.set_model(callback, self.model)
+        self._begin(_lambdas(self._present.callbacks), logs)
 
     def _set_model_of(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
         """Set the model and parameters. Some write files then, so the run is claimed before."""
@@ -212,18 +260,14 @@ class Resumable(keras.callbacks.Callback):
                 callback.set_params(self.params)
                 callback.set_model(self.model)
 
-    def _lambda_callbacks(self) -> list[keras.callbacks.Callback]:
-        """Return the callbacks that are also called in a fit that is over.
-
-        Their `on_train_end` closes the script's files and stops its processes, which each attempt
-        opens and starts anew.
-        """
-        kind = keras.callbacks.LambdaCallback
-        return [callback for callback in self.callbacks if isinstance(callback, kind)]
-
     def _call(self, hook: str, *args: Any) -> None:
-        for callback in self.callbacks:
+        for callback in self._present.callbacks:
             getattr(callback, hook)(*args)
+
+    def _leave_failed_fit(self) -> None:
+        """Forget a fit that ended in an error, with the callbacks that stood beside Resumable."""
+        if self._fit is None or not self._fit.is_running():
+            self._fit, self._present = None, self._inside
 
     def _current_fit(self) -> FitController:
         if self._fit is None:
@@ -239,20 +283,10 @@ def _valid_name(name: str) -> str:
     return name
 
 
-def _is_redundant(callback: keras.callbacks.Callback) -> bool:
-    return isinstance(callback, keras.callbacks.BackupAndRestore)
+def _lambdas(callbacks: Sequence[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
+    """Return the callbacks that are also called in a fit that is over.
 
-
-def _report_redundant() -> None:
-    log.warning(
-        events.CALLBACK_REDUNDANT,
-        callback="BackupAndRestore",
-        reason="Resumable saves and restores all that it does, so it is disabled",
-        fix="remove it from the script",
-    )
-
-
-def _disable(callback: keras.callbacks.Callback) -> None:
-    """Disable BackupAndRestore, which sets the initial epoch and the weights, as Resumable does."""
-    for hook in ("on_train_begin", "on_train_batch_end", "on_epoch_end", "on_train_end"):
-        setattr(callback, hook, lambda *_, **__: None)
+    Their `on_train_end` closes the script's files and stops its processes, which each attempt opens
+    and starts anew.
+    """
+    return [c for c in callbacks if isinstance(c, keras.callbacks.LambdaCallback)]

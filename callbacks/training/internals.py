@@ -7,6 +7,7 @@ tests/training/test_internals.py fails when a new version changes one of them.
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 import threading
@@ -14,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import keras
 import tensorflow as tf
@@ -48,10 +49,48 @@ def add_steps_seen(steps: int) -> None:
     _local_of_fit("epoch_iterator")._steps_seen += steps
 
 
-def callbacks_of_fit() -> list[keras.callbacks.Callback]:
-    """Return all callbacks of the calling `fit`, which tells none of them about the others."""
-    callbacks: list[keras.callbacks.Callback] = _local_of_fit("callbacks").callbacks
+def callback_list_of_fit() -> keras.callbacks.CallbackList:
+    """Return the list of all callbacks of the calling `fit`, which tells none about the others."""
+    callbacks: keras.callbacks.CallbackList = _local_of_fit("callbacks")
     return callbacks
+
+
+@runtime_checkable
+class JoinsFits(Protocol):
+    """A callback that takes other callbacks out of the list of a new `fit`, to call them itself."""
+
+    def joins_fit(self, fit: keras.callbacks.CallbackList) -> None:
+        """Called with the new list, before any hook of any callback in it."""
+
+
+@functools.cache
+def announce_new_fits() -> None:
+    """Make each `fit` call `joins_fit` of the callbacks that have it, from now on.
+
+    Keras tells nobody of the list that it creates. Its first call is to `set_model` of one callback
+    after another, and TensorBoard writes files in it: too late for one that comes first in the list
+    and is to be called in another way. So the list's own `set_model` is replaced. Lists that the
+    script, `evaluate` or `predict` create are left as they are.
+    """
+    set_model = keras.callbacks.CallbackList.set_model
+
+    def set_model_after_joining(callbacks: keras.callbacks.CallbackList, model: Any) -> None:
+        if _is_created_by_fit(callbacks):
+            for callback in list(callbacks.callbacks):
+                if isinstance(callback, JoinsFits):
+                    callback.joins_fit(callbacks)
+        set_model(callbacks, model)
+
+    keras.callbacks.CallbackList.set_model = set_model_after_joining
+
+
+def _is_created_by_fit(callbacks: keras.callbacks.CallbackList) -> bool:
+    """Return whether a `fit` is calling the list's constructor."""
+    constructor = keras.callbacks.CallbackList.__init__.__code__
+    frame: FrameType | None = sys._getframe()
+    while frame and not (frame.f_code is constructor and frame.f_locals["self"] is callbacks):
+        frame = frame.f_back
+    return frame is not None and frame.f_back is not None and _is_fit(frame.f_back)
 
 
 def input_adapter_of_fit() -> str:
@@ -311,9 +350,13 @@ def _frame_of_fit(name: str) -> Mapping[str, Any]:
 def _fits_on(frame: FrameType | None) -> Iterator[FrameType]:
     """Yield the frames of Keras' `fit` on a stack, the innermost first."""
     while frame:
-        if frame.f_code.co_name == "fit" and frame.f_globals["__name__"].startswith("keras."):
+        if _is_fit(frame):
             yield frame
         frame = frame.f_back
+
+
+def _is_fit(frame: FrameType) -> bool:
+    return frame.f_code.co_name == "fit" and frame.f_globals["__name__"].startswith("keras.")
 
 
 def iterator_state(iterator: Any) -> tf.Tensor | None:

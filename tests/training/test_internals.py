@@ -332,11 +332,42 @@ def test_callbacks_of_a_fit():
 
     class Looking(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
-            found.extend(internals.callbacks_of_fit())
+            found.extend(internals.callback_list_of_fit().callbacks)
 
     looking, other = Looking(), keras.callbacks.TerminateOnNaN()
     small().fit(*arrays(), verbose=0, callbacks=[looking, other])
     assert {looking, other} <= set(found)
+
+
+def test_callbacks_join_a_new_fit():
+    """A fit's new list is announced before any callback in it has seen a hook; no other list is.
+
+    A callback that is taken out of it is not called by Keras.
+    """
+    seen = []
+
+    class Other(keras.callbacks.Callback):
+        def set_model(self, model):
+            seen.append("set_model")
+
+        def on_train_begin(self, logs=None):
+            seen.append("on_train_begin")
+
+    class Joining(keras.callbacks.Callback):
+        def joins_fit(self, fit):
+            seen.append([callback for callback in fit.callbacks if isinstance(callback, Other)])
+            fit.callbacks[:] = [self]
+
+        def on_train_begin(self, logs=None):
+            assert internals.callback_list_of_fit().callbacks[0] is self
+
+    internals.announce_new_fits()
+    model, before, after = small(), Other(), Other()
+    model.fit(*arrays(), verbose=0, callbacks=[before, Joining(), after])
+    assert seen == [[before, after]]
+    model.evaluate(*arrays(), verbose=0, callbacks=[Joining(), after])
+    keras.callbacks.CallbackList([Joining()], model=model)
+    assert seen == [[before, after], "set_model"]
 
 
 def test_names_in_a_state():

@@ -1,0 +1,1 @@
+"""Adapters for callbacks that other libraries add to a `fit`, recognised without an import."""

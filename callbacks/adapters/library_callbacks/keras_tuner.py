@@ -1,0 +1,48 @@
+"""The adapters of keras-tuner's callbacks, which a search adds to the `fit` of each trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from keepfit.callbacks.adapters.base import AttributeAdapter, State
+
+TUNER_CALLBACK = AttributeAdapter(config=("tuner", "trial"))
+"""It passes events on to the tuner, which saves its own state."""
+
+
+class SaveBestEpochAdapter:
+    """Adapter for SaveBestEpoch: the best value, and the weights that the tuner loads later."""
+
+    state = ("best_value",)
+    config = ("objective", "filepath")
+    handles = ()
+
+    def get(self, callback: Any) -> State:
+        return {name: getattr(callback, name) for name in self.state}
+
+    def set(self, callback: Any, state: State) -> None:
+        for name, value in state.items():
+            setattr(callback, name, value)
+
+    def append_only(self, callback: Any) -> Mapping[str, int]:
+        return {}
+
+    def replaced(self, callback: Any) -> Sequence[str]:
+        return [callback.filepath] if Path(callback.filepath).is_file() else []
+
+    def may_write(self, callback: Any, path: str) -> bool:
+        return bool(path == callback.filepath)
+
+    def baseline(self, callback: Any) -> Mapping[str, int]:
+        return {}
+
+    @contextmanager
+    def starting(self, callback: Any, baseline: Mapping[str, int]) -> Iterator[None]:
+        yield
+
+    @contextmanager
+    def resuming(self, callback: Any, state: State, sizes: Mapping[str, int]) -> Iterator[None]:
+        yield

@@ -1,0 +1,1 @@
+"""Searches and cross validations of other libraries, with Resumable among their callbacks."""
