@@ -162,7 +162,9 @@ class Ownership:
         )
         match = self._match(requested, known)
         newest = None if match.is_new else self._newest_of_fit(head, match.index)
-        scripts.check_script(head, script, resume=self._settings.resume)
+        wants_more = newest is not None and requested.wants_more(newest[1])
+        resume = self._settings.resume
+        scripts.check_script(head, script, resume=resume, wants_more=wants_more)
         if newest:
             requested.compare(*newest, head.fits.get(match.index))
         return match

@@ -86,6 +86,13 @@ class RequestedFit(Protocol):
             Refused: they differ.
         """
 
+    def wants_more(self, manifest: Manifest) -> bool:
+        """Return whether the call asks a finished fit for more than it has done.
+
+        Args:
+            manifest: that of the fit's newest checkpoint.
+        """
+
     def close(self) -> None:
         """Stop finding out the identity, or wait until it is known."""
 

@@ -157,12 +157,9 @@ class Resumable(keras.callbacks.Callback):
                 current.run(self.settings),
                 current.preemption,
                 self._guard,
-                self._name,
+                FitArguments(self.params["epochs"], self.params.get("steps"), self._name),
             )
-            self._fit.begin(
-                FitArguments(self.params["epochs"], self.params.get("steps")),
-                lambda: self._begin(self._present.callbacks, logs),
-            )
+            self._fit.begin(lambda: self._begin(self._present.callbacks, logs))
         if self._fit.over:
             self._pass_over(logs)
 

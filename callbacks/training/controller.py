@@ -19,7 +19,7 @@ from keepfit.callbacks.errors import Preempted
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.training import internals, refusal, restore, step_function
 from keepfit.callbacks.training.capture import TrainingCapture
-from keepfit.callbacks.training.continuation import EpochEnd, decide
+from keepfit.callbacks.training.continuation import EpochEnd, decide, wants_more
 from keepfit.callbacks.training.data.py_dataset import PyDatasetState
 from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
 from keepfit.callbacks.training.final_state import DroppedState, FinalState
@@ -52,10 +52,12 @@ class FitArguments:
     Attributes:
         epochs: the argument of `fit`.
         steps: batches in an epoch; None if unknown.
+        name: the name that the script has given to the fit, if any.
     """
 
     epochs: int
     steps: int | None = None
+    name: str | None = None
 
 
 class FitController:
@@ -74,12 +76,9 @@ class FitController:
         run: Run,
         preemption: PreemptionState,
         guard: ExactnessGuard,
-        name: str | None = None,
+        arguments: FitArguments,
     ) -> None:
         """Begin a fit of the run.
-
-        Args:
-            name: the name that the script has given to the fit, if any.
 
         Raises:
             Refused: the checkpoint does not match the model; nothing was taken over.
@@ -97,7 +96,16 @@ class FitController:
         run.final_states.next_fit_trains(model)
         self._settings = FitSettings.current(model)
         dropped = isinstance(before, DroppedState) and before.is_needed_by(model)
-        requested = FitRequest(model, name, guard, self._compare, start_is_known=not dropped)
+        self._arguments = arguments
+        self._stopping = stopping_callbacks(callbacks)
+        requested = FitRequest(
+            model,
+            arguments.name,
+            guard,
+            self._compare,
+            lambda final: wants_more(final, arguments.epochs, self._stopping),
+            start_is_known=not dropped,
+        )
         start = run.begin_fit(requested, self._call)
         if isinstance(before, DroppedState) and dropped and not start.checkpoint:
             before.refuse()
@@ -118,9 +126,6 @@ class FitController:
             model, callbacks, self._capture, self._data, self._py_dataset, start.checkpoint
         )
         self._phase: Phase = _first_phase(start)
-        self._steps: int | None = None
-        self._epochs = 0
-        self._stopping = stopping_callbacks(callbacks)
         self._epoch_end = EpochEnd(may_stop=bool(self._stopping))
         self._continued: Progress | None = None
         self._logs: Logs = {}
@@ -141,7 +146,7 @@ class FitController:
         """Return False once the `fit` call has returned or was left by an exception."""
         return self._call.is_running()
 
-    def begin(self, arguments: FitArguments, begin: Callable[[], None]) -> None:
+    def begin(self, begin: Callable[[], None]) -> None:
         """Begin the fit, at `on_train_begin`.
 
         Args:
@@ -150,8 +155,7 @@ class FitController:
         Raises:
             Preempted: the fit was finished before, and a notice ends the attempt.
         """
-        self._steps, self._epochs = arguments.steps, arguments.epochs
-        checkpoint, epochs = None, arguments.epochs
+        checkpoint, epochs = None, self._arguments.epochs
         if isinstance(self._phase, Starting) and self._phase.resume:
             checkpoint = self._resumption.checkpoint
             checkpoint = self._find_continuation(checkpoint, epochs) or checkpoint
@@ -209,7 +213,8 @@ class FitController:
             self._before_epoch = None
             self._py_dataset.batch_ends()
             self._run.check()
-        self._move(BatchEnds(batch + 1 if self._steps is None else min(batch + 1, self._steps)))
+        steps = self._arguments.steps
+        self._move(BatchEnds(batch + 1 if steps is None else min(batch + 1, steps)))
 
     def validation_begins(self) -> None:
         """Called at `on_test_begin`, before the callbacks inside Resumable.
@@ -233,7 +238,7 @@ class FitController:
         if isinstance(self._phase, Training):
             self._epoch_end.epoch_ends(
                 lambda: self._snapshot(randomness=self._py_dataset.after_batch),
-                is_last=self._phase.progress.epoch + 1 >= self._epochs,
+                is_last=self._phase.progress.epoch + 1 >= self._arguments.epochs,
                 stopped=bool(self._model.stop_training),
             )
 

@@ -24,5 +24,9 @@ class AnyFit:
     def compare(self, key, manifest, record):
         """Refuse nothing."""
 
+    def wants_more(self, manifest):
+        """Ask for no more than is there."""
+        return False
+
     def close(self):
         """Have nothing to wait for."""

@@ -19,6 +19,7 @@ from keepfit.callbacks.launch.process import Launch
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import RUN
+from tests.engine.fits import AnyFit
 
 ONE, TWO = "1" * 64, "2" * 64
 BEFORE = ScriptRecord(arguments=("--lr", "0.1"), digest=ONE)
@@ -148,7 +149,7 @@ def begin(tmp_path, monkeypatch):
         run = Run(resolved, LocalStore(tmp_path), PreemptionState())
         with capture_logs() as logs:
             try:
-                run.begin_fit(lambda key, manifest: None)
+                run.begin_fit(AnyFit())
             finally:
                 run.close()
         return run.owned.attempt.head, logs

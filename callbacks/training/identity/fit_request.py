@@ -45,6 +45,7 @@ class FitRequest:
         start_is_known: False if the model lacks the final state of the fit before, which was not
             kept.
         compare: compares a checkpoint's key and manifest with the model.
+        wants_more: returns whether the fit with this final manifest is asked for more.
     """
 
     def __init__(
@@ -53,11 +54,13 @@ class FitRequest:
         name: str | None,
         guard: ExactnessGuard,
         compare: Callable[[str, Manifest], None],
+        wants_more: Callable[[Manifest], bool],
         *,
         start_is_known: bool = True,
     ) -> None:
         self._guard = guard
         self._compare = compare
+        self._wants_more = wants_more
         self._site = CallSite.current()
         self._known = FitRecord(
             name=name,
@@ -142,6 +145,10 @@ class FitRequest:
                 fix="values in variables continue from the checkpoint, all others are as the "
                 "script sets them; for a new training use --run NAME or --fresh",
             )
+
+    def wants_more(self, manifest: Manifest) -> bool:
+        """Return whether the call asks a finished fit for more than it has done."""
+        return self._wants_more(manifest)
 
     def close(self) -> None:
         """Wait a limited time for digests under way: the process must not end inside TensorFlow."""
