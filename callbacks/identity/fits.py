@@ -38,8 +38,8 @@ class FitMatch:
     Attributes:
         index: the fit's number in the run.
         by: why it is this fit.
-        ambiguous: another fit of the run asks for the same, and nothing but the order tells them
-            apart.
+        ambiguous: it may be another fit of the run: nothing but the order tells them apart, or a
+            part of the input of a finished fit can't be compared.
     """
 
     index: int
@@ -148,7 +148,9 @@ def match_fit(asked: FitRecord, known: KnownFits, *, may_be_changed: bool = True
     equal = [index for index, record in known.records.items() if is_same(record, asked)]
     left = [index for index in sorted(equal) if _may_be(index, asked, known)]
     if left and len(equal) == 1:
-        return FitMatch(left[0], MatchedBy.EQUAL)
+        # A script that skips it asks for the next one, before anything tells that there is one.
+        ambiguous = left[0] in known.finished and not _is_comparable(known.records[left[0]], asked)
+        return FitMatch(left[0], MatchedBy.EQUAL, ambiguous)
     if left:
         return _told_apart(left, [known.records[index] for index in equal], asked, known)
     if may_be_changed and (index := _changed(asked, known)) is not None:
@@ -167,6 +169,12 @@ def _may_be(index: int, asked: FitRecord, known: KnownFits) -> bool:
     if index in known.begun:
         return False
     return index not in known.finished or _start_alike(known.records[index], asked)
+
+
+def _is_comparable(record: FitRecord, asked: FitRecord) -> bool:
+    """Return whether equal identities mean equal fits: by name, or by the whole input."""
+    whole = all(fit.data is not None and not fit.unknown for fit in (record, asked))
+    return asked.name is not None or whole
 
 
 def _start_alike(record: FitRecord, asked: FitRecord) -> bool:

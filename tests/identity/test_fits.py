@@ -14,13 +14,14 @@ def digest(number):
     return f"{number:064x}"
 
 
-def fit(data=0, *, site="train#0", model=0, name=None, iterations=0, weights=0):
+def fit(data=0, *, site="train#0", model=0, name=None, iterations=0, weights=0, unknown=()):
     """Return the identity of a fit; None for data that can't be known."""
     return FitRecord(
         name=name,
         site=site,
         model=digest(model),
         data=None if data is None else digest(data),
+        unknown=unknown,
         iterations=iterations,
         weights=digest(weights),
     )
@@ -121,6 +122,21 @@ TABLE = {
     "data that can't be known": (
         fit(None),
         KnownFits({0: fit(None)}),
+        FitMatch(0, MatchedBy.EQUAL),
+    ),
+    "a finished fit with data that can't be known": (
+        fit(None),
+        KnownFits({0: fit(None)}, finished=[0]),
+        FitMatch(0, MatchedBy.EQUAL, ambiguous=True),
+    ),
+    "a finished fit with data of which a part can't be known": (
+        fit(unknown=("a Python function",)),
+        KnownFits({0: fit(unknown=("a Python function",))}, finished=[0]),
+        FitMatch(0, MatchedBy.EQUAL, ambiguous=True),
+    ),
+    "a name, with data that can't be known": (
+        fit(None, name="a"),
+        KnownFits({0: fit(None, name="a")}, finished=[0]),
         FitMatch(0, MatchedBy.EQUAL),
     ),
     "a name": (

@@ -161,6 +161,7 @@ class FitRecord(BaseModel):
         site: the place of the call in the script.
         model: digest of the model's architecture and of its compilation.
         data: digest of the input; None if it is not known.
+        unknown: the parts of the input that the digest leaves out, in words.
         iterations: the optimizer's count of steps when the fit began; None if it is not known.
         weights: digest of a sample of the weights when the fit began; None if there were none.
     """
@@ -171,6 +172,7 @@ class FitRecord(BaseModel):
     site: Name = "-"
     model: Digest | None = None
     data: Digest | None = None
+    unknown: Annotated[tuple[Argument, ...], Field(max_length=MAX_ARGUMENTS)] = ()
     iterations: NonNegativeInt | None = None
     weights: Digest | None = None
 

@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import structlog
@@ -15,10 +15,10 @@ import tensorflow as tf
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.manifest import FitRecord, Manifest
 from keepfit.callbacks.exactness import ExactnessGuard
-from keepfit.callbacks.identity.fits import FitMatch, KnownFits, match_fit
+from keepfit.callbacks.identity.fits import FitMatch, KnownFits, MatchedBy, match_fit
 from keepfit.callbacks.training import refusal
 from keepfit.callbacks.training.identity.call_site import CallSite
-from keepfit.callbacks.training.identity.inputs import FitInput, content_digest
+from keepfit.callbacks.training.identity.inputs import FitInput, InputContent, input_content
 from keepfit.callbacks.training.identity.model_digest import (
     describe_architecture,
     describe_compilation,
@@ -29,6 +29,9 @@ log = structlog.get_logger("keepfit")
 
 SAMPLE = 1 << 14
 """Numbers of a weight that are compared at the start of a fit: 0.1 ms."""
+
+MAX_UNKNOWN = 10
+"""Unknown parts of an input that HEAD and the log name; one is enough to make it unknown."""
 
 END_SECONDS = 5.0
 """Seconds for which the end of a process waits for a digest under way."""
@@ -70,12 +73,13 @@ class FitRequest:
         )
         compilation = describe_compilation(model)
         self._model_digest = _digest_on_thread(
-            "model", lambda: digest_text(compilation, describe_architecture(model))
+            "model", lambda: digest_text(compilation, describe_architecture(model)), None
         )
         if not model.built:  # the first batch builds it, at the same time
             self._model_digest.result()
         given = FitInput.current(model)
-        self._data_digest = _digest_on_thread("input", lambda: content_digest(given))
+        nothing = InputContent(None, ("the input",))
+        self._input = _digest_on_thread("input", lambda: input_content(given), nothing)
 
     def record(self, *, complete: bool = True) -> FitRecord:
         """Return the identity of the fit. Any thread may call it.
@@ -83,12 +87,14 @@ class FitRequest:
         Args:
             complete: wait for digests under way; otherwise they are left out.
         """
-        return self._known.model_copy(
-            update={
-                "model": _result(self._model_digest, complete=complete),
-                "data": _result(self._data_digest, complete=complete),
-            }
-        )
+        known: dict[str, Any] = {}
+        if complete or self._model_digest.done():
+            known["model"] = self._model_digest.result()
+        if complete or self._input.done():
+            content = self._input.result()
+            unknown = tuple(part[:200] for part in content.unknown[:MAX_UNKNOWN])
+            known |= {"data": content.digest, "unknown": unknown}
+        return self._known.model_copy(update=known)
 
     def match(self, known: KnownFits) -> FitMatch:
         """Return the fit of the run that this call is."""
@@ -108,13 +114,18 @@ class FitRequest:
         """
         if repeated and not self._guard.refusing:
             return
-        which = "an earlier fit" if match.is_new else "another fit"
+        if match.by is MatchedBy.EQUAL and (unknown := self.record().unknown):
+            same = "a finished fit of this run has the same model, compilation and place in the "
+            same += f"script, and of the input {'; '.join(unknown)} can't be compared"
+        else:
+            which = "an earlier fit" if match.is_new else "another fit"
+            same = f"{which} of this run has the same model, compilation, data and place in the "
+            same += "script"
         self._guard.report(
             events.FIT_AMBIGUOUS,
             fit=match.index + 1,
-            reason=f"{which} of this run has the same model, compilation, data and place in the "
-            "script; they are told apart by their order, which is wrong if the script skips fits "
-            "that it has finished",
+            reason=f"{same}; they are told apart by their order, which is wrong if the script "
+            "skips fits that it has finished",
             fix='give each fit a name of its own: Resumable(name="…")',
         )
 
@@ -152,7 +163,8 @@ class FitRequest:
 
     def close(self) -> None:
         """Wait a limited time for digests under way: the process must not end inside TensorFlow."""
-        wait((self._model_digest, self._data_digest), END_SECONDS)
+        under_way: tuple[Future[Any], ...] = (self._model_digest, self._input)
+        wait(under_way, END_SECONDS)
 
 
 def _iterations(model: keras.Model) -> int | None:
@@ -172,9 +184,16 @@ def _sample_weights(model: keras.Model) -> str | None:
     return sha.hexdigest()
 
 
-def _digest_on_thread(kind: str, digest: Callable[[], str | None]) -> Future[str | None]:
-    """Call `digest` on a thread that ends with it; return its future result."""
-    future: Future[str | None] = Future()
+T = TypeVar("T")
+
+
+def _digest_on_thread(part: str, digest: Callable[[], T], without: T) -> Future[T]:
+    """Call `digest` on a thread that ends with it; return its future result.
+
+    Args:
+        without: the result if it can't be digested.
+    """
+    future: Future[T] = Future()
 
     def work() -> None:
         try:
@@ -182,15 +201,11 @@ def _digest_on_thread(kind: str, digest: Callable[[], str | None]) -> Future[str
         except Exception as error:  # noqa: BLE001 # the input is the user's, and may raise anything
             log.warning(
                 events.FIT_UNIDENTIFIED,
-                part=kind,
+                part=part,
                 reason=f"it can't be digested: {type(error).__name__}: {error}",
                 fix='give each fit a name of its own: Resumable(name="…")',
             )
-            future.set_result(None)
+            future.set_result(without)
 
-    threading.Thread(target=work, name=f"keepfit-digest-{kind}", daemon=True).start()
+    threading.Thread(target=work, name=f"keepfit-digest-{part}", daemon=True).start()
     return future
-
-
-def _result(future: Future[str | None], *, complete: bool) -> Any:
-    return future.result() if complete or future.done() else None
