@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.manifest import FitRecord, Manifest
+from keepfit.callbacks.engine.versions import changed_versions, library_versions
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.identity.fits import FitMatch, KnownFits, MatchedBy, match_fit
 from keepfit.callbacks.training import refusal
@@ -140,6 +141,7 @@ class FitRequest:
             Refused: they differ; nothing was taken over.
         """
         self._compare(key, manifest)
+        self._compare_versions(key, manifest)
         if record is None:
             return
         own = self.record()
@@ -155,6 +157,16 @@ class FitRequest:
                 "in the checkpoint, and its variables fit",
                 fix="values in variables continue from the checkpoint, all others are as the "
                 "script sets them; for a new training use --run NAME or --fresh",
+            )
+
+    def _compare_versions(self, key: str, manifest: Manifest) -> None:
+        if changed := changed_versions(manifest.versions, library_versions()):
+            self._guard.report(
+                events.VERSIONS_CHANGED,
+                checkpoint=key,
+                reason=f"{', '.join(changed)}; another version may compute other bits",
+                fix="install the versions of the checkpoint; or train anew with --run NAME or "
+                "--fresh",
             )
 
     def wants_more(self, manifest: Manifest) -> bool:
