@@ -101,6 +101,7 @@ class FitController:
         requested = FitRequest(
             model,
             arguments.name,
+            self._settings,
             guard,
             self._compare,
             lambda final: wants_more(final, arguments.epochs, self._stopping),
@@ -263,7 +264,6 @@ class FitController:
     def _compare(self, key: str, manifest: Manifest) -> None:
         self._preemption.fit_begins(self._call)  # it may trace: see __init__
         try:
-            self._settings.compare(key, manifest, self._guard)
             restore.compare_model(self._model, key, manifest)
         finally:
             self._preemption.fit_ends(self._call)

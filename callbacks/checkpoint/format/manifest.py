@@ -159,7 +159,7 @@ class FitRecord(BaseModel):
     Attributes:
         name: the name that the script has given to the fit, if any.
         site: the place of the call in the script.
-        model: digest of the model's architecture and of its compilation.
+        model: digest of the model's architecture, its compilation, and the input's description.
         data: digest of the input; None if it is not known.
         unknown: the parts of the input that the digest leaves out, in words.
         iterations: the optimizer's count of steps when the fit began; None if it is not known.

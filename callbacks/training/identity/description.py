@@ -80,6 +80,10 @@ class InputDescription(_Description):
             validation=_validation(given),
         )
 
+    def identity(self) -> str:
+        """Return what tells this fit from others, as JSON: all but the machine's replicas."""
+        return self.model_dump_json(exclude={"replicas"})
+
     @classmethod
     def of_state(cls, state: Mapping[str, Any]) -> Self | None:
         """Return the description in a manifest's state; None in a checkpoint of keepfit 0.1.

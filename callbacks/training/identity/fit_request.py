@@ -25,6 +25,7 @@ from keepfit.callbacks.training.identity.model_digest import (
     describe_compilation,
     digest_text,
 )
+from keepfit.callbacks.training.identity.settings import FitSettings
 
 log = structlog.get_logger("keepfit")
 
@@ -45,6 +46,7 @@ class FitRequest:
 
     Args:
         name: the name that the script has given to the fit, if any.
+        settings: the input and the hyperparameters of the call.
         guard: refuses an ambiguous fit if the training has to be exact.
         start_is_known: False if the model lacks the final state of the fit before, which was not
             kept.
@@ -56,13 +58,16 @@ class FitRequest:
         self,
         model: keras.Model,
         name: str | None,
+        settings: FitSettings,
         guard: ExactnessGuard,
         compare: Callable[[str, Manifest], None],
         wants_more: Callable[[Manifest], bool],
         *,
         start_is_known: bool = True,
     ) -> None:
+        self._settings = settings
         self._guard = guard
+        self._reported: set[str] = set()
         self._compare = compare
         self._wants_more = wants_more
         self._site = CallSite.current()
@@ -72,15 +77,14 @@ class FitRequest:
             iterations=_iterations(model) if start_is_known else None,
             weights=_sample_weights(model) if start_is_known else None,
         )
-        compilation = describe_compilation(model)
+        given = describe_compilation(model), settings.input.identity()
         self._model_digest = _digest_on_thread(
-            "model", lambda: digest_text(compilation, describe_architecture(model)), None
+            "model", lambda: digest_text(*given, describe_architecture(model)), None
         )
         if not model.built:  # the first batch builds it, at the same time
             self._model_digest.result()
-        given = FitInput.current(model)
-        nothing = InputContent(None, ("the input",))
-        self._input = _digest_on_thread("input", lambda: input_content(given), nothing)
+        data, nothing = FitInput.current(model), InputContent(None, ("the input",))
+        self._input = _digest_on_thread("input", lambda: input_content(data), nothing)
 
     def record(self, *, complete: bool = True) -> FitRecord:
         """Return the identity of the fit. Any thread may call it.
@@ -140,8 +144,15 @@ class FitRequest:
         Raises:
             Refused: they differ; nothing was taken over.
         """
+        self._settings.compare(key, manifest, self._guard)
         self._compare(key, manifest)
-        self._compare_versions(key, manifest)
+        if changed := changed_versions(manifest.versions, library_versions()):
+            self._report_once(
+                events.VERSIONS_CHANGED,
+                key,
+                f"{', '.join(changed)}; another version may compute other bits",
+                "install the versions of the checkpoint; or train anew with --run NAME or --fresh",
+            )
         if record is None:
             return
         own = self.record()
@@ -149,25 +160,21 @@ class FitRequest:
             raise refusal.refusal(
                 key, "the content of the input differs from that of the training in the checkpoint"
             )
-        if own.model != record.model:
-            self._guard.report(
+        if own.model != record.model and not self._settings.differs(manifest):
+            self._report_once(
                 events.FIT_CHANGED,
-                checkpoint=key,
-                reason="the model's configuration or compilation differs from that of the training "
-                "in the checkpoint, and its variables fit",
-                fix="values in variables continue from the checkpoint, all others are as the "
-                "script sets them; for a new training use --run NAME or --fresh",
+                key,
+                "the model's configuration or compilation differs from that of the training in the "
+                "checkpoint, and its variables fit",
+                "values in variables continue from the checkpoint, all others are as the script "
+                "sets them; for a new training use --run NAME or --fresh",
             )
 
-    def _compare_versions(self, key: str, manifest: Manifest) -> None:
-        if changed := changed_versions(manifest.versions, library_versions()):
-            self._guard.report(
-                events.VERSIONS_CHANGED,
-                checkpoint=key,
-                reason=f"{', '.join(changed)}; another version may compute other bits",
-                fix="install the versions of the checkpoint; or train anew with --run NAME or "
-                "--fresh",
-            )
+    def _report_once(self, event: str, key: str, reason: str, fix: str) -> None:
+        """Report a difference from a checkpoint, unless this call has reported it before."""
+        if event not in self._reported:
+            self._reported.add(event)
+            self._guard.report(event, checkpoint=key, reason=reason, fix=fix)
 
     def wants_more(self, manifest: Manifest) -> bool:
         """Return whether the call asks a finished fit for more than it has done."""

@@ -64,6 +64,10 @@ class FitSettings:
             raise refusal.refusal(key, "; ".join(lines))
         check(self._changes(manifest), guard)
 
+    def differs(self, manifest: Manifest) -> bool:
+        """Return whether hyperparameters have changed, each of which is reported by its name."""
+        return bool(self._changes(manifest))
+
     def continuing(self, checkpoint: Checkpoint | None) -> dict[str, Json]:
         """Return what the fit's next checkpoints store; report what has changed since this one."""
         settings = self.hyperparameters
