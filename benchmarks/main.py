@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+import inputs
 import notice
 from compare import picture, run, table
 from compare.server import serving
@@ -22,6 +23,7 @@ PEERS = ("tensorflow", "orbax-checkpoint", "boto3", "s5cmd")
 app = typer.Typer(add_completion=False)
 app.command()(saves.saves)
 app.command()(notice.notice)
+app.command()(inputs.inputs)
 
 
 @app.callback(invoke_without_command=True)
@@ -40,7 +42,8 @@ def compare(
 
     Prints tables; without --quick, writes benchmarks/results.json and docs/bench.png as well.
 
-    `saves` shows how the time of a save is spent, `notice` the time from a notice to a commit.
+    `saves` shows how the time of a save is spent, `notice` the time from a notice to a commit,
+    `inputs` the cost of the digest of an input.
     """
     if context.invoked_subcommand:
         return

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from keepfit.callbacks.checkpoint.format.keys import attempt_of
-from keepfit.callbacks.checkpoint.format.manifest import Manifest
+from keepfit.callbacks.checkpoint.format.manifest import Head, Manifest
 
 
 class Retention(Protocol):
@@ -29,6 +29,31 @@ class KeepNewest:
 
     def keep(self, checkpoints: Sequence[str]) -> Sequence[str]:
         return checkpoints[: self.count]
+
+
+def finished_fits(
+    head: Head, committed: Mapping[str, Manifest], continuation: str | None = None
+) -> dict[str, dict[int, str]]:
+    """Return HEAD's fields about finished fits after a commit.
+
+    A finished fit that trains again is not finished any more, and one whose variables are dropped
+    can't be continued.
+
+    Args:
+        committed: the manifests by key: those that replace manifests of finished fits, and the new
+            checkpoint.
+        continuation: key of the continuation of the fit that the checkpoint ends, if it has one.
+    """
+    finished, continuations = dict(head.finished), dict(head.continuations)
+    for key, manifest in committed.items():
+        fit = manifest.position.fit
+        finished.pop(fit, None)
+        continuations.pop(fit, None)
+        if manifest.position.finished:
+            finished[fit] = key
+            if continuation and manifest.has_variables:
+                continuations[fit] = continuation
+    return {"finished": finished, "continuations": continuations}
 
 
 def unreferenced(keys: Iterable[str], kept: Mapping[str, Manifest], attempt: int) -> list[str]:

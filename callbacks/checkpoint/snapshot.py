@@ -108,6 +108,8 @@ class Snapshot:
         replaced_files: files that are replaced as a whole, by path, with their present stamps.
         deferred: encodes the part of the state that is expensive to encode; called once, on the
             writer's thread.
+        continuation: beside the final state of a fit, the snapshot from which it can train more
+            epochs.
     """
 
     position: Position
@@ -116,15 +118,24 @@ class Snapshot:
     append_only_files: Mapping[str, int] = field(default_factory=dict)
     replaced_files: Mapping[str, FileStamp] = field(default_factory=dict)
     deferred: Callable[[], EncodedState] | None = None
+    continuation: Snapshot | None = None
 
     def encoded(self) -> Snapshot:
-        """Return the snapshot with the deferred part of the state encoded."""
+        """Return the snapshot with the deferred part of the state encoded.
+
+        That of its continuation stays deferred: it is stored after this one, or not at all.
+        """
         if self.deferred is None:
             return self
         state, tensors = self.deferred()
         return replace(
             self, tensors=[*self.tensors, *tensors], state={**state, **self.state}, deferred=None
         )
+
+    def without_changed_files(self) -> Snapshot:
+        """Return the snapshot without the replaced files that have changed since then."""
+        present = {p: s for p, s in self.replaced_files.items() if stamp_of(p) == s}
+        return replace(self, replaced_files=present)
 
 
 NUMPY_DTYPES: Mapping[str, str] = {

@@ -21,6 +21,7 @@ from keepfit.callbacks.checkpoint.read.reader import (
     read_newest_usable,
 )
 from keepfit.callbacks.checkpoint.retention import KeepNewest
+from keepfit.callbacks.checkpoint.trained_on import is_out_of_date
 from keepfit.callbacks.engine import fresh_start, scripts
 from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
 from keepfit.callbacks.engine.store_errors import exit_for_store_error
@@ -49,6 +50,7 @@ class Ownership:
         self._prefetcher = prefetcher
         self._claimed: Attempt | None = None
         self._by_number = False
+        self._ambiguity_reported = False
 
     @property
     def claimed(self) -> bool:
@@ -128,32 +130,41 @@ class Ownership:
             unrecorded: those of them that HEAD does not record yet.
 
         Raises:
-            Refused: it can't be told which one it is.
+            Refused: that is ambiguous, and the training has to be exact.
         """
         head = self.attempt.head
         own = {i: fit.record() for i, fit in unrecorded.items() if i not in head.fits}
         known = KnownFits({**head.fits, **own}, head.finished.keys(), begun, self._by_number)
-        return requested.match(known)
+        return self._match(requested, known)
 
     def record_of(self, index: int) -> FitRecord | None:
         """Return the identity of a fit; None if the run does not record it."""
         return self.attempt.head.fits.get(index)
+
+    def _match(self, requested: RequestedFit, known: KnownFits) -> FitMatch:
+        match = requested.match(known)
+        if match.ambiguous:
+            requested.report_ambiguous(match, repeated=self._ambiguity_reported)
+            self._ambiguity_reported = True
+        return match
 
     def _match_and_compare(
         self, requested: RequestedFit, head: Head | None, script: ScriptRecord | None
     ) -> FitMatch:
         """Compare this process with the run before it is claimed; return the requested fit."""
         if head is None:
-            return requested.match(KnownFits())
+            return self._match(requested, KnownFits())
         known = KnownFits(
             head.fits,
             head.finished.keys(),
             by_number=not head.fits and bool(head.manifests()),
             script_changed=scripts.is_changed(head.script, script),
         )
-        match = requested.match(known)
+        match = self._match(requested, known)
         newest = None if match.is_new else self._newest_of_fit(head, match.index)
-        scripts.check_script(head, script, resume=self._settings.resume)
+        wants_more = newest is not None and requested.wants_more(newest[1])
+        resume = self._settings.resume
+        scripts.check_script(head, script, resume=resume, wants_more=wants_more)
         if newest:
             requested.compare(*newest, head.fits.get(match.index))
         return match
@@ -176,7 +187,7 @@ class Ownership:
         head = self.attempt.head
         prefetched = self._prefetcher.take() if self._prefetcher else {}
         try:
-            return read_newest_usable(
+            found = read_newest_usable(
                 self._store,
                 head.run,
                 _checkpoints_of_fit(head, index),
@@ -186,6 +197,35 @@ class Ownership:
         except NoUsableCheckpoint:
             self.attempt.check()
             raise
+        if found is None or not is_out_of_date(found.manifest, head.baseline):
+            return found
+        log.info(
+            events.TRAINED_ANEW,
+            fit=index + 1,
+            reason="a fit before this one has been trained on, and this one had begun from its end",
+        )
+        self.attempt.forget_fit(index)
+        return None
+
+    def read_continuation(self, index: int) -> Checkpoint | None:
+        """Read the checkpoint from which a finished fit can train more epochs.
+
+        Without the one that was meant for it, this is the newest one before the end of the fit: all
+        of them lead to the same result.
+
+        Returns:
+            The checkpoint; None if there is none that can be used.
+
+        Raises:
+            Superseded: a newer attempt owns the run, and may have pruned them.
+            StorageError: the store does not answer.
+        """
+        keys = self.attempt.continuations_of(index)
+        try:
+            return read_newest_usable(self._store, self.attempt.head.run, keys, fit=index)
+        except NoUsableCheckpoint:  # the log says which were rejected
+            self.attempt.check()
+            return None
 
     def is_newest(self, checkpoint: Checkpoint) -> bool:
         """Return whether no other checkpoint of the run has been committed after this one."""

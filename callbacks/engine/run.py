@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.format.manifest import FitRecord
+from keepfit.callbacks.checkpoint.format.manifest import FitRecord, Manifest
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
 from keepfit.callbacks.engine.final_states import FinalStates
@@ -33,6 +33,10 @@ from keepfit.callbacks.storage import open_store
 from keepfit.callbacks.storage.base import StorageError, Store
 
 log = structlog.get_logger("keepfit")
+
+Compare = Callable[[str, Manifest], None]
+"""Compares a checkpoint, given its key and manifest, with the training that asks for it. Raises
+Refused if they differ."""
 
 CLEANUP_AT_NOTICE = 1.0
 """Seconds for which a preempted process waits for deletions and artifacts."""
@@ -65,6 +69,7 @@ class Run:
         final_states: the final states of the finished fits.
         reached_step: batches done in the run so far, as training has last reported them.
         unsaved: the final state of a fit could not be saved.
+        short_fit: index of a finished fit that was asked for more epochs and could not train on.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class Run:
         self._resumed_step = 0
         self.reached_step = 0
         self.unsaved = False
+        self.short_fit: int | None = None
 
     @classmethod
     def open(
@@ -161,12 +167,30 @@ class Run:
             requested.compare(
                 checkpoint.key, checkpoint.manifest, self.owned.record_of(match.index)
             )
-            self.owned.attempt.resume_from(checkpoint.key, checkpoint.manifest)
-            self._written = self._save = None
+            self._resume_from(checkpoint)
         start = self._start_of(checkpoint)
         self._resumed_step = self.reached_step = start.step
         self._scheduling.continue_from(start)
         return FitStart(match.index, self.reached_step, checkpoint)
+
+    def train_on(self, index: int, compare: Compare) -> Checkpoint | None:
+        """Continue a finished fit, which `begin_fit` has just returned.
+
+        Returns:
+            The checkpoint from which it continues; None if there is none, and nothing has changed.
+
+        Raises:
+            Fenced, Refused, StoreUnreachable: as for begin_fit.
+        """
+        with self.owned.using_store():
+            checkpoint = self.owned.read_continuation(index)
+            if checkpoint is None:
+                return None
+            compare(checkpoint.key, checkpoint.manifest)
+            self.owned.attempt.record_training_on(index)
+        self._resume_from(checkpoint)
+        self._scheduling.continue_from(checkpoint.manifest.position)
+        return checkpoint
 
     def end_fit(self) -> None:
         """Record that the fit is over, so that the next one may begin."""
@@ -260,6 +284,11 @@ class Run:
             return checkpoint.manifest.position
         return Position(step=max(self.reached_step, self.owned.attempt.newest_step))
 
+    def _resume_from(self, checkpoint: Checkpoint) -> None:
+        self.owned.attempt.resume_from(checkpoint.key, checkpoint.manifest)
+        self._resumed_step = self.reached_step = checkpoint.manifest.position.step
+        self._written = self._save = None
+
     def _refuse_second_fit(self) -> Refused:
         log.error(
             events.REFUSED,
@@ -317,6 +346,7 @@ class Run:
             snapshot,
             last=last,
             hurry=lambda: self._preemption.final_save_begun,
+            notice=lambda: self._preemption.notice is not None,
             release=self.final_states.released_at(snapshot.position.fit),
             fits=records,
         ).manifest

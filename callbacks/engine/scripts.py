@@ -1,4 +1,4 @@
-"""Is this the script of the run? Compared before the run is claimed, and recorded by the claim."""
+"""The script of a run: compared before the run is claimed, and recorded by the claim."""
 
 from __future__ import annotations
 

@@ -63,10 +63,16 @@ class RequestedFit(Protocol):
         """
 
     def match(self, known: KnownFits) -> FitMatch:
-        """Return the fit of the run that this call is.
+        """Return the fit of the run that this call is."""
+
+    def report_ambiguous(self, match: FitMatch, *, repeated: bool) -> None:
+        """Report that nothing but the order tells this call from others.
+
+        Args:
+            repeated: an earlier call has been reported.
 
         Raises:
-            Refused: it can't be told which one it is.
+            Refused: the training has to be exact.
         """
 
     def compare(self, key: str, manifest: Manifest, record: FitRecord | None) -> None:
@@ -78,6 +84,13 @@ class RequestedFit(Protocol):
 
         Raises:
             Refused: they differ.
+        """
+
+    def wants_more(self, manifest: Manifest) -> bool:
+        """Return whether the call asks a finished fit for more than it has done.
+
+        Args:
+            manifest: that of the fit's newest checkpoint.
         """
 
     def close(self) -> None:

@@ -157,12 +157,9 @@ class Resumable(keras.callbacks.Callback):
                 current.run(self.settings),
                 current.preemption,
                 self._guard,
-                self._name,
+                FitArguments(self.params["epochs"], self.params.get("steps"), self._name),
             )
-            self._fit.begin(
-                FitArguments(self.params["epochs"], self.params.get("steps")),
-                lambda: self._begin(self._present.callbacks, logs),
-            )
+            self._fit.begin(lambda: self._begin(self._present.callbacks, logs))
         if self._fit.over:
             self._pass_over(logs)
 
@@ -190,6 +187,7 @@ class Resumable(keras.callbacks.Callback):
             fit.batch_ends(batch, logs or {})
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self._current_fit().epoch_ends()
         self._call("on_epoch_end", epoch, logs)
 
     def on_train_end(self, logs: Logs | None = None) -> None:

@@ -34,7 +34,9 @@ _OPTION = re.compile(r"--?[A-Za-z][\w.-]*(=.*)?", re.DOTALL)
 _NAME = re.compile(r"(--?|\+\+?|~)?[A-Za-z_][\w.-]*")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^/\s?#'\"]*@)?([^\s?#'\"]*)(\?[^\s#'\"]*)?")
-_BEARER = re.compile(r"\b(bearer|basic)(\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
+_HEADER = re.compile(
+    r"\b(bearer\s+|authorization['\"]?\s*[:=]\s*['\"]?\w+\s+)[^\s'\"]+", re.IGNORECASE
+)
 _PAIR = re.compile(r"([A-Za-z_][\w.-]*)(['\"]?\s*[:=]\s*)('[^']*'|\"[^\"]*\"|[^\s'\",;&}]+)")
 
 
@@ -77,7 +79,7 @@ def _masked(arguments: Sequence[str]) -> list[str]:
 def _masked_text(text: str) -> str:
     """Mask what is secret within one argument: a URL, a header, or a line of JSON."""
     text = _URL.sub(_masked_url, text)
-    text = _BEARER.sub(rf"\1\2{HIDDEN}", text)
+    text = _HEADER.sub(rf"\1{HIDDEN}", text)
     return _PAIR.sub(lambda m: f"{m[1]}{m[2]}{HIDDEN}" if is_secret(m[1]) else m[0], text)
 
 

@@ -134,7 +134,7 @@ def _of_launcher(command: PythonCommand) -> Launch:
     environment = notebook.environment_of_parent()
     path = notebook.notebook_path(shell.user_ns, os.environ, environment)
     if path is None:
-        return _nameless("the server of this notebook", "does not tell its name")
+        return _nameless("the notebook server", "does not tell the name of this notebook")
     return Launch(run_name_of(path))
 
 

@@ -18,11 +18,12 @@ from keepfit.callbacks.adapters.frozen import copy_array, freeze
 from keepfit.callbacks.adapters.held_callbacks import CapturedCallbacks, HeldCallbacks
 from keepfit.callbacks.adapters.keras_callbacks.history import HISTORY
 from keepfit.callbacks.checkpoint.format.codec import Array, encode
-from keepfit.callbacks.checkpoint.format.manifest import ARCHITECTURE
+from keepfit.callbacks.checkpoint.format.manifest import ARCHITECTURE, VARIABLES
 from keepfit.callbacks.checkpoint.snapshot import (
     NUMPY_DTYPES,
     EncodedState,
     Group,
+    Json,
     Position,
     Snapshot,
     Tensor,
@@ -32,6 +33,7 @@ from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.training import random_state, variables
 from keepfit.callbacks.training.data import batch_spec
 from keepfit.callbacks.training.data.position import DataPosition
+from keepfit.callbacks.training.matching.specs import VariableOrder
 
 log = structlog.get_logger("keepfit")
 
@@ -49,6 +51,12 @@ class TrainingCapture:
         self._variables_stale = True
         self._element_spec: Any = None
         self._architecture: bytes | None = None
+        self._variable_order: Json = None
+        self._description: Mapping[str, Json] = {}
+
+    def describe(self, description: Mapping[str, Json]) -> None:
+        """Store the description of the fit in all its checkpoints, as plain values by name."""
+        self._description = description
 
     def expect_new_variables(self) -> None:
         """Search for variables at the next capture: layers or an optimizer may have been built."""
@@ -80,6 +88,7 @@ class TrainingCapture:
             if self._reader is None or not self._reader.reads(current):
                 self._reader = variables.VariableReader(current)
                 self._architecture = _architecture(self._model, current)
+                self._variable_order = _variable_order(current)
             self._variables_stale = False
         return self._reader
 
@@ -88,7 +97,7 @@ class TrainingCapture:
 
         Both are known later than the rest if an epoch has just begun.
         """
-        known = {"data": data.plain(), "element_spec": self._element_spec}
+        known = {"data": data.plain(), "element_spec": self._element_spec, **self._description}
         return replace(
             snapshot,
             tensors=[*snapshot.tensors, *data.tensors()],
@@ -126,7 +135,7 @@ class TrainingCapture:
         return Snapshot(
             position,
             read_variables(),
-            {},
+            {VARIABLES: self._variable_order},
             append_only_files=self._callbacks.append_only_files(),
             replaced_files=self._callbacks.replaced_files(),
             deferred=partial(_encode, values, callbacks),
@@ -156,6 +165,13 @@ def _architecture(
         return None
     names = [named.spec.name for named in named_variables]
     return f'{{"variables": {json.dumps(names)}, "model": {config}}}'.encode()
+
+
+def _variable_order(named_variables: Sequence[variables.NamedVariable]) -> Json:
+    """Return what a later attempt needs to match the variables of a model with other names."""
+    owners = variables.variable_list(named_variables).owners or ()
+    order = VariableOrder.of([named.group for named in named_variables], owners)
+    return order.model_dump(mode="json")
 
 
 def _tensor_to_array(value: Any) -> Any:

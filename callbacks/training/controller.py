@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import keras
 
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
+from keepfit.callbacks.adapters.stopping import stopping_callbacks, stopping_record
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
@@ -18,10 +19,12 @@ from keepfit.callbacks.errors import Preempted
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.training import internals, refusal, restore, step_function
 from keepfit.callbacks.training.capture import TrainingCapture
+from keepfit.callbacks.training.continuation import EpochEnd, decide, wants_more
 from keepfit.callbacks.training.data.py_dataset import PyDatasetState
 from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
 from keepfit.callbacks.training.final_state import DroppedState, FinalState
 from keepfit.callbacks.training.identity.fit_request import FitRequest
+from keepfit.callbacks.training.identity.settings import FitSettings
 from keepfit.callbacks.training.phases import (
     Action,
     BatchEnds,
@@ -49,10 +52,12 @@ class FitArguments:
     Attributes:
         epochs: the argument of `fit`.
         steps: batches in an epoch; None if unknown.
+        name: the name that the script has given to the fit, if any.
     """
 
     epochs: int
     steps: int | None = None
+    name: str | None = None
 
 
 class FitController:
@@ -71,12 +76,9 @@ class FitController:
         run: Run,
         preemption: PreemptionState,
         guard: ExactnessGuard,
-        name: str | None = None,
+        arguments: FitArguments,
     ) -> None:
         """Begin a fit of the run.
-
-        Args:
-            name: the name that the script has given to the fit, if any.
 
         Raises:
             Refused: the checkpoint does not match the model; nothing was taken over.
@@ -92,8 +94,18 @@ class FitController:
         guard.fit_begins()
         before = run.final_states.newest
         run.final_states.next_fit_trains(model)
+        self._settings = FitSettings.current(model)
         dropped = isinstance(before, DroppedState) and before.is_needed_by(model)
-        requested = FitRequest(model, name, guard, self._compare, start_is_known=not dropped)
+        self._arguments = arguments
+        self._stopping = stopping_callbacks(callbacks)
+        requested = FitRequest(
+            model,
+            arguments.name,
+            guard,
+            self._compare,
+            lambda final: wants_more(final, arguments.epochs, self._stopping),
+            start_is_known=not dropped,
+        )
         start = run.begin_fit(requested, self._call)
         if isinstance(before, DroppedState) and dropped and not start.checkpoint:
             before.refuse()
@@ -101,6 +113,7 @@ class FitController:
         # TensorFlow traces a function would be taken for one of TensorFlow's own.
         preemption.fit_begins(self._call)
         self._capture = TrainingCapture(model, callbacks, guard)
+        self._capture.describe(self._settings.continuing(start.checkpoint))
         self._data = DataTracker(
             guard,
             internals.input_adapter_of_fit(),
@@ -113,7 +126,8 @@ class FitController:
             model, callbacks, self._capture, self._data, self._py_dataset, start.checkpoint
         )
         self._phase: Phase = _first_phase(start)
-        self._steps: int | None = None
+        self._epoch_end = EpochEnd(may_stop=bool(self._stopping))
+        self._continued: Progress | None = None
         self._logs: Logs = {}
         self._before_epoch: Snapshot | None = None
         self._before_validation: Snapshot | None = None
@@ -132,7 +146,7 @@ class FitController:
         """Return False once the `fit` call has returned or was left by an exception."""
         return self._call.is_running()
 
-    def begin(self, arguments: FitArguments, begin: Callable[[], None]) -> None:
+    def begin(self, begin: Callable[[], None]) -> None:
         """Begin the fit, at `on_train_begin`.
 
         Args:
@@ -141,10 +155,10 @@ class FitController:
         Raises:
             Preempted: the fit was finished before, and a notice ends the attempt.
         """
-        self._steps = arguments.steps
-        checkpoint, epochs = None, arguments.epochs
+        checkpoint, epochs = None, self._arguments.epochs
         if isinstance(self._phase, Starting) and self._phase.resume:
             checkpoint = self._resumption.checkpoint
+            checkpoint = self._find_continuation(checkpoint, epochs) or checkpoint
             self._run.owned.restore_files(checkpoint, self._callbacks.may_write)
             position = checkpoint.manifest.position
             if position.finished or position.epoch >= epochs:
@@ -199,7 +213,8 @@ class FitController:
             self._before_epoch = None
             self._py_dataset.batch_ends()
             self._run.check()
-        self._move(BatchEnds(batch + 1 if self._steps is None else min(batch + 1, self._steps)))
+        steps = self._arguments.steps
+        self._move(BatchEnds(batch + 1 if steps is None else min(batch + 1, steps)))
 
     def validation_begins(self) -> None:
         """Called at `on_test_begin`, before the callbacks inside Resumable.
@@ -217,6 +232,15 @@ class FitController:
         """Called at `on_test_end`."""
         self._before_validation = None
         self._move(Event.VALIDATION_ENDS)
+
+    def epoch_ends(self) -> None:
+        """Called at `on_epoch_end`, before the callbacks inside Resumable."""
+        if isinstance(self._phase, Training):
+            self._epoch_end.epoch_ends(
+                lambda: self._snapshot(randomness=self._py_dataset.after_batch),
+                is_last=self._phase.progress.epoch + 1 >= self._arguments.epochs,
+                stopped=bool(self._model.stop_training),
+            )
 
     def end(self, training_logs: Logs) -> None:
         """Called at `on_train_end`, after the callbacks inside Resumable.
@@ -239,14 +263,37 @@ class FitController:
     def _compare(self, key: str, manifest: Manifest) -> None:
         self._preemption.fit_begins(self._call)  # it may trace: see __init__
         try:
+            self._settings.compare(key, manifest, self._guard)
             restore.compare_model(self._model, key, manifest)
         finally:
             self._preemption.fit_ends(self._call)
 
+    def _find_continuation(self, final: Checkpoint, epochs: int) -> Checkpoint | None:
+        """Return the checkpoint from which a finished fit trains on, if it does."""
+        position = final.manifest.position
+        decision = decide(final.manifest, epochs, self._stopping)
+        if not position.finished or not decision.trains:
+            return None
+        if (short := self._run.short_fit) is not None:
+            raise refusal.refuse_after_short_fit(final, short)
+        done = position.epoch + 1
+        continuation = self._run.train_on(self._index, self._compare)
+        if continuation is None:
+            self._run.short_fit = self._index
+            refusal.report_no_continuation(decision, done, epochs)
+            return None
+        refusal.report_training_on(decision, done, epochs)
+        step = continuation.manifest.position.step
+        self._phase = _first_phase(FitStart(self._index, step, continuation))
+        self._continued = Progress(position.epoch, step=position.step)
+        self._resumption = self._resumption.of(continuation)
+        return continuation
+
     def _pass_over(self, checkpoint: Checkpoint, epochs: int) -> None:
         self._move(Event.ALREADY_DONE)
         internals.set_initial_epoch(self._model, epochs)
-        refusal.report_finished(checkpoint, epochs)
+        decision = decide(checkpoint.manifest, epochs, self._stopping)
+        refusal.report_finished(checkpoint, decision, epochs)
         if self._run.owned.is_newest(checkpoint):
             self._callbacks.send_restored()
         self._preemption.fit_ends(self._call)
@@ -268,6 +315,7 @@ class FitController:
         self._resumption.restore_data(self._phase.progress.calls)
 
     def _start_epoch(self) -> None:
+        self._epoch_end.epoch_begins()
         self._capture.expect_new_variables()
         self._py_dataset.epoch_begins()
         self._run.check()
@@ -295,6 +343,7 @@ class FitController:
 
     def _capture_before_validation(self) -> None:
         self._before_validation = self._snapshot(randomness=self._py_dataset.after_batch)
+        self._epoch_end.validation_begins(self._before_validation)
 
     def _offer_validation(self) -> None:
         snapshot = self._before_validation
@@ -309,7 +358,12 @@ class FitController:
     def _save_final(self) -> None:
         step_function.uninstall(self._model)
         self._capture.expect_new_variables()
-        self._saves.finish(self._snapshot(finished=True))
+        stopped = bool(self._model.stop_training)
+        record = stopping_record(self._callbacks, self._stopping, stopped=stopped)
+        if stopped and self._continued and self._continued.step == self._phase.progress.step:
+            refusal.report_stopped_again(record.by, self._continued.epoch + 1)
+        final = self._snapshot(finished=True, stopping=record.model_dump())
+        self._saves.finish(final, self._epoch_end.take())
         self._run.final_states.fit_finished(FinalState(self._model, self._index))
 
     def _restore_final(self) -> None:
@@ -318,14 +372,15 @@ class FitController:
         self._run.final_states.fit_finished(state(self._model, self._index))
 
     def _snapshot(
-        self, *, finished: bool = False, randomness: dict[str, Any] | None = None
+        self, *, finished: bool = False, randomness: dict[str, Any] | None = None, **more: Any
     ) -> Snapshot:
         """Return a snapshot of this moment.
 
         Args:
             randomness: the random state to resume with; None for the present one.
+            more: see TrainingCapture.snapshot.
         """
-        more = {"randomness": randomness} if randomness else {}
+        more |= {"randomness": randomness} if randomness else {}
         phase, progress = self._phase, self._phase.progress
         position = Position(
             fit=self._index,

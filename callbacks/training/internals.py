@@ -117,14 +117,13 @@ class FitData:
         adapter: class name of Keras' data adapter.
         train: the nest of arrays, the dataset or the PyDataset; None for input of another kind.
         validation: `(x, y, sample_weight)`, of which x may be a dataset; None without validation.
-        class_weight: the weights that Keras applies to a PyDataset's batches; it has applied them
-            to other input already.
+        class_weight, steps_per_epoch, validation_steps, validation_freq: the arguments of `fit`.
         shuffle: the argument of `fit`, where Keras shuffles itself.
         batch_size, rows: as far as the adapter knows them.
         batches: batches in an epoch; None if unknown.
-        steps_per_epoch: the argument of `fit`.
         steps_per_execution: batches that each call of the train function reads.
         element_spec: the structure of a batch, before it is distributed to replicas.
+        validation_batch_size: the argument of `fit`, or the batch size that Keras takes instead.
     """
 
     adapter: str
@@ -138,6 +137,9 @@ class FitData:
     steps_per_epoch: int | None
     steps_per_execution: int
     element_spec: Any
+    validation_steps: int | None
+    validation_batch_size: int | None
+    validation_freq: Any
 
 
 def data_of_fit() -> FitData:
@@ -157,14 +159,17 @@ def data_of_fit() -> FitData:
         type(adapter).__name__,
         own if is_dataset else train,
         validation,
-        getattr(adapter, "class_weight", None),
+        frame["class_weight"],
         getattr(adapter, "_shuffle", getattr(adapter, "shuffle", None)),
-        adapter.batch_size,
+        batch_size_of_dataset(own) if is_dataset else adapter.batch_size,
         getattr(adapter, "_num_samples", None),
         iterator.num_batches,
         iterator.steps_per_epoch,
         iterator.steps_per_execution,
         getattr(dataset, "element_spec", None),
+        frame["validation_steps"],
+        frame["validation_batch_size"] or frame["batch_size"],
+        frame["validation_freq"],
     )
 
 
@@ -175,35 +180,105 @@ def undistributed(dataset: Any) -> Any:
     return dataset
 
 
+def batch_size_of_dataset(dataset: Any) -> int | None:
+    """Return the size of a pipeline's batches, if it has no branches after `batch`."""
+    while isinstance(dataset, tf.data.Dataset):
+        if type(dataset).__name__ in _BATCHES:
+            return int(dataset._batch_size)
+        inputs = dataset._inputs()
+        dataset = inputs[0] if len(inputs) == 1 else None
+    return None
+
+
+_BATCHES = ("_BatchDataset", "_ParallelBatchDataset", "_PaddedBatchDataset")
+
+
 def inputs_of_dataset(dataset: tf.data.Dataset) -> list[tf.data.Dataset]:
-    """Return the datasets from which this one reads."""
-    inputs: list[tf.data.Dataset] = dataset._inputs()
-    return inputs
+    """Return the datasets from which this one reads, that of the names of its files included."""
+    names = getattr(dataset, "_filenames", None)
+    return [*dataset._inputs(), *([names] if isinstance(names, tf.data.Dataset) else [])]
 
 
 def fingerprint_of_dataset(dataset: tf.data.Dataset) -> int:
-    """Return TensorFlow's fingerprint of a dataset's graph and of the arrays in it.
+    """Return TensorFlow's fingerprint of a dataset and of everything that it reads from.
 
-    It ignores the seeds of shuffles, and the content of variables, tables and files. Python
-    functions count by their number in the process. No iterator is created.
+    It copies all arrays in it twice, at 10 s a GiB; so it is only for those that Python can't read.
     """
     with tf.device("CPU:0"):
         return int(tf.raw_ops.DatasetFingerprint(input_dataset=dataset._variant_tensor))
 
 
-def ops_of_functions(dataset: tf.data.Dataset) -> frozenset[str]:
-    """Return the types of all ops in the functions of this dataset, not of those it reads from.
+def attributes_of_dataset(dataset: tf.data.Dataset) -> dict[str, list[Any]] | None:
+    """Return the numbers, texts and arrays that define this dataset beside its inputs.
 
-    "resource" stands among them for a captured variable or table.
+    Seeds are not among them, nor the paths of caches, which may be temporary. None if the dataset
+    has arrays that Python can't read.
+    """
+    attributes: dict[str, list[Any]] = {}
+    if type(dataset).__name__ == "_VariantDataset":
+        return None
+    for name, value in vars(dataset).items():
+        if name in _NOT_CONTENT or "seed" in name:
+            continue
+        leaves = tf.nest.flatten(value)
+        if name == "_tensors" and any(leaf.dtype == tf.variant for leaf in leaves):
+            return None
+        if all(_is_readable(leaf) for leaf in leaves):
+            attributes[name] = leaves
+    return attributes
+
+
+_NOT_CONTENT = ("_name", "_filename", "_path", "_variant_tensor_attr")
+
+
+def _is_readable(value: Any) -> bool:
+    if isinstance(value, tf.Tensor):
+        return hasattr(value, "numpy") and value.dtype not in (tf.variant, tf.resource)
+    return isinstance(value, bool | int | float | str | None)
+
+
+def functions_of_dataset(dataset: tf.data.Dataset) -> Iterator[tuple[str, bytes | tf.Tensor]]:
+    """Yield the ops of all functions of this dataset, each with its definition.
+
+    The names that TensorFlow numbers within a process, seeds and the numbers of Python functions
+    are left out. A captured array comes as "array", a variable or table as "resource".
     """
     graphs = [function.function.graph for function in dataset._functions()]
-    ops: set[str] = set()
-    if any(tensor.dtype == tf.resource for g in graphs for tensor, _ in g.captures):
-        ops.add("resource")
+    for tensor, _ in (capture for graph in graphs for capture in graph.captures):
+        if tensor.dtype in (tf.resource, tf.variant):
+            yield "resource", b""
+        elif hasattr(tensor, "numpy"):
+            yield "array", tensor
     for graph in graphs:
-        ops.update(op.type for op in graph.get_operations())
         graphs.extend(function.graph for function in graph._functions.values())
-    return frozenset(ops)
+        ops = graph.get_operations()
+        numbers = {op.name: i for i, op in enumerate(ops)}
+        yield from ((op.type, _definition(op, numbers)) for op in ops)
+
+
+def _definition(op: tf.Operation, numbers: Mapping[str, int]) -> bytes:
+    """Return what defines an op within its graph; names of ops are replaced by numbers."""
+    definition = op.node_def
+    definition.name = ""
+    sources = [(numbers[each.op.name], each.value_index) for each in op.inputs]
+    control = [numbers[each.name] for each in op.control_inputs]
+    definition.input[:] = [str(sources), str(control)]
+    for name in ("_gradient_op_type", "seed", "seed2", "token"):
+        definition.attr.pop(name, None)
+    for value in definition.attr.values():
+        # To set a field makes it the value, so only those that are the value are touched.
+        functions = [value.func] if value.HasField("func") else []
+        functions += value.list.func if value.HasField("list") else []
+        for function in functions:
+            function.name = ""
+    content: bytes = definition.SerializeToString(deterministic=True)
+    return content
+
+
+def loss_weights_of(model: keras.Model) -> Any:
+    """Return the argument of `compile`; None if the model was not compiled by Keras' own method."""
+    config = getattr(getattr(model, "_compile_config", None), "config", {})
+    return config.get("loss_weights")
 
 
 class FitCall:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
 from keepfit.callbacks.errors import Refused
+from keepfit.callbacks.training.continuation import Decision, Further
 
 log = structlog.get_logger("keepfit")
 
@@ -26,25 +29,108 @@ def refusal(checkpoint: str, reason: str) -> Refused:
     return Refused()
 
 
-def report_finished(checkpoint: Checkpoint, epochs: int) -> None:
-    """Log that the fit had already finished, and warn if it now asks for other epochs."""
+def report_finished(checkpoint: Checkpoint, decision: Decision, epochs: int) -> None:
+    """Log that the fit had already finished, and what it does about a request for another end.
+
+    Args:
+        epochs: the argument of `fit`.
+
+    Raises:
+        Refused: it would have to train on, which can't lead to the right result.
+    """
     position = checkpoint.manifest.position
+    done = position.epoch + 1
+    what = ", ".join(map(str, decision.changes))
     log.info(
         events.ALREADY_FINISHED,
         fit=position.fit + 1,
-        epochs=position.epoch + 1,
+        epochs=done,
         step=position.step,
         fix="to train again, use --fresh or another --run NAME",
     )
-    if position.epoch >= epochs:
-        log.warning(
-            events.FEWER_EPOCHS,
-            reason=f"fit asks for {epochs} epochs, the run is in epoch {position.epoch + 1}",
-            fix="the model is as the checkpoint has it; ask for more epochs to continue training",
-        )
-    elif position.epoch + 1 < epochs and not checkpoint.state["stop_training"]:
-        log.warning(
-            events.MORE_EPOCHS,
-            reason=f"fit asks for {epochs} epochs, the finished run has {position.epoch + 1}",
-            fix="a finished run is not continued; use --fresh or another --run NAME",
-        )
+    match decision.further:
+        case Further.UNKNOWABLE:
+            raise refusal(
+                checkpoint.key,
+                f"the finished run of {done} epochs might have ended at another epoch with the "
+                f"callbacks as they are now: {what}",
+            )
+        case Further.FEWER:
+            log.warning(
+                events.FEWER_EPOCHS,
+                reason=f"fit asks for {epochs} epochs, the run is in epoch {done}",
+                fix="the model is as the checkpoint has it; ask for more epochs to continue "
+                "training",
+            )
+        case Further.EARLIER:
+            log.warning(
+                events.FEWER_EPOCHS,
+                reason=f"the run of {done} epochs might have been stopped earlier: {what}",
+                fix="the model is as the checkpoint has it; use --fresh or another --run NAME to "
+                "train it with these callbacks",
+            )
+        case Further.STAYS_STOPPED:
+            log.info(
+                events.MORE_EPOCHS,
+                reason=f"fit asks for {epochs} epochs, but {decision.by} has stopped the run in "
+                f"epoch {done}, and would do so again",
+                fix=f"change {decision.by} to train on; the result is that of {done} epochs",
+            )
+
+
+def report_training_on(decision: Decision, done: int, epochs: int) -> None:
+    """Log that a finished fit trains on.
+
+    Args:
+        done: number of epochs that it has done.
+    """
+    if decision.further is Further.TRAINS_ON:
+        reason = f"fit asks for {epochs} epochs, the finished run has {done}"
+        unless = ""
+    else:
+        what = ", ".join(map(str, decision.changes))
+        reason = f"the run was stopped in epoch {done}, and {what}"
+        unless = ", unless it is stopped again"
+    log.info(
+        events.MORE_EPOCHS,
+        reason=reason,
+        fix=f"the run trains on from epoch {done} to {epochs}{unless}",
+    )
+
+
+def report_no_continuation(decision: Decision, done: int, epochs: int) -> None:
+    """Log that a finished fit can't train on, because its state before its end is not kept."""
+    what = ", ".join(map(str, decision.changes)) or f"fit asks for {epochs} epochs"
+    log.warning(
+        events.MORE_EPOCHS,
+        reason=f"{what}, but of the finished run with {done} epochs, no state before its end is "
+        "kept",
+        fix="the result is that of the run as it was; to train it again, use --fresh or another "
+        "--run NAME",
+    )
+
+
+def refuse_after_short_fit(checkpoint: Checkpoint, short: int) -> Refused:
+    """Log that a fit can't train on after one that could not; return the exception to raise.
+
+    Args:
+        short: index of the earlier fit.
+    """
+    return refusal(
+        checkpoint.key,
+        f"more epochs are asked for, but fit {short + 1} of this script could not be trained on, "
+        "so the result would be that of neither script",
+    )
+
+
+def report_stopped_again(by: Sequence[str], epoch: int) -> None:
+    """Log that a fit that has been continued was stopped again, before a further epoch.
+
+    Args:
+        by: names of what may have stopped it.
+    """
+    log.info(
+        events.MORE_EPOCHS,
+        reason=f"{' or '.join(by) or 'a callback'} has stopped the run in epoch {epoch} again",
+        fix="the result is that of the run as it was",
+    )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import keras
+import structlog
 
+from keepfit.callbacks import events
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.adapters.keras_callbacks.history import HISTORY
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
@@ -15,7 +17,15 @@ from keepfit.callbacks.training import internals, random_state, refusal, variabl
 from keepfit.callbacks.training.data import batch_spec
 from keepfit.callbacks.training.data.position import DataChanged, iterator_states
 from keepfit.callbacks.training.data.tracker import DataTracker
+from keepfit.callbacks.training.matching.differences import differences
+from keepfit.callbacks.training.matching.match import match_by_name, match_variables
+from keepfit.callbacks.training.matching.specs import InvalidOrder, saved_specs, saved_variables
 from keepfit.callbacks.training.phases import Checkpointed, Progress
+
+log = structlog.get_logger("keepfit")
+
+EXAMPLES = 3
+"""Number of renamed variables that the log names."""
 
 
 def compare_model(model: keras.Model, key: str, manifest: Manifest) -> None:
@@ -29,24 +39,24 @@ def compare_model(model: keras.Model, key: str, manifest: Manifest) -> None:
     """
     if not manifest.has_variables:
         return
-    saved = [
-        variables.VariableSpec(t.name, t.dtype, t.shape)
-        for t in manifest.tensors
-        if not t.name.startswith(("state/", "data/"))
-    ]
-    if not variables.differences(saved, _specs(model)):
-        return
-    if spec := manifest.state["element_spec"]:
-        variables.build_variables(model, batch_spec.spec_from_json(spec))
-    if lines := variables.differences(saved, _specs(model)):
-        text = "\n".join(lines)
-        raise refusal.refusal(key, f"the model's variables differ from the checkpoint's:\n{text}")
+    try:
+        if _names(manifest, variables.find_variables(model)) is not None:
+            return
+        if spec := manifest.state["element_spec"]:
+            variables.build_variables(model, batch_spec.spec_from_json(spec))
+        current = variables.find_variables(model)
+        if _names(manifest, current) is not None:
+            return
+    except InvalidOrder as error:
+        raise refusal.refusal(key, f"its record of the variables is not valid: {error}") from None
+    lines = "\n".join(differences(saved_variables(manifest), variables.variable_list(current)))
+    raise refusal.refusal(key, f"the model's variables differ from the checkpoint's:\n{lines}")
 
 
 def restore_training(model: keras.Model, callbacks: HeldCallbacks, checkpoint: Checkpoint) -> None:
     """Restore the variables, the callbacks' state and the history, but not the random state."""
     if checkpoint.manifest.has_variables:
-        variables.assign_variables(variables.find_variables(model), checkpoint.arrays)
+        _restore_variables(model, checkpoint)
     callbacks.restore(checkpoint.state["callbacks"])
     HISTORY.set(model.history, checkpoint.state["history"])
 
@@ -86,5 +96,33 @@ def checkpointed(position: Position) -> Checkpointed:
     return Checkpointed(progress, begun=position.begun, exhausted=position.exhausted)
 
 
-def _specs(model: Any) -> list[variables.VariableSpec]:
-    return [named.spec for named in variables.find_variables(model)]
+def _restore_variables(model: keras.Model, checkpoint: Checkpoint) -> None:
+    """Restore the variables; `compare_model` must have found no difference."""
+    current = variables.find_variables(model)
+    names = _names(checkpoint.manifest, current)
+    if names is None:
+        raise RuntimeError("the model's variables have changed since they were compared")
+    variables.assign_variables(current, names, checkpoint.arrays)
+    renamed = [f"{saved} is {name}" for name, saved in names.items() if saved != name]
+    if renamed:
+        log.info(
+            events.VARIABLES_RENAMED,
+            checkpoint=checkpoint.key,
+            variables=len(renamed),
+            examples=renamed[:EXAMPLES],
+            reason="their names differ; their order, dtypes and shapes are the same",
+        )
+
+
+def _names(
+    manifest: Manifest, current: Sequence[variables.NamedVariable]
+) -> Mapping[str, str] | None:
+    """Return the checkpoint's name for each name in the model; None if they don't match.
+
+    Raises:
+        InvalidOrder: the names differ, and the checkpoint's record of their order is not valid.
+    """
+    names = match_by_name(saved_specs(manifest), (named.spec for named in current))
+    if names is None:
+        names = match_variables(saved_variables(manifest), variables.variable_list(current))
+    return names

@@ -45,6 +45,17 @@ class Resumption:
         self._random_state: dict[str, Any] = {}
         self._stop_training = False
 
+    def of(self, checkpoint: Checkpoint) -> Resumption:
+        """Return the return of the same fit to another checkpoint."""
+        return Resumption(
+            self._model,
+            self._callbacks,
+            self._capture,
+            self._data,
+            self._py_dataset,
+            checkpoint,
+        )
+
     @property
     def checkpoint(self) -> Checkpoint:
         """The checkpoint, until it is released.

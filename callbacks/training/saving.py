@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.checkpoint.snapshot import Snapshot
@@ -63,16 +64,24 @@ class FitSaves:
         result = self._run.save(self._capture.with_data(snapshot, self._data.position(refresh)))
         self._leave(snapshot, saved=isinstance(result, Written))
 
-    def finish(self, snapshot: Snapshot) -> None:
+    def finish(self, snapshot: Snapshot, continuation: Snapshot | None) -> None:
         """Save the final state of the fit; leave it if a notice requires that.
 
         Uploads and reports that are still to be sent are waited for after that.
+
+        Args:
+            continuation: the snapshot after the last batch, if the fit can train on from it.
 
         Raises:
             Preempted: a notice has ended the attempt.
         """
         self._preemption.fit_ends(self._fit)
-        saved = self._run.finish_fit(self._capture.with_data(snapshot, DataPosition()))
+        final = self._capture.with_data(snapshot, DataPosition())
+        if continuation:
+            position = self._data.position(StateRefresh.NEVER)
+            continuation = self._capture.with_data(continuation, position)
+            final = replace(final, continuation=continuation)
+        saved = self._run.finish_fit(final)
         if self.must_exit():
             self._leave(snapshot, saved=saved)
         self._callbacks.finish_sends(None)

@@ -1,9 +1,7 @@
-"""Find a training's variables, capture them without copying, compare and restore them."""
+"""Find a training's variables, capture them without copying, and restore them."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,61 +11,67 @@ import numpy as np
 import tensorflow as tf
 
 from keepfit.callbacks.checkpoint.format.codec import Array
-from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Group, Tensor, array_bytes
+from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Tensor, array_bytes
 from keepfit.callbacks.training import internals
-
-_GENERATED = re.compile(r"_\d+(?=/|_|$)")
-
-
-@dataclass(frozen=True)
-class VariableSpec:
-    """The properties in which a checkpoint's tensor and a model's variable must agree."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.dtype}{list(self.shape)}"
+from keepfit.callbacks.training.matching.specs import (
+    VariableGroup,
+    VariableList,
+    VariableSpec,
+    checkpoint_names,
+    find_owners,
+)
 
 
 @dataclass(frozen=True)
 class NamedVariable:
-    """A variable under the name that it has in checkpoints."""
+    """A variable under the name that it has in checkpoints.
+
+    Attributes:
+        path: Keras' path, with the numbers that differ between processes.
+    """
 
     spec: VariableSpec
-    group: Group
+    group: VariableGroup
     variable: Any
+    path: str
 
 
 def find_variables(model: keras.Model) -> list[NamedVariable]:
-    """Return every variable that training changes, in an order that all processes share.
-
-    A name is Keras' path without the numbers that Keras generates (`dense_1`), because those differ
-    between processes; equal names are distinguished by their order.
-    """
+    """Return every variable that training changes, in an order that all processes share."""
     seen = {id(variable) for _, variable in _walk(model) if not _is_storable(variable)}
-    count: Counter[str] = Counter()
-    named_variables = []
+    found = []
     for group, variable in _walk(model):
-        if id(variable) in seen:
-            continue
-        seen.add(id(variable))
-        path = getattr(variable, "path", None) or variable.name.removesuffix(":0")
-        name = f"{'model' if group == 'frozen' else group}/{_GENERATED.sub('', path)}"
-        count[name] += 1
-        if count[name] > 1:
-            name = f"{name}~{count[name]}"
-        dtype = NUMPY_DTYPES[tf.as_dtype(variable.dtype).name]
-        parts = _replica_values(variable, group)
-        for i, part in enumerate(parts):
-            replica_name = f"{name}@{i}" if len(parts) > 1 else name
-            spec = VariableSpec(replica_name, dtype, tuple(variable.shape))
-            named_variables.append(NamedVariable(spec, group, part))
-    return named_variables
+        if id(variable) not in seen:
+            seen.add(id(variable))
+            path = getattr(variable, "path", None) or variable.name.removesuffix(":0")
+            found.append((path, group, variable))
+    names = checkpoint_names((path for path, _, _ in found), (group for _, group, _ in found))
+    return [
+        named
+        for name, (path, group, variable) in zip(names, found, strict=True)
+        for named in _named_variables(name, path, group, variable)
+    ]
 
 
-def _replica_values(variable: Any, group: Group) -> Sequence[Any]:
+def _named_variables(
+    name: str, path: str, group: VariableGroup, variable: Any
+) -> Iterator[NamedVariable]:
+    """Yield the variable, or its value in each replica."""
+    dtype = NUMPY_DTYPES[tf.as_dtype(variable.dtype).name]
+    parts = _replica_values(variable, group)
+    for i, part in enumerate(parts):
+        replica_name = f"{name}@{i}" if len(parts) > 1 else name
+        spec = VariableSpec(replica_name, dtype, tuple(variable.shape))
+        yield NamedVariable(spec, group, part, path)
+
+
+def variable_list(variables: Sequence[NamedVariable]) -> VariableList:
+    """Return the properties of the variables that `find_variables` has found."""
+    owners = find_owners([n.path for n in variables], [n.group for n in variables])
+    return VariableList(tuple(n.spec for n in variables), owners)
+
+
+def _replica_values(variable: Any, group: VariableGroup) -> Sequence[Any]:
     """Return the values to save: one for each replica where they differ, else the variable itself.
 
     Under a distribution strategy, weights and the optimizer's variables are the same in all
@@ -79,7 +83,7 @@ def _replica_values(variable: Any, group: Group) -> Sequence[Any]:
     return tuple(replicas) if replicas and group in ("frozen", "metrics") else (variable,)
 
 
-def _walk(model: keras.Model) -> Iterator[tuple[Group, Any]]:
+def _walk(model: keras.Model) -> Iterator[tuple[VariableGroup, Any]]:
     """Yield all variables with their groups; one variable may come several times."""
     for variable in model.variables:
         yield ("model" if variable.trainable else "frozen"), variable
@@ -174,24 +178,17 @@ def _read_value(value: Any) -> tf.Tensor:
     return tensor
 
 
-def differences(saved: Sequence[VariableSpec], current: Sequence[VariableSpec]) -> list[str]:
-    """Return the differences, one line a variable; an empty list if the checkpoint matches."""
-    before = {spec.name: spec for spec in saved}
-    now = {spec.name: spec for spec in current}
-    lines = [f"only in the checkpoint: {before[n]}" for n in before if n not in now]
-    lines += [f"only in the model: {now[n]}" for n in now if n not in before]
-    lines += [
-        f"changed: {before[n]} in the checkpoint, {now[n].dtype}{list(now[n].shape)} in the model"
-        for n in before
-        if n in now and before[n] != now[n]
-    ]
-    return lines
+def assign_variables(
+    variables: Sequence[NamedVariable], names: Mapping[str, str], arrays: Mapping[str, Array]
+) -> None:
+    """Assign the checkpoint's values to the variables.
 
-
-def assign_variables(variables: Sequence[NamedVariable], arrays: Mapping[str, Array]) -> None:
-    """Assign the checkpoint's values to the variables; `differences` must have returned none."""
+    Args:
+        names: the checkpoint's name for each name of a variable; see `match_variables`.
+        arrays: the checkpoint's values by name.
+    """
     for named in variables:
-        named.variable.assign(arrays[named.spec.name])
+        named.variable.assign(arrays[names[named.spec.name]])
 
 
 def build_variables(model: keras.Model, element_spec: Any) -> None:

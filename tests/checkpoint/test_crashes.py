@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pytest
@@ -47,6 +47,20 @@ def resumed(store):
     return attempt
 
 
+def ended_at(step):
+    """Return the final state of a fit at a step, with its continuation."""
+    return replace(snapshot(step, finished=True), continuation=snapshot(step))
+
+
+def continued(store):
+    """Return a new attempt in which the finished fit trains on."""
+    attempt = take_over(store)
+    found = read_checkpoint(store, RUN, attempt.head.continuations[0])
+    attempt.record_training_on(0)
+    attempt.resume_from(found.key, found.manifest)
+    return attempt
+
+
 def with_leftovers(store):
     """Create a run in which killed attempts have left objects and temporary files."""
     trained(store, 1, 2, 3)
@@ -86,6 +100,16 @@ SCENARIOS = {
         lambda store: trained(store, 1, 2, 3),
         resumed,
         lambda s, a: a.commit(snapshot(4, finished=True)),
+    ),
+    "commit that ends a fit and keeps its continuation": Scenario(
+        lambda store: trained(store, 1, 2, 3),
+        resumed,
+        lambda s, a: a.commit(ended_at(4)),
+    ),
+    "fit that trains on": Scenario(
+        lambda store: take_over(store).commit(ended_at(4)),
+        continued,
+        lambda s, a: a.commit(snapshot(5)),
     ),
     "baseline": Scenario(
         lambda store: trained(store, 1, 2, 3),

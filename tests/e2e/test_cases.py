@@ -62,6 +62,33 @@ def test_head_is_harmed_in_mid_run(tmp_path, plain, harm: Callable[[Path], None]
     assert finish(tmp_path) == plain
 
 
+OWN_FILE = """
+import glob
+files = sorted(glob.glob("own/*.keras"))
+model = keras.models.load_model(files[-1]) if files else build()
+held = [keras.callbacks.ModelCheckpoint("own/{epoch}.keras"), Stop()]
+arguments = {"epochs": 3, "initial_epoch": len(files), "batch_size": 8, "verbose": 0}
+Path("own").mkdir(exist_ok=True)
+history = model.fit(x, x.sum(1), callbacks=[Resumable(held)], **arguments)
+result(model, history)
+"""
+
+
+def test_a_script_with_a_resume_of_its_own(tmp_path, plain):
+    """It loads its newest file, whose variables have other paths, and starts at another epoch.
+
+    The result is that of the uninterrupted training all the same, also after a second kill, from a
+    checkpoint with those paths.
+    """
+    kill_after_save(write(tmp_path, OWN_FILE))
+    assert committed(tmp_path) == 9
+    with stopping(tmp_path, *OFTEN, at=4) as attempt:
+        attempt.until_all("moment\n", '"event": "checkpoint_saved"')
+        attempt.kill()
+    assert committed(tmp_path) > 9
+    assert finish(tmp_path) == plain
+
+
 LONG_NAME = """
 model, name = build(), os.environ["NAME"]
 history = fit(model, keras.callbacks.CSVLogger(name))
@@ -265,3 +292,24 @@ def test_fresh_in_a_command_that_is_retried(tmp_path, plain):
     assert not anew.named("resumed")
     assert not anew.named("already_finished")
     assert json.loads((tmp_path / "result.json").read_text()) == plain
+
+
+MORE = """
+model, stop = build(), keras.callbacks.EarlyStopping("loss", patience=99)
+history = model.fit(
+    x, x.sum(1), batch_size=8, epochs=int(os.environ["EPOCHS"]), verbose=0,
+    callbacks=[Resumable([stop, keras.callbacks.CSVLogger("log.csv"), Stop()])],
+)
+result(model, history, log=Path("log.csv").read_text())
+"""
+
+
+def test_killed_while_a_finished_run_trains_on(tmp_path):
+    """It is asked for more epochs, killed in the second of them, and asked again: the same end."""
+    expected = finish(write(tmp_path / "whole", MORE), EPOCHS="3")
+    finish(write(tmp_path / "more", MORE), EPOCHS="1")
+    with stopping(tmp_path / "more", *OFTEN, at=12, EPOCHS="3") as attempt:
+        attempt.until_all("moment\n", '"step": 18,')
+        attempt.kill()
+    assert 8 < committed(tmp_path / "more") < STEPS
+    assert finish(tmp_path / "more", EPOCHS="3") == expected

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from tests.e2e.cases import committed, kill_after_save, stored, write
 from tests.e2e.process import SMALL, document, result, run, small
 
 
@@ -17,13 +18,53 @@ def test_changed_model_is_refused(tmp_path, uninterrupted):
     assert ended.code == 78
     refused = ended.one("refused")
     assert (
-        "changed: model/sequential/dense/kernel F32[20, 32] in the checkpoint, F32[20, 48]"
+        "layer sequential/dense: kernel (20, 32) in the checkpoint, (20, 48) in the model"
         in refused["reason"]
     )
     assert "--fresh" in refused["fix"]
     assert "Traceback" not in ended.err
     assert small(tmp_path, "tfdata").code == 0
     assert result(tmp_path) == uninterrupted("tfdata")
+
+
+CHANGED = """
+rows, size = int(os.environ.get("ROWS", "64")), int(os.environ.get("BS", "8"))
+model = build()
+model.compile(keras.optimizers.SGD(float(os.environ.get("LR", "0.01"))), "mse")
+callbacks = [Resumable([Stop()])]
+history = model.fit(
+    x[:rows], x[:rows].sum(1), batch_size=size, epochs=3, verbose=0, callbacks=callbacks
+)
+result(model, history, rate=round(float(model.optimizer.learning_rate), 6))
+"""
+"""A script of which the environment changes the input and the learning rate."""
+
+
+def test_changed_input(tmp_path):
+    """It is refused in our words, and takes nothing over; a changed learning rate is named."""
+    folder = write(tmp_path, CHANGED)
+    kill_after_save(folder)
+    before = stored(folder)
+    for change, sentence in (
+        ({"BS": "16"}, "the batch size of the input is 16, the checkpoint was trained with 8"),
+        ({"ROWS": "40"}, "the input has 40 rows, the checkpoint was trained with 64"),
+    ):
+        ended = run(folder, "--deterministic", "train.py", **change)
+        assert ended.code == 78, ended.err
+        assert ended.one("refused")["reason"] == sentence
+        assert "Traceback" not in ended.err
+        assert stored(folder) == before
+    exact = run(folder, "--deterministic", "--exact", "train.py", LR="0.001")
+    assert exact.code == 78
+    assert exact.one("refused")["warning"] == "hyperparameter_changed"
+    assert stored(folder) == before
+    ended = run(folder, "--deterministic", "train.py", LR="0.001")
+    assert ended.code == 0, ended.err
+    said = ended.one("hyperparameter_changed")
+    assert "learning_rate is 0.001 in the script, and was 0.01" in said["reason"]
+    assert "LearningRateScheduler" in said["fix"]
+    assert result(folder)["rate"] == 0.01
+    assert committed(folder) == 24
 
 
 def test_damaged_checkpoint_is_skipped(tmp_path, uninterrupted):

@@ -18,8 +18,15 @@ class AnyFit:
         """Match as a call of a script does."""
         return match_fit(self.record(), known)
 
+    def report_ambiguous(self, match, *, repeated):
+        """Report nothing."""
+
     def compare(self, key, manifest, record):
         """Refuse nothing."""
+
+    def wants_more(self, manifest):
+        """Ask for no more than is there."""
+        return False
 
     def close(self):
         """Have nothing to wait for."""

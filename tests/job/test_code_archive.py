@@ -15,14 +15,14 @@ from tests.s3.proxy import Proxy, at, stalled_after
 from tests.s3.samples import client_at, store_of
 
 TRAINING = """
-import os, signal, sys
+import os, signal
 from pathlib import Path
 import keras, numpy as np
 from keepfit import CSVLogger, Resumable
 
 class Stop(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
-        if epoch == 2 and sys.argv[1:] == ["stop"]:
+        if epoch == 2 and os.environ.get("STOP"):
             os.kill(os.getpid(), signal.SIGTERM)
 
 model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
@@ -66,7 +66,7 @@ def test_files_beside_the_script_are_restored(machine, script):
     The same holds for code that has changed between attempts.
     """
     script.write_text(TRAINING)
-    first = machine(upload(machine.store, script.parent), "train.py", "stop")
+    first = machine(upload(machine.store, script.parent), "train.py", STOP="1")
     assert first.code == 75, first.err
     (script.parent / "helper.py").write_text("NAME = 'changed'\n")
     second = machine(upload(machine.store, script.parent), "train.py")

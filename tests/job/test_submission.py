@@ -136,6 +136,8 @@ def test_a_run_that_exists(deployed, aws, script):
     keepfit("submit", "--run", "run", "--fresh", script)
     first, second = submitted(aws, deployed.queue)
     assert "KEEPFIT_FRESH" not in variables(first)
+    assert variables(first)["KEEPFIT_RESUME"] == "1"
+    assert "KEEPFIT_RESUME" not in variables(second)
     assert variables(second)["KEEPFIT_FRESH"] == "1"
 
 

@@ -20,7 +20,7 @@ from tests.adapters.test_files import arrays_in, assert_same_events, events_in
 from tests.e2e.process import run, started
 
 SCRIPT = Path(__file__).with_name("sending.py")
-FLAGS = ("--deterministic", "--run", "sending")
+FLAGS = ("--deterministic", "--resume", "--run", "sending")
 ENDLESS = ("--epochs", "1000000")
 ALONE = ("env",)
 """A launcher: the process is Python's own from start to end, not forked from a server."""

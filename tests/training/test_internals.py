@@ -428,3 +428,44 @@ def test_monitor_flips_min_delta_once():
     fit(small(), early, epochs=1)
     assert early.min_delta == -0.5
     assert early.monitor_op is not None
+
+
+def test_data_of_fit():
+    """The data adapters of Keras still hold the input under these names."""
+    seen = []
+    hook = Recording(on_train_begin=lambda _=None: seen.append(internals.data_of_fit()))
+    x, y = arrays()
+    fit(small(), hook, epochs=0, validation_split=0.2)
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH)
+    model = small()
+    model.fit(dataset, epochs=0, callbacks=[hook], validation_data=dataset)
+    model.fit(((a, b) for a, b in [(x, y)]), epochs=0, callbacks=[hook])
+    own, of_dataset, of_generator = seen
+    assert own.train[0] is not None
+    assert (own.batch_size, own.rows, own.batches, own.shuffle) == (BATCH, 32, 4, True)
+    assert len(own.validation[0]) == 8
+    assert of_dataset.train is dataset
+    assert of_dataset.validation[0] is dataset
+    assert of_dataset.element_spec == dataset.element_spec
+    assert of_generator.train is None
+
+
+def test_the_parts_of_a_dataset():
+    """tf.data's datasets still name their inputs, arrays, numbers and functions so."""
+    source = tf.data.Dataset.from_tensor_slices(np.arange(4.0))
+    table = tf.constant(np.arange(4.0))
+    variable = tf.Variable(1.0)
+    mapped = source.map(lambda x: x * 2 + table[1] + tf.cast(variable, tf.float64))
+    batched = mapped.batch(2)
+    assert internals.inputs_of_dataset(batched) == [mapped]
+    assert internals.inputs_of_dataset(mapped) == [source]
+    (array,) = internals.attributes_of_dataset(source)["_tensors"]
+    assert list(array.numpy()) == [0, 1, 2, 3]
+    assert int(internals.attributes_of_dataset(batched)["_batch_size"][0]) == 2
+    ops = [op for op, _ in internals.functions_of_dataset(mapped)]
+    assert {"array", "resource", "Mul"} <= set(ops)
+    files = tf.data.TextLineDataset(["a", "b"])
+    assert len(internals.inputs_of_dataset(files)) == 1
+    ragged = tf.data.Dataset.from_tensor_slices(tf.ragged.constant([[1], [2, 3]]))
+    assert internals.attributes_of_dataset(ragged) is None
+    assert internals.fingerprint_of_dataset(ragged) == internals.fingerprint_of_dataset(ragged)

@@ -265,8 +265,10 @@ def test_changed_model(tmp_path):
         fitted(USUAL, model, [resumable(tmp_path, [])])
     assert caught.value.code == 78
     (entry,) = [log for log in logs if log["event"] == events.REFUSED]
-    assert "changed: model/sequential/dense/kernel F32[4, 3] in the checkpoint" in entry["reason"]
-    assert "F32[4, 9] in the model" in entry["reason"]
+    assert (
+        "layer sequential/dense: kernel (4, 3) in the checkpoint, (4, 9) in the model"
+        in entry["reason"]
+    )
 
 
 def test_shortened_data(tmp_path):

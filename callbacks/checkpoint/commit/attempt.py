@@ -17,9 +17,10 @@ import structlog
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.artifacts import ArtifactPublisher
 from keepfit.callbacks.checkpoint.commit.cleanup import InlineCleanup, Task
-from keepfit.callbacks.checkpoint.commit.file_uploader import FileUploader, PlannedFile
+from keepfit.callbacks.checkpoint.commit.file_uploader import FileUpload, FileUploader, PlannedFile
 from keepfit.callbacks.checkpoint.commit.head_writer import HeadWriter, Superseded
 from keepfit.callbacks.checkpoint.commit.sending import (
+    GivenUp,
     Sending,
     SentFiles,
     abandon,
@@ -39,9 +40,10 @@ from keepfit.callbacks.checkpoint.format.manifest import (
 )
 from keepfit.callbacks.checkpoint.format.shards import Shard, pack_shards
 from keepfit.callbacks.checkpoint.read.reader import read_manifests
-from keepfit.callbacks.checkpoint.retention import Retention, unreferenced
+from keepfit.callbacks.checkpoint.retention import Retention, finished_fits, unreferenced
 from keepfit.callbacks.checkpoint.snapshot import Snapshot
-from keepfit.callbacks.storage.base import AlreadyExists, Store, Version
+from keepfit.callbacks.checkpoint.trained_on import baseline_of_training_on, without_fit
+from keepfit.callbacks.storage.base import AlreadyExists, StorageError, Store, Version
 
 __all__ = ["Attempt", "Committed", "Superseded"]
 
@@ -65,6 +67,20 @@ class Committed:
     """
 
     manifest: Manifest
+    delayed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _StoredObjects:
+    """A checkpoint that is stored and that HEAD does not name yet.
+
+    Attributes:
+        uploads: the files as they were sent.
+        delayed: see Committed.
+    """
+
+    manifest: Manifest
+    uploads: Sequence[FileUpload]
     delayed: tuple[str, ...]
 
 
@@ -95,6 +111,7 @@ class Attempt:
         self._claimed = read_manifests(store, head.run, head.manifests()).manifests
         self._kept = dict(self._claimed)
         self._rejected: set[str] = set()
+        self._fits = head.fits
         self._trusted: dict[str, StoredShard] = {}
         self._unconfirmed: set[str] = set()
         self._sequence = 0
@@ -135,6 +152,8 @@ class Attempt:
             newer = named[: named.index(key)]
             same_fit = (manifest.position.fit, None)
             self._rejected.update(k for k in newer if self._fit_of(k) in same_fit)
+        elif final := self.head.finished.get(manifest.position.fit):
+            self._rejected.add(final)  # the fit trains on from a state before its end
         if key in self._kept:  # otherwise its objects may be swept
             self._trusted.update((shard.digest, shard) for shard in manifest.shards)
             self._files.resume_from(manifest)
@@ -169,6 +188,34 @@ class Attempt:
         """Store the identities of fits in HEAD. Raises as record_baseline does."""
         self._swap(fits={**self.head.fits, **records})
 
+    def continuations_of(self, fit: int) -> tuple[str, ...]:
+        """Return the keys of the checkpoints of a finished fit before its end, the best first."""
+        known = ((key, self._kept.get(key)) for key in self.head.checkpoints)
+        before_end = [
+            key
+            for key, manifest in known
+            if manifest and manifest.position.fit == fit and not manifest.position.finished
+        ]
+        # The reader reports it if the continuation can't be read.
+        best = [self.head.continuations[fit]] if fit in self.head.continuations else []
+        return (*best, *before_end)
+
+    def record_training_on(self, fit: int) -> None:
+        """Record in HEAD that a finished fit trains on; see trained_on.py.
+
+        Raises:
+            Superseded: a newer attempt owns the run.
+            StorageError: HEAD was not changed, or it is unknown whether it was.
+        """
+        self._swap(baseline=baseline_of_training_on(self.head, fit))
+
+    def forget_fit(self, fit: int) -> None:
+        """Remove the checkpoints of a fit that begins again from HEAD.
+
+        The next commit deletes them. Raises as record_training_on does.
+        """
+        self._swap(**without_fit(self.head, fit, self._kept))
+
     def record_once(self, name: str) -> bool:
         """Atomically record `name`; return True if this run had not recorded it before.
 
@@ -189,6 +236,7 @@ class Attempt:
         *,
         last: bool = False,
         hurry: Callable[[], bool] = never,
+        notice: Callable[[], bool] = never,
         release: Collection[int] = (),
         fits: Mapping[int, FitRecord] = NO_FITS,
     ) -> Committed:
@@ -201,6 +249,7 @@ class Attempt:
             last: this is meant to be the attempt's last checkpoint: as far as is known, the attempt
                 exits after it without losing any steps.
             hurry: returns whether the save is in a hurry by now; asked while files are awaited.
+            notice: returns whether this process ends soon; the continuation is not stored then.
             release: finished fits whose variables are no longer needed. What is kept of them is
                 their history, and the state of their callbacks.
             fits: identities of fits that HEAD does not record yet, by index.
@@ -211,24 +260,19 @@ class Attempt:
                 is still the committed one.
             StorageError: the checkpoint could not be written.
         """
-        key, sequence = self._new_key(snapshot.position.step)
-        planned = self._files.plan(snapshot, sequence)
-        threads = max(2, self._store.parallel) if planned else self._store.parallel
-        with self._sending(snapshot, key, planned, threads) as sending:
-            written = wait_for_shards(sending)
-            self._trusted.update((stored.digest, stored) for _, stored in written)
-            sent = wait_for_files(sending.files, hurry)
-        identities = {**self.head.fits, **fits}
-        identity = identities.get(snapshot.position.fit)
-        manifest = self._manifest(snapshot, sequence, written, sent, identity)
-        self._unconfirmed.add(key)
-        self._store.put(key, [manifest.to_bytes()])
+        step = snapshot.position.step
+        # If HEAD has to be rebuilt, the last key has to be that of the final state.
+        before = self._new_key(step) if snapshot.continuation else None
+        key, sequence = self._new_key(step)
+        self._fits = {**self.head.fits, **fits}
+        stored = self._store_objects(snapshot, key, sequence, key, hurry)
+        continuation = before and self._store_continuation(snapshot, *before, key, notice)
         records = self._without_variables(release)
-        self._commit_manifest(key, manifest, records, identities, last=last)
-        self._files.confirm(manifest, sending.files, sent.delayed)
-        self._artifacts.request(manifest)
+        self._commit_manifest(key, stored.manifest, records, continuation, last=last)
+        self._files.confirm(stored.manifest, stored.uploads, stored.delayed)
+        self._artifacts.request(stored.manifest)
         self._cleanup.submit(Task(self._artifacts.publish, events.ARTIFACT_FAILED))
-        return Committed(manifest, sent.delayed)
+        return Committed(stored.manifest, stored.delayed)
 
     def sweep(self) -> None:
         """Delete what killed attempts left behind: half-written objects and uncommitted ones.
@@ -253,6 +297,64 @@ class Attempt:
     def close(self, seconds: float | None) -> bool:
         """Like flush; what is not done by then is left to the next attempt's sweep."""
         return self._cleanup.close(seconds)
+
+    def _store_objects(
+        self,
+        snapshot: Snapshot,
+        key: str,
+        sequence: int,
+        shards_of: str,
+        hurry: Callable[[], bool],
+        given_up: Callable[[], bool] | None = None,
+    ) -> _StoredObjects:
+        """Store the objects and the manifest of a checkpoint.
+
+        Args:
+            shards_of: key of the manifest whose small shards are shared.
+            given_up: see wait_for_shards.
+        """
+        planned = self._files.plan(snapshot, sequence)
+        threads = max(2, self._store.parallel) if planned else self._store.parallel
+        with self._sending(snapshot, shards_of, planned, threads) as sending:
+            written = wait_for_shards(sending, given_up)
+            self._trusted.update((stored.digest, stored) for _, stored in written)
+            sent = wait_for_files(sending.files, hurry)
+        identity = self._fits.get(snapshot.position.fit)
+        manifest = self._manifest(snapshot, sequence, written, sent, identity)
+        self._unconfirmed.add(key)
+        self._store.put(key, [manifest.to_bytes()])
+        return _StoredObjects(manifest, sending.files, sent.delayed)
+
+    def _store_continuation(
+        self,
+        final: Snapshot,
+        key: str,
+        sequence: int,
+        shards_of: str,
+        notice: Callable[[], bool],
+    ) -> tuple[str, Manifest] | None:
+        """Store the continuation of a fit beside its final state; return its key and manifest.
+
+        It shares all shards that are equal. An error is logged: the final state matters more. A
+        replaced file that `on_epoch_end` has written again since is left out: it is called again.
+        """
+        if final.continuation is None:
+            return None
+        try:
+            if notice():
+                raise GivenUp
+            snapshot = final.continuation.encoded().without_changed_files()
+            stored = self._store_objects(snapshot, key, sequence, shards_of, notice, notice)
+        except (GivenUp, OSError, StorageError, MemoryError) as error:
+            log.warning(
+                events.CONTINUATION_UNSAVED,
+                fit=final.position.fit + 1,
+                reason=str(error) or type(error).__name__,
+                fix="the final state is saved; if more epochs are asked for, the fit goes on from "
+                "the newest checkpoint before its end that is kept",
+            )
+            return None
+        return key, stored.manifest
 
     @contextmanager
     def _sending(
@@ -333,7 +435,7 @@ class Attempt:
         key: str,
         manifest: Manifest,
         records: Mapping[str, Manifest],
-        fits: Mapping[int, FitRecord],
+        continuation: tuple[str, Manifest] | None,
         *,
         last: bool,
     ) -> None:
@@ -341,20 +443,19 @@ class Attempt:
 
         Args:
             records: manifests that replace those of finished fits.
-            fits: identities of the fits by index.
+            continuation: key and manifest of what is stored beside the final state of a fit.
         """
         self._head.resolve()
-        head, position = self.head, manifest.position
-        finished = head.finished | {record.position.fit: k for k, record in records.items()}
-        if position.finished:
-            finished[position.fit] = key
+        head = self.head
+        ends = finished_fits(head, {**records, key: manifest}, continuation and continuation[0])
         candidates = {**self._kept, **records, key: manifest}
+        candidates.update([continuation] if continuation else [])
         usable = [k for k in head.checkpoints if k in self._kept and k not in self._rejected]
-        kept = self._retained([key, *usable], candidates, finished)
+        kept = self._retained([key, *usable], candidates, ends["finished"])
         # Until the outcome of the swap is known, neither the old nor the new may be deleted.
         self._kept = candidates
         history = head.history.after_save(self.age, last=last)
-        self._swap(checkpoints=kept, finished=finished, history=history, fits=dict(fits))
+        self._swap(checkpoints=kept, history=history, fits=self._fits, **ends)
         self._kept = {k: candidates[k] for k in self.head.manifests() if k in candidates}
         dropped = candidates.keys() - self._kept.keys()
         objects = {key for k in dropped for key in candidates[k].objects()}

@@ -28,7 +28,7 @@ FILE_BUDGET = 1.0
 """How long a save in a hurry waits for files, in seconds after its shards are stored."""
 
 POLL_SECONDS = 0.05
-"""Interval in which a save that waits for files looks whether it is in a hurry by now."""
+"""Interval in which a save that waits looks whether it is in a hurry by now."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,31 @@ def start_sending(
     return Sending(writing, [file.start(pool) for file in files])
 
 
-def wait_for_shards(sending: Sending) -> list[tuple[Shard, StoredShard]]:
+class GivenUp(Exception):
+    """An optional checkpoint is given up: the process ends soon."""
+
+    def __init__(self) -> None:
+        super().__init__("a notice has come, and the final state does not wait for it")
+
+
+def wait_for_shards(
+    sending: Sending, given_up: Callable[[], bool] | None = None
+) -> list[tuple[Shard, StoredShard]]:
     """Wait until the shards are stored.
+
+    Args:
+        given_up: returns whether to give up; asked repeatedly. None: never.
 
     Raises:
         StorageError: one could not be written; those after it that had not been begun are dropped.
+        GivenUp: as `given_up` says; those that had not been begun are dropped.
     """
     try:
+        pending = {stored for _, stored in sending.shards}
+        while given_up and pending:
+            _, pending = wait(pending, timeout=POLL_SECONDS)
+            if pending and given_up():
+                raise GivenUp
         return [(shard, stored.result()) for shard, stored in sending.shards]
     finally:
         # Another snapshot must not be captured while this one is still in memory.

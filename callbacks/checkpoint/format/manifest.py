@@ -39,6 +39,9 @@ ARCHITECTURE = "state/architecture"
 FIT = "fit"
 """Name in the state of a manifest: the identity of the fit, from which HEAD can be rebuilt."""
 
+VARIABLES = "variables"
+"""Name in the state of the record of the variables' order, without which names have to agree."""
+
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -216,11 +219,12 @@ class Manifest(Document):
 
     def without_variables(self) -> Manifest:
         """Return the manifest of what is kept of a finished fit whose variables are dropped."""
+        state = {name: value for name, value in self.state.items() if name != VARIABLES}
         kept = [t for t in self.tensors if t.name.startswith("state/") and t.name != ARCHITECTURE]
         shards = tuple(dict.fromkeys(t.shard for t in kept))
         return self.model_copy(
             update={
-                "state": {**self.state, "architecture": None},
+                "state": {**state, "architecture": None},
                 "shards": tuple(self.shards[i] for i in shards),
                 "tensors": tuple(
                     t.model_copy(update={"shard": shards.index(t.shard)}) for t in kept

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import structlog
 import tensorflow as tf
 
+from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.codec import Array
 from keepfit.callbacks.checkpoint.snapshot import Tensor
 from keepfit.callbacks.training import internals
+
+log = structlog.get_logger("keepfit")
 
 START = "data/start"
 LATER = "data/later"
@@ -101,7 +105,8 @@ class IteratorState:
         try:
             internals.restore_iterator(iterator, self._state)
         except tf.errors.OpError as error:
-            raise DataChanged(error.message.splitlines()[0]) from error
+            log.debug(events.DATA_CHANGED, reason=error.message)
+            raise DataChanged("its pipeline consists of other steps") from error
 
     @cached_property
     def content(self) -> bytes:

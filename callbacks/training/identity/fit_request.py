@@ -15,7 +15,7 @@ import tensorflow as tf
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.manifest import FitRecord, Manifest
 from keepfit.callbacks.exactness import ExactnessGuard
-from keepfit.callbacks.identity.fits import FitMatch, KnownFits, MatchedBy, match_fit
+from keepfit.callbacks.identity.fits import FitMatch, KnownFits, match_fit
 from keepfit.callbacks.training import refusal
 from keepfit.callbacks.training.identity.call_site import CallSite
 from keepfit.callbacks.training.identity.inputs import FitInput, content_digest
@@ -45,6 +45,7 @@ class FitRequest:
         start_is_known: False if the model lacks the final state of the fit before, which was not
             kept.
         compare: compares a checkpoint's key and manifest with the model.
+        wants_more: returns whether the fit with this final manifest is asked for more.
     """
 
     def __init__(
@@ -53,11 +54,13 @@ class FitRequest:
         name: str | None,
         guard: ExactnessGuard,
         compare: Callable[[str, Manifest], None],
+        wants_more: Callable[[Manifest], bool],
         *,
         start_is_known: bool = True,
     ) -> None:
         self._guard = guard
         self._compare = compare
+        self._wants_more = wants_more
         self._site = CallSite.current()
         self._known = FitRecord(
             name=name,
@@ -88,18 +91,32 @@ class FitRequest:
         )
 
     def match(self, known: KnownFits) -> FitMatch:
-        """Return the fit of the run that this call is.
-
-        Raises:
-            Refused: that is ambiguous, and the training has to be exact.
-        """
+        """Return the fit of the run that this call is."""
         if not known.records:
             return match_fit(self._known, known)
         may_be_changed = not self._site.in_library
-        match = match_fit(self.record(), known, may_be_changed=may_be_changed)
-        if match.ambiguous:
-            self._report_ambiguous(match)
-        return match
+        return match_fit(self.record(), known, may_be_changed=may_be_changed)
+
+    def report_ambiguous(self, match: FitMatch, *, repeated: bool) -> None:
+        """Report that nothing but the order tells this call from others; once is enough.
+
+        Args:
+            repeated: an earlier call has been reported.
+
+        Raises:
+            Refused: the training has to be exact.
+        """
+        if repeated and not self._guard.refusing:
+            return
+        which = "an earlier fit" if match.is_new else "another fit"
+        self._guard.report(
+            events.FIT_AMBIGUOUS,
+            fit=match.index + 1,
+            reason=f"{which} of this run has the same model, compilation, data and place in the "
+            "script; they are told apart by their order, which is wrong if the script skips fits "
+            "that it has finished",
+            fix='give each fit a name of its own: Resumable(name="…")',
+        )
 
     def compare(self, key: str, manifest: Manifest, record: FitRecord | None) -> None:
         """Compare the call with a checkpoint of the fit that it was matched with.
@@ -129,22 +146,13 @@ class FitRequest:
                 "script sets them; for a new training use --run NAME or --fresh",
             )
 
+    def wants_more(self, manifest: Manifest) -> bool:
+        """Return whether the call asks a finished fit for more than it has done."""
+        return self._wants_more(manifest)
+
     def close(self) -> None:
         """Wait a limited time for digests under way: the process must not end inside TensorFlow."""
         wait((self._model_digest, self._data_digest), END_SECONDS)
-
-    def _report_ambiguous(self, match: FitMatch) -> None:
-        if match.by is MatchedBy.NOTHING:
-            reason = "an earlier fit of this run has the same model, compilation, data and place"
-        else:
-            reason = "several fits of this run have the same model, compilation, data and place"
-        self._guard.report(
-            events.FIT_AMBIGUOUS,
-            fit=match.index + 1,
-            reason=f"{reason} in the script; they are told apart by their order, which is wrong if "
-            "the script skips fits that it has finished",
-            fix='give each fit a name of its own: Resumable(name="…")',
-        )
 
 
 def _iterations(model: keras.Model) -> int | None:

@@ -156,12 +156,23 @@ def _as_array(value: Any) -> Array | None:
     if isinstance(value, np.ndarray):
         return value
     if isinstance(value, tf.Tensor | tf.Variable):
-        return np.asarray(value.numpy())
+        lent = isinstance(value, tf.Tensor) and value.dtype in _LENT and _is_on_host(value)
+        return np.asarray(memoryview(value) if lent else value.numpy())
     if hasattr(value, "iloc"):
         return np.asarray(value.to_numpy())
     if hasattr(value, "__array__"):
         return np.asarray(value)
     return None
+
+
+_LENT = frozenset(
+    {tf.float32, tf.float64, tf.int64, tf.int32, tf.int16, tf.int8, tf.uint8, tf.bool}
+)
+"""Types of tensors that have a buffer for Python; `numpy()` copies all tensors."""
+
+
+def _is_on_host(tensor: tf.Tensor) -> bool:
+    return bool(tensor.device.endswith("CPU:0"))
 
 
 def _blocks(array: Array) -> Iterator[memoryview]:

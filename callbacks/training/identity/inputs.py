@@ -4,9 +4,9 @@ The digest is of what the input is made of, not of the batches that come from it
 no iterator created, no random number drawn. It includes
 
 - arrays, tensors and data frames: their structure, types, shapes and every number;
-- tf.data: TensorFlow's fingerprint of the pipeline and of the arrays in it, without the seeds of
-  shuffles. Files count by their names. Below a Python function the datasets that it reads from are
-  digested, and nothing is known of the function; of `from_generator` nothing is known;
+- tf.data: the pipeline's datasets, the arrays in them, and the ops of their functions, without
+  seeds: a dataset made later in a process gets another one from the same global seed. Files count
+  by their names. Nothing is known of Python functions and generators, variables and tables;
 - a PyDataset: its class, length, and public attributes: plain values, paths, arrays, and lists of
   them. What its hooks `on_epoch_begin` and `on_epoch_end` use may have been changed by an earlier
   fit, which a later attempt skips: lists and arrays among these count without their order, and
@@ -23,10 +23,8 @@ import keras
 import tensorflow as tf
 
 from keepfit.callbacks.training import internals
-from keepfit.callbacks.training.identity import py_datasets
+from keepfit.callbacks.training.identity import datasets, py_datasets
 from keepfit.callbacks.training.identity.hashing import ContentHash
-
-_PYTHON_OPS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 
 
 @dataclass(frozen=True)
@@ -99,8 +97,7 @@ def _add(
     """Add an input of any kind; return False if nothing is known of its content."""
     value = internals.undistributed(value)
     if isinstance(value, tf.data.Dataset):
-        content.add("element_spec", str(value.element_spec))
-        return _add_dataset(content, name, value)
+        return datasets.add(content, name, value)
     if isinstance(value, keras.utils.PyDataset):
         own = dict(vars(value)) if attributes is None else attributes
         py_datasets.add(content, name, type(value), batches, own)
@@ -115,48 +112,3 @@ def _add(
 
 def _is_array(value: Any) -> bool:
     return hasattr(value, "shape") or hasattr(value, "__array__")
-
-
-def _add_dataset(content: ContentHash, name: str, dataset: tf.data.Dataset) -> bool:
-    """Add a tf.data pipeline; return False if all its sources are unknown."""
-    nodes = [dataset]
-    for node in nodes:
-        nodes.extend(internals.inputs_of_dataset(node))
-    ops = {id(node): internals.ops_of_functions(node) for node in nodes}
-    if any("resource" in each for each in ops.values()):
-        content.unknown.append(f"{name}: a variable or table that a function of it uses")
-    return _add_subtree(content, name, dataset, ops)
-
-
-def _add_subtree(
-    content: ContentHash,
-    name: str,
-    dataset: tf.data.Dataset,
-    ops: Mapping[int, frozenset[str]],
-) -> bool:
-    """Add the fingerprints of the largest parts of the pipeline that have no Python functions."""
-    kind, inputs = type(dataset).__name__, internals.inputs_of_dataset(dataset)
-    if "GeneratorDataset" in ops[id(dataset)]:
-        content.add_text("unknown")
-        content.unknown.append(f"{name}: a Python generator")
-        return False
-    if not _has_python(dataset, ops):
-        try:
-            content.add_text(str(internals.fingerprint_of_dataset(dataset)))
-        except tf.errors.OpError as error:
-            content.add_text("unknown")
-            content.unknown.append(f"{name}: {kind} ({type(error).__name__})")
-            return False
-        return True
-    if _PYTHON_OPS & ops[id(dataset)]:
-        content.unknown.append(f"{name}: a Python function")
-    content.add_text(f"{kind} {len(inputs)} {dataset.element_spec}")
-    known = [_add_subtree(content, name, each, ops) for each in inputs]
-    return any(known)
-
-
-def _has_python(dataset: tf.data.Dataset, ops: Mapping[int, frozenset[str]]) -> bool:
-    own = ops[id(dataset)]
-    return bool((_PYTHON_OPS | {"GeneratorDataset"}) & own) or any(
-        _has_python(each, ops) for each in internals.inputs_of_dataset(dataset)
-    )
