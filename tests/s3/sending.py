@@ -33,7 +33,8 @@ class Die(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         done, until = int(self.model.optimizer.iterations), time.monotonic() + 1
         # A save is left out while another one is being written; the batches here are very short.
-        while saved_step() < done and time.monotonic() < until:
+        # The one after this batch comes when all callbacks have seen it.
+        while saved_step() < done - 1 and time.monotonic() < until:
             time.sleep(0.01)
         if done >= self.batches and saved_step() > BATCHES:
             os.kill(os.getpid(), signal.SIGKILL)
