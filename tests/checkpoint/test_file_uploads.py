@@ -155,7 +155,7 @@ def test_part_that_is_stored_late_is_deleted(tmp_path):
     hanging.puts.clear()
     hanging.release()
     limit = time.monotonic() + 10
-    while not attempt._unconfirmed:  # the late part has been stored
+    while not attempt._objects.unconfirmed:  # the late part has been stored
         assert time.monotonic() < limit
         time.sleep(0.01)
     (late,) = (name for name in files_under(tmp_path / "store") if "/logs/" in name)

@@ -7,43 +7,27 @@ attempt that is still alive fails at its next swap of HEAD and can't commit anyt
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.artifacts import ArtifactPublisher
 from keepfit.callbacks.checkpoint.commit.cleanup import InlineCleanup, Task
-from keepfit.callbacks.checkpoint.commit.file_uploader import FileUpload, FileUploader, PlannedFile
 from keepfit.callbacks.checkpoint.commit.head_writer import HeadWriter, Superseded
-from keepfit.callbacks.checkpoint.commit.sending import (
-    GivenUp,
-    Sending,
-    SentFiles,
-    abandon,
-    start_sending,
-    stored_tensors,
-    wait_for_files,
-    wait_for_shards,
-)
-from keepfit.callbacks.checkpoint.commit.upload_pool import UploadPool
-from keepfit.callbacks.checkpoint.format.keys import attempt_of, manifest_key, report_key, shard_key
+from keepfit.callbacks.checkpoint.commit.object_writer import ObjectWriter
+from keepfit.callbacks.checkpoint.format.keys import attempt_of, report_key
 from keepfit.callbacks.checkpoint.format.manifest import (
-    FIT,
     FitRecord,
     Head,
     Manifest,
-    StoredShard,
 )
-from keepfit.callbacks.checkpoint.format.shards import Shard, pack_shards
 from keepfit.callbacks.checkpoint.read.reader import read_manifests
 from keepfit.callbacks.checkpoint.retention import Retention, finished_fits, unreferenced
 from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from keepfit.callbacks.checkpoint.trained_on import baseline_of_training_on, without_fit
-from keepfit.callbacks.storage.base import AlreadyExists, StorageError, Store, Version
+from keepfit.callbacks.storage.base import AlreadyExists, Store, Version
 
 __all__ = ["Attempt", "Committed", "Superseded"]
 
@@ -70,20 +54,6 @@ class Committed:
     delayed: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _StoredObjects:
-    """A checkpoint that is stored and that HEAD does not name yet.
-
-    Attributes:
-        uploads: the files as they were sent.
-        delayed: see Committed.
-    """
-
-    manifest: Manifest
-    uploads: Sequence[FileUpload]
-    delayed: tuple[str, ...]
-
-
 class Attempt:
     """The newest attempt of a run. Not thread-safe: one thread at a time may use it.
 
@@ -104,20 +74,15 @@ class Attempt:
         self._store = store
         self._head = HeadWriter(store, head, version)
         self._retention = retention
-        self._versions = dict(versions)
         # Read now, while HEAD certainly names them: the objects that they name must never be
         # swept, even if a newer attempt has claimed the run and pruned these manifests by the
         # time this attempt sweeps.
         self._claimed = read_manifests(store, head.run, head.manifests()).manifests
         self._kept = dict(self._claimed)
         self._rejected: set[str] = set()
-        self._fits = head.fits
-        self._trusted: dict[str, StoredShard] = {}
-        self._unconfirmed: set[str] = set()
-        self._sequence = 0
-        self._files = FileUploader(store, head.run, head.attempt)
         self._artifacts = ArtifactPublisher(store, head.run)
         self._cleanup = cleanup or InlineCleanup(store)
+        self._objects = ObjectWriter(store, head.run, head.attempt, versions, self._cleanup)
         self._clock = clock
         self._claimed_at = clock()
 
@@ -155,8 +120,8 @@ class Attempt:
         elif final := self.head.finished.get(manifest.position.fit):
             self._rejected.add(final)  # the fit trains on from a state before its end
         if key in self._kept:  # otherwise its objects may be swept
-            self._trusted.update((shard.digest, shard) for shard in manifest.shards)
-            self._files.resume_from(manifest)
+            self._objects.trust(manifest.shards)
+            self._objects.files.resume_from(manifest)
 
     def check(self) -> None:
         """Check that this attempt still owns the run.
@@ -173,7 +138,7 @@ class Attempt:
         Args:
             sizes: size in bytes of each file, by path, right after it was opened.
         """
-        self._files.begin(sizes)
+        self._objects.files.begin(sizes)
 
     def record_baseline(self, values: Mapping[str, int]) -> None:
         """Store baseline values in HEAD: mainly the sizes of append-only files before a `fit`.
@@ -260,16 +225,16 @@ class Attempt:
                 is still the committed one.
             StorageError: the checkpoint could not be written.
         """
-        step = snapshot.position.step
+        step, objects = snapshot.position.step, self._objects
+        objects.fits = {**self.head.fits, **fits}
         # If HEAD has to be rebuilt, the last key has to be that of the final state.
-        before = self._new_key(step) if snapshot.continuation else None
-        key, sequence = self._new_key(step)
-        self._fits = {**self.head.fits, **fits}
-        stored = self._store_objects(snapshot, key, sequence, key, hurry)
-        continuation = before and self._store_continuation(snapshot, *before, key, notice)
+        before = objects.new_key(step) if snapshot.continuation else None
+        key, sequence = objects.new_key(step)
+        stored = objects.store_checkpoint(snapshot, key, sequence, key, hurry)
+        continuation = before and objects.store_continuation(snapshot, *before, key, notice)
         records = self._without_variables(release)
         self._commit_manifest(key, stored.manifest, records, continuation, last=last)
-        self._files.confirm(stored.manifest, stored.uploads, stored.delayed)
+        objects.confirm(stored)
         self._artifacts.request(stored.manifest)
         self._cleanup.submit(Task(self._artifacts.publish, events.ARTIFACT_FAILED))
         return Committed(stored.manifest, stored.delayed)
@@ -298,137 +263,12 @@ class Attempt:
         """Like flush; what is not done by then is left to the next attempt's sweep."""
         return self._cleanup.close(seconds)
 
-    def _store_objects(
-        self,
-        snapshot: Snapshot,
-        key: str,
-        sequence: int,
-        shards_of: str,
-        hurry: Callable[[], bool],
-        given_up: Callable[[], bool] | None = None,
-    ) -> _StoredObjects:
-        """Store the objects and the manifest of a checkpoint.
-
-        Args:
-            shards_of: key of the manifest whose small shards are shared.
-            given_up: see wait_for_shards.
-        """
-        planned = self._files.plan(snapshot, sequence)
-        threads = max(2, self._store.parallel) if planned else self._store.parallel
-        with self._sending(snapshot, shards_of, planned, threads) as sending:
-            written = wait_for_shards(sending, given_up)
-            self._trusted.update((stored.digest, stored) for _, stored in written)
-            sent = wait_for_files(sending.files, hurry)
-        identity = self._fits.get(snapshot.position.fit)
-        manifest = self._manifest(snapshot, sequence, written, sent, identity)
-        self._unconfirmed.add(key)
-        self._store.put(key, [manifest.to_bytes()])
-        return _StoredObjects(manifest, sending.files, sent.delayed)
-
-    def _store_continuation(
-        self,
-        final: Snapshot,
-        key: str,
-        sequence: int,
-        shards_of: str,
-        notice: Callable[[], bool],
-    ) -> tuple[str, Manifest] | None:
-        """Store the continuation of a fit beside its final state; return its key and manifest.
-
-        It shares all shards that are equal. An error is logged: the final state matters more. A
-        replaced file that `on_epoch_end` has written again since is left out: it is called again.
-        """
-        if final.continuation is None:
-            return None
-        try:
-            if notice():
-                raise GivenUp
-            snapshot = final.continuation.encoded().without_changed_files()
-            stored = self._store_objects(snapshot, key, sequence, shards_of, notice, notice)
-        except (GivenUp, OSError, StorageError, MemoryError) as error:
-            log.warning(
-                events.CONTINUATION_UNSAVED,
-                fit=final.position.fit + 1,
-                reason=str(error) or type(error).__name__,
-                fix="the final state is saved; if more epochs are asked for, the fit goes on from "
-                "the newest checkpoint before its end that is kept",
-            )
-            return None
-        return key, stored.manifest
-
-    @contextmanager
-    def _sending(
-        self, snapshot: Snapshot, key: str, files: Sequence[PlannedFile], threads: int
-    ) -> Iterator[Sending]:
-        """Begin to send the objects; after the block, give up what has not been sent."""
-        pool = UploadPool(threads)
-        self._unconfirmed.update(k for file in files for k in file.upload.keys)
-        try:
-            sending = start_sending(
-                pool, pack_shards(snapshot.tensors, key), self._write_shard, files
-            )
-            try:
-                yield sending
-            finally:
-                abandon(sending.files, self._unconfirmed)
-        finally:
-            pool.close()
-
-    def _manifest(
-        self,
-        snapshot: Snapshot,
-        sequence: int,
-        written: Sequence[tuple[Shard, StoredShard]],
-        sent: SentFiles,
-        identity: FitRecord | None,
-    ) -> Manifest:
-        fit = {FIT: identity.model_dump(exclude_none=True)} if identity else {}
-        return Manifest(
-            run=self.head.run,
-            attempt=self.number,
-            sequence=sequence,
-            created=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            versions=self._versions,
-            position=snapshot.position,
-            shards=tuple(stored for _, stored in written),
-            tensors=stored_tensors([shard for shard, _ in written]),
-            state={**snapshot.state, **fit},
-            files=sent.files,
-        )
-
-    def _write_shard(self, shard: Shard) -> StoredShard:
-        """Write one shard, unless it is stored already. Runs on a thread of the pool."""
-        if stored := self._trusted.get(shard.digest):
-            return stored
-        key = shard_key(self.head.run, shard.digest, self.number)
-        self._cleanup.reclaim(key)
-        self._unconfirmed.add(key)
-        try:
-            self._store.put(key, shard.body, digest=shard.digest)
-        except AlreadyExists:
-            log.debug(events.SHARD_ALREADY_STORED, shard=key)
-        return StoredShard(key=key, digest=shard.digest, size=shard.size)
-
-    def _new_key(self, step: int) -> tuple[str, int]:
-        """Return the key of the next manifest, and its number within the attempt."""
-        sequence, self._sequence = self._sequence, self._sequence + 1
-        return manifest_key(self.head.run, step, self.number, sequence), sequence
-
     def _without_variables(self, fits: Iterable[int]) -> dict[str, Manifest]:
-        """Write what is kept of finished fits whose variables are dropped; return it by key."""
-        records: dict[str, Manifest] = {}
-        for fit in fits:
-            manifest = self._kept.get(self.head.finished.get(fit, ""))
-            if manifest is None or not manifest.has_variables:
-                continue
-            key, sequence = self._new_key(manifest.position.step)
-            record = manifest.without_variables().model_copy(
-                update={"attempt": self.number, "sequence": sequence}
-            )
-            self._unconfirmed.add(key)
-            self._store.put(key, [record.to_bytes()])
-            records[key] = record
-        return records
+        """Store what is kept of finished fits whose variables are dropped; return it by key."""
+        finals = (self._kept.get(self.head.finished.get(fit, "")) for fit in fits)
+        return dict(
+            self._objects.store_record(final) for final in finals if final and final.has_variables
+        )
 
     def _commit_manifest(
         self,
@@ -455,13 +295,11 @@ class Attempt:
         # Until the outcome of the swap is known, neither the old nor the new may be deleted.
         self._kept = candidates
         history = head.history.after_save(self.age, last=last)
-        self._swap(checkpoints=kept, history=history, fits=self._fits, **ends)
+        self._swap(checkpoints=kept, history=history, fits=self._objects.fits, **ends)
         self._kept = {k: candidates[k] for k in self.head.manifests() if k in candidates}
         dropped = candidates.keys() - self._kept.keys()
         objects = {key for k in dropped for key in candidates[k].objects()}
-        unconfirmed = set(self._unconfirmed)  # a part that is stored late may be added meanwhile
-        self._unconfirmed -= unconfirmed
-        self._delete({*dropped, *objects, *unconfirmed})
+        self._delete({*dropped, *objects, *self._objects.take_unconfirmed()})
 
     def _retained(
         self, keys: Sequence[str], manifests: Mapping[str, Manifest], finished: Collection[int]
@@ -493,8 +331,7 @@ class Attempt:
     def _delete(self, keys: Iterable[str]) -> None:
         """Have those of `keys` deleted that no kept manifest needs."""
         deletable = unreferenced(keys, self._kept, self.number)
-        deleted = set(deletable)
-        self._trusted = {d: s for d, s in self._trusted.items() if s.key not in deleted}
+        self._objects.forget(set(deletable))
         self._cleanup.delete(deletable)
 
     def _leftovers(self) -> list[str]:
