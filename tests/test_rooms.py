@@ -37,7 +37,12 @@ MAY_IMPORT = {
         "keepfit.callbacks.storage",
         *COMMON,
     },
-    "callbacks/identity": {"keepfit.callbacks.identity", "keepfit.callbacks.checkpoint.format"},
+    "callbacks/identity": {
+        "keepfit.callbacks.identity",
+        "keepfit.callbacks.launch",
+        "keepfit.callbacks.checkpoint.format",
+        *COMMON,
+    },
     "callbacks/engine": {
         "keepfit.callbacks.engine",
         "keepfit.callbacks.identity",

@@ -17,7 +17,7 @@ from keepfit.callbacks.checkpoint.commit.attempt import Attempt
 from keepfit.callbacks.checkpoint.commit.claim import MovedRun, move_aside
 from keepfit.callbacks.checkpoint.format.manifest import ENDED, Head, ScriptRecord
 from keepfit.callbacks.checkpoint.read.reader import read_head
-from keepfit.callbacks.engine import scripts
+from keepfit.callbacks.identity import scripts
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.base import Store
 

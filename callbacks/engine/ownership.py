@@ -22,11 +22,12 @@ from keepfit.callbacks.checkpoint.read.reader import (
 )
 from keepfit.callbacks.checkpoint.retention import KeepNewest
 from keepfit.callbacks.checkpoint.trained_on import is_out_of_date
-from keepfit.callbacks.engine import fresh_start, scripts
+from keepfit.callbacks.engine import fresh_start
 from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
 from keepfit.callbacks.engine.store_errors import exit_for_store_error
 from keepfit.callbacks.engine.versions import library_versions
 from keepfit.callbacks.errors import Fenced, Refused
+from keepfit.callbacks.identity import scripts
 from keepfit.callbacks.identity.fits import FitMatch, KnownFits, MatchedBy, RequestedFit
 from keepfit.callbacks.launch import process as launch
 from keepfit.callbacks.settings import Settings

@@ -1,1 +1,1 @@
-"""What is the same training: pure comparisons of runs and fits, without Keras and the store."""
+"""What is the same training: comparisons of runs and fits, without Keras and the store."""

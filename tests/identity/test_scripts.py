@@ -9,11 +9,11 @@ from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.manifest import COMPLETED, Head, ScriptRecord
-from keepfit.callbacks.engine import scripts
 from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.engine.run import Run
-from keepfit.callbacks.engine.scripts import Verdict, compare_scripts
 from keepfit.callbacks.errors import Refused
+from keepfit.callbacks.identity import scripts
+from keepfit.callbacks.identity.scripts import Verdict, compare_scripts
 from keepfit.callbacks.launch import process
 from keepfit.callbacks.launch.process import Launch
 from keepfit.callbacks.settings import Settings
