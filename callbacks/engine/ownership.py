@@ -12,23 +12,23 @@ from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Attempt, Superseded
 from keepfit.callbacks.checkpoint.commit.claim import MAX_CONFLICTS, claim, find_run
 from keepfit.callbacks.checkpoint.commit.cleanup import Cleanup
-from keepfit.callbacks.checkpoint.format.manifest import FitRecord, Head, Manifest, ScriptRecord
+from keepfit.callbacks.checkpoint.format.manifest import FitRecord
 from keepfit.callbacks.checkpoint.read.file_restore import restore_file
 from keepfit.callbacks.checkpoint.read.reader import (
     Checkpoint,
     NoUsableCheckpoint,
-    manifests_of_fit,
     read_newest_usable,
 )
 from keepfit.callbacks.checkpoint.retention import KeepNewest
 from keepfit.callbacks.checkpoint.trained_on import is_out_of_date
 from keepfit.callbacks.engine import fresh_start
+from keepfit.callbacks.engine.fit_finder import FitFinder, checkpoints_of_fit, report_first
 from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
 from keepfit.callbacks.engine.store_errors import exit_for_store_error
 from keepfit.callbacks.engine.versions import library_versions
 from keepfit.callbacks.errors import Fenced, Refused
 from keepfit.callbacks.identity import scripts
-from keepfit.callbacks.identity.fits import FitMatch, KnownFits, MatchedBy, RequestedFit
+from keepfit.callbacks.identity.fits import FitMatch, RequestedFit
 from keepfit.callbacks.launch import process as launch
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.base import Conflict, Damaged, NotFound, StorageError, Store
@@ -50,8 +50,7 @@ class Ownership:
         self._store = store
         self._prefetcher = prefetcher
         self._claimed: Attempt | None = None
-        self._by_number = False
-        self._ambiguity_reported = False
+        self._finder = FitFinder(store, resume=settings.resume)
 
     @property
     def claimed(self) -> bool:
@@ -90,7 +89,7 @@ class Ownership:
         )
         def compare_and_claim() -> tuple[Attempt, FitMatch]:
             found = find_run(self._store, settings.run, after=after)
-            match = self._match_and_compare(requested, found.head, script)
+            match = self._finder.find_first(requested, found.head, script)
             attempt = claim(
                 self._store,
                 settings.run,
@@ -106,76 +105,23 @@ class Ownership:
         self._claimed, match = compare_and_claim()
         attempt = self._claimed
         log.info(events.CLAIMED, run=settings.run, store=self._store.uri, attempt=attempt.number)
-        if match.by is MatchedBy.NUMBER:
-            self._by_number = True
-            log.info(
-                events.FITS_BY_NUMBER,
-                run=settings.run,
-                reason="keepfit 0.1 has begun this run, and did not record what each fit asks for; "
-                "the fits are told apart by their order",
-            )
+        report_first(match, attempt.head)
         if settings.starts_fresh:
             fresh_start.record_start(attempt)
         return match
 
-    def match(
+    def next_fit(
         self,
         requested: RequestedFit,
         begun: Sequence[int],
         unrecorded: Mapping[int, RequestedFit],
     ) -> FitMatch:
-        """Return the fit of the claimed run that is requested.
-
-        Args:
-            begun: the indexes of the fits that this process has begun.
-            unrecorded: those of them that HEAD does not record yet.
-
-        Raises:
-            Refused: that is ambiguous, and the training has to be exact.
-        """
-        head = self.attempt.head
-        own = {i: fit.record() for i, fit in unrecorded.items() if i not in head.fits}
-        known = KnownFits({**head.fits, **own}, head.finished.keys(), begun, self._by_number)
-        return self._match(requested, known)
+        """Return the fit of the claimed run that is requested; see FitFinder.find_next."""
+        return self._finder.find_next(requested, self.attempt.head, begun, unrecorded)
 
     def record_of(self, index: int) -> FitRecord | None:
         """Return the identity of a fit; None if the run does not record it."""
         return self.attempt.head.fits.get(index)
-
-    def _match(self, requested: RequestedFit, known: KnownFits) -> FitMatch:
-        match = requested.match(known)
-        if match.ambiguous:
-            requested.report_ambiguous(match, repeated=self._ambiguity_reported)
-            self._ambiguity_reported = True
-        return match
-
-    def _match_and_compare(
-        self, requested: RequestedFit, head: Head | None, script: ScriptRecord | None
-    ) -> FitMatch:
-        """Compare this process with the run before it is claimed; return the requested fit."""
-        if head is None:
-            return self._match(requested, KnownFits())
-        known = KnownFits(
-            head.fits,
-            head.finished.keys(),
-            by_number=not head.fits and bool(head.manifests()),
-            script_changed=scripts.is_changed(head.script, script),
-        )
-        match = self._match(requested, known)
-        newest = None if match.is_new else self._newest_of_fit(head, match.index)
-        wants_more = newest is not None and requested.wants_more(newest[1])
-        resume = self._settings.resume
-        scripts.check_script(head, script, resume=resume, wants_more=wants_more)
-        if newest:
-            requested.compare(*newest, head.fits.get(match.index))
-        return match
-
-    def _newest_of_fit(self, head: Head, index: int) -> tuple[str, Manifest] | None:
-        """Return the newest readable checkpoint of a fit, by key and manifest, without its data."""
-        keys = _checkpoints_of_fit(head, index)
-        # A manifest that is rejected here is reported when it is read after the claim.
-        manifests = manifests_of_fit(self._store, head.run, keys, index, lambda *_: None)
-        return next(manifests, None)
 
     def read_checkpoint(self, index: int) -> Checkpoint | None:
         """Read the newest usable checkpoint of a fit; return None if it has none.
@@ -191,7 +137,7 @@ class Ownership:
             found = read_newest_usable(
                 self._store,
                 head.run,
-                _checkpoints_of_fit(head, index),
+                checkpoints_of_fit(head, index),
                 fit=index,
                 prefetched=prefetched,
             )
@@ -343,8 +289,3 @@ class Ownership:
             reason=f"{reason}; this attempt stops, and has overwritten nothing of it",
         )
         return Fenced()
-
-
-def _checkpoints_of_fit(head: Head, index: int) -> tuple[str, ...]:
-    """Return the keys of the checkpoints among which to look for those of a fit, newest first."""
-    return (head.finished[index],) if index in head.finished else head.checkpoints

@@ -154,7 +154,7 @@ class Run:
         self._writer.wait()
         with self.owned.using_store():
             if self.owned.claimed:
-                match = self.owned.match(requested, self._begun, self._unrecorded)
+                match = self.owned.next_fit(requested, self._begun, self._unrecorded)
             else:
                 match = self.owned.claim(requested)
                 self._scheduler = self._new_scheduler()
