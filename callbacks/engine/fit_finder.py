@@ -43,7 +43,7 @@ class FitFinder:
             StorageError: the store failed.
         """
         if head is None:
-            return self._match(requested, KnownFits())
+            return requested.match(KnownFits())
         self._by_number = not head.fits and bool(head.manifests())
         known = KnownFits(
             head.fits,
@@ -51,10 +51,11 @@ class FitFinder:
             by_number=self._by_number,
             script_changed=scripts.is_changed(head.script, script),
         )
-        match = self._match(requested, known)
+        match = requested.match(known)
         newest = None if match.is_new else self._newest_of_fit(head, match.index)
         wants_more = newest is not None and requested.wants_more(newest[1])
         scripts.check_script(head, script, resume=self._resume, wants_more=wants_more)
+        self._check(requested, match)
         if newest:
             requested.compare(*newest, head.fits.get(match.index))
         return match
@@ -77,14 +78,15 @@ class FitFinder:
         """
         own = {i: fit.record() for i, fit in unrecorded.items() if i not in head.fits}
         known = KnownFits({**head.fits, **own}, head.finished.keys(), begun, self._by_number)
-        return self._match(requested, known)
-
-    def _match(self, requested: RequestedFit, known: KnownFits) -> FitMatch:
         match = requested.match(known)
+        self._check(requested, match)
+        return match
+
+    def _check(self, requested: RequestedFit, match: FitMatch) -> None:
+        """Report an ambiguous match; once is enough, except to refuse."""
         if match.ambiguous:
             requested.report_ambiguous(match, repeated=self._ambiguity_reported)
             self._ambiguity_reported = True
-        return match
 
     def _newest_of_fit(self, head: Head, index: int) -> tuple[str, Manifest] | None:
         """Return the newest readable checkpoint of a fit, by key and manifest, without its data."""

@@ -265,6 +265,8 @@ class FitController:
         self._preemption.fit_begins(self._call)  # it may trace: see __init__
         try:
             restore.compare_model(self._model, key, manifest)
+            decision = decide(manifest, self._arguments.epochs, self._stopping)
+            refusal.check_end(key, manifest.position, decision)
         finally:
             self._preemption.fit_ends(self._call)
 

@@ -8,6 +8,7 @@ import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
+from keepfit.callbacks.checkpoint.snapshot import Position
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.training.continuation import Decision, Further
 
@@ -29,14 +30,30 @@ def refusal(checkpoint: str, reason: str) -> Refused:
     return Refused()
 
 
+def check_end(checkpoint: str, position: Position, decision: Decision) -> None:
+    """Check that a finished fit that would have to train on can reach the right result.
+
+    Args:
+        checkpoint: the key of the manifest of its final state.
+
+    Raises:
+        Refused: it can't.
+    """
+    if not position.finished or decision.further is not Further.UNKNOWABLE:
+        return
+    what = ", ".join(map(str, decision.changes))
+    raise refusal(
+        checkpoint,
+        f"the finished run of {position.epoch + 1} epochs might have ended at another epoch with "
+        f"the callbacks as they are now: {what}",
+    )
+
+
 def report_finished(checkpoint: Checkpoint, decision: Decision, epochs: int) -> None:
     """Log that the fit had already finished, and what it does about a request for another end.
 
     Args:
         epochs: the argument of `fit`.
-
-    Raises:
-        Refused: it would have to train on, which can't lead to the right result.
     """
     position = checkpoint.manifest.position
     done = position.epoch + 1
@@ -49,12 +66,6 @@ def report_finished(checkpoint: Checkpoint, decision: Decision, epochs: int) -> 
         fix="to train again, use --fresh or another --run NAME",
     )
     match decision.further:
-        case Further.UNKNOWABLE:
-            raise refusal(
-                checkpoint.key,
-                f"the finished run of {done} epochs might have ended at another epoch with the "
-                f"callbacks as they are now: {what}",
-            )
         case Further.FEWER:
             log.warning(
                 events.FEWER_EPOCHS,

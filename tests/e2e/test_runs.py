@@ -137,6 +137,7 @@ class AnyFit:
     match = lambda self, known: match_fit(self.record(), known)
     compare = lambda self, key, manifest, record: None
     wants_more = lambda self, manifest: False
+    close = lambda self: None
 
 run = session.current().run(Settings.resolve())
 run.begin_fit(AnyFit())
