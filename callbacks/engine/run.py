@@ -27,7 +27,7 @@ from keepfit.callbacks.engine.store_errors import exit_for_store_error
 from keepfit.callbacks.engine.writer import FencedBy, SaveResult, SnapshotWriter, Written
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.files.file_helpers import fsync_file
-from keepfit.callbacks.identity.fits import RequestedFit
+from keepfit.callbacks.identity.fits import MatchedBy, RequestedFit
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage import open_store
 from keepfit.callbacks.storage.base import StorageError, Store
@@ -160,13 +160,13 @@ class Run:
                 self._scheduler = self._new_scheduler()
             checkpoint = None if match.is_new else self.owned.read_checkpoint(match.index)
             self._begun.append(match.index)
-            self._unrecorded[match.index] = requested
+            record = self.owned.record_of(match.index)
+            if record is None or record.data is None or match.by is MatchedBy.CHANGED:
+                self._unrecorded[match.index] = requested
             if match.is_new and match.ambiguous:  # a script that skips fits must not miss it
                 self.owned.attempt.record_fits(self._records())
         if checkpoint:
-            requested.compare(
-                checkpoint.key, checkpoint.manifest, self.owned.record_of(match.index)
-            )
+            requested.compare(checkpoint.key, checkpoint.manifest, record)
             self._resume_from(checkpoint)
         start = self._start_of(checkpoint)
         self._resumed_step = self.reached_step = start.step
@@ -322,13 +322,17 @@ class Run:
         return self._save
 
     def _records(self) -> dict[int, FitRecord]:
-        """Return the identities of the fits that HEAD does not record, or not completely."""
-        hurry = self._preemption.final_save_begun
+        """Return the identities of the fits that HEAD does not record, as far as they are known."""
         recorded = self.owned.attempt.head.fits
         return {
-            index: requested.record(complete=not hurry).continuing(recorded.get(index))
+            index: requested.record(complete=False).continuing(recorded.get(index))
             for index, requested in self._unrecorded.items()
         }
+
+    def _identify_fits(self) -> None:
+        """Wait until the fits are identified; a notice ends the wait, so it delays no last save."""
+        for requested in self._unrecorded.values():
+            requested.wait_until_known(lambda: self._preemption.notice is not None)
 
     def _write(self, snapshot: Snapshot, last: bool) -> Written:
         """Write a snapshot, on the writer's thread.
@@ -341,17 +345,19 @@ class Run:
         snapshot = snapshot.encoded()
         for path in (*snapshot.append_only_files, *snapshot.replaced_files):
             fsync_file(path)
-        records = self._records()
+        if snapshot.position.finished:
+            self._identify_fits()
+        known = [index for index, requested in self._unrecorded.items() if requested.is_known]
         manifest = self.owned.attempt.commit(
             snapshot,
             last=last,
             hurry=lambda: self._preemption.final_save_begun,
             notice=lambda: self._preemption.notice is not None,
             release=self.final_states.released_at(snapshot.position.fit),
-            fits=records,
+            fits=self._records(),
         ).manifest
-        if not self._preemption.final_save_begun:
-            self._unrecorded.clear()
+        for index in known:
+            del self._unrecorded[index]
         written = Written(
             snapshot.position,
             self._clock() - started,

@@ -8,7 +8,7 @@ start, else by their order, which is ambiguous: a script that skips fits would g
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol
@@ -54,6 +54,13 @@ class FitMatch:
 
 class RequestedFit(Protocol):
     """A call of `fit` that asks for its place in a run."""
+
+    @property
+    def is_known(self) -> bool:
+        """True once the identity is known as far as it can be."""
+
+    def wait_until_known(self, given_up: Callable[[], bool]) -> None:
+        """Wait until the identity is known or `given_up()` is true. Any thread may call it."""
 
     def record(self, *, complete: bool = True) -> FitRecord:
         """Return the identity of the call. Any thread may call it.
@@ -125,8 +132,8 @@ def is_same(known: FitRecord, asked: FitRecord) -> bool:
     """Return whether two fits ask for the same training, as far as both are known."""
     if known.name is not None or asked.name is not None:
         return known.name == asked.name
-    same_data = None in (known.data, asked.data) or known.data == asked.data
-    return known.site == asked.site and known.model == asked.model and same_data
+    pairs = ((known.model, asked.model), (known.data, asked.data))
+    return known.site == asked.site and all(None in pair or pair[0] == pair[1] for pair in pairs)
 
 
 def match_fit(asked: FitRecord, known: KnownFits, *, may_be_changed: bool = True) -> FitMatch:

@@ -181,7 +181,8 @@ class FitRecord(BaseModel):
         if before is None:
             return self
         start = {"iterations": before.iterations, "weights": before.weights}
-        return self.model_copy(update={**start, "data": self.data or before.data})
+        known = {"model": self.model or before.model, "data": self.data or before.data}
+        return self.model_copy(update={**start, **known})
 
 
 class Manifest(Document):

@@ -35,6 +35,9 @@ SAMPLE = 1 << 14
 MAX_UNKNOWN = 10
 """Unknown parts of an input that HEAD and the log name; one is enough to make it unknown."""
 
+NOTICE_SECONDS = 0.1
+"""Seconds after which a wait for a digest asks whether it is given up."""
+
 END_SECONDS = 5.0
 """Seconds for which the end of a process waits for a digest under way."""
 
@@ -85,6 +88,16 @@ class FitRequest:
             self._model_digest.result()
         data, nothing = FitInput.current(model), InputContent(None, ("the input",))
         self._input = _digest_on_thread("input", lambda: input_content(data), nothing)
+
+    @property
+    def is_known(self) -> bool:
+        """True once the digests are computed."""
+        return self._model_digest.done() and self._input.done()
+
+    def wait_until_known(self, given_up: Callable[[], bool]) -> None:
+        """Wait until the digests are computed or `given_up()` is true. Any thread may call it."""
+        while not (self.is_known or given_up()):
+            self._wait(NOTICE_SECONDS)
 
     def record(self, *, complete: bool = True) -> FitRecord:
         """Return the identity of the fit. Any thread may call it.
@@ -182,8 +195,11 @@ class FitRequest:
 
     def close(self) -> None:
         """Wait a limited time for digests under way: the process must not end inside TensorFlow."""
+        self._wait(END_SECONDS)
+
+    def _wait(self, seconds: float) -> None:
         under_way: tuple[Future[Any], ...] = (self._model_digest, self._input)
-        wait(under_way, END_SECONDS)
+        wait(under_way, seconds)
 
 
 def _iterations(model: keras.Model) -> int | None:
