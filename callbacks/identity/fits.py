@@ -171,11 +171,13 @@ def _may_be(index: int, asked: FitRecord, known: KnownFits) -> bool:
 
     A finished fit that began with another state of the optimizer is another one: the script has
     loaded the result of the finished one, and trains it further. An interrupted one may have been
-    continued from a checkpoint of the script's own.
+    continued from a checkpoint of the script's own. A name decides in any case.
     """
     if index in known.begun:
         return False
-    return index not in known.finished or _start_alike(known.records[index], asked)
+    if index not in known.finished or asked.name is not None:
+        return True
+    return _start_alike(known.records[index], asked)
 
 
 def _is_comparable(record: FitRecord, asked: FitRecord) -> bool:

@@ -140,6 +140,7 @@ def test_plain_python_resumes_too(tmp_path, uninterrupted):
     import sys
 
     env = {"KEEPFIT_SAVE_EVERY": "3 batches", "PATH": "/usr/bin:/bin", "KEEPFIT_RUN": "plain"}
+    env["KEEPFIT_RESUME"] = "1"  # the arguments say when it is killed
 
     def python(*args: str) -> int:
         return subprocess.run(

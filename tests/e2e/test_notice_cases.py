@@ -200,15 +200,14 @@ def test_sighup_under_nohup(tmp_path, plain):
 def test_a_refusal_decides_the_exit_code(tmp_path):
     """A script that swallows a refusal, and ends well without the training, has not succeeded."""
     script = dedent("""
-        model = build(int(os.environ.get("UNITS", "3")))
         try:
-            fit(model)
+            fit(build())
         except:
             pass
         print("the end")
     """)
     write(tmp_path, script)
     assert run(tmp_path, *RARELY, "train.py").code == 0
-    refused = run(tmp_path, *RARELY, "train.py", UNITS="5")
+    refused = run(tmp_path, *RARELY, "train.py", "--other")
     assert refused.out.strip().endswith("the end")
     assert refused.code == 78

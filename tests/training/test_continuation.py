@@ -244,7 +244,7 @@ def test_another_meaning_of_the_epochs_before(tmp_path):
     training = noisy(early(0, min_delta=0.5))
     held = [resumable(tmp_path, training.held())]
     with process() as logs, pytest.raises(Refused):
-        fitted(training, small(), held)
+        fitted(training, training.model(), held)
     (line,) = [log for log in logs if log["event"] == events.REFUSED]
     assert "EarlyStopping: min_delta was 0" in line["reason"]
     assert "--fresh" in line["fix"]

@@ -69,15 +69,16 @@ def test_finished_run_returns_at_once(tmp_path):
     assert_same(again, whole(training))
     assert again.held[0].stopped_epoch == first.held[0].stopped_epoch > 0
     assert not [log for log in again.logs if log["event"] == events.SAVED]
-    assert not again.named(events.MORE_EPOCHS), "it stopped early, so more epochs change nothing"
+    (line,) = again.named(events.MORE_EPOCHS)
+    assert "EarlyStopping has stopped the run in epoch 3, and would do so again" in line["reason"]
 
 
 def test_more_epochs_for_a_finished_run(tmp_path):
-    """More epochs for a finished run aren't trained, and the log says so."""
+    """A finished run trains on to more epochs, and the log says so."""
     training = Training()
-    first = attempt(training, tmp_path)
+    attempt(training, tmp_path)
     again = attempt(training, tmp_path, epochs=5)
-    assert_same(again, first)
+    assert_same(again, whole(training, epochs=5))
     assert again.named(events.MORE_EPOCHS)
 
 

@@ -204,7 +204,7 @@ class FitRequest:
 
 def _iterations(model: keras.Model) -> int | None:
     optimizer = getattr(model, "optimizer", None)
-    return 0 if optimizer is None else int(optimizer.iterations)
+    return 0 if optimizer is None else int(keras.ops.convert_to_numpy(optimizer.iterations))
 
 
 def _sample_weights(model: keras.Model) -> str | None:
