@@ -3,6 +3,7 @@
 import json
 import socket
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -449,14 +450,6 @@ def test_process_that_is_denied(proxy, bucket, tmp_path):
     assert '"Action": ["s3:GetObject", "s3:ListBucket"]' in ended.one("refused")["reason"]
 
 
-def test_process_without_network(closed_port, tmp_path):
-    """The exit code is 75, so that the orchestrator starts it again."""
-    ended = keepfit_run(tmp_path, "s3://bucket/runs", AWS_ENDPOINT_URL_S3=closed_port)
-    assert (ended.code, ended.out) == (75, "")
-    assert closed_port in ended.one("store_unreachable")["reason"]
-    assert ended.named("store_retry"), "the request was retried"
-
-
 def test_process_that_may_not_save(proxy, bucket, tmp_path):
     """The exit code is 74: the training has finished, but its result is not stored."""
 
@@ -469,14 +462,30 @@ def test_process_that_may_not_save(proxy, bucket, tmp_path):
     assert "s3:PutObject is not allowed" in ended.one("final_state_unsaved")["reason"]
 
 
-def test_process_that_loses_the_network(proxy, bucket, tmp_path):
-    """A failed upload does not end the training; without a last save the exit code is 74."""
+def test_processes_without_network(closed_port, proxy, bucket, tmp_path):
+    """One that has no network ends with 75, so that the orchestrator starts it again.
+
+    One that loses it while it saves trains to its end, and ends with 74: it has no last save. Both
+    wait a minute, so they do it at the same time.
+    """
 
     def plan(_, request):
         return reset_before if "/shards/" in request.path else pass_through
 
     proxy.arm(plan)
-    ended = keepfit_run(tmp_path, f"{bucket}/lost", AWS_ENDPOINT_URL_S3=proxy.url)
+    without, losing = tmp_path / "without", tmp_path / "losing"
+    without.mkdir()
+    losing.mkdir()
+    with ThreadPoolExecutor(2) as pool:
+        never = pool.submit(
+            keepfit_run, without, "s3://bucket/runs", AWS_ENDPOINT_URL_S3=closed_port
+        )
+        lost = pool.submit(keepfit_run, losing, f"{bucket}/lost", AWS_ENDPOINT_URL_S3=proxy.url)
+        ended = never.result()
+    assert (ended.code, ended.out) == (75, "")
+    assert closed_port in ended.one("store_unreachable")["reason"]
+    assert ended.named("store_retry"), "the request was retried"
+    ended = lost.result()
     assert (ended.code, ended.out) == (74, "trained\n")
     assert "was not reached" in ended.one("final_state_unsaved")["reason"]
 
