@@ -140,7 +140,7 @@ def match_fit(asked: FitRecord, known: KnownFits, *, may_be_changed: bool = True
     """Return the fit of the run that a call of `fit` is.
 
     Example:
-        >>> fold = FitRecord(site="__main__:<module>#0", data="1" * 64)
+        >>> fold = FitRecord(site="__main__:<module>#0", data="1" * 32)
         >>> match_fit(fold, KnownFits({0: fold}, finished=[0]))
         FitMatch(index=0, by=<MatchedBy.EQUAL: 2>, ambiguous=False)
 

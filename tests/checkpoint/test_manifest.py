@@ -10,8 +10,10 @@ from pydantic import ValidationError
 from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key, manifest_key, shard_key
 from keepfit.callbacks.checkpoint.format.manifest import (
     AttemptHistory,
+    FitRecord,
     Head,
     Manifest,
+    ScriptRecord,
     StoredShard,
     StoredTensor,
 )
@@ -84,12 +86,25 @@ def test_manifest_round_trip(**fields):
     assert parsed(Manifest, manifest.to_bytes()) == manifest
 
 
+FITS = st.builds(
+    FitRecord,
+    name=st.none() | NAMES,
+    site=NAMES,
+    model=st.none() | st.just(DIGEST[:32]),
+    unknown=st.lists(NAMES, max_size=2).map(tuple),
+    iterations=st.none() | COUNTS,
+)
+
+
 @given(
     attempt=st.integers(1, 10**9),
     swaps=COUNTS,
     checkpoints=st.lists(st.builds(manifest_key, st.just(RUN), COUNTS, COUNTS, COUNTS)).map(tuple),
     finished=st.dictionaries(COUNTS, st.builds(manifest_key, st.just(RUN), COUNTS, COUNTS, COUNTS)),
     baseline=st.dictionaries(NAMES, COUNTS),
+    script=st.none() | st.builds(ScriptRecord, arguments=st.lists(NAMES).map(tuple)),
+    fits=st.dictionaries(COUNTS, FITS, max_size=3),
+    continuations=st.dictionaries(COUNTS, NAMES, max_size=3),
 )
 def test_head_round_trip(**fields):
     """A HEAD that is read equals the one that was written, in the same order."""

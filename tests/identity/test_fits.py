@@ -11,7 +11,7 @@ from keepfit.callbacks.identity.fits import FitMatch, KnownFits, MatchedBy, matc
 
 
 def digest(number):
-    return f"{number:064x}"
+    return f"{number:032x}"
 
 
 def fit(data=0, *, site="train#0", model=0, name=None, iterations=0, weights=0, unknown=()):

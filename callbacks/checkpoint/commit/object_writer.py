@@ -196,7 +196,7 @@ class ObjectWriter:
         sent: SentFiles,
         identity: FitRecord | None,
     ) -> Manifest:
-        fit = {FIT: identity.model_dump(exclude_none=True)} if identity else {}
+        fit = {FIT: identity.model_dump()} if identity else {}
         return Manifest(
             run=self._run,
             attempt=self._attempt,

@@ -46,9 +46,16 @@ Name = Annotated[str, Field(min_length=1, max_length=1024)]
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
+ShortDigest = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+
 Argument = Annotated[str, Field(max_length=4096)]
 
 MAX_ARGUMENTS = 1000
+
+
+def _is_absent(value: object) -> bool:
+    """Return True for a value that is not known."""
+    return value is None
 
 
 def _is_empty(value: object) -> bool:
@@ -156,6 +163,9 @@ class StoredFile(BaseModel):
 class FitRecord(BaseModel):
     """The identity of a `fit`: equal for calls that ask for the same training.
 
+    HEAD has one for each fit of the run, so the digests are the first half of a SHA-256, and fields
+    that are not known are left out.
+
     Attributes:
         name: the name that the script has given to the fit, if any.
         site: the place of the call in the script.
@@ -168,13 +178,15 @@ class FitRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Name | None = None
+    name: Annotated[Name | None, Field(exclude_if=_is_absent)] = None
     site: Name = "-"
-    model: Digest | None = None
-    data: Digest | None = None
-    unknown: Annotated[tuple[Argument, ...], Field(max_length=MAX_ARGUMENTS)] = ()
-    iterations: NonNegativeInt | None = None
-    weights: Digest | None = None
+    model: Annotated[ShortDigest | None, Field(exclude_if=_is_absent)] = None
+    data: Annotated[ShortDigest | None, Field(exclude_if=_is_absent)] = None
+    unknown: Annotated[
+        tuple[Argument, ...], Field(max_length=MAX_ARGUMENTS, exclude_if=_is_empty)
+    ] = ()
+    iterations: Annotated[NonNegativeInt | None, Field(exclude_if=_is_absent)] = None
+    weights: Annotated[ShortDigest | None, Field(exclude_if=_is_absent)] = None
 
     def continuing(self, before: FitRecord | None) -> FitRecord:
         """Return this identity for a fit that has begun in an earlier attempt, as `before`."""

@@ -107,11 +107,11 @@ class FitRequest:
         """
         known: dict[str, Any] = {}
         if complete or self._model_digest.done():
-            known["model"] = self._model_digest.result()
+            known["model"] = _shortened(self._model_digest.result())
         if complete or self._input.done():
             content = self._input.result()
             unknown = tuple(part[:200] for part in content.unknown[:MAX_UNKNOWN])
-            known |= {"data": content.digest, "unknown": unknown}
+            known |= {"data": _shortened(content.digest), "unknown": unknown}
         return self._known.model_copy(update=known)
 
     def match(self, known: KnownFits) -> FitMatch:
@@ -216,7 +216,12 @@ def _sample_weights(model: keras.Model) -> str | None:
     for weight in (weights[0], weights[-1]):
         flat = tf.reshape(tf.convert_to_tensor(weight.value), [-1])
         sha.update(flat[:SAMPLE].numpy().tobytes())
-    return sha.hexdigest()
+    return _shortened(sha.hexdigest())
+
+
+def _shortened(digest: str | None) -> str | None:
+    """Return the part of a SHA-256 that a FitRecord contains."""
+    return digest and digest[:32]
 
 
 T = TypeVar("T")
