@@ -11,6 +11,7 @@ from textwrap import dedent
 
 import pytest
 
+from tests.checkpoint.samples import document_at, write_document
 from tests.e2e.cases import OFTEN, PRELUDE
 from tests.e2e.process import Ended, run
 
@@ -205,4 +206,30 @@ def test_equal_fits_with_names(tmp_path):
     assert attempt(killed, kill_at=25, NAMED="1", SKIP="1").code == -signal.SIGKILL
     ended = attempt(killed, *OFTEN, "--exact", NAMED="1", SKIP="1")
     assert ended.code == 0, ended.err
+    assert result(killed) == result(whole)
+
+
+NEW_IN_HEAD = ("script", "fits", "continuations")
+NEW_IN_STATE = ("fit", "input", "hyperparameters", "variables", "stopping")
+
+
+def as_keepfit_0_1(runs: Path) -> None:
+    """Remove everything from a store that keepfit 0.1 has not written."""
+    for path in [runs / "HEAD.json", *runs.glob("checkpoints/*.json")]:
+        found = document_at(path)
+        found = {name: value for name, value in found.items() if name not in NEW_IN_HEAD}
+        for name in NEW_IN_STATE:
+            found.get("state", {}).pop(name, None)
+        write_document(path, found)
+
+
+def test_a_store_of_keepfit_0_1(tmp_path):
+    """Its fits are told apart by their order, as then, and the log says so."""
+    whole, killed = write(tmp_path / "whole", STAGES), write(tmp_path / "killed", STAGES)
+    assert attempt(whole).code == 0
+    assert attempt(killed, kill_at=25).code == -signal.SIGKILL
+    as_keepfit_0_1(killed / "runs/train")
+    ended = attempt(killed)
+    assert ended.code == 0, ended.err
+    assert ended.one("fits_by_number")
     assert result(killed) == result(whole)
