@@ -409,9 +409,8 @@ def test_head_is_recovered_with_its_finished_fits(store):
 def test_head_is_recovered_without_reusing_an_attempt(store):
     """The number of an attempt that has only sent shards is not used again, nor are its names."""
     trained(store, 1)
-    lost = take_over(store)
+    lost = take_over(RefusingManifests(store))
     assert lost.number == 2
-    lost._store = RefusingManifests(store)
     with pytest.raises(NotFound):
         lost.commit(snapshot(2))
     remove(path_of(store, head_key(RUN)))

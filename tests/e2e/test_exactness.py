@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.e2e.process import MNIST, SMALL, document, result, run, small, started
+from tests.rotation import rotating
 
 EPOCHS, BATCHES, VALIDATIONS = 5, 20, 4
 
@@ -40,7 +41,7 @@ def result_after_kills(folder, seed: int, kind: str, *more: str) -> dict:
     return result(folder)
 
 
-@pytest.mark.parametrize("kind", ["tfdata", "infinite"])
+@pytest.mark.parametrize("kind", rotating(["tfdata", "infinite"]))
 def test_killed_run_equals_uninterrupted_run(tmp_path, uninterrupted, kind):
     """Variables, history, CSV file, callbacks' state and random state are equal."""
     assert result_after_kills(tmp_path, 1, kind) == uninterrupted(kind)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import signal
-from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import dedent
 
@@ -14,6 +13,7 @@ import pytest
 from tests.checkpoint.samples import document_at, write_document
 from tests.e2e.cases import OFTEN, PRELUDE
 from tests.e2e.process import Ended, run
+from tests.rotation import marks_of
 
 FITS = '''
 KILL_AT = int(os.environ.get("KILL_AT", "0"))
@@ -110,7 +110,7 @@ CASES = [
         name,
         skip,
         id=f"{name}-{'skip' if skip else 'repeat'}",
-        marks=[] if (number + datetime.now(UTC).toordinal()) % 2 else [pytest.mark.soak],
+        marks=marks_of(number),
     )
     for number, (name, skip) in enumerate(
         [

@@ -7,13 +7,13 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.cases import give_spot_notice
 from tests.e2e.process import ROOT, Ended, Process, document, run, started
+from tests.rotation import marks_of
 
 SCRIPT = ROOT / "tests/e2e/jobs/moments.py"
 STEPS = 16
@@ -118,7 +118,7 @@ CELLS = [
         interruption,
         code,
         id=f"{moment}-{interruption.__name__}",
-        marks=[] if (number + datetime.now(UTC).toordinal()) % 2 else [pytest.mark.soak],
+        marks=marks_of(number),
     )
     for number, (moment, interruption, code) in enumerate(TABLE)
 ]

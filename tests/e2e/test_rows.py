@@ -14,6 +14,7 @@ import pytest
 from tests.adapters.test_files import assert_same_events, events_in, models_in
 from tests.e2e import rows
 from tests.e2e.process import ROOT
+from tests.rotation import rotating
 
 LIMIT = 100
 
@@ -119,7 +120,10 @@ SOAK_ONLY = {
 
 @pytest.mark.parametrize(
     "row",
-    [pytest.param(r, marks=[pytest.mark.soak] if r in SOAK_ONLY else []) for r in rows.ALL],
+    [
+        *rotating(row for row in rows.ALL if row not in SOAK_ONLY),
+        *(pytest.param(row, marks=pytest.mark.soak) for row in rows.ALL if row in SOAK_ONLY),
+    ],
 )
 def test_killed_run_equals_uninterrupted_run(forge, tmp_path, row):
     """A killed process and the next one together do what an uninterrupted one does."""

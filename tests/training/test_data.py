@@ -25,6 +25,7 @@ from keepfit.callbacks.training.data.position import (
     iterator_states,
 )
 from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
+from tests.rotation import rotating
 
 ROWS, BATCH, BATCHES = 90, 5, 18
 
@@ -217,7 +218,7 @@ def everything(dataset):
 SOME = st.integers(0, BATCHES)
 
 
-@pytest.mark.parametrize("make", FINITE)
+@pytest.mark.parametrize("make", rotating(FINITE))
 @settings(max_examples=10)
 @given(
     epoch=st.integers(0, 2),

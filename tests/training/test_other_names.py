@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from keepfit.callbacks import events
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.training import restore
+from tests.rotation import rotating
 from tests.training.architectures import dense, manifest
 from tests.training.trainings import (
     Outcome,
@@ -103,7 +104,7 @@ def assert_same_values(resumed: Outcome, expected: Outcome) -> None:
     assert resumed.draws == expected.draws
 
 
-@pytest.mark.parametrize("kind", OTHER_NAMES)
+@pytest.mark.parametrize("kind", rotating(OTHER_NAMES))
 def test_other_names(tmp_path, kind):
     """Attempts take turns with both models; each resumes the other's checkpoint exactly."""
     make, others = OTHER_NAMES[kind]
