@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 from tests.e2e.process import Ended, Process, document, run, started
 
@@ -154,13 +155,13 @@ def stopped(folder: Path, *args: str | Path, at: int = STEPS // 2, **env: str) -
         yield attempt
 
 
-def kill_after_save(folder: Path, **env: str) -> None:
+def kill_after_save(folder: Path, **options: Any) -> None:
     """Start train.py, and kill it in the second epoch after a save, whether that succeeded or not.
 
     The save comes after the first epoch, so that it contains its row of a log.
     """
     flags = ("--deterministic", "--save-every", "9 batches")
-    with stopping(folder, *flags, at=11, **env) as attempt:
+    with stopping(folder, *flags, at=11, **options) as attempt:
         attempt.until_all("moment\n", '"step": 9,')
         attempt.kill()
 

@@ -313,3 +313,39 @@ def test_killed_while_a_finished_run_trains_on(tmp_path):
         attempt.kill()
     assert 8 < committed(tmp_path / "more") < STEPS
     assert finish(tmp_path / "more", EPOCHS="3") == expected
+
+
+CLOCK = """
+class TimeStopping(keras.callbacks.Callback):
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds, self.begun = seconds, None
+
+    def on_train_begin(self, logs=None):
+        self.begun = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if time.monotonic() - self.begun > self.seconds:
+            self.model.stop_training = True
+
+history = fit(build(), TimeStopping(float(os.environ["SECONDS"])))
+Path("result.json").write_text(json.dumps(len(history.epoch)))
+"""
+
+OTHER_BOOT = """
+import time
+time.monotonic = lambda clock=time.monotonic: clock() + 1_000_000
+"""
+
+
+def test_a_clock_of_another_machine(tmp_path):
+    """A callback that stops after some time counts from its own machine's clock.
+
+    The first attempt runs on a machine that was started eleven days earlier.
+    """
+    write(tmp_path, CLOCK)
+    boot = tmp_path / "boot"
+    boot.mkdir()
+    (boot / "sitecustomize.py").write_text(OTHER_BOOT)
+    kill_after_save(tmp_path, SECONDS="1000", PYTHONPATH=str(boot), launcher=["env"])
+    assert finish(tmp_path, SECONDS="0") == 2
