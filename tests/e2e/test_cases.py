@@ -229,13 +229,13 @@ result(build(), None, slowest=np.min(found, axis=0).tolist())
 
 
 def test_a_save_does_not_slow_down_with_the_length_of_a_list(tmp_path):
-    """With 1,000,000 numbers, the slowest batch takes less than 20 ms more than without.
+    """1,000,000 numbers are encoded on the writer's thread: training waits for a copy of the list.
 
-    Each window between two commits contains one whole save. The best window counts, so other load
-    of the machine does not.
+    To encode them takes seconds, and the copy 15 ms. Each window between two commits contains one
+    whole save. The best window counts, so other load of the machine hardly does.
     """
     short, long = finish(write(tmp_path, LONG_LIST), "--deterministic")["slowest"]
-    assert long - short < 0.020, f"{short * 1000:.1f} ms without, {long * 1000:.1f} ms with"
+    assert long - short < 0.2, f"{short * 1000:.1f} ms without, {long * 1000:.1f} ms with"
 
 
 MANY_FITS = """

@@ -3,7 +3,7 @@
 import fcntl
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from structlog.testing import capture_logs
@@ -97,7 +97,8 @@ def test_lock_whose_folder_is_moved_while_it_is_awaited(tmp_path):
         @contextmanager
         def locked(self, path):
             waiting.set()
-            path.parent.mkdir(exist_ok=True)
+            with suppress(FileExistsError):  # it may be moved within `mkdir`
+                path.parent.mkdir()
             with super().locked(path):
                 yield
 
