@@ -8,6 +8,7 @@ import sys
 import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -105,7 +106,7 @@ def find_launch(command: Sequence[str], main: ModuleType) -> Launch:
         return _nameless("a worker of multiprocessing" if spawned else "python -c", "is no script")
     if parsed.source is Source.INPUT:
         return _nameless("Python", "reads its code from standard input or a terminal")
-    if not isinstance(file, str) or not _runs(parsed, main, file) or _is_installed(file):
+    if not isinstance(file, str) or not _runs(parsed, main, file) or is_installed(file):
         return _of_launcher(parsed)
     source = _source_file(file)
     return Launch(
@@ -176,12 +177,17 @@ def _source_file(file: str) -> Path | None:
     return next((path for path in (Path(file), Path(file).parent) if path.is_file()), None)
 
 
-def _is_installed(file: str) -> bool:
+def is_installed(file: str) -> bool:
     """Return whether a file belongs to Python or to an installed package: it runs any script."""
     path = _normal(file)
     if {"site-packages", "dist-packages"} & set(path.parts):
         return True
-    folders = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "scripts")]
+    return any(path.is_relative_to(folder) for folder in _installed_folders())
+
+
+@cache
+def _installed_folders() -> tuple[str, ...]:
+    names = ("stdlib", "platstdlib", "scripts")
+    folders = [sysconfig.get_path(name) for name in names]
     folders += [f"{prefix}/bin" for prefix in (sys.prefix, sys.base_prefix)]
-    folders.append(sysconfig.get_path("scripts", f"{os.name}_user"))
-    return any(path.is_relative_to(folder) for folder in folders)
+    return (*folders, sysconfig.get_path("scripts", f"{os.name}_user"))

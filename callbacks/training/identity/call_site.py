@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dis
-import sys
-import sysconfig
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType
 
+from keepfit.callbacks.launch.process import is_installed
 from keepfit.callbacks.training import internals
 
 
@@ -38,7 +35,7 @@ class CallSite:
         module = frame.f_globals.get("__name__", "?")
         number = _number_of_call(code, frame.f_lasti)
         name = f"{module}:{code.co_qualname}#{number}"
-        return cls(name[:MAX_NAME], _in_library(frame))
+        return cls(name[:MAX_NAME], is_installed(code.co_filename))
 
 
 MAX_NAME = 1000
@@ -52,15 +49,3 @@ def _number_of_call(code: CodeType, offset: int) -> int:
         for instruction in dis.get_instructions(code)
         if (opname := instruction.opname.replace("METHOD", "ATTR"))
     )
-
-
-def _in_library(frame: FrameType) -> bool:
-    path = Path(frame.f_code.co_filename)
-    return any(path.is_relative_to(folder) for folder in _library_folders())
-
-
-@cache
-def _library_folders() -> tuple[Path, ...]:
-    names = ("stdlib", "purelib", "platlib")
-    found = {Path(sysconfig.get_path(name)) for name in names}
-    return tuple(found | {Path(sys.base_prefix) / "lib"})
