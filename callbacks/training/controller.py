@@ -24,6 +24,7 @@ from keepfit.callbacks.training.data.py_dataset import PyDatasetState
 from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
 from keepfit.callbacks.training.final_state import DroppedState, FinalState
 from keepfit.callbacks.training.identity.fit_request import FitRequest
+from keepfit.callbacks.training.identity.inputs import FitInput
 from keepfit.callbacks.training.identity.settings import FitSettings
 from keepfit.callbacks.training.phases import (
     Action,
@@ -94,22 +95,26 @@ class FitController:
         guard.fit_begins()
         before = run.final_states.newest
         run.final_states.next_fit_trains(model)
-        self._settings = FitSettings.current(model)
-        dropped = isinstance(before, DroppedState) and before.is_needed_by(model)
+        given = FitInput.current(model)
+        self._settings = FitSettings.of(model, given)
+        dropped = None
+        if isinstance(before, DroppedState) and before.is_needed_by(model):
+            dropped = before
         self._arguments = arguments
         self._stopping = stopping_callbacks(callbacks)
         requested = FitRequest(
             model,
             arguments.name,
             self._settings,
+            given,
             guard,
             self._compare,
             lambda final: wants_more(final, arguments.epochs, self._stopping),
-            start_is_known=not dropped,
+            start_is_known=dropped is None,
         )
         start = run.begin_fit(requested, self._call)
-        if isinstance(before, DroppedState) and dropped and not start.checkpoint:
-            before.refuse()
+        if dropped and not start.checkpoint:
+            dropped.refuse()
         # From here on a signal waits for the first batch: an exception that it raised while
         # TensorFlow traces a function would be taken for one of TensorFlow's own.
         preemption.fit_begins(self._call)

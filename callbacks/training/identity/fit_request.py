@@ -50,6 +50,7 @@ class FitRequest:
     Args:
         name: the name that the script has given to the fit, if any.
         settings: the input and the hyperparameters of the call.
+        given: the input itself, which is released when it is digested.
         guard: refuses an ambiguous fit if the training has to be exact.
         start_is_known: False if the model lacks the final state of the fit before, which was not
             kept.
@@ -62,6 +63,7 @@ class FitRequest:
         model: keras.Model,
         name: str | None,
         settings: FitSettings,
+        given: FitInput,
         guard: ExactnessGuard,
         compare: Callable[[str, Manifest], None],
         wants_more: Callable[[Manifest], bool],
@@ -80,14 +82,14 @@ class FitRequest:
             iterations=_iterations(model) if start_is_known else None,
             weights=_sample_weights(model) if start_is_known else None,
         )
-        given = describe_compilation(model), settings.input.identity()
+        described = describe_compilation(model), settings.input.identity()
         self._model_digest = _digest_on_thread(
-            "model", lambda: digest_text(*given, describe_architecture(model)), None
+            "model", lambda: digest_text(*described, describe_architecture(model)), None
         )
         if not model.built:  # the first batch builds it, at the same time
             self._model_digest.result()
-        data, nothing = FitInput.current(model), InputContent(None, ("the input",))
-        self._input = _digest_on_thread("input", lambda: input_content(data), nothing)
+        nothing = InputContent(None, ("the input",))
+        self._input = _digest_on_thread("input", lambda: input_content(given), nothing)
 
     @property
     def is_known(self) -> bool:

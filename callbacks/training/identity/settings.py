@@ -40,9 +40,8 @@ class FitSettings:
     hyperparameters: dict[str, Plain]
 
     @classmethod
-    def current(cls, model: keras.Model) -> Self:
-        """Return the settings of the `fit` in which the calling code runs, before a restore."""
-        given = FitInput.current(model)
+    def of(cls, model: keras.Model, given: FitInput) -> Self:
+        """Return the settings of a `fit` with this input, before a restore."""
         found = hyperparameters(model, given.data.class_weight)
         return cls(InputDescription.of(given), found)
 
