@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from keepfit.callbacks.adapters.base import AttributeAdapter
+from keepfit.callbacks.adapters.state_types import Count, Number, Weights
 
 EARLY_STOPPING = AttributeAdapter(
-    state=("wait", "stopped_epoch", "best", "best_weights", "best_epoch"),
+    state={
+        "wait": Count,
+        "stopped_epoch": Count,
+        "best": Number | None,
+        "best_weights": Weights | None,
+        "best_epoch": Count | None,
+    },
     config=(
         "monitor",
         "mode",

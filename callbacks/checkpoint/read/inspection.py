@@ -180,7 +180,7 @@ def read_named_head(store: Store, run: str) -> Head:
             f"move its folder back to {store.uri}/{head.run} to use it"
         )
     folders = (f"{run}/{name}/" for name in ("checkpoints", "shards", "logs"))
-    if any(attempt_of(entry.key) for folder in folders for entry in store.list(folder)):
+    if any(attempt_of(run, entry.key) for folder in folders for entry in store.list(folder)):
         raise Damaged(f"{store.uri}/{key} is missing")
     raise NoSuchRun(f"there is no run {run!r} in {store.uri}")
 
@@ -239,7 +239,7 @@ def find_orphans(store: Store, run: str) -> list[str]:
     for key in committed.problems:
         raise Damaged(f"{store.uri}/{key} can't be read, so nothing is deleted")
     keys = (entry.key for entry in store.list(f"{run}/"))
-    return unreferenced(keys, committed.manifests, committed.head.attempt - 1)
+    return unreferenced(run, keys, committed.manifests, committed.head.attempt - 1)
 
 
 def _referenced_objects(manifest: Manifest) -> list[StoredShard | StoredPart]:
