@@ -55,6 +55,14 @@ FrozenState = Callable[[], State]
 
 
 @runtime_checkable
+class ModelStateAdapter(Protocol):
+    """An adapter of a state that has to fit the model."""
+
+    def check_against(self, state: State, model: Any) -> None:
+        """Compare a state from a store with the model, if that is built. Raises InvalidState."""
+
+
+@runtime_checkable
 class CapturingAdapter(Protocol):
     """An adapter of the user's own objects, which may change all that they have in place.
 
@@ -254,15 +262,18 @@ class HeldCallback:
                 return adapter.beginning(self.callback)
         return nullcontext()
 
-    def check(self, state: object) -> None:
-        """Check a state from a store. Raises InvalidState."""
+    def check(self, state: object, model: Any) -> None:
+        """Check a state from a store, which may have to fit the model. Raises InvalidState."""
         if not isinstance(state, dict):
             raise InvalidState(f"{self.name}: its state is a {type(state).__name__}")
         try:
             if self.own:
                 check_fields(state, {"known": dict, "own": dict})
                 self.own.check(self.callback, state["own"])
-            self.adapter.check(self.callback, self.known_state(state))
+            known = self.known_state(state)
+            self.adapter.check(self.callback, known)
+            if isinstance(self.adapter, ModelStateAdapter):
+                self.adapter.check_against(known, model)
         except InvalidState as error:
             raise InvalidState(f"{self.name}: {error}") from error
 

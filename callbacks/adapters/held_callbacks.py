@@ -91,14 +91,14 @@ class HeldCallbacks:
         """Freeze the state of each callback, on the training thread."""
         return CapturedCallbacks([(held.name, _capture(held)) for held in self])
 
-    def check(self, saved: object) -> None:
+    def check(self, saved: object, model: Any) -> None:
         """Check the saved states, before any of them is restored. Raises InvalidState."""
         check_type("callbacks", saved, list[dict[str, Any]])
         entries: list[State] = saved  # type: ignore[assignment]
         for entry in entries:
             check_fields(entry, {"class": Text, "state": Any})
         for held, state in self._match(entries):
-            held.check(state)
+            held.check(state, model)
 
     def restore(self, saved: Sequence[State]) -> None:
         """Restore the state of each callback; log saved states without a callback.

@@ -6,9 +6,11 @@ A checkpoint from another version of keepfit may have more values; these are lef
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from math import prod
+from typing import Annotated, Any
 
 import keras
+import tensorflow as tf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
@@ -24,6 +26,9 @@ from keepfit.callbacks.training.data.py_dataset import PyDatasetState
 from keepfit.callbacks.training.identity.description import InputDescription
 from keepfit.callbacks.training.matching.specs import InvalidOrder, saved_variables
 from keepfit.callbacks.training.random_state import check_random_state
+
+MAX_BATCH_ITEMS = 1 << 32
+"""Largest number of items in a part of a batch."""
 
 _Size = Annotated[int, Field(ge=0, le=MAX_COUNT)] | None
 _Shape = Annotated[list[_Size], Field(max_length=MAX_RANK)] | None
@@ -45,7 +50,7 @@ class BatchStructure(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    kind: Literal["tensor", "ragged", "sparse", "none", "dict", "list", "tuple"] | Text
+    kind: Text
     shape: _Shape = None
     dtype: Text | None = None
     rank: Annotated[int, Field(ge=0, le=MAX_RANK)] | None = None
@@ -87,7 +92,7 @@ class TrainingStateSchema:
             InputDescription.of_state(manifest.state)
             saved_variables(manifest)
             if plain.element_spec:
-                batch_spec.spec_from_json(manifest.state["element_spec"])
+                _check_size(batch_spec.spec_from_json(manifest.state["element_spec"]))
         except ValidationError as error:
             raise InvalidState(first_problem(error)) from None
         except (InvalidOrder, TypeError, ValueError, KeyError, AttributeError) as error:
@@ -100,9 +105,18 @@ class TrainingStateSchema:
         check_fields(history, HISTORY.state)
         check_type("logs", state["logs"], dict[str, Value])
         check_random_state(state["randomness"])
-        self._callbacks.check(state["callbacks"])
+        self._callbacks.check(state["callbacks"], self._model)
         self._py_dataset.check(state["source"])
         _check_iterators(arrays, state["data"])
+
+
+def _check_size(element_spec: Any) -> None:
+    """Check that a batch can be built of zeros, which a model that runs eagerly needs."""
+    for spec in tf.nest.flatten(element_spec):
+        sizes = getattr(getattr(spec, "shape", None), "dims", None) or ()
+        size = prod(int(dim.value or 1) for dim in sizes)
+        if size > MAX_BATCH_ITEMS:
+            raise InvalidState(f"a batch of shape {spec.shape} has {size} items")
 
 
 def _check_counts(manifest: Manifest, data: DataCounts) -> None:

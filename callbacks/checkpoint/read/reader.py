@@ -229,8 +229,8 @@ def _read_checkpoint(
     prefetched: Mapping[StoredShard, Array],
     schema: StateSchema,
 ) -> Checkpoint:
-    shards = read_shards(store, manifest.shards, prefetched)
-    arrays = {t.name: _array(t, shards) for t in manifest.tensors}
+    shards = dict(enumerate(read_shards(store, manifest.shards, prefetched)))
+    arrays = {t.name: array_of(t, shards) for t in manifest.tensors}
     try:
         state = decode_once(manifest.state, arrays)
         schema.check_state(state, arrays)
@@ -296,8 +296,12 @@ def _read_shard(store: Store, shard: StoredShard) -> Array:
     raise Damaged(f"{store.uri}/{shard.key} has SHA-256 {actual} instead of {shard.digest}")
 
 
-def _array(tensor: StoredTensor, shards: list[Array]) -> Array:
-    """Return a tensor as a view of its shard's memory; copied only if it is not aligned."""
+def array_of(tensor: StoredTensor, shards: Mapping[int, Array]) -> Array:
+    """Return a tensor as a view of its shard's memory; copied only if it is not aligned.
+
+    Args:
+        shards: the bytes of each shard that was read, by its index.
+    """
     dtype = DTYPES[tensor.dtype]
     data = shards[tensor.shard][tensor.offset : tensor.offset + tensor.size]
     if tensor.offset % dtype.itemsize:
