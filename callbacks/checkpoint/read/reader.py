@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import structlog
@@ -28,6 +28,9 @@ from keepfit.callbacks.checkpoint.format.state_schema import ANY_STATE, InvalidS
 from keepfit.callbacks.checkpoint.snapshot import DTYPES
 from keepfit.callbacks.storage.base import Damaged, NotFound, StorageError, Store, Version
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 log = structlog.get_logger("keepfit")
 
 PARALLEL_READS = min(8, os.cpu_count() or 1)
@@ -35,6 +38,9 @@ PARALLEL_READS = min(8, os.cpu_count() or 1)
 
 PARALLEL_MANIFESTS = 8
 """Number of manifests read at once: they are small, and the time is that of the requests."""
+
+SMALL_READ = 1 << 20
+"""Bytes up to which shards in a directory are read and hashed faster without threads."""
 
 MAX_READS = 2
 """Number of reads before an object counts as damaged: it may be corrupted on the way."""
@@ -141,8 +147,8 @@ def read_manifests(store: Store, run: str, keys: Iterable[str]) -> LoadedManifes
             return str(error)
 
     keys = list(keys)
-    with ThreadPoolExecutor(PARALLEL_MANIFESTS, "keepfit-reader") as pool:
-        found = list(zip(keys, pool.map(read, keys), strict=True))
+    threads = min(store.parallel, PARALLEL_MANIFESTS)  # one in a directory, which is fast
+    found = list(zip(keys, _map(read, keys, threads), strict=True))
     return LoadedManifests(
         manifests={key: result for key, result in found if isinstance(result, Manifest)},
         problems={key: result for key, result in found if isinstance(result, str)},
@@ -168,8 +174,8 @@ def read_shards(
     def read(shard: StoredShard) -> Array:
         return prefetched[shard] if shard in prefetched else _read_shard(store, shard)
 
-    with ThreadPoolExecutor(PARALLEL_READS, "keepfit-reader") as pool:
-        return list(pool.map(read, shards))
+    large = sum(shard.size for shard in shards) > SMALL_READ
+    return _map(read, shards, PARALLEL_READS if large or store.parallel > 1 else 1)
 
 
 def read_checkpoint(
@@ -282,6 +288,14 @@ def read_newest_usable(
         f"run {run!r} in {store.uri} has checkpoints, but none of them can be used; "
         f"start over with --fresh, which moves the old run aside, or restore the missing objects"
     )
+
+
+def _map(function: Callable[[T], R], items: Sequence[T], threads: int) -> list[R]:
+    """Return the results for all items, in order; on threads if that is worth their start."""
+    if threads < 2 or len(items) < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(threads, "keepfit-reader") as pool:
+        return list(pool.map(function, items))
 
 
 def _read_shard(store: Store, shard: StoredShard) -> Array:
