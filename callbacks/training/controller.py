@@ -265,15 +265,13 @@ class FitController:
     def _move(self, event: Event | EpochBegins | BatchEnds) -> tuple[Action, ...]:
         try:
             self._phase, actions = advance(self._phase, event)
-        except IllegalMove:
-            if not isinstance(self._phase, Replaying):
+        except IllegalMove as error:
+            if not self._resumption.key:
                 raise
-            # The data has proved to be that of the checkpoint, as far as it could be compared.
+            # The parts of a position agree only if training has reached it.
             raise refusal.refusal(
-                self._resumption.key,
-                f"the epoch has fewer batches than the {self._phase.progress.calls} calls of the "
-                "train function that the checkpoint counts",
-            ) from None
+                self._resumption.key, f"its position is not one of this training: {error}"
+            ) from error
         self._run.reached_step = self._phase.progress.step
         for action in actions:
             if perform := self._PERFORM.get(action):

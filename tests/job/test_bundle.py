@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import tarfile
 import time
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from docker.utils.build import PatternMatcher
@@ -160,6 +163,56 @@ def test_a_malicious_archive(entries, tmp_path):
         unpack_bundle(content.getvalue(), tmp_path / "target")
     assert list(tmp_path.iterdir()) == [tmp_path / "target"]
     assert list((tmp_path / "target").iterdir()) == []
+
+
+def archive_of(*entries):
+    """Return a compressed archive of these entries, each with its content."""
+    content = BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for entry, data in entries:
+            entry.size = len(data)
+            archive.addfile(entry, BytesIO(data))
+    return content.getvalue()
+
+
+def entry_of(name, kind=tarfile.REGTYPE, target=""):
+    """Return the header of an entry."""
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.linkname = kind, target
+    return entry
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE]
+)
+def test_an_archive_of_devices_and_hard_links(tmp_path, kind):
+    """Only regular files and links within the folder are unpacked."""
+    with pytest.raises(BundleError, match="is not a regular file"):
+        unpack_bundle(archive_of((entry_of("x", kind, "train.py"), b"")), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_that_grows(tmp_path):
+    """The size of all files is limited, however small the archive is."""
+    bomb = archive_of(*[(entry_of(str(i)), b"0" * (1 << 20)) for i in range(4)])
+    assert len(bomb) < 1 << 16
+    with pytest.raises(BundleError, match="more than 3 MiB"):
+        unpack_bundle(bomb, tmp_path, limit=3 << 20)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3 << 20
+
+
+def test_an_archive_of_many_empty_files(tmp_path):
+    """Headers count: an archive of nothing but entries is limited too."""
+    many = archive_of(*[(entry_of(str(i)), b"") for i in range(20)])
+    with pytest.raises(BundleError, match="MiB"):
+        unpack_bundle(many, tmp_path, limit=10 * 512)
+
+
+@given(st.binary(max_size=200) | st.binary(max_size=200).map(gzip.compress))
+def test_what_is_no_archive(content):
+    """Any other content is one line."""
+    with TemporaryDirectory() as folder, suppress(BundleError):
+        unpack_bundle(content, Path(folder))
 
 
 def test_five_gigabytes(script):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,11 +16,26 @@ import safetensors.numpy
 from typer.testing import CliRunner
 
 from keepfit.callbacks.checkpoint.commit.claim import move_aside
+from keepfit.callbacks.checkpoint.format.codec import encode
 from keepfit.callbacks.checkpoint.format.keys import head_key, manifest_key, shard_key
 from keepfit.callbacks.checkpoint.snapshot import Tensor
 from keepfit.callbacks.storage import open_store
+from keepfit.callbacks.storage.base import StorageError
+from keepfit.callbacks.storage.local import LocalStore
 from keepfit.job.cli import app
-from tests.checkpoint.samples import RUN, files_under, head_of, resume, snapshot, take_over, trained
+from keepfit.job.commands.model_config import UnsafeConfig, check_config
+from tests.checkpoint.samples import (
+    RUN,
+    document_at,
+    files_under,
+    head_of,
+    resume,
+    snapshot,
+    take_over,
+    tensor,
+    trained,
+    write_document,
+)
 from tests.training.trainings import Training, attempt, preempted, shuffled
 
 
@@ -86,15 +104,90 @@ def test_ls_of_a_damaged_run(store, tmp_path, damage):
     assert f"HEAD.json is {damage}" in runs[RUN]["reason"]
 
 
+HEADS = {
+    "a pipe": os.mkfifo,
+    "a folder": Path.mkdir,
+    "20 GB": lambda path: (path.touch(), os.truncate(path, 20 << 30)),
+    "a link": lambda path: path.symlink_to("/etc/hostname"),
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_head_that_is_no_document_blinds_no_store(store, tmp_path, kind):
+    """It is one line of `ls` and one of `prune`, which go on; `show` ends with one line."""
+    trained(store, 1)
+    sound = take_over(store, run="sound")
+    sound.commit(snapshot(1))
+    take_over(store, run="sound")
+    store.put(shard_key("sound", "0" * 64, 1), [b"x"])
+    head = tmp_path / "runs" / head_key(RUN)
+    head.unlink()
+    HEADS[kind](head)
+    runs = {run["run"]: run for run in parsed("ls")}
+    assert (runs[RUN]["state"], runs["sound"]["state"]) == ("damaged", "resumable")
+    assert "HEAD.json" in runs[RUN]["reason"]
+    assert "HEAD.json" in keepfit("show", RUN, code=78).output
+    pruned = keepfit("prune", "--yes", code=78).output
+    assert "HEAD.json" in pruned
+    assert shard_key("sound", "0" * 64, 1) in pruned
+    assert shard_key("sound", "0" * 64, 1) not in files_under(store._root)
+
+
+def test_a_run_that_may_not_be_read_blinds_no_store(store, monkeypatch):
+    """Its line says why; the others are shown."""
+    trained(store, 1)
+    take_over(store, run="sound").commit(snapshot(1))
+    load = LocalStore.load
+
+    def denied(self, key, *limit):
+        if key == head_key(RUN):
+            raise StorageError(f"{key}: access denied")
+        return load(self, key, *limit)
+
+    monkeypatch.setattr(LocalStore, "load", denied)
+    runs = {run["run"]: run for run in parsed("ls")}
+    assert (runs[RUN]["state"], runs["sound"]["state"]) == ("unreadable", "resumable")
+    assert "access denied" in runs[RUN]["reason"]
+
+
+def test_a_terminal_obeys_nothing_that_a_store_contains(store, tmp_path):
+    """Escapes are shown as such, and brackets are no markup."""
+    trained(store, 1)
+    path = tmp_path / "runs" / head_of(store).checkpoints[0]
+    fields = document_at(path)
+    fields["state"]["history"] = {"epoch": [0], "history": {"[/red]\x1b[31m": ["\x1b]0;x\x07[b]"]}}
+    write_document(path, fields)
+    os.mkfifo(tmp_path / "runs" / "[x]\x1b[2J")
+    shown = keepfit("show", RUN).stdout + keepfit("ls").stdout
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+    assert "[/red]" in shown
+    assert "\\x1b]0;x\\x07[b]" in shown
+
+
+def test_show_of_a_long_history(store):
+    """Its lists are arrays in the checkpoint, which the table shows as numbers."""
+    arrays = {}
+    epochs = range(100)
+    history = {"epoch": [*epochs], "history": {"loss": [epoch / 8 for epoch in epochs]}}
+    state = {"history": encode(history, "state/history", arrays)}
+    before = snapshot(1)
+    tensors = [tensor(name, array, "state") for name, array in arrays.items()]
+    stored = replace(before, tensors=[*before.tensors, *tensors], state={**before.state, **state})
+    take_over(store).commit(stored)
+    assert parsed("show", RUN)["history"] == history
+    assert re.search(r"^ *100 +12\.375$", keepfit("show", RUN).stdout, re.MULTILINE)
+
+
 def test_ls_needs_few_requests(store):
     """Only the committed checkpoints are read, however many the run has had."""
 
     class Counting(type(store)):
         loads = 0
 
-        def load(self, key):
+        def load(self, key, *limit):
             type(self).loads += 1
-            return super().load(key)
+            return super().load(key, *limit)
 
     from keepfit.callbacks.checkpoint.read.inspection import summarize
 
@@ -308,6 +401,62 @@ def test_export_of_a_model_that_needs_its_script(tmp_path, make):
     assert not (tmp_path / "m.keras").exists()
     keepfit("export", "run", "--to", tmp_path / "m.safetensors", *flags)
     assert safetensors.numpy.load_file(tmp_path / "m.safetensors")
+
+
+def forged_architecture(make):
+    """Return an architecture of a model with one layer of this configuration."""
+    model = json.loads(keras.Sequential([keras.layers.Dense(3, name="d")]).to_json())
+    model["config"]["layers"] = [make]
+    return {"variables": [], "model": model}
+
+
+UNSAFE = {
+    "a function of another module": {"class_name": "function", "module": "os", "config": "system"},
+    "a function of Keras that reads": {
+        "class_name": "function",
+        "module": "keras.utils",
+        "config": "get_file",
+    },
+    "a class of another module": {"class_name": "Popen", "module": "subprocess", "config": {}},
+    "a layer that loads": {"class_name": "TFSMLayer", "module": "keras.layers", "config": {}},
+    "a layer that runs code": {"class_name": "Lambda", "module": "keras.layers", "config": {}},
+    "a vocabulary in a file": {
+        "class_name": "StringLookup",
+        "module": "keras.layers",
+        "config": {"vocabulary": "/etc/passwd"},
+    },
+    "within a layer": {
+        "class_name": "Dense",
+        "module": "keras.layers",
+        "config": {
+            "units": 1,
+            "activation": {"class_name": "function", "module": "os", "config": "system"},
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_a_configuration_from_a_store_runs_no_code(name):
+    """It is refused before Keras sees it, whatever the version of Keras does with it."""
+    with pytest.raises(UnsafeConfig):
+        check_config(forged_architecture(UNSAFE[name])["model"])
+
+
+def layered(inputs):
+    x = keras.layers.Dense(4, "relu", kernel_regularizer="l2", kernel_constraint="max_norm")(inputs)
+    x = keras.layers.Activation(keras.activations.gelu)(x) + 1
+    x = keras.layers.BatchNormalization()(keras.ops.relu(x))
+    return keras.layers.Bidirectional(keras.layers.GRU(2))(keras.ops.expand_dims(x, 1))
+
+
+def test_every_part_of_a_model_of_keras_may_be_named():
+    """Functional models, operations, wrappers, schedules and losses are not refused."""
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layered(inputs))
+    rate = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
+    model.compile(keras.optimizers.Adam(rate), keras.losses.MeanSquaredError(), ["mae"])
+    check_config(json.loads(model.to_json()))
 
 
 @pytest.mark.parametrize(
