@@ -11,17 +11,24 @@ import botocore.session
 from botocore.config import Config
 
 from keepfit.callbacks.storage.s3.body import send_chunks
+from keepfit.callbacks.storage.s3.options import RequestOptions
 from keepfit.callbacks.storage.s3.retries import RetryPolicy
 
 CONNECTIONS = 32
 """Connections kept open at most; more than all threads of keepfit use."""
 
+NO_OPTIONS = RequestOptions()
+"""The bucket decides on encryption, and its owner pays."""
 
-def make_client(retries: RetryPolicy) -> Any:
+
+def make_client(retries: RetryPolicy, options: RequestOptions = NO_OPTIONS) -> Any:
     """Create a boto3 client that sends a Body without a copy, and tries each request once.
 
     Endpoint, region, profile and credentials come from the environment, the AWS configuration
     files or the machine's role.
+
+    Args:
+        options: sent with every request.
 
     Raises:
         botocore.exceptions.BotoCoreError: the configuration can't be used.
@@ -45,6 +52,7 @@ def make_client(retries: RetryPolicy) -> Any:
     )
     client = boto3.session.Session(botocore_session=session).client("s3", config=config)
     client.meta.events.register("before-send.s3", send_chunks)
+    options.apply_to(client)
     return client
 
 
