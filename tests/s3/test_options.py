@@ -14,8 +14,8 @@ from keepfit.callbacks.storage.s3 import store as s3_store
 from keepfit.callbacks.storage.s3.client import make_client
 from keepfit.callbacks.storage.s3.options import (
     BUCKET_KEY,
+    EXPECTED_OWNER,
     KMS_KEY,
-    OWNER,
     PAYER,
     SSE,
     VARIABLES,
@@ -32,7 +32,7 @@ KEY = "arn:aws:kms:us-east-1:000000000000:key/0ab3f8e2-8a57-4c5c-9d9b-0000000000
 ACCOUNT = "000000000000"
 """The account of LocalStack."""
 
-ALL = {SSE: "aws:kms", KMS_KEY: KEY, BUCKET_KEY: "1", OWNER: ACCOUNT, PAYER: "requester"}
+ALL = {SSE: "aws:kms", KMS_KEY: KEY, BUCKET_KEY: "1", EXPECTED_OWNER: ACCOUNT, PAYER: "requester"}
 ENCRYPTION = {
     "x-amz-server-side-encryption": "aws:kms",
     "x-amz-server-side-encryption-aws-kms-key-id": KEY,
@@ -186,7 +186,12 @@ def payer_check(_, request):
 @pytest.mark.parametrize(
     ("check", "wrong", "right", "words"),
     [
-        (owner_check, {OWNER: "9" * 12}, {OWNER: ACCOUNT}, f"another account than {OWNER}=9999"),
+        (
+            owner_check,
+            {EXPECTED_OWNER: "9" * 12},
+            {EXPECTED_OWNER: ACCOUNT},
+            f"another account than {EXPECTED_OWNER}=9999",
+        ),
         (payer_check, {PAYER: "no"}, {PAYER: "yes"}, f"requester pays (set {PAYER}=1)"),
     ],
 )
@@ -243,8 +248,11 @@ FAULTS = {
         f"{BUCKET_KEY} needs {SSE}=aws:kms",
     ),
     "no boolean": ({SSE: "aws:kms", BUCKET_KEY: "maybe"}, f"{BUCKET_KEY} must be 1 or 0."),
-    "no account": ({OWNER: "1234"}, f"{OWNER} must be the 12 digits"),
-    "account in other digits": ({OWNER: "١" * 12}, f"{OWNER} must be the 12 digits"),
+    "no account": ({EXPECTED_OWNER: "1234"}, f"{EXPECTED_OWNER} must be the 12 digits"),
+    "account in other digits": (
+        {EXPECTED_OWNER: "١" * 12},
+        f"{EXPECTED_OWNER} must be the 12 digits",
+    ),
     "no payer": ({PAYER: "owner"}, f'{PAYER} must be 1 or 0, or "requester".'),
 }
 
@@ -260,10 +268,11 @@ def test_faults(case):
     assert "\n" not in str(caught.value)
 
 
-def test_a_command_refuses_a_fault(options):
-    """`keepfit ls` ends with exit code 78 and one line, before any request."""
+@pytest.mark.parametrize("command", [["ls", "s3://bucket/runs"], ["run", __file__]])
+def test_a_command_refuses_a_fault(command, options):
+    """It ends with exit code 78 and one line: `ls` before any request, `run` before the script."""
     options(**{KMS_KEY: KEY})
-    ended = CliRunner().invoke(app, ["ls", "s3://bucket/runs"])
+    ended = CliRunner().invoke(app, command)
     assert ended.exit_code == 78
     (line,) = ended.stderr.splitlines()
     assert json.loads(line)["reason"].startswith(f"{KMS_KEY} needs {SSE}=aws:kms")
@@ -271,5 +280,5 @@ def test_a_command_refuses_a_fault(options):
 
 def test_variables_of_another_process(options):
     """Those that are set, and nothing else of the environment."""
-    options(**{SSE: "aws:kms", KMS_KEY: "", OWNER: ACCOUNT})
-    assert set_variables(os.environ) == {SSE: "aws:kms", OWNER: ACCOUNT}
+    options(**{SSE: "aws:kms", KMS_KEY: "", EXPECTED_OWNER: ACCOUNT})
+    assert set_variables(os.environ) == {SSE: "aws:kms", EXPECTED_OWNER: ACCOUNT}

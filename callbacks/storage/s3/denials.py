@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from keepfit.callbacks.storage.s3.address import Address
-from keepfit.callbacks.storage.s3.options import KMS_KEY, OWNER, PAYER, SSE, RequestOptions
+from keepfit.callbacks.storage.s3.options import EXPECTED_OWNER, KMS_KEY, PAYER, SSE, RequestOptions
 
 _ACTION = re.compile(r"not authorized to perform: ([\w-]+:\w+)")
 _RESOURCE = re.compile(r'on resource: "?(arn:[^\s"]+)')
@@ -160,7 +160,9 @@ def _other_causes(action: str, options: RequestOptions) -> str:
     """Return the causes that S3 never names, as far as they are possible with these options."""
     causes = []
     if options.owner:
-        causes.append(f"the bucket belongs to another account than {OWNER}={options.owner}")
+        causes.append(
+            f"the bucket belongs to another account than {EXPECTED_OWNER}={options.owner}"
+        )
     if not options.payer:
         causes.append(f"the bucket's requester pays (set {PAYER}=1)")
     if action == "s3:PutObject" and not options.sse:

@@ -12,9 +12,9 @@ from keepfit.callbacks.storage.base import StorageError
 SSE: Final = "KEEPFIT_S3_SSE"
 KMS_KEY: Final = "KEEPFIT_S3_KMS_KEY_ID"
 BUCKET_KEY: Final = "KEEPFIT_S3_BUCKET_KEY"
-OWNER: Final = "KEEPFIT_S3_EXPECTED_BUCKET_OWNER"
+EXPECTED_OWNER: Final = "KEEPFIT_S3_EXPECTED_BUCKET_OWNER"
 PAYER: Final = "KEEPFIT_S3_REQUEST_PAYER"
-VARIABLES: Final = (SSE, KMS_KEY, BUCKET_KEY, OWNER, PAYER)
+VARIABLES: Final = (SSE, KMS_KEY, BUCKET_KEY, EXPECTED_OWNER, PAYER)
 """The environment variables from which the options come."""
 
 KMS: Final = "aws:kms"
@@ -57,7 +57,7 @@ class RequestOptions:
             sse=environ.get(SSE, ""),
             kms_key=environ.get(KMS_KEY, ""),
             bucket_key=_parse_bool(BUCKET_KEY, environ.get(BUCKET_KEY, "")),
-            owner=environ.get(OWNER, ""),
+            owner=environ.get(EXPECTED_OWNER, ""),
             payer=payer == "requester" or _parse_bool(PAYER, payer) is True,
         )
         if fault := options.fault():
@@ -85,8 +85,8 @@ class RequestOptions:
             )
         if self.owner and not re.fullmatch("[0-9]{12}", self.owner):
             return (
-                f"{OWNER} must be the 12 digits of an AWS account. "
-                f"Received: {OWNER}={self.owner[:100]!r}"
+                f"{EXPECTED_OWNER} must be the 12 digits of an AWS account. "
+                f"Received: {EXPECTED_OWNER}={self.owner[:100]!r}"
             )
         return ""
 
