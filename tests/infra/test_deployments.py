@@ -16,10 +16,11 @@ import uuid
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from keepfit.callbacks.storage.s3.options import RequestOptions
 from keepfit.infra import deployment
-from keepfit.infra.aws import AwsError
+from keepfit.infra.aws import AwsError, explain_errors
 from keepfit.infra.stacks import network, request
 from tests.infra.conftest import keepfit, refused
 from tests.servers.moto import run_in_containers
@@ -300,6 +301,16 @@ def test_no_credentials(aws, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     assert "no AWS credentials were found" in refused("up", "--yes", code=78)
+
+
+def test_a_denial_has_the_reason_of_aws():
+    """The line has AWS' own message, which names the action and the policy."""
+    message = "User: x is not authorized to perform: s3:ListBucketVersions because no …"
+    answer = {"Error": {"Code": "AccessDenied", "Message": message}}
+    with pytest.raises(AwsError) as caught, explain_errors("bucket x can't be emptied"):
+        raise ClientError(answer, "ListObjectVersions")
+    assert "ListObjectVersions is not allowed for these credentials" in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_no_such_profile(aws, monkeypatch):

@@ -16,7 +16,7 @@ from keepfit.callbacks.storage.s3.options import RequestOptions
 from keepfit.callbacks.storage.s3.retries import RetryPolicy
 from keepfit.callbacks.storage.s3.store import S3Store
 from keepfit.job.cli import app
-from tests.s3.proxy import Proxy, always, s3_error
+from tests.s3.proxy import Answer, Proxy, always, s3_error
 from tests.s3.samples import client_at, environment, store_of
 
 URI = "s3://models/team"
@@ -80,7 +80,7 @@ POLICIES = {
     "identity, explicit": (
         "put",
         f"{s3()} with an explicit deny in an identity-based policy",
-        "A policy of the job's role denies it: except the bucket from that statement",
+        "A policy of the job's role denies it: except the bucket from it",
     ),
     "bucket": (
         "put",
@@ -97,8 +97,8 @@ POLICIES = {
     "bucket, explicit, at reading": (
         "load",
         f"{s3('s3:GetObject')} with an explicit deny in a resource-based policy",
-        "The bucket's policy denies it: except the job's role from that statement, or fulfil its "
-        "conditions for s3:GetObject",
+        "The bucket's policy denies it: except the job's role from it, or fulfil its conditions "
+        "for s3:GetObject",
     ),
     "service control": (
         "put",
@@ -365,6 +365,23 @@ def test_other_refusal(case, refusing):
     """Keys, credentials, regions and clocks: the line has S3's own message and the fix."""
     answer, line = OTHERS[case]
     assert line_of(refusing, "put", answer, ENCRYPTED) == line
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (301, "bucket 'models' is in another region: set AWS_REGION=… (301: Moved Permanently)"),
+        (403, "s3:PutObject is not allowed (403: Forbidden). S3 does not say why"),
+    ],
+)
+def test_an_answer_without_a_body(status, words, refusing):
+    """A proxy's answer, or one to HEAD: the status stands for the reason."""
+    reason = {301: "Moved Permanently", 403: "Forbidden"}[status]
+    empty = Answer(status, reason, [], b"").to_bytes()
+    refusing.arm(always(lambda exchange: exchange.send(empty)))
+    with pytest.raises(StorageError) as caught:
+        OPERATIONS["put"](store_of(refusing.client, URI, ONCE))
+    assert words in str(caught.value)
 
 
 def test_malformed_header_for_another_reason(refusing):

@@ -1,5 +1,6 @@
 """Encryption, the bucket's owner and the payer: every request has the options that it supports."""
 
+import ast
 import json
 import os
 from urllib.parse import parse_qs
@@ -25,6 +26,7 @@ from keepfit.callbacks.storage.s3.options import (
 from keepfit.callbacks.storage.s3.transfer import Transfer
 from keepfit.job.cli import app
 from tests.checkpoint.samples import RUN, take_over
+from tests.e2e.process import ROOT
 from tests.s3.proxy import s3_error
 from tests.s3.samples import QUICK, assert_resumes, environment, small
 
@@ -32,6 +34,7 @@ KEY = "arn:aws:kms:us-east-1:000000000000:key/0ab3f8e2-8a57-4c5c-9d9b-0000000000
 ACCOUNT = "000000000000"
 """The account of LocalStack."""
 
+ROOMS = ("callbacks", "job", "infra")
 ALL = {SSE: "aws:kms", KMS_KEY: KEY, BUCKET_KEY: "1", EXPECTED_OWNER: ACCOUNT, PAYER: "requester"}
 ENCRYPTION = {
     "x-amz-server-side-encryption": "aws:kms",
@@ -104,6 +107,10 @@ def test_every_request_has_the_options(options, proxy, fresh, s3, tmp_path, monk
         attempt.commit(small(2))
     attempt.sweep()
     assert_resumes(store, 2)
+    where = (RUN, "--store", uri)
+    for command in (["ls", uri], ["verify", *where], ["prune", *where, "--yes"]):
+        ended = CliRunner().invoke(app, command)
+        assert ended.exit_code == 0, ended.output
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(s3_store, "MAX_SINGLE_COPY", 100)
         store.move(RUN, "old")
@@ -154,6 +161,29 @@ def test_every_operation_of_s3_gets_what_it_supports():
         for option in known:
             counts[option] += 1
     assert min(counts.values()) >= 2, counts
+
+
+MAKERS = {
+    "callbacks/storage/s3/client.py": "make_client",
+    "infra/functions/resubmit.py": "newest_step",
+    "job/commands/infra.py": "_s3_client",
+}
+"""The only functions that make a client of S3: each one adds the options."""
+
+
+def test_no_other_client_of_s3_is_made():
+    """A client made elsewhere would send requests without the options."""
+    found = {}
+    for path in (path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text())):
+            for call in ast.walk(function) if isinstance(function, ast.FunctionDef) else ():
+                match call:
+                    case ast.Call(
+                        func=ast.Attribute(attr="client" | "resource"),
+                        args=[ast.Constant(value="s3"), *_],
+                    ):
+                        found[str(path.relative_to(ROOT))] = function.name
+    assert found == MAKERS
 
 
 def test_no_options_change_no_request(options, proxy, fresh):

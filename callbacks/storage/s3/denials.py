@@ -61,6 +61,14 @@ class Denial:
         """True if the use of a KMS key was denied, not that of the bucket."""
         return self.action.startswith("kms:")
 
+    @property
+    def target(self) -> str:
+        return "key" if self.of_key else "bucket"
+
+    @property
+    def verb(self) -> str:
+        return "denies" if self.explicit else "does not allow"
+
 
 def parse_denial(message: str, requested: str) -> Denial:
     """Return the denial that S3's message describes.
@@ -83,52 +91,58 @@ def parse_denial(message: str, requested: str) -> Denial:
 
 def advice(denial: Denial, address: Address, options: RequestOptions) -> str:
     """Return which change would allow the action."""
-    action = denial.action
-    owner = "key" if denial.of_key else "bucket"
-    denies = "denies" if denial.explicit else "does not allow"
+    needs = f"The job's role needs: {_statement(denial, address, options)}"
     match denial.policy:
+        case None:
+            return f"{_other_causes(denial.action, options)}. {needs}"
         case Policy.IDENTITY if denial.explicit:
-            return f"A policy of the job's role denies it: except the {owner} from that statement"
-        case Policy.RESOURCE if denial.of_key:
-            return (
-                f"The KMS key's policy must allow {' and '.join(_KMS_ACTIONS)} for the job's role, "
-                f"and the key must exist in the bucket's region"
-            )
-        case Policy.RESOURCE if denial.explicit:
-            return f"The bucket's policy denies it: {_conditions(action, options)}"
+            return f"A policy of the job's role denies it: except the {denial.target} from it"
+        case Policy.IDENTITY:
+            return needs
         case Policy.RESOURCE:
-            return (
-                f"The bucket's policy must allow {action} for the job's role, as a bucket of "
-                f"another account requires"
-            )
+            return _resource_advice(denial, options)
         case Policy.SERVICE_CONTROL:
             return (
-                f"A service control policy of the AWS organization {denies} it, whatever the "
+                f"A service control policy of the AWS organization {denial.verb} it, whatever the "
                 f"job's role allows: ask an administrator of the organization"
             )
         case Policy.RESOURCE_CONTROL:
             return (
-                f"A resource control policy of the AWS organization {denies} it: "
-                f"{_conditions(action, options)}, or ask an administrator of the organization"
+                f"A resource control policy of the AWS organization {denial.verb} it: "
+                f"{_conditions(denial, options)}, or ask an administrator of the organization"
             )
-        case Policy.BOUNDARY:
-            return (
-                f"The permissions boundary of the job's role {denies} it: "
-                f"allow {action} there as well"
-            )
-        case Policy.SESSION:
-            return (
-                f"The credentials were issued with a session policy that {denies} it: request "
-                f"them with one that allows {action}"
-            )
-        case Policy.VPC_ENDPOINT:
-            return (
-                f"The policy of the VPC endpoint through which this machine reaches S3 {denies} "
-                f"it: allow {action} on the {owner} there"
-            )
-        case None:
-            return f"{_other_causes(action, options)}. {_needs(denial, address, options)}"
-    return _needs(denial, address, options)
+    return _limit_advice(denial, denial.policy)
+
+
+def _resource_advice(denial: Denial, options: RequestOptions) -> str:
+    """Return the change of the bucket's or the key's own policy."""
+    if denial.of_key:
+        return (
+            f"The KMS key's policy must allow {' and '.join(_KMS_ACTIONS)} for the job's role, "
+            f"and the key must exist in the bucket's region"
+        )
+    if denial.explicit:
+        return f"The bucket's policy denies it: {_conditions(denial, options)}"
+    return (
+        f"The bucket's policy must allow {denial.action} for the job's role, as a bucket of "
+        f"another account requires"
+    )
+
+
+def _limit_advice(denial: Denial, policy: Policy) -> str:
+    """Return the change of a policy that only limits what the role's policies allow."""
+    action, verb = denial.action, denial.verb
+    if policy is Policy.BOUNDARY:
+        return f"The permissions boundary of the job's role {verb} it: allow {action} there as well"
+    if policy is Policy.SESSION:
+        return (
+            f"The credentials were issued with a session policy that {verb} it: request them "
+            f"with one that allows {action}"
+        )
+    return (
+        f"The policy of the VPC endpoint through which this machine reaches S3 {verb} it: "
+        f"allow {action} on the {denial.target} there"
+    )
 
 
 def key_advice(code: str, options: RequestOptions) -> str:
@@ -146,10 +160,10 @@ def key_advice(code: str, options: RequestOptions) -> str:
     return f"check the KMS key (now: {named})"
 
 
-def _conditions(action: str, options: RequestOptions) -> str:
+def _conditions(denial: Denial, options: RequestOptions) -> str:
     """Return how to fulfil the condition of a Deny statement."""
-    if action != "s3:PutObject":
-        return f"except the job's role from that statement, or fulfil its conditions for {action}"
+    if denial.action != "s3:PutObject":
+        return f"except the job's role from it, or fulfil its conditions for {denial.action}"
     if not options.sse:
         return f"if it demands encryption, set {SSE} (and {KMS_KEY}) to what it demands"
     given = f"{SSE}={options.sse}" + (f" {KMS_KEY}={options.kms_key}" if options.kms_key else "")
@@ -169,10 +183,6 @@ def _other_causes(action: str, options: RequestOptions) -> str:
         causes.append(f"the bucket's policy demands encryption (set {SSE})")
     causes.append("the bucket's policy or its KMS key does not allow it")
     return f"S3 does not say why; besides the role's policy: {', or '.join(causes)}"
-
-
-def _needs(denial: Denial, address: Address, options: RequestOptions) -> str:
-    return f"The job's role needs: {_statement(denial, address, options)}"
 
 
 def _statement(denial: Denial, address: Address, options: RequestOptions) -> str:

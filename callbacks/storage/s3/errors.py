@@ -24,7 +24,7 @@ from urllib3.exceptions import HTTPError
 from keepfit.callbacks.storage.base import Conflict, Damaged, NotFound, StorageError, Transient
 from keepfit.callbacks.storage.s3.address import Address
 from keepfit.callbacks.storage.s3.denials import advice, key_advice, parse_denial
-from keepfit.callbacks.storage.s3.options import KMS_KEY, SSE, RequestOptions
+from keepfit.callbacks.storage.s3.options import KMS_KEY, NO_OPTIONS, SSE, RequestOptions
 
 IAM_ACTIONS = {
     "put_object": "s3:PutObject",
@@ -100,7 +100,7 @@ def translate_error(
     operation: str,
     address: Address,
     key: str,
-    options: RequestOptions = RequestOptions(),  # noqa: B008 - frozen
+    options: RequestOptions = NO_OPTIONS,
 ) -> StorageError:
     """Return the store's error for `error`; its message has the object, the cause and the fix."""
     where = f"{address.uri}/{key}" if key else address.uri

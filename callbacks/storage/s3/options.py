@@ -118,6 +118,10 @@ class RequestOptions:
                 params.setdefault(name, value)
 
 
+NO_OPTIONS: Final = RequestOptions()
+"""The bucket decides on the encryption, and its owner pays."""
+
+
 def set_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of the options that are set, for another process's environment."""
     return {name: environ[name] for name in VARIABLES if environ.get(name)}

@@ -30,9 +30,9 @@ from keepfit.callbacks.storage.base import (
 from keepfit.callbacks.storage.s3 import multipart
 from keepfit.callbacks.storage.s3.address import Address
 from keepfit.callbacks.storage.s3.body import Body
-from keepfit.callbacks.storage.s3.client import NO_OPTIONS, make_client, wants_checksums
+from keepfit.callbacks.storage.s3.client import make_client, wants_checksums
 from keepfit.callbacks.storage.s3.errors import BOTO_ERRORS, translate_error
-from keepfit.callbacks.storage.s3.options import RequestOptions
+from keepfit.callbacks.storage.s3.options import NO_OPTIONS, RequestOptions
 from keepfit.callbacks.storage.s3.retries import RetryPolicy
 
 T = TypeVar("T")

@@ -11,10 +11,10 @@ from s3transfer.manager import TransferManager
 
 from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.s3.address import Object
-from keepfit.callbacks.storage.s3.client import NO_OPTIONS, make_client
+from keepfit.callbacks.storage.s3.client import make_client
 from keepfit.callbacks.storage.s3.daemon_executor import DaemonExecutor
 from keepfit.callbacks.storage.s3.errors import BOTO_ERRORS, translate_error
-from keepfit.callbacks.storage.s3.options import RequestOptions
+from keepfit.callbacks.storage.s3.options import NO_OPTIONS, RequestOptions
 from keepfit.callbacks.storage.s3.retries import RetryPolicy
 
 T = TypeVar("T")
