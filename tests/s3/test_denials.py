@@ -77,6 +77,11 @@ POLICIES = {
         f"{s3('s3:GetObject')} {no('identity-based policy', 's3:GetObject')}",
         f"The job's role needs: {GET}",
     ),
+    "identity, in another partition": (
+        "put",
+        f"{s3().replace('arn:aws:', 'arn:aws-cn:')} {no('identity-based policy')}",
+        f"The job's role needs: {PUT.replace('arn:aws:', 'arn:aws-cn:')}",
+    ),
     "identity, explicit": (
         "put",
         f"{s3()} with an explicit deny in an identity-based policy",
@@ -344,7 +349,7 @@ def test_denial_by_a_policy(case, refusing):
     """The line has the action and S3's own message, and its advice fits the kind of policy."""
     operation, message, fix = POLICIES[case]
     line = line_of(refusing, operation, (403, "AccessDenied", message))
-    action = message.removeprefix(WHO).split()[0]
+    action = message.partition("perform:")[2].split()[0]
     where = URI if operation == "list" else f"{URI}/run/x"
     assert line == (
         f"{where}: access denied, {action} is not allowed (AccessDenied: {message}). {fix}"

@@ -187,7 +187,8 @@ def _other_causes(action: str, options: RequestOptions) -> str:
 
 def _statement(denial: Denial, address: Address, options: RequestOptions) -> str:
     """Return the policy statement that allows the action."""
-    action, bucket = denial.action, f"arn:aws:s3:::{address.bucket}"
+    partition = denial.resource.split(":")[1] if denial.resource else "aws"
+    action, bucket = denial.action, f"arn:{partition}:s3:::{address.bucket}"
     actions: str | list[str] = [action]
     resources: str | list[str] = [f"{bucket}/{address.prefix}*"]
     if denial.of_key:
