@@ -13,6 +13,9 @@ from pathlib import Path
 from keepfit.callbacks.storage.base import AlreadyExists, Damaged, NotFound, StorageError, Store
 from keepfit.infra.jobs.bundle import Bundle, BundleError, unpack_bundle
 
+MAX_ARCHIVE = 4 << 30
+"""Bytes of the largest archive that a job downloads."""
+
 
 def archive_key(digest: str) -> str:
     """Return the key of an archive. No run has this prefix: names begin with a letter or digit."""
@@ -44,7 +47,7 @@ def download_archive(store: Store, digest: str, run: str) -> Path:
         OSError: the folder can't be written.
     """
     try:
-        content, _ = store.load(archive_key(digest))
+        content, _ = store.load(archive_key(digest), MAX_ARCHIVE)
     except NotFound as error:
         raise StorageError(
             f"{store.uri} has no code {digest}: submit the job again, or use the store to which "

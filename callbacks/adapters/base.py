@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from keepfit.callbacks.adapters.frozen import freeze, share
+from keepfit.callbacks.adapters.state_types import Fields, check_fields
+from keepfit.callbacks.checkpoint.format.state_schema import InvalidState
 
 State = dict[str, Any]
 """Plain values and arrays; see checkpoint/format/codec.py."""
@@ -22,19 +24,26 @@ class Adapter(Protocol):
     def set(self, callback: Any, state: State) -> None:
         """Restore the state, after `on_train_begin` has reset the callback."""
 
+    def check(self, callback: Any, state: State) -> None:
+        """Check a state from a store, of which nothing is known, before any of it is restored.
+
+        Raises:
+            InvalidState: `get` could not have returned it.
+        """
+
 
 class KnownAdapter(Adapter, Protocol):
     """An adapter for one of Keras' callback classes.
 
     Attributes:
-        state: names of the attributes that training changes.
+        state: types of the attributes that training changes, by name; no others are ever set.
         config: names of the attributes that the script sets.
         handles: names of all other attributes, which live no longer than the process. Together the
             three name every attribute of the class, so that a test notices when Keras adds one.
     """
 
     @property
-    def state(self) -> Sequence[str]: ...
+    def state(self) -> Fields: ...
     @property
     def config(self) -> Sequence[str]: ...
     @property
@@ -43,6 +52,14 @@ class KnownAdapter(Adapter, Protocol):
 
 FrozenState = Callable[[], State]
 """Returns a state as it was when it was captured; called on the writer's thread."""
+
+
+@runtime_checkable
+class ModelStateAdapter(Protocol):
+    """An adapter of a state that has to fit the model."""
+
+    def check_against(self, state: State, model: Any) -> None:
+        """Compare a state from a store with the model, if that is built. Raises InvalidState."""
 
 
 @runtime_checkable
@@ -122,7 +139,7 @@ class AttributeAdapter:
         state, config, handles: see KnownAdapter.
     """
 
-    state: Sequence[str] = ()
+    state: Fields = field(default_factory=dict)
     config: Sequence[str] = ()
     handles: Sequence[str] = ()
 
@@ -132,6 +149,9 @@ class AttributeAdapter:
     def set(self, callback: Any, state: State) -> None:
         for name, value in state.items():
             setattr(callback, name, value)
+
+    def check(self, callback: Any, state: State) -> None:
+        check_fields(state, {}, self.state)
 
 
 @runtime_checkable
@@ -242,8 +262,23 @@ class HeldCallback:
                 return adapter.beginning(self.callback)
         return nullcontext()
 
+    def check(self, state: object, model: Any) -> None:
+        """Check a state from a store, which may have to fit the model. Raises InvalidState."""
+        if not isinstance(state, dict):
+            raise InvalidState(f"{self.name}: its state is a {type(state).__name__}")
+        try:
+            if self.own:
+                check_fields(state, {"known": dict, "own": dict})
+                self.own.check(self.callback, state["own"])
+            known = self.known_state(state)
+            self.adapter.check(self.callback, known)
+            if isinstance(self.adapter, ModelStateAdapter):
+                self.adapter.check_against(known, model)
+        except InvalidState as error:
+            raise InvalidState(f"{self.name}: {error}") from error
+
     def set(self, state: State) -> None:
-        """Restore the state."""
+        """Restore the state, which `check` has accepted."""
         self.adapter.set(self.callback, self.known_state(state))
         if self.own:
             self.own.set(self.callback, state["own"])

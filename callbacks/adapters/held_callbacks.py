@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -25,8 +26,10 @@ from keepfit.callbacks.adapters.base import (
     State,
     TemporaryFilesAdapter,
 )
+from keepfit.callbacks.adapters.state_types import Text, check_fields, check_type
 from keepfit.callbacks.checkpoint.format.codec import Array, UnsupportedValue, encode
 from keepfit.callbacks.checkpoint.snapshot import FileStamp, Json, stamp_of
+from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.exactness import ExactnessGuard
 
 log = structlog.get_logger("keepfit")
@@ -88,10 +91,26 @@ class HeldCallbacks:
         """Freeze the state of each callback, on the training thread."""
         return CapturedCallbacks([(held.name, _capture(held)) for held in self])
 
+    def check(self, saved: object, model: Any) -> None:
+        """Check the saved states, before any of them is restored. Raises InvalidState."""
+        check_type("callbacks", saved, list[dict[str, Any]])
+        entries: list[State] = saved  # type: ignore[assignment]
+        for entry in entries:
+            check_fields(entry, {"class": Text, "state": Any})
+        for held, state in self._match(entries):
+            held.check(state, model)
+
     def restore(self, saved: Sequence[State]) -> None:
-        """Restore the state of each callback; log saved states without a callback."""
+        """Restore the state of each callback; log saved states without a callback.
+
+        Raises:
+            Refused: a callback's own `set_state` does not take what its `get_state` has returned.
+        """
         for held, state in self._match(saved):
-            held.set(state)
+            try:
+                held.set(state)
+            except Exception as error:  # the user's code, and may raise anything
+                raise _refusal(held, error) from error
         present = Counter(held.name for held in self)
         for name, count in (Counter(item["class"] for item in saved) - present).items():
             log.warning(events.STATE_UNCLAIMED, callback=name, count=count)
@@ -187,6 +206,20 @@ class HeldCallbacks:
         for held in self:
             if unclaimed[held.name] and (state := unclaimed[held.name].pop(0)) is not None:
                 yield held, state
+
+
+def _refusal(held: HeldCallback, error: Exception) -> Refused:
+    """Log that a callback does not take its state; return the exception to raise."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    log.error(
+        events.REFUSED,
+        callback=held.name,
+        reason=f"it does not take the state of the checkpoint: {type(error).__name__}: {error} "
+        f"({last.filename}:{last.lineno})",
+        fix="let set_state(state) take what get_state() has returned, also that of an earlier "
+        "version of the script; or start a new run with --run NAME or --fresh",
+    )
+    return Refused()
 
 
 def _capture(held: HeldCallback) -> FrozenState:

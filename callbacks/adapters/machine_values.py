@@ -17,6 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import FiniteFloat
+
+from keepfit.callbacks.adapters.state_types import check_fields
+from keepfit.callbacks.checkpoint.format.key_names import shorten
+from keepfit.callbacks.checkpoint.format.state_schema import InvalidState
+
 Number = int | float
 
 _CLOCKS = {"time": time.time, "monotonic": time.monotonic, "perf_counter": time.perf_counter}
@@ -107,6 +113,28 @@ class Begin:
             "ids": dict(reading.ids),
             "many": {name: list(numbers) for name, numbers in reading.many.items()},
         }
+
+    @staticmethod
+    def check(plain: object, state: Mapping[str, Any]) -> None:
+        """Check what a store contains as the output of `plain`. Raises InvalidState.
+
+        Args:
+            state: the state that contains it.
+        """
+        check_fields(
+            plain,
+            {
+                "names": list[str],
+                "seconds": FiniteFloat,
+                "clocks": dict[str, FiniteFloat],
+                "ids": dict[str, int],
+                "many": dict[str, list[int]],
+            },
+        )
+        assert isinstance(plain, dict)
+        for name in plain["names"]:
+            if type(state.get(name)) not in (int, float):
+                raise InvalidState(f"{shorten(repr(name), 80)} is no number of this state")
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any], state: Mapping[str, Any]) -> Self:

@@ -8,11 +8,13 @@ or changed back. Once found changed, they are copied like the others.
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
+from types import FunctionType
 from typing import Any
 
 import keras
@@ -23,7 +25,10 @@ from keepfit.callbacks.adapters.base import Adapter, FrozenState, State
 from keepfit.callbacks.adapters.fingerprints import MAX_READ_SIZE, fingerprint
 from keepfit.callbacks.adapters.frozen import copy_array, freeze, may_change
 from keepfit.callbacks.adapters.machine_values import Begin, Reading, belongs_to_attempt
+from keepfit.callbacks.adapters.state_types import check_fields
 from keepfit.callbacks.checkpoint.format.codec import Encoded, UnsupportedValue
+from keepfit.callbacks.checkpoint.format.key_names import shorten
+from keepfit.callbacks.checkpoint.format.state_schema import InvalidState
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.protocols import StatefulCallback
 
@@ -40,6 +45,9 @@ SLOW_SECONDS = 0.1
 _BEGIN = "keepfit.begin"
 """Key of a state, no name of an attribute: what its attempt had from its own machine."""
 
+_METHODS = (FunctionType, classmethod, staticmethod, property)
+"""What an attribute of an instance must not hide."""
+
 _CONTAINS_ITSELF = object()
 """Stands for a value that contains itself; like any plain object, it can't be stored."""
 
@@ -54,6 +62,9 @@ class StateMethodsAdapter:
         """Freeze what `get_state` returns: it may share arrays that the callback changes."""
         state = self.get(callback)
         return lambda: state
+
+    def check(self, callback: Any, state: State) -> None:
+        check_fields(state, {"state": Any})
 
     def set(self, callback: Any, state: State) -> None:
         callback.set_state(state["state"])
@@ -146,6 +157,18 @@ class ChangedAttributesAdapter:
                 fix="if training does not change them, say so by array.flags.writeable = False",
             )
 
+    def check(self, callback: Any, state: State) -> None:
+        """Check the names: those of attributes that training can have set.
+
+        Their values are whatever the callback once had; keepfit knows nothing of their meaning.
+        """
+        check_fields(state, {}, dict.fromkeys(state, Any))
+        for name in state.keys() - {_BEGIN}:
+            if not _may_be_state(type(callback), name, self._not_own):
+                raise InvalidState(f"{shorten(repr(name), 80)} is no attribute that training sets")
+        if _BEGIN in state:
+            Begin.check(state[_BEGIN], state)
+
     def set(self, callback: Any, state: State) -> None:
         values = {name: value for name, value in state.items() if name != _BEGIN}
         saved = Begin.from_plain(state[_BEGIN], values) if _BEGIN in state else None
@@ -199,6 +222,16 @@ class ChangedAttributesAdapter:
     def _own(self, callback: Any) -> Mapping[str, Any]:
         """Return its attributes, except known ones and those that Keras gives every callback."""
         return {k: v for k, v in vars(callback).items() if k not in self._not_own}
+
+
+def _may_be_state(kind: type, name: object, not_own: Collection[str]) -> bool:
+    """Return whether an instance may have an attribute of this name that training has set.
+
+    It is none of Keras' own, and hides no method or property of the class.
+    """
+    if not isinstance(name, str) or name in not_own or name.startswith("__"):
+        return False
+    return not isinstance(inspect.getattr_static(kind, name, None), _METHODS)
 
 
 class _ArrayCopier:

@@ -56,11 +56,13 @@ def finished_fits(
     return {"finished": finished, "continuations": continuations}
 
 
-def unreferenced(keys: Iterable[str], kept: Mapping[str, Manifest], attempt: int) -> list[str]:
+def unreferenced(
+    run: str, keys: Iterable[str], kept: Mapping[str, Manifest], attempt: int
+) -> list[str]:
     """Return the keys that `attempt` may delete, in a safe order: manifests before their objects.
 
-    These are keys of manifests, shards and file parts, except those that a kept manifest names and
-    those of a newer attempt.
+    These are keys of this run's manifests, shards and file parts, except those that a kept manifest
+    names and those of a newer attempt.
 
     Args:
         keys: the candidates.
@@ -71,6 +73,6 @@ def unreferenced(keys: Iterable[str], kept: Mapping[str, Manifest], attempt: int
     candidates = [
         key
         for key in keys
-        if key not in used and (writer := attempt_of(key)) is not None and writer <= attempt
+        if key not in used and (writer := attempt_of(run, key)) is not None and writer <= attempt
     ]
     return sorted(candidates, key=lambda key: (not key.endswith(".json"), key))

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import ml_dtypes
 import numpy as np
-from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from pydantic import BaseModel, ConfigDict
+
+from keepfit.callbacks.checkpoint.format.limits import Count, Number
 
 Json = Any
 """A JSON value: None, bool, int, float, str, lists and string-keyed dicts of these."""
@@ -36,11 +39,11 @@ class Position(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    fit: NonNegativeInt = 0
-    epoch: NonNegativeInt = 0
-    batch: NonNegativeInt = 0
-    calls: NonNegativeInt = 0
-    step: NonNegativeInt = 0
+    fit: Number = 0
+    epoch: Number = 0
+    batch: Count = 0
+    calls: Count = 0
+    step: Count = 0
     begun: bool = False
     exhausted: bool = False
     finished: bool = False
@@ -157,6 +160,11 @@ NUMPY_DTYPES: Mapping[str, str] = {
     "float8_e5m2": "F8_E5M2",
 }
 """Dtype names of the safetensors format, by those of NumPy and ml_dtypes."""
+
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    stored: np.dtype(getattr(ml_dtypes, name, name)) for name, stored in NUMPY_DTYPES.items()
+}
+"""NumPy's dtypes by the names of the safetensors format."""
 
 
 def array_bytes(array: np.ndarray[Any, Any]) -> memoryview:

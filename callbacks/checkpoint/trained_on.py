@@ -7,12 +7,16 @@ finished fit on: what older attempts have stored of the fits after it is out of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from keepfit.callbacks.checkpoint.format.manifest import Head, Manifest
 
 _MARK = "trained-on:"
 """Prefix of the baseline values of HEAD that name the attempt by which a fit was trained on."""
+
+_MARKED = re.compile(rf"{_MARK}(\d{{1,10}})", re.ASCII)
+_OF_FIT = re.compile(r"(\d{1,10}):", re.ASCII)
 
 
 def baseline_of_training_on(head: Head, fit: int) -> dict[str, int]:
@@ -27,8 +31,8 @@ def baseline_of_training_on(head: Head, fit: int) -> dict[str, int]:
 def is_out_of_date(manifest: Manifest, baseline: Mapping[str, int]) -> bool:
     """Return whether an earlier fit has been trained on since this checkpoint was written."""
     return any(
-        name.startswith(_MARK)
-        and int(name.removeprefix(_MARK)) < manifest.position.fit
+        (match := _MARKED.fullmatch(name))
+        and int(match[1]) < manifest.position.fit
         and manifest.attempt < attempt
         for name, attempt in baseline.items()
     )
@@ -53,5 +57,5 @@ def without_fit(head: Head, fit: int, manifests: Mapping[str, Manifest]) -> dict
 
 def _fit_of(name: str) -> int:
     """Return the fit to which a baseline value belongs; -1 if it belongs to the run."""
-    index, _, _ = name.partition(":")
-    return int(index) if index.isdecimal() else -1
+    match = _OF_FIT.match(name)
+    return int(match[1]) if match else -1

@@ -52,7 +52,7 @@ class FitFinder:
             script_changed=scripts.is_changed(head.script, script),
         )
         match = requested.match(known)
-        newest = None if match.is_new else self._newest_of_fit(head, match.index)
+        newest = None if match.is_new else self._newest_of_fit(head, match.index, requested)
         wants_more = newest is not None and requested.wants_more(newest[1])
         scripts.check_script(head, script, resume=self._resume, wants_more=wants_more)
         self._check(requested, match)
@@ -88,11 +88,15 @@ class FitFinder:
             requested.report_ambiguous(match, repeated=self._ambiguity_reported)
             self._ambiguity_reported = True
 
-    def _newest_of_fit(self, head: Head, index: int) -> tuple[str, Manifest] | None:
+    def _newest_of_fit(
+        self, head: Head, index: int, requested: RequestedFit
+    ) -> tuple[str, Manifest] | None:
         """Return the newest readable checkpoint of a fit, by key and manifest, without its data."""
         keys = checkpoints_of_fit(head, index)
         # A manifest that is rejected here is reported when it is read after the claim.
-        manifests = manifests_of_fit(self._store, head.run, keys, index, lambda *_: None)
+        manifests = manifests_of_fit(
+            self._store, head.run, keys, index, lambda *_: None, requested.schema
+        )
         return next(manifests, None)
 
 

@@ -13,6 +13,7 @@ from keepfit.callbacks.checkpoint.commit.attempt import Attempt, Superseded
 from keepfit.callbacks.checkpoint.commit.claim import MAX_CONFLICTS, claim, find_run
 from keepfit.callbacks.checkpoint.commit.cleanup import Cleanup
 from keepfit.callbacks.checkpoint.format.manifest import FitRecord
+from keepfit.callbacks.checkpoint.format.state_schema import StateSchema
 from keepfit.callbacks.checkpoint.read.file_restore import restore_file
 from keepfit.callbacks.checkpoint.read.reader import (
     Checkpoint,
@@ -123,8 +124,11 @@ class Ownership:
         """Return the identity of a fit; None if the run does not record it."""
         return self.attempt.head.fits.get(index)
 
-    def read_checkpoint(self, index: int) -> Checkpoint | None:
+    def read_checkpoint(self, index: int, schema: StateSchema) -> Checkpoint | None:
         """Read the newest usable checkpoint of a fit; return None if it has none.
+
+        Args:
+            schema: the schema of its state; what does not validate is damaged.
 
         Raises:
             NoUsableCheckpoint: it has some, but none can be used.
@@ -140,6 +144,7 @@ class Ownership:
                 checkpoints_of_fit(head, index),
                 fit=index,
                 prefetched=prefetched,
+                schema=schema,
             )
         except NoUsableCheckpoint:
             self.attempt.check()
@@ -154,7 +159,7 @@ class Ownership:
         self.attempt.forget_fit(index)
         return None
 
-    def read_continuation(self, index: int) -> Checkpoint | None:
+    def read_continuation(self, index: int, schema: StateSchema) -> Checkpoint | None:
         """Read the checkpoint from which a finished fit can train more epochs.
 
         Without the one that was meant for it, this is the newest one before the end of the fit: all
@@ -169,7 +174,8 @@ class Ownership:
         """
         keys = self.attempt.continuations_of(index)
         try:
-            return read_newest_usable(self._store, self.attempt.head.run, keys, fit=index)
+            run = self.attempt.head.run
+            return read_newest_usable(self._store, run, keys, fit=index, schema=schema)
         except NoUsableCheckpoint:  # the log says which were rejected
             self.attempt.check()
             return None

@@ -11,6 +11,7 @@ import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.manifest import FitRecord, Manifest
+from keepfit.callbacks.checkpoint.format.state_schema import StateSchema
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
 from keepfit.callbacks.engine.final_states import FinalStates
@@ -158,7 +159,9 @@ class Run:
             else:
                 match = self.owned.claim(requested)
                 self._scheduler = self._new_scheduler()
-            checkpoint = None if match.is_new else self.owned.read_checkpoint(match.index)
+            checkpoint = (
+                None if match.is_new else self.owned.read_checkpoint(match.index, requested.schema)
+            )
             self._begun.append(match.index)
             record = self.owned.record_of(match.index)
             if record is None or record.data is None or match.by is MatchedBy.CHANGED:
@@ -173,7 +176,7 @@ class Run:
         self._scheduling.continue_from(start)
         return FitStart(match.index, self.reached_step, checkpoint)
 
-    def train_on(self, index: int, compare: Compare) -> Checkpoint | None:
+    def train_on(self, index: int, compare: Compare, schema: StateSchema) -> Checkpoint | None:
         """Continue a finished fit, which `begin_fit` has just returned.
 
         Returns:
@@ -183,7 +186,7 @@ class Run:
             Fenced, Refused, StoreUnreachable: as for begin_fit.
         """
         with self.owned.using_store():
-            checkpoint = self.owned.read_continuation(index)
+            checkpoint = self.owned.read_continuation(index, schema)
             if checkpoint is None:
                 return None
             compare(checkpoint.key, checkpoint.manifest)

@@ -16,10 +16,23 @@ log = structlog.get_logger("keepfit")
 
 _DIGITS = re.compile(r"\d+")
 
+_FIELD = "[^/]+"
+"""What a `{field}` of a template can become: a number or a name, which is in no other folder."""
 
-def differ_only_in_numbers(path: str, other: str) -> bool:
-    """Return whether two paths differ in numbers at most, as in `logs/20260101-1200`."""
-    return _DIGITS.sub("0", os.path.normpath(path)) == _DIGITS.sub("0", os.path.normpath(other))
+
+def differ_only_in_numbers(stored: str, named: str) -> bool:
+    """Return whether two paths differ in numbers at most, as in `logs/20260101-1200`.
+
+    A path from a store that contains `..` has to contain it where the script does: through a link,
+    `a/../b` is another file than `b`.
+
+    Args:
+        stored: a path from a store.
+        named: the path that the script names.
+    """
+    if ".." not in Path(stored).parts:
+        stored, named = os.path.normpath(stored), os.path.normpath(named)
+    return _DIGITS.sub("0", stored) == _DIGITS.sub("0", named)
 
 
 def resolve_first_path(path: str, saved: str) -> str:
@@ -29,7 +42,7 @@ def resolve_first_path(path: str, saved: str) -> str:
         path: the path that the script names in this attempt.
         saved: the path that the run started with, from the checkpoint.
     """
-    if path == saved or not differ_only_in_numbers(path, saved):
+    if path == saved or not differ_only_in_numbers(saved, path):
         return path
     log.info(events.PATH_KEPT, path=saved, instead_of=path)
     return saved
@@ -53,5 +66,8 @@ def fixed_folder(template: str) -> Path:
 def _matches(template: str, path: str, as_pattern: Callable[[str], str]) -> bool:
     pattern = ""
     for text, field, *_ in Formatter().parse(template):
-        pattern += as_pattern(text) + (".+" if field is not None else "")
-    return re.fullmatch(pattern, path, re.DOTALL) is not None
+        pattern += as_pattern(text) + (_FIELD if field is not None else "")
+    if re.fullmatch(pattern, path, re.DOTALL) is None:
+        return False
+    both = zip(template.split("/"), path.split("/"), strict=True)
+    return all(part == own for own, part in both if part in (".", ".."))

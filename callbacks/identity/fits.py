@@ -14,6 +14,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from keepfit.callbacks.checkpoint.format.manifest import FitRecord, Manifest
+from keepfit.callbacks.checkpoint.format.state_schema import StateSchema
 
 
 class MatchedBy(Enum):
@@ -58,6 +59,10 @@ class RequestedFit(Protocol):
     @property
     def is_known(self) -> bool:
         """True once the identity is known as far as it can be."""
+
+    @property
+    def schema(self) -> StateSchema:
+        """The schema of the states that the call can resume from."""
 
     def wait_until_known(self, given_up: Callable[[], bool]) -> None:
         """Wait until the identity is known or `given_up()` is true. Any thread may call it."""

@@ -62,7 +62,7 @@ def is_finished(head: Head) -> bool:
     completed = head.baseline.get(COMPLETED)
     if completed is None:
         return False
-    return all((attempt_of(key) or 0) <= completed for key in head.checkpoints[:1])
+    return all((attempt_of(head.run, key) or 0) <= completed for key in head.checkpoints[:1])
 
 
 def values_at_end(head: Head) -> dict[str, int]:

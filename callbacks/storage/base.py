@@ -18,6 +18,10 @@ Version = NewType("Version", str)
 """Identifies one content of one key: S3's ETag, or a digest in a directory."""
 
 
+MAX_LOAD = 64 << 20
+"""Bytes that `load` reads at most, unless it is told otherwise: a document has no more."""
+
+
 def every_key(_: str) -> bool:
     """Return True: no object is in flight."""
     return True
@@ -41,6 +45,11 @@ class Conflict(StorageError):
 
 class Damaged(StorageError):
     """The object exists, but its content is not what was written."""
+
+
+def too_large(where: str, size: int, limit: int) -> Damaged:
+    """Return the error of an object that is larger than what is read."""
+    return Damaged(f"{where} has {size} bytes, and at most {limit} are read; remove or replace it")
 
 
 class Transient(StorageError):
@@ -91,15 +100,30 @@ class Store(Protocol):
             Transient: the outcome is unknown; read back before trying again.
         """
 
-    def load(self, key: str) -> tuple[bytes, Version]:
-        """Return the content and the version of a small object. Raises NotFound."""
+    def load(self, key: str, limit: int = MAX_LOAD) -> tuple[bytes, Version]:
+        """Return the content and the version of a small object.
+
+        Args:
+            limit: size in bytes above which nothing is read.
+
+        Raises:
+            NotFound: the object does not exist.
+            Damaged: the object is larger than `limit`, or is not a regular file.
+        """
+
+    def version_of(self, key: str) -> Version:
+        """Return the version of an object of any size, without keeping its content in memory.
+
+        Raises:
+            NotFound: the object does not exist.
+        """
 
     def read_into(self, key: str, into: memoryview) -> None:
         """Fill `into` with the object, which must have exactly that size.
 
         Raises:
             NotFound: the object does not exist.
-            Damaged: the object has another size.
+            Damaged: the object has another size, or is not a regular file; nothing was written.
         """
 
     def list(self, prefix: str) -> Iterator[Entry]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,7 @@ class FileOperations:
         Raises:
             BlockingIOError: another process holds the lock, or has just moved its folder away.
         """
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not _is_at(fd, path):
@@ -55,6 +56,30 @@ class FileOperations:
             yield
         finally:
             os.close(fd)
+
+
+class NotRegular(OSError):
+    """The path is a folder, a link, a pipe or a device; an object is a regular file."""
+
+
+def open_regular(path: Path) -> int:
+    """Open a regular file for reading and return its descriptor, without waiting for a pipe.
+
+    Raises:
+        NotRegular: the path is something else.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+            raise NotRegular(error.errno, "it is not a regular file") from error
+        raise
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(fd)
+        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise NotRegular(errno.EINVAL, f"it is {kind}")
+    return fd
 
 
 def _is_at(fd: int, path: Path) -> bool:

@@ -13,8 +13,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from keepfit.callbacks.storage.base import (
+    MAX_LOAD,
     AlreadyExists,
     Body,
     Conflict,
@@ -25,9 +27,12 @@ from keepfit.callbacks.storage.base import (
     Transient,
     Version,
     every_key,
+    too_large,
 )
-from keepfit.callbacks.storage.file_operations import FileOperations
+from keepfit.callbacks.storage.file_operations import FileOperations, NotRegular, open_regular
 from keepfit.callbacks.storage.locks import LockLimits, holding
+
+_DONE = {"read": "read", "write": "replaced"}
 
 LOCK = ".lock"
 TEMPORARY = ".tmp"
@@ -70,8 +75,7 @@ class LocalStore:
             self._temporary_file(path, [body]) as temporary,
             self._locked(key),
         ):
-            present = _version(path.read_bytes()) if path.exists() else None
-            if present != expected:
+            if self._present_version(path) != expected:
                 raise Conflict(f"{self.uri}/{key} was changed by another writer")
             self._files.rename(temporary, path)
             try:
@@ -80,13 +84,20 @@ class LocalStore:
                 raise Transient(f"{self.uri}/{key} may not be durable: {error.strerror}") from error
         return _version(body)
 
-    def load(self, key: str) -> tuple[bytes, Version]:
-        with self._translate_errors("read", key):
-            content = self._path(key).read_bytes()
+    def load(self, key: str, limit: int = MAX_LOAD) -> tuple[bytes, Version]:
+        with self._translate_errors("read", key), self._opened(key) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit:
+                raise too_large(f"{self.uri}/{key}", size, limit)
+            content = file.read(size)
         return content, _version(content)
 
+    def version_of(self, key: str) -> Version:
+        with self._translate_errors("read", key), self._opened(key) as file:
+            return Version(hashlib.file_digest(file, "sha256").hexdigest())
+
     def read_into(self, key: str, into: memoryview) -> None:
-        with self._translate_errors("read", key), open(self._path(key), "rb", buffering=0) as file:
+        with self._translate_errors("read", key), self._opened(key, buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             if size != into.nbytes:
                 raise Damaged(f"{self.uri}/{key} has {size} bytes instead of {into.nbytes}")
@@ -141,6 +152,18 @@ class LocalStore:
                     with suppress(FileNotFoundError):  # deleted in the meantime
                         yield Entry(path.relative_to(self._root).as_posix(), path.stat().st_size)
 
+    def _opened(self, key: str, buffering: int = -1) -> Any:
+        """Open an object; anything but a regular file is an error, and is not waited for."""
+        return os.fdopen(open_regular(self._path(key)), "rb", buffering)
+
+    def _present_version(self, path: Path) -> Version | None:
+        """Return the version of the object at `path`; None if there is none."""
+        try:
+            with os.fdopen(open_regular(path), "rb") as file:
+                return Version(hashlib.file_digest(file, "sha256").hexdigest())
+        except FileNotFoundError:
+            return None
+
     def _path(self, key: str) -> Path:
         """Return the path of an object, which is never outside the store, whatever the key."""
         if "\0" in key or key.startswith("/") or ".." in key.split("/"):
@@ -172,6 +195,13 @@ class LocalStore:
 
     def _make_folders(self, folder: Path) -> None:
         if folder.is_dir():
+            if (
+                folder.is_symlink()
+                and self._root / folder.relative_to(self._root).parts[0] != folder
+            ):
+                raise StorageError(
+                    f"{folder} is a link, and a run has none: what it leads to is not the run's"
+                )
             return
         self._make_folders(folder.parent)
         self._files.make_folder(folder)
@@ -194,6 +224,10 @@ class LocalStore:
         except OSError as error:
             if action == "read" and isinstance(error, FileNotFoundError):
                 raise NotFound(f"{self.uri}/{key} does not exist") from error
+            if isinstance(error, NotRegular):
+                raise Damaged(
+                    f"{self.uri}/{key} can't be {_DONE[action]}: {error.strerror}"
+                ) from error
             raise StorageError(f"could not {action} {self.uri}/{key}: {error.strerror}") from error
 
 

@@ -32,6 +32,7 @@ from keepfit.callbacks.training.phases import (
     EpochBegins,
     EpochStart,
     Event,
+    IllegalMove,
     Over,
     Phase,
     Progress,
@@ -43,6 +44,7 @@ from keepfit.callbacks.training.phases import (
 from keepfit.callbacks.training.progress import advance
 from keepfit.callbacks.training.resumption import Resumption, begin_callbacks
 from keepfit.callbacks.training.saving import FitSaves
+from keepfit.callbacks.training.state_schema import TrainingStateSchema
 from keepfit.callbacks.training.step_function import Logs
 
 
@@ -102,12 +104,15 @@ class FitController:
             dropped = before
         self._arguments = arguments
         self._stopping = stopping_callbacks(callbacks)
+        self._py_dataset = PyDatasetState(internals.py_dataset_of_fit(), guard)
+        self._schema = TrainingStateSchema(model, callbacks, self._py_dataset)
         requested = FitRequest(
             model,
             arguments.name,
             self._settings,
             given,
             guard,
+            self._schema,
             self._compare,
             lambda final: wants_more(final, arguments.epochs, self._stopping),
             start_is_known=dropped is None,
@@ -126,7 +131,6 @@ class FitController:
             drawn_by_batch=internals.shuffles_within_batches_of_fit(),
         )
         self._saves = FitSaves(run, preemption, self._call, self._capture, self._data, callbacks)
-        self._py_dataset = PyDatasetState(internals.py_dataset_of_fit(), guard)
         self._index = start.index
         self._resumption = Resumption(
             model, callbacks, self._capture, self._data, self._py_dataset, start.checkpoint
@@ -259,7 +263,17 @@ class FitController:
         self._run.end_fit()
 
     def _move(self, event: Event | EpochBegins | BatchEnds) -> tuple[Action, ...]:
-        self._phase, actions = advance(self._phase, event)
+        try:
+            self._phase, actions = advance(self._phase, event)
+        except IllegalMove:
+            if not isinstance(self._phase, Replaying):
+                raise
+            # The data has proved to be that of the checkpoint, as far as it could be compared.
+            raise refusal.refusal(
+                self._resumption.key,
+                f"the epoch has fewer batches than the {self._phase.progress.calls} calls of the "
+                "train function that the checkpoint counts",
+            ) from None
         self._run.reached_step = self._phase.progress.step
         for action in actions:
             if perform := self._PERFORM.get(action):
@@ -284,7 +298,7 @@ class FitController:
         if (short := self._run.short_fit) is not None:
             raise refusal.refuse_after_short_fit(final, short)
         done = position.epoch + 1
-        continuation = self._run.train_on(self._index, self._compare)
+        continuation = self._run.train_on(self._index, self._compare, self._schema)
         if continuation is None:
             self._run.short_fit = self._index
             refusal.report_no_continuation(decision, done, epochs)

@@ -8,8 +8,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keepfit.callbacks.adapters.state_types import check_fields
 from keepfit.callbacks.checkpoint.format.codec import Array
+from keepfit.callbacks.checkpoint.format.key_names import shorten
+from keepfit.callbacks.checkpoint.format.state_schema import InvalidState
 from keepfit.callbacks.training import internals
+
+_GENERATORS = ("python", "numpy", "tensorflow", "eager_seeds", "keras")
+
+_SEED_SIZES = {"tensorflow": (2, 3), "keras": (2,)}
+"""Numbers in the states of TensorFlow's generator, by its algorithm, and of a seed generator."""
 
 
 def capture_random_state() -> dict[str, Any]:
@@ -30,6 +38,30 @@ def capture_random_state() -> dict[str, Any]:
         "eager_seeds": None if eager_seeds is None else _to_array(eager_seeds),
         "keras": None if seed is None else seed.numpy(),
     }
+
+
+def check_random_state(state: object) -> None:
+    """Check a random state from a store, by setting generators that nothing uses to it.
+
+    Raises:
+        InvalidState: a generator does not take it.
+    """
+    check_fields(state, dict.fromkeys(_GENERATORS, Any))
+    states: dict[str, Any] = state  # type: ignore[assignment]
+    try:
+        random.Random().setstate(_to_tuple(states["python"]))  # noqa: S311 # no secret
+        np.random.RandomState().set_state(states["numpy"])
+        if states["eager_seeds"] is not None:
+            random.Random().setstate(_to_tuple(states["eager_seeds"]))  # noqa: S311 # as above
+        for name, sizes in _SEED_SIZES.items():
+            seed = states[name]
+            if seed is not None and (
+                seed.dtype.kind not in "iu" or seed.shape not in {(n,) for n in sizes}
+            ):
+                raise InvalidState(f"{name} is {seed.dtype} of shape {list(seed.shape)}")
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+        reason = shorten(f"{type(error).__name__}: {error}", 200)
+        raise InvalidState(f"its random state can't be restored: {reason}") from error
 
 
 def restore_random_state(state: dict[str, Any]) -> None:

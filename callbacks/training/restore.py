@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import structlog
@@ -43,7 +44,7 @@ def compare_model(model: keras.Model, key: str, manifest: Manifest) -> None:
         if _names(manifest, variables.find_variables(model)) is not None:
             return
         if spec := manifest.state["element_spec"]:
-            variables.build_variables(model, batch_spec.spec_from_json(spec))
+            _build_variables(model, key, batch_spec.spec_from_json(spec))
         current = variables.find_variables(model)
         if _names(manifest, current) is not None:
             return
@@ -51,6 +52,22 @@ def compare_model(model: keras.Model, key: str, manifest: Manifest) -> None:
         raise refusal.refusal(key, f"its record of the variables is not valid: {error}") from None
     lines = "\n".join(differences(saved_variables(manifest), variables.variable_list(current)))
     raise refusal.refusal(key, f"the model's variables differ from the checkpoint's:\n{lines}")
+
+
+def _build_variables(model: keras.Model, key: str, element_spec: Any) -> None:
+    """Build the model's variables for the batches of a checkpoint.
+
+    Raises:
+        Refused: that fails, because the model or its input is another one now.
+    """
+    try:
+        variables.build_variables(model, element_spec)
+    except Exception as error:  # the train step may be the user's, and may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise refusal.refusal(
+            key,
+            f"the model can't be built for the batches that the checkpoint describes: {reason}",
+        ) from error
 
 
 def restore_training(model: keras.Model, callbacks: HeldCallbacks, checkpoint: Checkpoint) -> None:

@@ -25,6 +25,9 @@ class Resumption:
     """A checkpoint that is restored in steps, and released as soon as nothing needs it.
 
     Its arrays are as large as the model.
+
+    Attributes:
+        key: key of its manifest; empty if there is none.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Resumption:
         self._data = data
         self._py_dataset = py_dataset
         self._held = checkpoint
+        self.key = checkpoint.key if checkpoint else ""
         self._random_state: dict[str, Any] = {}
         self._stop_training = False
 

@@ -6,13 +6,15 @@ import gzip
 import hashlib
 import io
 import os
+import shutil
 import stat
 import tarfile
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from keepfit.infra.jobs import dockerignore
 
@@ -27,6 +29,10 @@ EXTRA_SCAN_SECONDS = 0.5
 
 LIMIT = 100 << 20
 """Bytes of all files. Code is small; larger files are data, which belong in S3 or in the image."""
+
+
+MAX_UNPACKED = 8 << 30
+"""Bytes of all files that a job unpacks at most, whatever the archive contains."""
 
 
 class BundleError(Exception):
@@ -72,26 +78,47 @@ def pack_bundle(folder: Path, limit: int = LIMIT, *, script: str | None = None) 
     return Bundle(hashlib.sha256(content).hexdigest(), content, len(names))
 
 
-def unpack_bundle(content: bytes, folder: Path) -> None:
+def unpack_bundle(content: bytes, folder: Path, limit: int = MAX_UNPACKED) -> None:
     """Write the archive's files and links into `folder`, which exists, and nowhere else.
 
     `extractall` is not used: its filters are missing in Python 3.11.2, which Debian 12 has.
 
+    Args:
+        limit: bytes of all files, with OVERHEAD for each entry.
+
     Raises:
-        BundleError: an entry leads out of the folder; none in an archive of `pack_bundle` does.
+        BundleError: an entry is not a file of the folder or a link within it, or the files are too
+            large; none in an archive of `pack_bundle` is.
     """
-    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
-        for entry in archive:
-            path = folder / entry.name
-            leads_to = path.parent / entry.linkname if entry.issym() else path
-            if not all(p.resolve().is_relative_to(folder.resolve()) for p in (path, leads_to)):
-                raise BundleError(f"{entry.name} leads out of the folder")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if entry.issym():
-                path.symlink_to(entry.linkname)
-            elif file := archive.extractfile(entry):
-                path.write_bytes(file.read())
-                path.chmod(entry.mode)
+    left = limit
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
+            for entry in archive:
+                left -= OVERHEAD + max(0, entry.size)
+                if left < 0:
+                    raise BundleError(f"the archive has more than {limit >> 20} MiB")
+                _unpack_entry(archive, entry, folder)
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise BundleError(f"it is not an archive: {error}") from error
+
+
+def _unpack_entry(archive: tarfile.TarFile, entry: tarfile.TarInfo, folder: Path) -> None:
+    name = PurePosixPath(entry.name)
+    if not (entry.isreg() or entry.issym()):
+        raise BundleError(f"{entry.name} is not a regular file")
+    if name.is_absolute() or ".." in name.parts or "\0" in entry.name:
+        raise BundleError(f"{entry.name} leads out of the folder")
+    path = folder / name
+    leads_to = path.parent / entry.linkname if entry.issym() else path
+    if not all(p.resolve().is_relative_to(folder.resolve()) for p in (path, leads_to)):
+        raise BundleError(f"{entry.name} leads out of the folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if entry.issym():
+        path.symlink_to(entry.linkname)
+    elif file := archive.extractfile(entry):
+        with open(path, "xb") as written:
+            shutil.copyfileobj(file, written)
+        path.chmod(entry.mode & 0o777)
 
 
 def _names(folder: Path, limit: int) -> Iterator[str]:

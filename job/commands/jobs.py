@@ -55,7 +55,9 @@ def submit(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="A variable for the script; repeatable."),
     ] = None,
-    max_size: Annotated[int, typer.Option(min=1, help="Limit for the folder, in MiB.")] = 100,
+    max_size: Annotated[
+        int, typer.Option(min=1, max=4096, help="Limit for the folder, in MiB.")
+    ] = 100,
     queue: QueueOption = None,
     store: StoreOption = None,
     name: options.Deployment = "keepfit",

@@ -20,6 +20,7 @@ from keepfit.callbacks.checkpoint.read.reader import (
 )
 from keepfit.callbacks.checkpoint.snapshot import Tensor, array_bytes
 from keepfit.callbacks.storage.base import Store
+from keepfit.job.commands.model_config import check_config
 
 _MODEL, _OPTIMIZER = "model/", "optimizer/"
 _OF_OTHER_REPLICA = re.compile(r"@[1-9]\d*$")
@@ -95,6 +96,8 @@ def _as_safetensors(checkpoint: Checkpoint, path: Path) -> None:
         for t in checkpoint.manifest.tensors
         if t.name.startswith(_MODEL) and (array := checkpoint.arrays[t.name]) is not None
     ]
+    if not tensors:
+        raise NotExportable("the checkpoint has no variables of a model")
     (shard,) = pack_shards(tensors, checkpoint.key, target=sys.maxsize)
     with open(path, "wb") as file:
         file.writelines(shard.body)
@@ -118,12 +121,15 @@ def _model(checkpoint: Checkpoint) -> tuple[Any, bool]:
     try:
         document = json.loads(text)
         names = document["variables"]
+        check_config(document["model"])
         model = keras.saving.deserialize_keras_object(document["model"], safe_mode=True)
     except Exception as error:  # noqa: BLE001 # a layer's constructor may raise any exception
         cause = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise NotExportable(f"the model needs its script: {cause}; {_ALTERNATIVE}") from None
     if not isinstance(model, keras.Model):
         raise NotExportable(f"the checkpoint's architecture is not that of a model; {_ALTERNATIVE}")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise NotExportable(f"the checkpoint's list of variables is not valid; {_ALTERNATIVE}")
     found = variables.find_variables(model)
     if not _assign(checkpoint, found, names, _MODEL):
         raise NotExportable(f"the rebuilt model has other variables; {_ALTERNATIVE}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 import typer
@@ -13,6 +13,11 @@ from keepfit.callbacks import events
 from keepfit.callbacks.errors import EXIT_REFUSED
 from keepfit.job.commands.failures import fail, store_errors_exit
 from keepfit.job.commands.options import AsJson, Run
+
+if TYPE_CHECKING:
+    from keepfit.callbacks.checkpoint.read.history import History
+    from keepfit.callbacks.checkpoint.read.inspection import CommittedState
+    from keepfit.callbacks.storage.base import Store
 
 log = structlog.get_logger("keepfit")
 
@@ -46,13 +51,15 @@ def show(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
         opened = _open(store)
         summary = inspection.summarize(opened, run)
         found = inspection.read_committed(opened, run)
+        history = _history(opened, found)
     if json:
-        tables.show(tables.as_json(tables.run_document(summary, found)))
+        tables.show(tables.as_json(tables.run_document(summary, found, history)))
         return
     now = datetime.now(UTC)
     tables.show(tables.runs_table([summary], now))
     tables.show(tables.checkpoints_table(found, now))
-    tables.show(tables.history_table(found))
+    if history:
+        tables.show(tables.history_table(history))
 
 
 def verify(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
@@ -100,32 +107,78 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Delete unused objects of earlier attempts; safe while the newest attempt is running."""
-    from keepfit.callbacks.checkpoint.read import inspection
+    """Delete unused objects of earlier attempts; safe while the newest attempt is running.
+
+    A damaged run is named and left alone, the others are pruned; the exit code is 78 then.
+    """
     from keepfit.job.commands import tables
 
     with store_errors_exit():
         opened = _open(store)
-        names = [run] if run else [found.run for found in inspection.summarize_all(opened)]
-        keys = [key for name in names for key in inspection.find_orphans(opened, name)]
+        keys, damaged = _orphans(opened, run)
     if json:
         tables.show(tables.as_json(keys))
     elif keys:
         tables.show("\n".join(keys))
-    if dry_run or not keys:
-        return
-    if not yes:
-        typer.confirm(f"Delete these {len(keys)} objects?", abort=True, err=True)
-    with store_errors_exit():
-        for key in keys:
-            opened.delete(key)
-    log.info(events.PRUNED, objects=len(keys))
+    if keys and not dry_run:
+        if not yes:
+            typer.confirm(f"Delete these {len(keys)} objects?", abort=True, err=True)
+        with store_errors_exit():
+            for key in keys:
+                opened.delete(key)
+        log.info(events.PRUNED, objects=len(keys))
+    for name, reason in damaged.items():
+        log.error(events.PRUNE_FAILED, run=name, reason=reason)
+    if damaged:
+        raise typer.Exit(EXIT_REFUSED)
+
+
+def _orphans(store: Store, run: str | None) -> tuple[list[str], dict[str, str]]:
+    """Return the keys to delete, and of each damaged run why none of its objects is.
+
+    Args:
+        run: the only run to look at; None for all.
+
+    Raises:
+        NoSuchRun, RunMoved: `run` is not the name of a run.
+        StorageError: the store does not answer.
+    """
+    from keepfit.callbacks.checkpoint.read import inspection
+    from keepfit.callbacks.storage.base import StorageError, Transient
+
+    if run:
+        return inspection.find_orphans(store, run), {}
+    keys: list[str] = []
+    damaged = {}
+    for name in store.folders(""):
+        try:
+            keys += inspection.find_orphans(store, name)
+        except (inspection.NoSuchRun, inspection.RunMoved):
+            continue
+        except Transient:
+            raise
+        except StorageError as error:
+            damaged[name] = str(error)
+    return keys, damaged
 
 
 def register(app: typer.Typer) -> None:
     """Register these commands with `app`."""
     for command in (ls, show, verify, export, prune):
         app.command()(command)
+
+
+def _history(store: Store, found: CommittedState) -> History | None:
+    """Return the history of the newest checkpoint; None, with a log line, if it can't be read."""
+    from keepfit.callbacks.checkpoint.read.history import read_history
+    from keepfit.callbacks.storage.base import Damaged, NotFound
+
+    newest = next(iter(found.manifests.values()), None)
+    try:
+        return read_history(store, newest) if newest else None
+    except (NotFound, Damaged) as error:
+        log.warning(events.CHECKPOINT_REJECTED, reason=str(error))
+        return None
 
 
 def _open(store: str | None) -> Any:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from keepfit.callbacks.checkpoint.format.codec import decode
+from keepfit.callbacks.checkpoint.read.history import History
 from keepfit.callbacks.checkpoint.read.inspection import (
     CommittedState,
     ObjectCheck,
@@ -35,7 +35,7 @@ def runs_table(found: Sequence[Summary], now: datetime) -> Table:
         age = _age(now - run.saved) if run.saved else ""
         state = f"{run.state}: {run.reason}" if run.reason else run.state
         size = decimal(run.size) if run.size else ""
-        table.add_row(run.run, state, *numbers, age, size, str(run.attempts))
+        _add(table, run.run, state, *numbers, age, size, str(run.attempts))
     return table
 
 
@@ -45,12 +45,13 @@ def checkpoints_table(found: CommittedState, now: datetime) -> Table:
     for key in found.head.manifests():
         name = key.rpartition("/")[2]
         if key in found.problems:
-            table.add_row(name, *[""] * 7, "can't be read")
+            _add(table, name, *[""] * 7, "can't be read")
             continue
         manifest = found.manifests[key]
         position = manifest.position
         made = created_at(manifest)
-        table.add_row(
+        _add(
+            table,
             name,
             *map(str, (position.fit + 1, position.epoch + 1, position.batch, position.step)),
             str(manifest.attempt),
@@ -61,29 +62,20 @@ def checkpoints_table(found: CommittedState, now: datetime) -> Table:
     return table
 
 
-def history_table(found: CommittedState) -> Table:
+def history_table(found: History) -> Table:
     """Return a table with a row for each finished epoch: the history that `fit` would return."""
-    saved = history(found) or {}
-    columns = {name: values for name, values in saved.get("history", {}).items() if values}
+    columns = {name: values for name, values in found.history.items() if values}
     table = _table("epoch", *columns)
-    for row, epoch in enumerate(saved.get("epoch", [])):
+    for row, epoch in enumerate(found.epoch):
         numbers = (values[row] if row < len(values) else "" for values in columns.values())
-        table.add_row(
-            str(epoch + 1), *(f"{n:.6g}" if isinstance(n, float) else str(n) for n in numbers)
-        )
+        cells = (f"{n:.6g}" if isinstance(n, float) else str(n) for n in numbers)
+        _add(table, str(epoch + 1), *cells)
     return table
 
 
-def history(found: CommittedState) -> Any:
-    """Return the newest checkpoint's history, as from `fit`; arrays as their type and shape."""
-    newest = next(iter(found.manifests.values()), None)
-    if newest is None:
-        return None
-    arrays = {t.name: np.array(f"{t.dtype}{list(t.shape)}") for t in newest.tensors}
-    return decode(newest.state["history"], arrays.__getitem__)
-
-
-def run_document(summary: Summary, found: CommittedState) -> dict[str, Any]:
+def run_document(
+    summary: Summary, found: CommittedState, history: History | None
+) -> dict[str, Any]:
     """Return the fields of `show --json`."""
     newest = next(iter(found.manifests.values()), None)
     checkpoints = {
@@ -96,7 +88,7 @@ def run_document(summary: Summary, found: CommittedState) -> dict[str, Any]:
     }
     return {
         "run": summary,
-        "history": history(found),
+        "history": history,
         "versions": newest.versions if newest else None,
         "checkpoints": checkpoints,
         "problems": found.problems,
@@ -107,7 +99,7 @@ def verification_table(found: Iterable[ObjectCheck]) -> Table:
     """Return a table with a row for each object that was read."""
     table = _table("object", "size", "")
     for finding in found:
-        table.add_row(finding.key, decimal(finding.size), finding.problem or "ok")
+        _add(table, finding.key, decimal(finding.size), finding.problem or "ok")
     return table
 
 
@@ -118,10 +110,20 @@ def text_table(*columns: str) -> Table:
 
 def show(content: Table | str) -> None:
     """Print to standard output; without a terminal, as wide as the content needs."""
-    console = Console(soft_wrap=True) if isinstance(content, str) else Console()
+    soft_wrap = isinstance(content, str)
+    console = Console(soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = 1000
-    console.print(content, highlight=False, markup=False)
+    console.print(content)
+
+
+def _add(table: Table, *cells: str) -> None:
+    """Add a row. What a terminal would obey is written as an escape: names come from a store."""
+    table.add_row(*(_printable(cell) for cell in cells))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _table(*columns: str) -> Table:

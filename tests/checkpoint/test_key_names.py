@@ -47,7 +47,7 @@ def test_keys_of_paths(paths):
     assert len(set(keys.values())) == len(paths)
     for name in keys.values():
         assert_storable(artifact_key(LONGEST_RUN, name))
-        assert attempt_of(part_key("run", name, 10**12, 10**4, 7)) == 10**4
+        assert attempt_of("run", part_key("run", name, 10**12, 10**4, 7)) == 10**4
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def attempt_in(key):
 @given(keys=LISTED, kept=KEPT, attempt=ATTEMPTS)
 def test_unreferenced_is_safe(keys, kept, attempt):
     """No object is deleted that is kept or needed, of a newer attempt, or not keepfit's."""
-    deleted = unreferenced(keys, kept, attempt)
+    deleted = unreferenced(RUN, keys, kept, attempt)
     named = set(kept) | {s.key for manifest in kept.values() for s in manifest.shards}
     assert not named & set(deleted)
     assert set(deleted) <= set(keys)
@@ -40,7 +40,7 @@ def test_unreferenced_is_safe(keys, kept, attempt):
 @given(keys=LISTED, kept=KEPT, attempt=ATTEMPTS)
 def test_unreferenced_is_complete(keys, kept, attempt):
     """Every unneeded manifest and shard of this attempt or an older one is deleted."""
-    deleted = set(unreferenced(keys, kept, attempt))
+    deleted = set(unreferenced(RUN, keys, kept, attempt))
     named = set(kept) | {s.key for manifest in kept.values() for s in manifest.shards}
     ours = {key for key in keys if key.startswith(("run/checkpoints/", "run/shards/"))}
     assert {key for key in ours - named if attempt_in(key) <= attempt} <= deleted
@@ -49,7 +49,7 @@ def test_unreferenced_is_complete(keys, kept, attempt):
 @given(keys=LISTED, kept=KEPT, attempt=ATTEMPTS)
 def test_manifests_go_first(keys, kept, attempt):
     """Wherever the deletion stops, no manifest is left whose shards are deleted."""
-    kinds = ["shards" in key for key in unreferenced(keys, kept, attempt)]
+    kinds = ["shards" in key for key in unreferenced(RUN, keys, kept, attempt)]
     assert kinds == sorted(kinds)
 
 

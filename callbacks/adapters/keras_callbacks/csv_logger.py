@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from keepfit.callbacks.adapters.base import State
+from keepfit.callbacks.adapters.state_types import Count, Fields, StoredPath, Text, check_fields
 from keepfit.callbacks.files.file_helpers import file_size, truncate_file
 from keepfit.callbacks.files.paths import differ_only_in_numbers, resolve_first_path
 
@@ -19,7 +20,7 @@ from keepfit.callbacks.files.paths import differ_only_in_numbers, resolve_first_
 class CSVLoggerAdapter:
     """Adapter for CSVLogger, which truncates its file or writes rows twice when it is restarted."""
 
-    state = ("keys", "append_header")
+    state: ClassVar[Fields] = {"keys": list[Text] | None, "append_header": bool}
     config = ("sep", "filename", "append")
     handles = ("writer", "csv_file")
 
@@ -37,6 +38,10 @@ class CSVLoggerAdapter:
     def set(self, callback: Any, state: State) -> None:
         callback.keys = state["keys"]
         callback.append_header = not (state["headed"] and file_size(callback.filename))
+
+    def check(self, callback: Any, state: State) -> None:
+        keys = self.state["keys"]
+        check_fields(state, {"file": StoredPath, "size": Count, "keys": keys, "headed": bool})
 
     def append_only(self, callback: Any) -> Mapping[str, int]:
         return {str(callback.filename): file_size(callback.filename)}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from keepfit.callbacks.adapters.base import AttributeAdapter
+from typing import Any
 
-HISTORY = AttributeAdapter(state=("history", "epoch"))
+from keepfit.callbacks.adapters.base import AttributeAdapter
+from keepfit.callbacks.adapters.state_types import Number
+
+HISTORY = AttributeAdapter(state={"history": dict[str, list[Any]], "epoch": list[Number]})

@@ -14,11 +14,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
 from keepfit.callbacks.adapters.base import State
+from keepfit.callbacks.adapters.state_types import Fields, Number, StoredPath, check_fields
 from keepfit.callbacks.files.paths import matches_template
 from keepfit.callbacks.files.uploads import is_remote, working_copy
 
@@ -26,7 +27,12 @@ from keepfit.callbacks.files.uploads import is_remote, working_copy
 class ModelCheckpointAdapter:
     """Adapter for ModelCheckpoint, which forgets on restart the best value and its last save."""
 
-    state = ("best", "_batches_seen_since_last_saving", "_last_batch_seen", "_current_epoch")
+    state: ClassVar[Fields] = {
+        "best": Number | None,
+        "_batches_seen_since_last_saving": Number | None,
+        "_last_batch_seen": Number | None,
+        "_current_epoch": Number | None,
+    }
     handles = ()
     config = (
         "monitor",
@@ -52,6 +58,11 @@ class ModelCheckpointAdapter:
         for name, value in state["values"].items():
             setattr(callback, name, value)
 
+    def check(self, callback: Any, state: State) -> None:
+        paths = {"files": list[StoredPath]}
+        check_fields(state, {"values": dict, **paths}, {"copies": dict[StoredPath, StoredPath]})
+        check_fields(state["values"], {}, self.state)
+
     def append_only(self, callback: Any) -> Mapping[str, int]:
         return {}
 
@@ -76,7 +87,9 @@ class ModelCheckpointAdapter:
 
     @contextmanager
     def resuming(self, callback: Any, state: State, sizes: Mapping[str, int]) -> Iterator[None]:
-        _record_paths(callback, state["files"])
+        # The script names what is read for upload; a checkpoint may only say which of it.
+        named = [path for path in state["files"] if matches_template(callback.filepath, path)]
+        _record_paths(callback, named)
         yield
         _send_again(callback, state.get("copies", {}))
 

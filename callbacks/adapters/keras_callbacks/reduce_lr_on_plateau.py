@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from keepfit.callbacks.adapters.base import AttributeAdapter
+from keepfit.callbacks.adapters.state_types import Number
 
 REDUCE_LR_ON_PLATEAU = AttributeAdapter(
-    state=("best", "wait", "cooldown_counter"),
+    state={"best": Number | None, "wait": Number, "cooldown_counter": Number},
     config=(
         "monitor",
         "mode",

@@ -6,18 +6,19 @@ No private names of Keras are used.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
 from keepfit.callbacks.adapters.base import RecordOnce, ReportingCallback, State
+from keepfit.callbacks.adapters.state_types import Fields, check_fields
 from keepfit.callbacks.files.report_sender import Post, RecordEpoch, ReportSender, post_report
 
 
 class RemoteMonitorAdapter:
     """Adapter for RemoteMonitor: Keras' own gets the thread that keepfit's has."""
 
-    state = ()
+    state: ClassVar[Fields] = {}
     config = ("root", "path", "field", "headers", "send_as_json")
     handles = ()
 
@@ -26,6 +27,9 @@ class RemoteMonitorAdapter:
 
     def set(self, callback: Any, state: State) -> None:
         pass
+
+    def check(self, callback: Any, state: State) -> None:
+        check_fields(state, {})
 
     def report_once(self, callback: Any, record_once: RecordOnce) -> None:
         target = f"{callback.root}{callback.path}"

@@ -23,17 +23,22 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import keras
 import numpy as np
 import tensorflow as tf
+from pydantic import Field
 
 from keepfit.callbacks.adapters.base import State
+from keepfit.callbacks.adapters.state_types import Fields, Number, StoredPath, check_fields
 from keepfit.callbacks.files.file_helpers import file_size, truncate_file
 from keepfit.callbacks.files.paths import differ_only_in_numbers, resolve_first_path
 
 FOLDERS = ("train", "validation")
+
+TAG_BITS = 32
+"""Size of the random number that tells the files of a run from those of others."""
 
 _START_TIMES = ("_batch_start_time", "_epoch_start_time")
 """Stored as the seconds that have elapsed since then."""
@@ -56,13 +61,13 @@ class TaggedSummaryModule:
 class TensorBoardAdapter:
     """Adapter for TensorBoard, whose steps start at 0 when it is restarted."""
 
-    state = (
-        "_global_train_batch",
-        "_global_test_batch",
-        "_previous_epoch_iterations",
-        "_should_write_train_graph",
-        "_train_accumulated_time",
-    )
+    state: ClassVar[Fields] = {
+        "_global_train_batch": Number,
+        "_global_test_batch": Number,
+        "_previous_epoch_iterations": Number,
+        "_should_write_train_graph": bool,
+        "_train_accumulated_time": Number,
+    }
     config = (
         "log_dir",
         "histogram_freq",
@@ -108,6 +113,12 @@ class TensorBoardAdapter:
             setattr(callback, name, now - elapsed)
         _renew_default_writer(callback)
 
+    def check(self, callback: Any, state: State) -> None:
+        tag = Annotated[int, Field(ge=0, lt=1 << TAG_BITS)] | None
+        check_fields(state, {"values": dict, "elapsed": dict, "log_dir": StoredPath, "mark": tag})
+        check_fields(state["values"], {}, self.state)
+        check_fields(state["elapsed"], {}, dict.fromkeys(_START_TIMES, float))
+
     def append_only(self, callback: Any) -> Mapping[str, int]:
         flush_writers(callback)
         return {
@@ -127,11 +138,11 @@ class TensorBoardAdapter:
         )
 
     def baseline(self, callback: Any) -> Mapping[str, int]:
-        return {f"mark of {callback.log_dir}": secrets.randbits(32)}
+        return {f"mark of {callback.log_dir}": secrets.randbits(TAG_BITS)}
 
     @contextmanager
     def starting(self, callback: Any, baseline: Mapping[str, int]) -> Iterator[None]:
-        tag = baseline[f"mark of {callback.log_dir}"]
+        tag = baseline[f"mark of {callback.log_dir}"] % (1 << TAG_BITS)
         callback._summary_module = TaggedSummaryModule(tag)
         for path in _tagged_files(callback.log_dir, tag):
             Path(path).unlink()

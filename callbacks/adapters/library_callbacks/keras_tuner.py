@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from keepfit.callbacks.adapters.base import AttributeAdapter, State
+from keepfit.callbacks.adapters.state_types import Fields, Number, check_fields
 
 TUNER_CALLBACK = AttributeAdapter(config=("tuner", "trial"))
 """It passes events on to the tuner, which saves its own state."""
@@ -16,7 +17,7 @@ TUNER_CALLBACK = AttributeAdapter(config=("tuner", "trial"))
 class SaveBestEpochAdapter:
     """Adapter for SaveBestEpoch: the best value, and the weights that the tuner loads later."""
 
-    state = ("best_value",)
+    state: ClassVar[Fields] = {"best_value": Number | None}
     config = ("objective", "filepath")
     handles = ()
 
@@ -26,6 +27,9 @@ class SaveBestEpochAdapter:
     def set(self, callback: Any, state: State) -> None:
         for name, value in state.items():
             setattr(callback, name, value)
+
+    def check(self, callback: Any, state: State) -> None:
+        check_fields(state, {}, self.state)
 
     def append_only(self, callback: Any) -> Mapping[str, int]:
         return {}

@@ -60,6 +60,6 @@ class ArtifactPublisher:
         try:
             version = self._store.swap(key, content, expected=self._versions.get(key))
         except Conflict:  # the artifact is an earlier attempt's
-            _, version = self._store.load(key)
-            version = self._store.swap(key, content, expected=version)
+            present = self._store.version_of(key)
+            version = self._store.swap(key, content, expected=present)
         self._versions[key] = version

@@ -330,7 +330,7 @@ class Attempt:
 
     def _delete(self, keys: Iterable[str]) -> None:
         """Have those of `keys` deleted that no kept manifest needs."""
-        deletable = unreferenced(keys, self._kept, self.number)
+        deletable = unreferenced(self.head.run, keys, self._kept, self.number)
         self._objects.forget(set(deletable))
         self._cleanup.delete(deletable)
 
@@ -342,9 +342,9 @@ class Attempt:
         prefix = f"{self.head.run}/"
         self._store.clear_unfinished(prefix, self._is_leftover)
         keys = [entry.key for entry in self._store.list(prefix)]
-        return unreferenced(keys, self._claimed, self.number - 1)
+        return unreferenced(self.head.run, keys, self._claimed, self.number - 1)
 
     def _is_leftover(self, key: str) -> bool:
         """Return True if an older attempt has begun to write this object."""
-        attempt = attempt_of(key)
+        attempt = attempt_of(self.head.run, key)
         return attempt is None or attempt < self.number

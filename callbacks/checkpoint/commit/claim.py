@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +14,7 @@ from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Attempt
 from keepfit.callbacks.checkpoint.commit.cleanup import InlineCleanup
 from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key
+from keepfit.callbacks.checkpoint.format.limits import MAX_COUNT, MAX_NUMBER
 from keepfit.callbacks.checkpoint.format.manifest import (
     ENDED,
     AttemptHistory,
@@ -28,7 +29,7 @@ from keepfit.callbacks.checkpoint.read.reader import (
     read_manifests,
 )
 from keepfit.callbacks.checkpoint.retention import Retention
-from keepfit.callbacks.storage.base import Conflict, Store, Transient, Version
+from keepfit.callbacks.storage.base import Conflict, StorageError, Store, Transient, Version
 
 log = structlog.get_logger("keepfit")
 
@@ -109,11 +110,17 @@ def claim(
         StorageError: the store can't be read or written.
     """
     old = found.head
+    newest = max(old.attempt if old else 0, after)
+    if newest >= MAX_NUMBER:
+        raise StorageError(
+            f"{store.uri}/{head_key(run)} counts {newest} attempts, and no more are possible; "
+            f"start over with --fresh or another --run NAME"
+        )
     head = Head(
         run=run,
-        attempt=max(old.attempt if old else 0, after) + 1,
+        attempt=newest + 1,
         writer=uuid.uuid4().hex,
-        swaps=old.swaps + 1 if old else 0,
+        swaps=old.swaps % MAX_COUNT + 1 if old else 0,
         checkpoints=old.checkpoints if old else (),
         finished=old.finished if old else {},
         baseline=old.baseline if old else {},
@@ -187,14 +194,14 @@ def _fence(store: Store, run: str) -> int:
     """
     loaded = read_head(store, run)
     if loaded.head is None:
-        return max((attempt_of(entry.key) or 0 for entry in store.list(f"{run}/")), default=0)
+        return _newest_attempt(run, (entry.key for entry in store.list(f"{run}/")))
     old = loaded.head
     changes = {
-        "attempt": old.attempt + 1,
+        "attempt": min(old.attempt + 1, MAX_NUMBER),
         "writer": uuid.uuid4().hex,
-        "swaps": old.swaps + 1,
+        "swaps": old.swaps % MAX_COUNT + 1,
         # If the move is interrupted, --fresh moves what is left of the run as well.
-        "baseline": {**old.baseline, ENDED: old.attempt + 1},
+        "baseline": {**old.baseline, ENDED: min(old.attempt + 1, MAX_NUMBER)},
     }
     head = old.model_copy(update=changes)
     store.swap(head_key(run), head.to_bytes(), expected=loaded.version)
@@ -219,6 +226,11 @@ def _list_objects(store: Store, run: str) -> _Objects:
     loaded = read_manifests(store, run, manifests)
     shards = [entry.key for entry in store.list(f"{run}/shards/")]
     return _Objects((*manifests, *shards), loaded)
+
+
+def _newest_attempt(run: str, keys: Iterable[str]) -> int:
+    """Return the number of the newest attempt that has written one of the objects, or 0."""
+    return max((attempt_of(run, key) or 0 for key in keys), default=0)
 
 
 def _recover_head(store: Store, run: str, objects: _Objects, head: LoadedHead) -> Head | None:
@@ -251,7 +263,7 @@ def _recover_head(store: Store, run: str, objects: _Objects, head: LoadedHead) -
     log.error(events.HEAD_DAMAGED, reason=problem, using=newest[0])
     return Head(
         run=run,
-        attempt=max((attempt_of(key) or 0 for key in objects.keys), default=0),
+        attempt=max(_newest_attempt(run, objects.keys), 1),
         writer="recovered",
         swaps=0,
         checkpoints=tuple(newest),

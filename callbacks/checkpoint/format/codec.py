@@ -38,6 +38,8 @@ _NAMING = ("$array", "$scalar", "$bytes", "$floats", "$ints", "$bools", "$scalar
 _CHUNK = 8192
 """Number of items that become an array at once: NumPy keeps other threads waiting meanwhile."""
 
+_DTYPE_OF_ROW = {"$floats": "float64", "$ints": "int64", "$bools": "bool"}
+
 _NUMBERS: Mapping[type, tuple[str, str]] = {
     int: ("$ints", "int64"),
     bool: ("$bools", "bool"),
@@ -174,9 +176,9 @@ def decode(value: Json, array: Callable[[str], Array]) -> Any:
         case {"$float": text}:
             return float(text)
         case {"$floats": name} | {"$ints": name} | {"$bools": name}:
-            return array(name).tolist()
+            return _row(array(name), _DTYPE_OF_ROW[next(iter(value))]).tolist()
         case {"$scalars": name}:
-            return list(array(name))
+            return list(_row(array(name)))
         case {"$tuple": items}:
             return tuple(decode(items, array))
         case {"$set": items}:
@@ -186,6 +188,29 @@ def decode(value: Json, array: Callable[[str], Array]) -> Any:
         case dict():
             return _decode_mapping(value, array)
     return value
+
+
+class UnreadableState(ValueError):
+    """A stored state is not what `encode` returns; the message is one short line."""
+
+
+def decode_once(state: Mapping[str, Json], arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """Return the decoded state of a manifest.
+
+    `encode` names each array once. What is decoded therefore never needs more memory than a small
+    multiple of the arrays, of which the largest is that of a list of floats: 40 bytes for 8.
+
+    Raises:
+        UnreadableState: the state is not what `encode` has returned for these arrays.
+    """
+    unused = dict(arrays)
+    try:
+        return {name: decode(value, unused.pop) for name, value in state.items()}
+    except KeyError as error:
+        name = shorten(str(error.args[0]), 80)
+        raise UnreadableState(f"it has no array {name!r}, or names it twice") from error
+    except (TypeError, ValueError, OverflowError, RecursionError, AttributeError) as error:
+        raise UnreadableState(shorten(f"{type(error).__name__}: {error}", 200)) from error
 
 
 def _decode_mapping(value: dict[str, Any], array: Callable[[str], Array]) -> Mapping[Any, Any]:
@@ -199,6 +224,13 @@ def _decode_mapping(value: dict[str, Any], array: Callable[[str], Array]) -> Map
         case {"$zip": [keys, items]}:
             return dict(zip(decode(keys, array), decode(items, array), strict=True))
     return {key: decode(item, array) for key, item in value.items()}
+
+
+def _row(array: Array, dtype: str | None = None) -> Array:
+    """Return the array of a list's items. Raises ValueError if it can't be one."""
+    if array.ndim != 1 or (dtype and array.dtype != dtype):
+        raise ValueError(f"a list is stored as {array.dtype} of shape {list(array.shape)}")
+    return array
 
 
 def _encode_array(value: object, name: str, arrays: dict[str, Array]) -> Json:

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from enum import Enum
 
-from keepfit.callbacks.checkpoint.format.key_names import key_component
+from keepfit.callbacks.checkpoint.format.key_names import key_component, shorten
+from keepfit.callbacks.checkpoint.format.limits import MAX_KEY_BYTES
+
+_NUMBER = r"\d{4,10}"
+_MANIFEST = re.compile(rf"checkpoints/\d{{10,16}}-({_NUMBER})-{_NUMBER}\.json", re.ASCII)
+_SHARD = re.compile(rf"shards/[0-9a-f]{{64}}-({_NUMBER})\.safetensors", re.ASCII)
+_PART = re.compile(rf"logs/[^\x00-\x1f\x7f]+/(\d{{12,16}})-({_NUMBER})-{_NUMBER}", re.ASCII)
 
 
 def head_key(run: str) -> str:
@@ -52,15 +60,66 @@ def report_key(run: str, name: str) -> str:
     return f"{run}/reports/{key_component(name)}"
 
 
-_ATTEMPT_KEY = re.compile(
-    r"[^/]+/(?:checkpoints/\d{10,}-(\d{4,})-\d{4,}\.json"
-    r"|shards/[0-9a-f]{64}-(\d{4,})\.safetensors"
-    r"|logs/.+/\d{12,}-(\d{4,})-\d{4,})",
-    re.ASCII | re.DOTALL,
-)
+class Kind(Enum):
+    """The kinds of objects that an attempt writes, and that a later one may delete."""
+
+    MANIFEST = "manifest"
+    SHARD = "shard"
+    PART = "part of a file"
 
 
-def attempt_of(key: str) -> int | None:
+@dataclass(frozen=True)
+class RunKey:
+    """The key of a run's object, taken apart.
+
+    Attributes:
+        kind: the kind of the object.
+        attempt: number of the attempt that has written it.
+        start: offset in bytes of a part within its file; None for other kinds.
+    """
+
+    kind: Kind
+    attempt: int
+    start: int | None = None
+
+
+class ForeignKey(ValueError):
+    """A document names a key that is not one of its run, or not one of the expected kind."""
+
+
+def parse_key(run: str, key: str) -> RunKey | None:
+    """Return the parts of the key of a manifest, shard or file part of this run.
+
+    Everything that keepfit deletes, or reads because a document names it, has passed this function.
+
+    Returns:
+        The parts; None for any other key: of another run, with `..` in it, or of another object.
+    """
+    if not key.startswith(f"{run}/") or len(key.encode(errors="surrogatepass")) > MAX_KEY_BYTES:
+        return None
+    name = key.removeprefix(f"{run}/")
+    if match := _MANIFEST.fullmatch(name):
+        return RunKey(Kind.MANIFEST, int(match[1]))
+    if match := _SHARD.fullmatch(name):
+        return RunKey(Kind.SHARD, int(match[1]))
+    if (match := _PART.fullmatch(name)) and not {"", ".", ".."} & set(name.split("/")):
+        return RunKey(Kind.PART, int(match[2]), start=int(match[1]))
+    return None
+
+
+def check_key(run: str, key: str, kind: Kind) -> RunKey:
+    """Return the parts of a key that a document names.
+
+    Raises:
+        ForeignKey: it is not the key of an object of this kind in this run.
+    """
+    parsed = parse_key(run, key)
+    if parsed is None or parsed.kind is not kind:
+        raise ForeignKey(f"{shorten(repr(key), 200)} is not the key of a {kind.value} of {run!r}")
+    return parsed
+
+
+def attempt_of(run: str, key: str) -> int | None:
     """Return the attempt that wrote a manifest, shard or file part; None for any other object."""
-    match = _ATTEMPT_KEY.fullmatch(key)
-    return int(match[1] or match[2] or match[3]) if match else None
+    parsed = parse_key(run, key)
+    return parsed.attempt if parsed else None

@@ -1,7 +1,7 @@
 """The two JSON documents of a run: a checkpoint's manifest, and HEAD.
 
 Both contain a digest of themselves and are validated when they are read, because a bucket may
-contain anything.
+contain anything. The digest is no signature: whoever writes a document can seal it.
 """
 
 from __future__ import annotations
@@ -10,20 +10,31 @@ import hashlib
 import itertools
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    ValidationError,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from keepfit.callbacks.checkpoint.format.key_names import shorten
+from keepfit.callbacks.checkpoint.format.limits import (
+    MAX_DEPTH,
+    MAX_DOCUMENT_BYTES,
+    MAX_ITEMS,
+    MAX_NUMBER,
+    MAX_OBJECT_BYTES,
+    MAX_PART_BYTES,
+    MAX_PATH,
+    MAX_RANK,
+    AttemptNumber,
+    Count,
+    Name,
+    Number,
+    PathText,
+    is_deeper_than,
+)
 from keepfit.callbacks.checkpoint.snapshot import Json, Position
+from keepfit.callbacks.storage.base import StorageError
 
 _OPENING, _MIDDLE, _CLOSING = b'{"sha256":"', b'","document":', b"}"
 
-MAX_INTERRUPTIONS, MAX_SECONDS = 10**9, 1e12
+MAX_INTERRUPTIONS, MAX_SECONDS = MAX_NUMBER, 1e12
 """Upper limits of the counts of a run; a higher value is invalid, and must not overflow."""
 
 ENDED = "ended"
@@ -42,15 +53,20 @@ FIT = "fit"
 VARIABLES = "variables"
 """Name in the state of the record of the variables' order, without which names have to agree."""
 
-Name = Annotated[str, Field(min_length=1, max_length=1024)]
-
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 ShortDigest = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 
 Argument = Annotated[str, Field(max_length=4096)]
 
+BaselineName = Annotated[str, Field(min_length=1, max_length=MAX_PATH + 100)]
+"""A baseline value's name contains the index of a fit and the path of a file."""
+
 MAX_ARGUMENTS = 1000
+
+ObjectSize = Annotated[int, Field(ge=0, le=MAX_OBJECT_BYTES)]
+
+_ITEMS = Field(max_length=MAX_ITEMS)
 
 
 def _is_absent(value: object) -> bool:
@@ -61,6 +77,17 @@ def _is_absent(value: object) -> bool:
 def _is_empty(value: object) -> bool:
     """Return True for a field that keepfit 0.1 does not know and that need not be stored."""
     return not value
+
+
+def _check_depth(state: dict[str, Json]) -> dict[str, Json]:
+    """Return the state. Raises ValueError if it is nested too deep to be decoded."""
+    if is_deeper_than(state, MAX_DEPTH):
+        raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+    return state
+
+
+class DocumentTooLarge(StorageError):
+    """The document would be larger than any reader accepts."""
 
 
 class UnknownDocument(ValueError):
@@ -77,8 +104,18 @@ class Document(BaseModel):
     format: Literal[1] = 1
 
     def to_bytes(self) -> bytes:
-        """Return the document and its SHA-256 as one JSON object."""
+        """Return the document and its SHA-256 as one JSON object.
+
+        Raises:
+            DocumentTooLarge: it has more than MAX_DOCUMENT_BYTES.
+        """
         document = self.model_dump_json(by_alias=True).encode()
+        if len(document) > MAX_DOCUMENT_BYTES - 100:
+            raise DocumentTooLarge(
+                f"the {type(self).__name__.lower()} would have {len(document) >> 20} MiB of JSON, "
+                f"and at most {MAX_DOCUMENT_BYTES >> 20} are read; a callback's state may contain "
+                "a long list of texts or objects: keep it as an array or in a file"
+            )
         return b"".join((_OPENING, _digest(document), _MIDDLE, document, _CLOSING))
 
     @classmethod
@@ -89,6 +126,8 @@ class Document(BaseModel):
             UnknownDocument: its digest is right, its content is not valid for this version.
             ValueError: the content is not a valid document; the message is one line.
         """
+        if len(content) > MAX_DOCUMENT_BYTES:
+            raise ValueError(f"it has {len(content)} bytes, more than {MAX_DOCUMENT_BYTES}")
         start = len(_OPENING) + 64 + len(_MIDDLE)
         document = content[start : -len(_CLOSING)]
         if content != b"".join((_OPENING, _digest(document), _MIDDLE, document, _CLOSING)):
@@ -96,9 +135,7 @@ class Document(BaseModel):
         try:
             return cls.model_validate_json(document)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "document"
-            raise UnknownDocument(f"{where}: {first['msg']}") from error
+            raise UnknownDocument(first_problem(error)) from error
 
 
 class StoredTensor(BaseModel):
@@ -114,10 +151,10 @@ class StoredTensor(BaseModel):
 
     name: Name
     dtype: Name
-    shape: tuple[NonNegativeInt, ...]
-    shard: NonNegativeInt
-    offset: NonNegativeInt
-    size: NonNegativeInt
+    shape: Annotated[tuple[Count, ...], Field(max_length=MAX_RANK)]
+    shard: Number
+    offset: ObjectSize
+    size: ObjectSize
 
 
 class StoredShard(BaseModel):
@@ -126,8 +163,8 @@ class StoredShard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: Name
-    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    size: PositiveInt
+    digest: Digest
+    size: Annotated[int, Field(ge=1, le=MAX_OBJECT_BYTES)]
 
 
 class StoredPart(BaseModel):
@@ -136,8 +173,8 @@ class StoredPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: Name
-    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    size: PositiveInt
+    digest: Digest
+    size: Annotated[int, Field(ge=1, le=MAX_PART_BYTES)]
 
 
 class StoredFile(BaseModel):
@@ -150,8 +187,8 @@ class StoredFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: Annotated[str, Field(min_length=1, max_length=4096)]
-    parts: tuple[StoredPart, ...]
+    path: PathText
+    parts: Annotated[tuple[StoredPart, ...], _ITEMS]
     whole: bool = False
 
     @property
@@ -185,7 +222,7 @@ class FitRecord(BaseModel):
     unknown: Annotated[
         tuple[Argument, ...], Field(max_length=MAX_ARGUMENTS, exclude_if=_is_empty)
     ] = ()
-    iterations: Annotated[NonNegativeInt | None, Field(exclude_if=_is_absent)] = None
+    iterations: Annotated[Count | None, Field(exclude_if=_is_absent)] = None
     weights: Annotated[ShortDigest | None, Field(exclude_if=_is_absent)] = None
 
     def continuing(self, before: FitRecord | None) -> FitRecord:
@@ -209,15 +246,15 @@ class Manifest(Document):
     """
 
     run: Name
-    attempt: PositiveInt
-    sequence: NonNegativeInt
+    attempt: AttemptNumber
+    sequence: Number
     created: Name
-    versions: dict[str, str]
+    versions: Annotated[dict[Name, Name], Field(max_length=1000)]
     position: Position
-    shards: tuple[StoredShard, ...]
-    tensors: tuple[StoredTensor, ...]
-    state: dict[str, Json]
-    files: Annotated[tuple[StoredFile, ...], Field(alias="logs")] = ()
+    shards: Annotated[tuple[StoredShard, ...], _ITEMS]
+    tensors: Annotated[tuple[StoredTensor, ...], _ITEMS]
+    state: Annotated[dict[str, Json], AfterValidator(_check_depth)]
+    files: Annotated[tuple[StoredFile, ...], Field(alias="logs", max_length=MAX_ITEMS)] = ()
 
     @property
     def fit_record(self) -> FitRecord | None:
@@ -330,21 +367,31 @@ class Head(Document):
     """
 
     run: Name
-    attempt: PositiveInt
+    attempt: AttemptNumber
     writer: Name
-    swaps: NonNegativeInt
-    checkpoints: tuple[Name, ...] = ()
-    finished: dict[NonNegativeInt, Name] = {}
-    baseline: Annotated[dict[str, NonNegativeInt], Field(alias="origin")] = {}
+    swaps: Count
+    checkpoints: Annotated[tuple[Name, ...], _ITEMS] = ()
+    finished: Annotated[dict[Number, Name], _ITEMS] = {}
+    baseline: Annotated[dict[BaselineName, Count], Field(alias="origin", max_length=MAX_ITEMS)] = {}
     history: Annotated[AttemptHistory, Field(alias="past")] = AttemptHistory()
     script: Annotated[ScriptRecord | None, Field(exclude_if=_is_empty)] = None
-    fits: Annotated[dict[NonNegativeInt, FitRecord], Field(exclude_if=_is_empty)] = {}
-    continuations: Annotated[dict[NonNegativeInt, Name], Field(exclude_if=_is_empty)] = {}
+    fits: Annotated[dict[Number, FitRecord], Field(exclude_if=_is_empty, max_length=MAX_ITEMS)] = {}
+    continuations: Annotated[
+        dict[Number, Name], Field(exclude_if=_is_empty, max_length=MAX_ITEMS)
+    ] = {}
 
     def manifests(self) -> tuple[str, ...]:
         """Return the keys of all committed manifests, the newest first, without duplicates."""
         named = (self.checkpoints, reversed(self.finished.values()), self.continuations.values())
         return tuple(dict.fromkeys(itertools.chain.from_iterable(named)))
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return the first problem of a value that does not validate, in one short line."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(shorten(str(part), 60) for part in first["loc"])
+    what = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {what}" if where else what
 
 
 def _digest(document: bytes) -> bytes:

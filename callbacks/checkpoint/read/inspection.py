@@ -16,7 +16,7 @@ from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key
 from keepfit.callbacks.checkpoint.format.manifest import Head, Manifest, StoredPart, StoredShard
 from keepfit.callbacks.checkpoint.read.reader import read_head, read_manifest, read_manifests
 from keepfit.callbacks.checkpoint.retention import unreferenced
-from keepfit.callbacks.storage.base import Damaged, NotFound, Store, Transient
+from keepfit.callbacks.storage.base import Damaged, NotFound, StorageError, Store, Transient
 
 TRIES = 5
 """How often an inspection starts over because an attempt has changed HEAD meanwhile."""
@@ -38,8 +38,8 @@ class Summary:
     """A summary of a run.
 
     Attributes:
-        state: "finished", "resumable", "begun" (nothing saved yet), "set aside" (moved by --fresh)
-            or "damaged".
+        state: "finished", "resumable", "begun" (nothing saved yet), "set aside" (moved by --fresh),
+            "damaged", or "unreadable" (the store does not let us read it).
         attempts: number of attempts so far.
         fit, epoch: position of the newest checkpoint, counted from 1 as users count.
         batch, step: batches done in that epoch and in the run.
@@ -91,10 +91,22 @@ class CommittedState:
 
 
 def summarize_all(store: Store) -> Iterator[Summary]:
-    """Yield all runs by name, the ones moved aside included; skip folders that contain no run."""
+    """Yield all runs by name, the ones moved aside included; skip folders that contain no run.
+
+    A run that can't be read is one of them, and does not hide the others.
+
+    Raises:
+        StorageError: the store itself can't be listed, or does not answer.
+    """
     for name in store.folders(""):
-        with suppress(NoSuchRun):
+        try:
             yield summarize(store, name)
+        except NoSuchRun:
+            continue
+        except Transient:
+            raise
+        except StorageError as error:
+            yield Summary(name, "unreadable", reason=str(error))
 
 
 def summarize(store: Store, run: str) -> Summary:
@@ -180,7 +192,7 @@ def read_named_head(store: Store, run: str) -> Head:
             f"move its folder back to {store.uri}/{head.run} to use it"
         )
     folders = (f"{run}/{name}/" for name in ("checkpoints", "shards", "logs"))
-    if any(attempt_of(entry.key) for folder in folders for entry in store.list(folder)):
+    if any(attempt_of(run, entry.key) for folder in folders for entry in store.list(folder)):
         raise Damaged(f"{store.uri}/{key} is missing")
     raise NoSuchRun(f"there is no run {run!r} in {store.uri}")
 
@@ -239,7 +251,7 @@ def find_orphans(store: Store, run: str) -> list[str]:
     for key in committed.problems:
         raise Damaged(f"{store.uri}/{key} can't be read, so nothing is deleted")
     keys = (entry.key for entry in store.list(f"{run}/"))
-    return unreferenced(keys, committed.manifests, committed.head.attempt - 1)
+    return unreferenced(run, keys, committed.manifests, committed.head.attempt - 1)
 
 
 def _referenced_objects(manifest: Manifest) -> list[StoredShard | StoredPart]:

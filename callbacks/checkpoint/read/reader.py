@@ -6,17 +6,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from math import prod
 from types import MappingProxyType
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.format.codec import Array, decode
-from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key
+from keepfit.callbacks.checkpoint.format.codec import Array, UnreadableState, decode_once
+from keepfit.callbacks.checkpoint.format.consistency import check_manifest
+from keepfit.callbacks.checkpoint.format.keys import ForeignKey, Kind, check_key, head_key
 from keepfit.callbacks.checkpoint.format.manifest import (
     Head,
     Manifest,
@@ -25,7 +24,8 @@ from keepfit.callbacks.checkpoint.format.manifest import (
     UnknownDocument,
 )
 from keepfit.callbacks.checkpoint.format.shards import digest
-from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES
+from keepfit.callbacks.checkpoint.format.state_schema import ANY_STATE, InvalidState, StateSchema
+from keepfit.callbacks.checkpoint.snapshot import DTYPES
 from keepfit.callbacks.storage.base import Damaged, NotFound, StorageError, Store, Version
 
 log = structlog.get_logger("keepfit")
@@ -38,11 +38,6 @@ PARALLEL_MANIFESTS = 8
 
 MAX_READS = 2
 """Number of reads before an object counts as damaged: it may be corrupted on the way."""
-
-_DTYPES: Mapping[str, np.dtype[Any]] = {
-    stored: np.dtype(getattr(ml_dtypes, name, name)) for name, stored in NUMPY_DTYPES.items()
-}
-
 
 NO_SHARDS: Mapping[StoredShard, Array] = MappingProxyType({})
 
@@ -102,16 +97,16 @@ def read_manifest(store: Store, run: str, key: str) -> Manifest:
         NotFound: the manifest is missing.
         Damaged: the object is not a manifest, or not one of this run.
     """
+    try:
+        check_key(run, key, Kind.MANIFEST)
+    except ForeignKey as error:
+        raise Damaged(f"{store.uri}: {error}") from error
     content, _ = store.load(key)
     try:
         manifest = Manifest.from_bytes(content)
+        check_manifest(run, manifest)
     except ValueError as error:
         raise Damaged(f"{store.uri}/{key} is not a valid manifest: {error}") from error
-    if manifest.run != run:
-        raise Damaged(f"{store.uri}/{key} belongs to run {manifest.run!r}, not {run!r}")
-    for shard in manifest.shards:
-        if not shard.key.startswith(f"{run}/shards/") or attempt_of(shard.key) is None:
-            raise Damaged(f"{store.uri}/{key} names {shard.key!r}, which is not a shard of {run!r}")
     return manifest
 
 
@@ -189,7 +184,7 @@ def read_checkpoint(
         NotFound: the manifest or a shard is missing.
         Damaged: one of them is not what was written.
     """
-    return _read_checkpoint(store, key, read_manifest(store, run, key), prefetched)
+    return _read_checkpoint(store, key, read_manifest(store, run, key), prefetched, ANY_STATE)
 
 
 def manifests_of_fit(
@@ -198,12 +193,14 @@ def manifests_of_fit(
     keys: Iterable[str],
     fit: int,
     rejected: Callable[[str, StorageError], None],
+    schema: StateSchema = ANY_STATE,
 ) -> Iterator[tuple[str, Manifest]]:
     """Yield the readable manifests that belong to `fit`, by key, in the order of `keys`.
 
     Args:
         keys: the manifests' keys, the newest first; they may belong to several fits.
         rejected: called with the key of a manifest that is missing or damaged, and the error.
+        schema: the schema of the state; what does not validate is damaged.
 
     Raises:
         StorageError: the store itself failed, which tells nothing about the manifests.
@@ -214,19 +211,31 @@ def manifests_of_fit(
         except (NotFound, Damaged) as error:
             rejected(key, error)
             continue
-        if manifest.position.fit == fit:
-            yield key, manifest
+        if manifest.position.fit != fit:
+            continue
+        try:
+            schema.check_manifest(manifest)
+        except InvalidState as error:
+            reason = f"{store.uri}/{key} has a state that can't be used: {error}"
+            rejected(key, Damaged(reason))
+            continue
+        yield key, manifest
 
 
 def _read_checkpoint(
-    store: Store, key: str, manifest: Manifest, prefetched: Mapping[StoredShard, Array]
+    store: Store,
+    key: str,
+    manifest: Manifest,
+    prefetched: Mapping[StoredShard, Array],
+    schema: StateSchema,
 ) -> Checkpoint:
-    shards = read_shards(store, manifest.shards, prefetched)
-    arrays = {t.name: _array(store, key, t, shards) for t in manifest.tensors}
+    shards = dict(enumerate(read_shards(store, manifest.shards, prefetched)))
+    arrays = {t.name: array_of(t, shards) for t in manifest.tensors}
     try:
-        state = decode(manifest.state, arrays.__getitem__)
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise Damaged(f"{store.uri}/{key} has a state that can't be read: {error!r}") from error
+        state = decode_once(manifest.state, arrays)
+        schema.check_state(state, arrays)
+    except (UnreadableState, InvalidState) as error:
+        raise Damaged(f"{store.uri}/{key} has a state that can't be used: {error}") from error
     return Checkpoint(key, manifest, arrays, state)
 
 
@@ -237,6 +246,7 @@ def read_newest_usable(
     *,
     fit: int,
     prefetched: Mapping[StoredShard, Array] = NO_SHARDS,
+    schema: StateSchema = ANY_STATE,
 ) -> Checkpoint | None:
     """Read the first checkpoint of `keys` that can be verified and belongs to `fit`.
 
@@ -246,6 +256,7 @@ def read_newest_usable(
         keys: the manifests' keys, the newest first.
         fit: index of the fit in the script.
         prefetched: shards that have been read and verified before.
+        schema: the schema of the state; what does not validate is damaged.
 
     Returns:
         The checkpoint; None if this fit has none.
@@ -260,9 +271,9 @@ def read_newest_usable(
         rejected.append(key)
         log.error(events.CHECKPOINT_REJECTED, checkpoint=key, reason=str(error))
 
-    for key, manifest in manifests_of_fit(store, run, keys, fit, reject):
+    for key, manifest in manifests_of_fit(store, run, keys, fit, reject, schema):
         try:
-            return _read_checkpoint(store, key, manifest, prefetched)
+            return _read_checkpoint(store, key, manifest, prefetched, schema)
         except (NotFound, Damaged) as error:
             reject(key, error)
     if not rejected:
@@ -285,21 +296,14 @@ def _read_shard(store: Store, shard: StoredShard) -> Array:
     raise Damaged(f"{store.uri}/{shard.key} has SHA-256 {actual} instead of {shard.digest}")
 
 
-def _array(store: Store, key: str, tensor: StoredTensor, shards: list[Array]) -> Array:
-    """Return a tensor as a view of its shard's memory; copied only if it is not aligned."""
-    dtype = _DTYPES.get(tensor.dtype)
-    fits = (
-        dtype is not None
-        and tensor.shard < len(shards)
-        and tensor.offset + tensor.size <= shards[tensor.shard].size
-        and tensor.size == prod(tensor.shape) * dtype.itemsize
-    )
-    if not fits or dtype is None:
-        raise Damaged(f"{store.uri}/{key}: the entry of {tensor.name} contradicts its shard")
+def array_of(tensor: StoredTensor, shards: Mapping[int, Array]) -> Array:
+    """Return a tensor as a view of its shard's memory; copied only if it is not aligned.
+
+    Args:
+        shards: the bytes of each shard that was read, by its index.
+    """
+    dtype = DTYPES[tensor.dtype]
     data = shards[tensor.shard][tensor.offset : tensor.offset + tensor.size]
     if tensor.offset % dtype.itemsize:
         data = data.copy()
-    try:
-        return data.view(dtype).reshape(tensor.shape)
-    except ValueError as error:
-        raise Damaged(f"{store.uri}/{key}: {tensor.name} can't have its shape: {error}") from error
+    return data.view(dtype).reshape(tensor.shape)

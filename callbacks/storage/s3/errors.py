@@ -33,6 +33,7 @@ IAM_ACTIONS = {
     "complete_multipart_upload": "s3:PutObject",
     "abort_multipart_upload": "s3:AbortMultipartUpload",
     "get_object": "s3:GetObject",
+    "head_object": "s3:GetObject",
     "copy_object": "s3:PutObject",
     "copy": "s3:PutObject",
     "delete_object": "s3:DeleteObject",

@@ -16,6 +16,7 @@ from threading import Lock
 from typing import Any, Self, TypeVar
 
 from keepfit.callbacks.storage.base import (
+    MAX_LOAD,
     AlreadyExists,
     Buffer,
     Conflict,
@@ -26,6 +27,7 @@ from keepfit.callbacks.storage.base import (
     Transient,
     Version,
     every_key,
+    too_large,
 )
 from keepfit.callbacks.storage.s3 import multipart
 from keepfit.callbacks.storage.s3.address import Address
@@ -53,6 +55,7 @@ REQUIRED_FIELDS = {
     "put_object": ("ETag",),
     "upload_part": ("ETag",),
     "get_object": ("ETag", "ContentLength"),
+    "head_object": ("ETag",),
 }
 """Fields of every complete response. If one is missing, the connection broke within the headers:
 botocore does not distinguish this from their end."""
@@ -125,8 +128,11 @@ class S3Store:
             self._verify_conditional_writes(key, body)
         return version
 
-    def load(self, key: str) -> tuple[bytes, Version]:
-        return self._retry(lambda _: self._load(key))
+    def load(self, key: str, limit: int = MAX_LOAD) -> tuple[bytes, Version]:
+        return self._retry(lambda _: self._load(key, limit))
+
+    def version_of(self, key: str) -> Version:
+        return Version(self._retry_request("head_object", key)["ETag"])
 
     def read_into(self, key: str, into: memoryview) -> None:
         ranges = [(at, min(at + RANGE, into.nbytes)) for at in range(0, into.nbytes, RANGE)]
@@ -238,10 +244,12 @@ class S3Store:
             return None
         return version if content == body else None
 
-    def _load(self, key: str) -> tuple[bytes, Version]:
+    def _load(self, key: str, limit: int = MAX_LOAD) -> tuple[bytes, Version]:
         response = self._request("get_object", key, ChecksumMode="ENABLED")
         # Not `with response["Body"]`: it yields the raw stream, which checks no checksum.
         with closing(response["Body"]) as stream:
+            if (size := response["ContentLength"]) > limit:
+                raise too_large(f"{self.uri}/{key}", size, limit)
             return self._read_stream(key, stream), Version(response["ETag"])
 
     def _read_nothing(self, key: str) -> None:

@@ -93,8 +93,15 @@ class IteratorState:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> IteratorState:
-        """Return the state that `content` was read from."""
-        return cls(tf.io.parse_tensor(content, tf.variant))
+        """Return the state that `content` was read from.
+
+        Raises:
+            ValueError: the content is not a serialised state.
+        """
+        try:
+            return cls(tf.io.parse_tensor(content, tf.variant))
+        except tf.errors.OpError as error:
+            raise ValueError(" ".join(error.message.split())[:200]) from error
 
     def restore(self, iterator: Any) -> None:
         """Set the iterator to this state.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from keepfit.callbacks.adapters.base import FrozenState, State, capture
+from keepfit.callbacks.adapters.state_types import check_fields
 from keepfit.callbacks.adapters.user_callbacks import adapter_for_object
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.training import random_state
@@ -49,6 +50,15 @@ class PyDatasetState:
         """Capture the random state after each batch."""
         if self._adapter:
             self._after_batch = random_state.capture_random_state()
+
+    def check(self, epoch: object) -> None:
+        """Check the state of an epoch's beginning from a store. Raises InvalidState."""
+        if self._adapter is None or epoch is None:
+            return
+        check_fields(epoch, {"randomness": dict, "own": dict})
+        state: dict[str, Any] = epoch  # type: ignore[assignment]
+        random_state.check_random_state(state["randomness"])
+        self._adapter.check(self._dataset, state["own"])
 
     def restore(self, epoch: State | None) -> None:
         """Restore the state from the beginning of the interrupted epoch."""

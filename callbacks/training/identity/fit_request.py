@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.manifest import FitRecord, Manifest
+from keepfit.callbacks.checkpoint.format.state_schema import StateSchema
 from keepfit.callbacks.engine.versions import changed_versions, library_versions
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.identity.fits import FitMatch, KnownFits, MatchedBy, match_fit
@@ -54,6 +55,7 @@ class FitRequest:
         guard: refuses an ambiguous fit if the training has to be exact.
         start_is_known: False if the model lacks the final state of the fit before, which was not
             kept.
+        schema: the schema of the states that the call can resume from.
         compare: compares a checkpoint's key and manifest with the model.
         wants_more: returns whether the fit with this final manifest is asked for more.
     """
@@ -65,11 +67,13 @@ class FitRequest:
         settings: FitSettings,
         given: FitInput,
         guard: ExactnessGuard,
+        schema: StateSchema,
         compare: Callable[[str, Manifest], None],
         wants_more: Callable[[Manifest], bool],
         *,
         start_is_known: bool = True,
     ) -> None:
+        self.schema = schema
         self._settings = settings
         self._guard = guard
         self._reported: set[str] = set()
