@@ -86,6 +86,8 @@ KEY = "arn:aws:kms:us-east-1:123456789012:key/0ab3f8e2-8a57-4c5c-9d9b-0123456789
 
 def test_a_kms_key(aws):
     """The bucket's default encryption, the role's actions and the jobs' variables have the key."""
+    assert "by its ARN" in refused("up", "--yes", "--kms-key", "alias/runs", code=78)
+    assert stacks(aws) == {}
     keepfit("up", "--yes", "--kms-key", KEY)
     made = deployment.find_deployment(aws("cloudformation"))
     encryption = aws("s3").get_bucket_encryption(Bucket=made.bucket)
@@ -115,10 +117,13 @@ def test_a_kms_key(aws):
         ("", "by its ARN"),
     ],
 )
-def test_a_kms_key_that_can_not_be_used(aws, key, words):
-    """It is refused in one line, before anything is created."""
-    assert words in refused("up", "--yes", "--kms-key", key, code=78)
-    assert stacks(aws) == {}
+def test_a_kms_key_that_can_not_be_used(key, words):
+    """It is refused in one line, with the value that was received."""
+    asked = request.DeploymentRequest(kms_key=key)
+    with pytest.raises(AwsError) as caught:
+        request.check_kms_key(asked, {}, "us-east-1")
+    assert words in str(caught.value)
+    assert str(caught.value).endswith(f"Received: --kms-key={key!r}")
 
 
 def test_instance_types_fit_the_image(aws):

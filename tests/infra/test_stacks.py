@@ -102,18 +102,6 @@ def test_the_storage_stack(cloudformation, local_aws, name):
     assert describe_stack(cloudformation, name) is None
 
 
-def test_the_storage_stack_with_a_key(cloudformation, local_aws, name):
-    """The role gets the actions on the key, and the outputs name the key."""
-    key = "arn:aws:kms:us-east-1:000000000000:key/0ab3f8e2"
-    deployer = StackDeployer(cloudformation, ignore, ignore)
-    made = deployer.deploy("storage", name, None, {"KmsKey": key})
-    assert made.outputs["KmsKey"] == key
-    role = made.outputs["JobRole"].rpartition("/")[2]
-    allowed = local_aws("iam").get_role_policy(RoleName=role, PolicyName="key")["PolicyDocument"]
-    assert allowed["Statement"][0]["Resource"] == key
-    stacks.delete_stack(cloudformation, made, ignore)
-
-
 def test_a_creation_that_fails(cloudformation, name):
     """One line has the resource's own reason and the fix; no stack is left."""
     reported = []
