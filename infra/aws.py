@@ -104,7 +104,9 @@ def _of_answer(error: ClientError, what: str) -> AwsError:
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
     message = _one_line(error)
     if code in _DENIED:
-        return AwsError(f"{what}: {error.operation_name} is not allowed for these credentials")
+        return AwsError(
+            f"{what}: {error.operation_name} is not allowed for these credentials ({message})"
+        )
     if code in _EXPIRED:
         return AwsError(f"{what}: the AWS credentials have expired; log in again")
     if code in _UNKNOWN_KEY:

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from keepfit.callbacks.errors import ConfigurationError
+from keepfit.callbacks.errors import EXIT_REFUSED, ConfigurationError
+from keepfit.callbacks.storage.base import StorageError
+from keepfit.callbacks.storage.s3.options import RequestOptions
 from keepfit.job import log_output, pid1
 from keepfit.job.commands import infra, jobs, plan, stores
 from keepfit.job.commands.failures import fail
@@ -93,6 +95,10 @@ def run(
     }
     os.environ.update({f"KEEPFIT_{k}": str(v) for k, v in given.items() if v not in (None, "")})
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    try:
+        RequestOptions.of(os.environ)  # before TensorFlow is imported, which takes seconds
+    except StorageError as error:
+        fail(str(error), EXIT_REFUSED)
     from keepfit.callbacks.engine import session
     from keepfit.callbacks.launch import process as launch
     from keepfit.callbacks.settings import Settings

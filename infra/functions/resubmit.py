@@ -17,6 +17,7 @@ import boto3
 
 SINCE = "KEEPFIT_RESUBMITTED_AT"
 _MANIFEST = re.compile(r"/checkpoints/(\d+)-\d+-\d+\.json$")
+_PAYS = {"requester", "1", "true", "yes", "on"}
 _DROPPED = {"KEEPFIT_FRESH", SINCE}
 
 log = logging.getLogger("keepfit")
@@ -35,7 +36,7 @@ def handler(event: dict[str, Any], context: object) -> str | None:
         log.info("%s is not submitted again: %s", name, reason)
         return None
     run, since = variables["KEEPFIT_RUN"], int(variables.get(SINCE, "0"))
-    step = newest_step(variables["KEEPFIT_STORE"], run)
+    step = newest_step(variables["KEEPFIT_STORE"], run, _options(variables))
     if step <= since:
         log.error(
             "%s is not submitted again: run %s got no further than batch %d in its last attempts; "
@@ -48,17 +49,25 @@ def handler(event: dict[str, Any], context: object) -> str | None:
     return submitted
 
 
-def newest_step(store: str, run: str) -> int:
+def newest_step(store: str, run: str, options: dict[str, str]) -> int:
     """Return the number of batches trained at the newest checkpoint; 0 without one."""
     bucket, _, prefix = store.removeprefix("s3://").strip("/").partition("/")
     within = "/".join(part for part in (prefix.strip("/"), run, "checkpoints/") if part)
     pages = boto3.client("s3").get_paginator("list_objects_v2")
     keys = (
         found["Key"]
-        for page in pages.paginate(Bucket=bucket, Prefix=within)
+        for page in pages.paginate(Bucket=bucket, Prefix=within, **options)
         for found in page.get("Contents", ())
     )
     return max((int(match[1]) for match in map(_MANIFEST.search, keys) if match), default=0)
+
+
+def _options(variables: dict[str, str]) -> dict[str, str]:
+    """Return the parameters that the job's own listings have."""
+    owner = variables.get("KEEPFIT_S3_EXPECTED_BUCKET_OWNER", "")
+    pays = variables.get("KEEPFIT_S3_REQUEST_PAYER", "").lower() in _PAYS
+    options = {"ExpectedBucketOwner": owner, "RequestPayer": "requester" if pays else ""}
+    return {name: value for name, value in options.items() if value}
 
 
 def _skip(job: dict[str, Any], variables: dict[str, str]) -> str | None:

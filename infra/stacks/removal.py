@@ -41,9 +41,12 @@ def refuse_removal(
 
 
 def remove_deployment(
-    name: str, outputs: Mapping[str, str], on_event: EventSink, *, data: bool
+    name: str, outputs: Mapping[str, str], on_event: EventSink, *, s3: Any | None
 ) -> None:
-    """Delete the deployment's stacks, and with `data` its bucket and its repository.
+    """Delete the deployment's stacks, and its bucket and its repository if `s3` is given.
+
+    Args:
+        s3: the client that empties the bucket; None keeps the data.
 
     Raises:
         AwsError: a resource can't be deleted; it and the resources after it remain.
@@ -51,13 +54,12 @@ def remove_deployment(
     cloudformation = aws.client("cloudformation")
     storage, compute = stack_names(name)
     _delete_stack(cloudformation, compute, on_event)
-    if data:
+    if s3 is not None:
         # As long as the stack exists, a failure here can be repeated.
-        s3, ecr = aws.client("s3"), aws.client("ecr")
         retained_data.empty_bucket(s3, outputs["Bucket"])
-        retained_data.delete_repository(ecr, outputs["Repository"])
+        retained_data.delete_repository(aws.client("ecr"), outputs["Repository"])
     _delete_stack(cloudformation, storage, on_event)
-    if data:
+    if s3 is not None:
         retained_data.delete_bucket(s3, outputs["Bucket"])
 
 

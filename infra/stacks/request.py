@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from keepfit.infra.aws import AwsError
 from keepfit.infra.stacks import network
+
+_KEY_ARN = re.compile(
+    r"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):[0-9]{12}:key/[A-Za-z0-9-]+", re.ASCII
+)
 
 # CPU types do not start with GPU images, nor the reverse; so these defaults follow --gpu.
 GPU_TYPES = "g6e,g6,g5,g4dn"
@@ -18,6 +24,7 @@ class DeploymentRequest:
     """The requested options; None or empty keeps the current value, or takes the default."""
 
     prefix: str | None = None
+    kms_key: str | None = None
     vpc: str | None = None
     subnets: tuple[str, ...] = ()
     route_tables: tuple[str, ...] | None = None
@@ -28,9 +35,41 @@ class DeploymentRequest:
     image: str | None = None
 
 
+def check_kms_key(request: DeploymentRequest, before: Mapping[str, str], region: str) -> None:
+    """Check that the bucket and the jobs' role can use the requested KMS key.
+
+    Args:
+        before: the current parameters of the storage stack; empty if it does not exist.
+
+    Raises:
+        AwsError: they can't, or jobs could no longer read the runs that the bucket has.
+    """
+    key, current = request.kms_key, before.get("KmsKey")
+    if key is None:
+        return
+    match = _KEY_ARN.fullmatch(key)
+    if not match:
+        raise AwsError(
+            "a policy names a KMS key by its ARN, arn:aws:kms:REGION:ACCOUNT:key/ID, not by an "
+            f"alias. Received: --kms-key={key!r}"
+        )
+    if match["region"] != region:
+        raise AwsError(
+            f"S3 uses KMS keys of the bucket's region {region} only: name one of that region, or "
+            f"set AWS_REGION. Received: --kms-key={key!r}"
+        )
+    if current and key != current:
+        raise AwsError(
+            f"the bucket's objects are encrypted with {current}, and jobs could no longer read "
+            f"them with the permissions for another key only: create another deployment with "
+            f"--name. Received: --kms-key={key!r}"
+        )
+
+
 def storage_parameters(request: DeploymentRequest) -> dict[str, str]:
     """Return the parameters of the storage stack to set; the others are kept."""
-    return {} if request.prefix is None else {"Prefix": request.prefix}
+    asked = {"Prefix": request.prefix, "KmsKey": request.kms_key}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def region_parameters(
@@ -72,7 +111,7 @@ def compute_parameters(
         "Image": image,
     }
     return {
-        **{name: storage[name] for name in ("Bucket", "Prefix", "JobRole")},
+        **{name: storage[name] for name in ("Bucket", "Prefix", "JobRole", "KmsKey")},
         **{name: _text(value) for name, value in asked.items() if value is not None},
     }
 

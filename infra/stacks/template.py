@@ -9,15 +9,20 @@ from typing import Literal
 
 Kind = Literal["storage", "compute"]
 
+_DOCSTRING = re.compile(r'\A""".*?"""\n\n', re.DOTALL)
 _FUNCTION = re.compile(r"^( +)# infra/functions/(\w+\.py)\n", re.MULTILINE)
 
 
 def template_body(kind: Kind) -> str:
-    """Return the template, with each Lambda function's source in place of its name."""
+    """Return the template, with each Lambda function's source in place of its name.
+
+    The module's docstring is left out: CloudFormation limits the source to 4096 characters.
+    """
     folder = files("keepfit.infra")
 
     def source(match: re.Match[str]) -> str:
-        return indent((folder / "functions" / match[2]).read_text("utf-8"), match[1])
+        text = (folder / "functions" / match[2]).read_text("utf-8")
+        return indent(_DOCSTRING.sub("", text), match[1])
 
     return _FUNCTION.sub(source, (folder / "templates" / f"{kind}.yaml").read_text("utf-8"))
 

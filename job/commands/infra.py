@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import structlog
 import typer
 
 from keepfit.callbacks import events
-from keepfit.job.commands.failures import USAGE_ERROR, aws_errors_exit, fail
+from keepfit.job.commands.failures import USAGE_ERROR, aws_errors_exit, fail, store_errors_exit
 from keepfit.job.commands.options import AsJson, Deployment
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ def up(
     name: Deployment = "keepfit",
     prefix: Annotated[
         str | None, typer.Option(help="The store's prefix in the bucket. [default: runs]")
+    ] = None,
+    kms_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ARN", help="The KMS key of the bucket's objects. [default: S3's own keys]"
+        ),
     ] = None,
     vpc: Annotated[str | None, typer.Option(help="[default: the account's default VPC]")] = None,
     subnets: Annotated[
@@ -74,8 +81,8 @@ def up(
 
     _check(name, yes=yes)
     asked = request.DeploymentRequest(
-        prefix, vpc, _split_list(subnets) or (), _split_list(route_tables), instance_types, gpu,
-        max_vcpus, on_demand_vcpus, image,
+        prefix, kms_key, vpc, _split_list(subnets) or (), _split_list(route_tables),
+        instance_types, gpu, max_vcpus, on_demand_vcpus, image,
     )  # fmt: skip
     with aws_errors_exit():
         cloudformation, ec2 = aws.client("cloudformation"), aws.client("ec2")
@@ -84,6 +91,8 @@ def up(
         compute_stack = changes.ready(cloudformation, compute, _show_event)
         storage_stack = changes.ready(cloudformation, storage, _show_event)
         before = compute_stack.parameters if compute_stack else {}
+        stored_with = storage_stack.parameters if storage_stack else {}
+        request.check_kms_key(asked, stored_with, cloudformation.meta.region_name)
         regional = request.region_parameters(asked, before, ec2)
         deployment = changes.StackDeployer(
             cloudformation, _show_event, lambda stack, c: _confirm_changes(stack, c, yes)
@@ -138,7 +147,8 @@ def down(
         _show_parts(found)
         _confirm_removal(found, delete_data)
     with aws_errors_exit():
-        removal.remove_deployment(name, found.outputs, _show_event, data=delete_data is not None)
+        s3 = _s3_client() if delete_data is not None else None
+        removal.remove_deployment(name, found.outputs, _show_event, s3=s3)
     kept = "" if delete_data else ", ".join(removal.retained_resources(found))
     log.info(events.INFRA_DELETED, name=name, **({"kept": kept} if kept else {}))
 
@@ -157,6 +167,18 @@ def _check(name: str, *, yes: bool) -> None:
         )
     if not yes and not sys.stdin.isatty():
         fail("there is no terminal for a confirmation: use --yes to skip it", USAGE_ERROR)
+
+
+def _s3_client() -> Any:
+    """Return a client whose requests have the options that KEEPFIT_S3_* set."""
+    from keepfit.callbacks.storage.s3.options import RequestOptions
+    from keepfit.infra import aws
+
+    with store_errors_exit():
+        options = RequestOptions.of(os.environ)
+    client = aws.client("s3")
+    options.apply_to(client)
+    return client
 
 
 def _read_status(name: str) -> DeploymentStatus:

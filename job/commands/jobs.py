@@ -90,6 +90,7 @@ def submit(
         batch = aws.client("batch")
         behind = queues.environments(batch, to)
         base = request.describe_definition(batch, deployment.job)
+        environment = submission.storage_variables(environment, base) | environment
         if any(needs.values()):
             size = queues.size_of(request.resources(needs, base))
             queues.check_size(aws.client("ec2"), behind, size)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,25 @@ def selected_variables(
         "KEEPFIT_RESUME": "1" if resume else None,
     }
     return {name: value for name, value in flags.items() if value}
+
+
+def storage_variables(given: Mapping[str, str], base: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables of S3's options that this process has, for the job.
+
+    Exits if they contradict those of `--env` or of the job definition, as every attempt would.
+
+    Args:
+        given: the variables of `--env`, which take precedence.
+        base: the job definition, whose variables apply to what is not given.
+    """
+    from keepfit.callbacks.storage.s3.options import RequestOptions, set_variables
+
+    own = set_variables(os.environ)
+    with store_errors_exit():
+        listed = base["containerProperties"].get("environment", ())
+        defined = {variable["name"]: variable.get("value", "") for variable in listed}
+        RequestOptions.of({**defined, **own, **given})
+    return own
 
 
 def mebibytes(memory: str | None) -> int | None:

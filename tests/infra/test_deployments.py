@@ -16,9 +16,11 @@ import uuid
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
+from keepfit.callbacks.storage.s3.options import RequestOptions
 from keepfit.infra import deployment
-from keepfit.infra.aws import AwsError
+from keepfit.infra.aws import AwsError, explain_errors
 from keepfit.infra.stacks import network, request
 from tests.infra.conftest import keepfit, refused
 from tests.servers.moto import run_in_containers
@@ -77,6 +79,51 @@ def test_up_keeps_other_parameters(aws):
     assert (first["Gpu"], first["Prefix"]) == ("true", "a/b")
     keepfit("up", "--yes", "--max-vcpus", "16", "--on-demand-vcpus", "4")
     assert parameters(aws) == {**first, "MaxVcpus": "16", "OnDemandVcpus": "4"}
+
+
+KEY = "arn:aws:kms:us-east-1:123456789012:key/0ab3f8e2-8a57-4c5c-9d9b-0123456789ab"
+
+
+def test_a_kms_key(aws):
+    """The bucket's default encryption, the role's actions and the jobs' variables have the key."""
+    assert "by its ARN" in refused("up", "--yes", "--kms-key", "alias/runs", code=78)
+    assert stacks(aws) == {}
+    keepfit("up", "--yes", "--kms-key", KEY)
+    made = deployment.find_deployment(aws("cloudformation"))
+    encryption = aws("s3").get_bucket_encryption(Bucket=made.bucket)
+    (rule,) = encryption["ServerSideEncryptionConfiguration"]["Rules"]
+    default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY}
+    assert rule["ApplyServerSideEncryptionByDefault"] == default
+    role = made.job_role.rpartition("/")[2]
+    policy = aws("iam").get_role_policy(RoleName=role, PolicyName="key")["PolicyDocument"]
+    (statement,) = policy["Statement"]
+    assert statement["Action"] == ["kms:GenerateDataKey", "kms:Decrypt"]
+    assert statement["Resource"] == KEY
+    (job,) = aws("batch").describe_job_definitions(jobDefinitions=[made.job])["jobDefinitions"]
+    variables = {v["name"]: v["value"] for v in job["containerProperties"]["environment"]}
+    assert RequestOptions.of(variables) == RequestOptions("aws:kms", KEY, bucket_key=True)
+    assert "keepfit-storage: nothing changes" in keepfit("up", "--yes").stdout
+    line = refused("up", "--yes", "--kms-key", KEY.replace("ab", "cd"), code=78)
+    assert f"encrypted with {KEY}" in line
+    assert "--name" in line
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("alias/runs", "not by an alias"),
+        (KEY.rpartition("/")[2], "arn:aws:kms:REGION:ACCOUNT:key/ID"),
+        (KEY.replace("us-east-1", "eu-west-1"), "the bucket's region us-east-1 only"),
+        ("", "by its ARN"),
+    ],
+)
+def test_a_kms_key_that_can_not_be_used(key, words):
+    """It is refused in one line, with the value that was received."""
+    asked = request.DeploymentRequest(kms_key=key)
+    with pytest.raises(AwsError) as caught:
+        request.check_kms_key(asked, {}, "us-east-1")
+    assert words in str(caught.value)
+    assert str(caught.value).endswith(f"Received: --kms-key={key!r}")
 
 
 def test_instance_types_fit_the_image(aws):
@@ -156,7 +203,7 @@ def test_down_keeps_the_data(deployed, aws):
     keepfit("up", "--yes")
 
 
-def test_down_deletes_data_by_name_only(deployed, aws):
+def test_down_deletes_data_by_name_only(deployed, aws, monkeypatch):
     """A wrong name deletes nothing; the right one deletes all versions, uploads and images."""
     s3 = aws("s3")
     s3.put_bucket_versioning(Bucket=deployed.bucket, VersioningConfiguration={"Status": "Enabled"})
@@ -166,6 +213,11 @@ def test_down_deletes_data_by_name_only(deployed, aws):
     s3.create_multipart_upload(Bucket=deployed.bucket, Key="runs/a/shard")
     assert deployed.bucket in refused("down", "--yes", "--delete-data", "runs", code=78)
     assert len(stacks(aws)) == 2
+    monkeypatch.setenv("KEEPFIT_S3_REQUEST_PAYER", "owner")
+    line = refused("down", "--yes", "--delete-data", deployed.bucket, code=78)
+    assert "KEEPFIT_S3_REQUEST_PAYER must be 1 or 0" in line
+    assert len(stacks(aws)) == 2
+    monkeypatch.setenv("KEEPFIT_S3_REQUEST_PAYER", "1")
     keepfit("down", "--yes", "--delete-data", deployed.bucket)
     assert stacks(aws) == {}
     assert s3.list_buckets()["Buckets"] == []
@@ -254,6 +306,16 @@ def test_no_credentials(aws, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     assert "no AWS credentials were found" in refused("up", "--yes", code=78)
+
+
+def test_a_denial_has_the_reason_of_aws():
+    """The line has AWS' own message, which names the action and the policy."""
+    message = "User: x is not authorized to perform: s3:ListBucketVersions because no …"
+    answer = {"Error": {"Code": "AccessDenied", "Message": message}}
+    with pytest.raises(AwsError) as caught, explain_errors("bucket x can't be emptied"):
+        raise ClientError(answer, "ListObjectVersions")
+    assert "ListObjectVersions is not allowed for these credentials" in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_no_such_profile(aws, monkeypatch):

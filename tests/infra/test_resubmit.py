@@ -24,6 +24,7 @@ from tests.infra.conftest import keepfit, use_endpoint
 from tests.servers.moto import reset
 
 SOURCE = (ROOT / "infra/functions/resubmit.py").read_text()
+CODE = SOURCE.split('"""\n\n', 1)[1]
 HOST_GONE = "Host EC2 (instance i-0a1) terminated."
 COMMAND = ["run", "--save-every", "30s", "/job/train.py", "--epochs", "10"]
 NEEDS = [{"type": "VCPU", "value": "4"}, {"type": "MEMORY", "value": "8192"}]
@@ -146,6 +147,28 @@ def test_a_run_that_progressed(aws, deployed, failed_job, saved, log_lines, run)
     assert f"is submitted again as {job}: run {run} is at batch 40" in line
 
 
+def test_the_options_of_the_job_apply(failed_job, saved):
+    """The listing expects the bucket's owner and agrees to pay if the job's own requests do."""
+    saved(5)
+    asked = []
+
+    def add_variables(parsed, **_):
+        for job in parsed["jobs"]:
+            job["container"]["environment"] += [
+                {"name": "KEEPFIT_S3_EXPECTED_BUCKET_OWNER", "value": "123456789012"},
+                {"name": "KEEPFIT_S3_REQUEST_PAYER", "value": "True"},
+            ]
+
+    event = failed_job()
+    events = boto3.DEFAULT_SESSION.events
+    events.register("after-call.batch.DescribeJobs", add_variables)
+    events.register("provide-client-params.s3", lambda params, **_: asked.append(params))
+    assert resubmit.handler(event, None)
+    (parameters,) = asked
+    assert parameters["ExpectedBucketOwner"] == "123456789012"
+    assert parameters["RequestPayer"] == "requester"
+
+
 @pytest.mark.parametrize(("step", "since"), [(40, 40), (None, None), (None, 7), (12, 40)])
 def test_a_run_that_did_not_progress(failed_job, saved, log_lines, run, step, since):
     """It is not resubmitted, as it would cost money forever; the log names the run."""
@@ -186,10 +209,10 @@ def test_only_manifests_count(aws, deployed, saved, run):
     """HEAD, shards and other objects are not counted as checkpoints."""
     for key in (head_key(run), f"{run}/shards/9999999999-0001-0000.json", f"{run}/checkpoints/x"):
         aws("s3").put_object(Bucket=deployed.bucket, Key=f"runs/{key}", Body=b"{}")
-    assert resubmit.newest_step(deployed.store, run) == 0
+    assert resubmit.newest_step(deployed.store, run, {}) == 0
     saved(3)
-    assert resubmit.newest_step(f"{deployed.store}/", run) == 3
-    assert resubmit.newest_step(f"s3://{deployed.bucket}", f"runs/{run}") == 3
+    assert resubmit.newest_step(f"{deployed.store}/", run, {}) == 3
+    assert resubmit.newest_step(f"s3://{deployed.bucket}", f"runs/{run}", {}) == 3
 
 
 def test_the_template_contains_the_module(tmp_path):
@@ -198,8 +221,8 @@ def test_the_template_contains_the_module(tmp_path):
     path = tmp_path / "compute.yaml"
     path.write_text(body)
     code = load(str(path))["Resources"]["Resubmit"]["Properties"]["Code"]["ZipFile"]
-    assert code == SOURCE
-    assert len(SOURCE) <= 4096
+    assert code == CODE
+    assert len(CODE) <= 4096
     assert len(body.encode()) <= 51_200
     assert "infra/functions" not in body
     handler = load(str(path))["Resources"]["Resubmit"]["Properties"]["Handler"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cfnlint.decode.cfn_yaml import load
 
+from keepfit.callbacks.storage.s3.options import KMS_KEY, VARIABLES, RequestOptions
 from keepfit.infra.stacks import template
 from keepfit.infra.stacks.request import CPU_TYPES
 from tests.e2e.process import ROOT
@@ -168,10 +169,48 @@ def test_retries(compute, attempt, action):
     assert int(properties(compute, "Job")["RetryStrategy"]["Attempts"]) == 10
 
 
+def variables_of(job, *, with_key=False):
+    """Return the variables of the job definition, as the stack has them with or without a key."""
+    found = {}
+    for entry in job["Environment"]:
+        if "Fn::If" in entry:
+            condition, then, otherwise = entry["Fn::If"]
+            assert (condition, otherwise) == ("HasKmsKey", {"Ref": "AWS::NoValue"})
+            entry = then if with_key else {}
+        found |= {entry["Name"]: entry["Value"]} if entry else {}
+    return found
+
+
+def test_a_kms_key_applies_to_bucket_role_and_jobs(storage, compute):
+    """With a key, and only then: default encryption, the role's actions through S3, the options."""
+    (rule,) = properties(storage, "Bucket")["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    default = rule["ServerSideEncryptionByDefault"]
+    absent = {"Ref": "AWS::NoValue"}
+    assert default["SSEAlgorithm"] == {"Fn::If": ["HasKmsKey", "aws:kms", "AES256"]}
+    assert default["KMSMasterKeyID"] == {"Fn::If": ["HasKmsKey", {"Ref": "KmsKey"}, absent]}
+    condition, enabled, otherwise = rule["BucketKeyEnabled"]["Fn::If"]
+    assert (condition, str(enabled).lower(), otherwise) == ("HasKmsKey", "true", absent)
+
+    assert storage["JobKeyPolicy"]["Condition"] == "HasKmsKey"
+    policy = properties(storage, "JobKeyPolicy")
+    assert policy["Roles"] == [{"Ref": "JobRole"}]
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert statement["Action"] == ["kms:GenerateDataKey", "kms:Decrypt"]
+    assert statement["Resource"] == {"Ref": "KmsKey"}
+    assert set(statement["Condition"]["StringLike"]) == {"kms:ViaService"}
+
+    job = properties(compute, "Job")["ContainerProperties"]
+    assert not any(name.startswith("KEEPFIT_S3_") for name in variables_of(job))
+    variables = variables_of(job, with_key=True)
+    variables[KMS_KEY] = "the-key" if variables[KMS_KEY] == {"Ref": "KmsKey"} else None
+    options = RequestOptions.of({name: variables.get(name, "") for name in VARIABLES})
+    assert options == RequestOptions("aws:kms", "the-key", bucket_key=True)
+
+
 def test_the_grace_period_fits_the_stop_timeout(compute):
     """keepfit's grace period is shorter than the agent's timeout before SIGKILL."""
     job = properties(compute, "Job")["ContainerProperties"]
-    variables = {entry["Name"]: entry["Value"] for entry in job["Environment"]}
+    variables = variables_of(job)
     data = properties(compute, "LaunchTemplate")["LaunchTemplateData"]["UserData"]["Fn::Base64"]
     stop = int(data.partition("ECS_CONTAINER_STOP_TIMEOUT=")[2].partition("s")[0])
     assert int(variables["KEEPFIT_GRACE"].removesuffix("s")) < stop <= 120
@@ -180,7 +219,7 @@ def test_the_grace_period_fits_the_stop_timeout(compute):
 def test_the_region_of_a_job(compute):
     """The region is set under boto3's name and under the name of other SDKs."""
     job = properties(compute, "Job")["ContainerProperties"]
-    variables = {entry["Name"]: entry["Value"] for entry in job["Environment"]}
+    variables = variables_of(job)
     assert variables["AWS_DEFAULT_REGION"] == variables["AWS_REGION"] == {"Ref": "AWS::Region"}
 
 

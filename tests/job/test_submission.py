@@ -73,6 +73,38 @@ def test_submitted_job(deployed, aws, script):
     assert keepfit("ls", deployed.store).stdout.splitlines()[1:] == [], "code is listed as a run"
 
 
+def test_options_of_s3_reach_the_job(deployed, aws, script, monkeypatch):
+    """The job encrypts as this process does; a contradiction is refused before anything exists."""
+    monkeypatch.setenv("KEEPFIT_S3_SSE", "aws:kms")
+    monkeypatch.setenv("KEEPFIT_S3_REQUEST_PAYER", "1")
+    line = refused("submit", "--env", "KEEPFIT_S3_EXPECTED_BUCKET_OWNER=me", script, code=78)
+    assert "KEEPFIT_S3_EXPECTED_BUCKET_OWNER must be the 12 digits" in line
+    line = refused("submit", "--env", "KEEPFIT_S3_SSE=none", script, code=78)
+    assert "KEEPFIT_S3_SSE must be one of" in line
+    assert_nothing_was_created(aws, deployed)
+    keepfit("submit", "--env", "KEEPFIT_S3_SSE=AES256", script)
+    (job,) = submitted(aws, deployed.queue)
+    expected = {"KEEPFIT_S3_SSE": "AES256", "KEEPFIT_S3_REQUEST_PAYER": "1"}
+    assert variables(job).items() >= expected.items()
+    bucket, _, prefix = deployed.store.removeprefix("s3://").partition("/")
+    (code,) = aws("s3").list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/.code/")["Contents"]
+    stored = aws("s3").head_object(Bucket=bucket, Key=code["Key"])
+    assert stored["ServerSideEncryption"] == "aws:kms"
+
+
+def test_options_that_contradict_the_definition(deployed, aws, script, monkeypatch):
+    """The variables of the definition count too: every attempt would be refused by them."""
+    described = aws("batch").describe_job_definitions(jobDefinitions=[deployed.job])
+    (base,) = described["jobDefinitions"]
+    with_key = {"name": "KEEPFIT_S3_KMS_KEY_ID", "value": "alias/runs"}
+    base["containerProperties"]["environment"].append(with_key)
+    monkeypatch.setattr(request, "describe_definition", lambda *_: base)
+    monkeypatch.setenv("KEEPFIT_S3_SSE", "AES256")
+    line = refused("submit", script, code=78)
+    assert "KEEPFIT_S3_KMS_KEY_ID needs KEEPFIT_S3_SSE=aws:kms" in line
+    assert_nothing_was_created(aws, deployed)
+
+
 def test_defaults(deployed, aws, script):
     """The run is named after the script, and the command has no options."""
     keepfit("submit", script)

@@ -17,7 +17,7 @@ from keepfit.callbacks.storage.s3.retries import RetryPolicy
 from keepfit.callbacks.storage.s3.store import S3Store
 from tests.checkpoint.samples import RUN, head_of, take_over
 from tests.e2e import process
-from tests.s3.proxy import Proxy, always, pass_through, reset_before, s3_error
+from tests.s3.proxy import Proxy, always, at, pass_through, reset_before, s3_error
 from tests.s3.samples import (
     QUICK,
     assert_resumes,
@@ -164,7 +164,18 @@ def test_wrong_region(answer, proxy, bucket):
     proxy.arm(always(answer))
     message = failure(lambda: store_at(proxy.url, bucket).load("run/object"))
     name = bucket.removeprefix("s3://")
-    assert message == f"bucket {name!r} is in another region: set AWS_REGION=eu-west-3"
+    assert message.startswith(f"bucket {name!r} is in another region: set AWS_REGION=eu-west-3 (")
+
+
+def test_redirected_write(proxy, fresh):
+    """A write that S3 redirects to the bucket's region arrives there completely."""
+    store = store_at(proxy.url, fresh().uri)
+    elsewhere = s3_error(301, "PermanentRedirect", "Elsewhere.", x_amz_bucket_region="eu-west-3")
+    proxy.arm(at(0, elsewhere))
+    store.put("run/object", [b"a" * 300_000, b"b"])
+    assert [request.method for request in proxy.requests] == ["PUT", "PUT"]
+    assert "eu-west-3" in dict(proxy.requests[1].headers)["Authorization"]
+    assert store.load("run/object")[0] == b"a" * 300_000 + b"b"
 
 
 EXPIRED = s3_error(400, "ExpiredToken", "The provided token has expired.")

@@ -96,10 +96,28 @@ class Body(io.RawIOBase):
         return self.size
 
 
+class Chunks:
+    """A body for the connection: it is iterated, where a connection would call `read`.
+
+    Before botocore sends a request to the bucket's own region, it rewinds the body.
+    """
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[memoryview]:
+        return self._body.chunks()
+
+    def seek(self, offset: int) -> None:
+        """Accept the rewind to the beginning, where each iteration starts."""
+        if offset:
+            raise io.UnsupportedOperation(f"a body is sent from its beginning, not from {offset}")
+
+
 def send_chunks(request: Any, **_: Any) -> None:
     """Handle botocore's `before-send`: give the connection chunks where it would call `read`."""
     if isinstance(request.body, Body):
-        request.body = request.body.chunks()
+        request.body = Chunks(request.body)
 
 
 def combined(crcs: Sequence[int], sizes: Sequence[int]) -> str:

@@ -11,17 +11,21 @@ import botocore.session
 from botocore.config import Config
 
 from keepfit.callbacks.storage.s3.body import send_chunks
+from keepfit.callbacks.storage.s3.options import NO_OPTIONS, RequestOptions
 from keepfit.callbacks.storage.s3.retries import RetryPolicy
 
 CONNECTIONS = 32
 """Connections kept open at most; more than all threads of keepfit use."""
 
 
-def make_client(retries: RetryPolicy) -> Any:
+def make_client(retries: RetryPolicy, options: RequestOptions = NO_OPTIONS) -> Any:
     """Create a boto3 client that sends a Body without a copy, and tries each request once.
 
     Endpoint, region, profile and credentials come from the environment, the AWS configuration
     files or the machine's role.
+
+    Args:
+        options: sent with every request.
 
     Raises:
         botocore.exceptions.BotoCoreError: the configuration can't be used.
@@ -45,7 +49,19 @@ def make_client(retries: RetryPolicy) -> Any:
     )
     client = boto3.session.Session(botocore_session=session).client("s3", config=config)
     client.meta.events.register("before-send.s3", send_chunks)
+    client.meta.events.register("before-parameter-build.s3", stop_at_redirects)
+    options.apply_to(client)
     return client
+
+
+def stop_at_redirects(model: Any, context: dict[str, Any], **_: Any) -> None:
+    """Handle botocore's `before-parameter-build`: don't let it redirect its own HeadBucket.
+
+    That is how botocore looks up the region of a bucket to which S3 redirects. A server or a proxy
+    that redirects everything and names no region would be asked again without end.
+    """
+    if model.name == "HeadBucket":
+        context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def wants_checksums(client: Any) -> bool:

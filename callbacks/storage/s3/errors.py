@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -22,6 +23,8 @@ from urllib3.exceptions import HTTPError
 
 from keepfit.callbacks.storage.base import Conflict, Damaged, NotFound, StorageError, Transient
 from keepfit.callbacks.storage.s3.address import Address
+from keepfit.callbacks.storage.s3.denials import advice, key_advice, parse_denial
+from keepfit.callbacks.storage.s3.options import KMS_KEY, NO_OPTIONS, SSE, RequestOptions
 
 IAM_ACTIONS = {
     "put_object": "s3:PutObject",
@@ -39,7 +42,8 @@ IAM_ACTIONS = {
 }
 """The IAM action that each operation needs."""
 
-_BUCKET_OPERATIONS = frozenset({"s3:ListBucket", "s3:ListBucketMultipartUploads"})
+LONGEST_REASON = 600
+"""Characters of S3's own message that are shown; the messages of AWS are shorter."""
 
 _TRANSIENT = frozenset(
     {
@@ -59,12 +63,30 @@ _TRANSIENT = frozenset(
         "XAmzContentSHA256Mismatch",
         "IncompleteBody",
         "NoSuchUpload",
+        "KMS.ThrottlingException",
     }
 )
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
-_DENIED = frozenset({"AccessDenied", "AllAccessDisabled", "403"})
-_UNKNOWN_KEY = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"})
-_WRONG_REGION = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "301"})
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "403"})
+_UNKNOWN_KEY = {
+    "InvalidAccessKeyId": "the access key does not exist, or it is a temporary one without its "
+    "AWS_SESSION_TOKEN",
+    "SignatureDoesNotMatch": "AWS_SECRET_ACCESS_KEY is not that of the access key, or a proxy "
+    "changes the requests",
+    "InvalidToken": "AWS_SESSION_TOKEN is not that of the access key",
+}
+"""The usual causes why S3 does not accept credentials, by S3's code."""
+
+_OTHER_FIXES = {
+    "AllAccessDisabled": "AWS has disabled the account or the bucket; its owner can ask AWS",
+    "AccountProblem": "AWS has disabled the account; its owner can ask AWS",
+    "InvalidPayer": "AWS has disabled the account; its owner can ask AWS",
+    "InvalidObjectState": "the object is archived; restore it, and exclude the store's prefix "
+    "from the bucket's lifecycle rules",
+}
+"""The fixes of refusals that no policy and no key decides, by S3's code."""
+
+_WRONG_REGION = frozenset({"PermanentRedirect", "IllegalLocationConstraintException", "301"})
 
 BOTO_ERRORS = (BotoCoreError, ClientError, HTTPError, OSError)
 """All errors of botocore calls that S3, the network or the settings can cause."""
@@ -74,11 +96,17 @@ class Expired(Transient):
     """The credentials have expired; their provider may have newer ones."""
 
 
-def translate_error(error: Exception, operation: str, address: Address, key: str) -> StorageError:
+def translate_error(
+    error: Exception,
+    operation: str,
+    address: Address,
+    key: str,
+    options: RequestOptions = NO_OPTIONS,
+) -> StorageError:
     """Return the store's error for `error`; its message has the object, the cause and the fix."""
     where = f"{address.uri}/{key}" if key else address.uri
     if isinstance(error, ClientError):
-        return _translate_response(error, operation, address, where)
+        return _translate_response(error, operation, address, where, options)
     match error:
         case NoCredentialsError() | PartialCredentialsError() | ProfileNotFound():
             return StorageError(
@@ -116,11 +144,11 @@ def translate_error(error: Exception, operation: str, address: Address, key: str
     return StorageError(f"{where}: {_one_line(error)}")
 
 
-def _translate_response(error: Any, operation: str, address: Address, where: str) -> StorageError:
-    response: Any = error.response
-    code = str(response.get("Error", {}).get("Code", ""))
-    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
-    detail = f"{code}: {response.get('Error', {}).get('Message', '')}".strip(": ")
+def _translate_response(
+    error: Any, operation: str, address: Address, where: str, options: RequestOptions
+) -> StorageError:
+    refusal = Refusal.of(error.response)
+    code, status, detail = refusal.code, refusal.status, refusal.detail
     if code == "NoSuchBucket":
         return StorageError(
             f"there is no bucket {address.bucket!r}: create it, or name another store"
@@ -134,45 +162,90 @@ def _translate_response(error: Any, operation: str, address: Address, where: str
     if code in _EXPIRED:
         return Expired(f"{where}: the AWS credentials have expired ({detail}); renew them")
     if code in _TRANSIENT or (status >= 500 and status != 501):
-        return Transient(f"{where}: S3 answered {detail or status}")
-    return StorageError(_refusal_message(code, status, detail, operation, address, where, response))
-
-
-def _refusal_message(
-    code: str, status: int, detail: str, operation: str, address: Address, where: str, response: Any
-) -> str:
-    """Return the message for an error that no retry can fix."""
-    if code in _DENIED or (status == 403 and code not in _UNKNOWN_KEY and "Skew" not in code):
-        action = IAM_ACTIONS.get(operation, operation)
-        return (
-            f"{where}: access denied, {action} is not allowed. "
-            f"The job's role needs: {_statement(action, address)}"
+        return Transient(f"{where}: S3 answered {detail}")
+    if refusal.wrong_region:
+        return StorageError(
+            f"bucket {address.bucket!r} is in another region: "
+            f"set AWS_REGION={refusal.region or '…'} ({detail})"
         )
+    return StorageError(f"{where}: {_explain(refusal, operation, address, options)}")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """S3's answer that it does not do the request.
+
+    Attributes:
+        message: S3's own text, in one line.
+        region: the bucket's region, if S3 names it.
+    """
+
+    code: str
+    message: str
+    status: int
+    region: str
+
+    @classmethod
+    def of(cls, response: Mapping[str, Any]) -> Self:
+        """Return the refusal that botocore has parsed."""
+        error, metadata = response.get("Error", {}), response.get("ResponseMetadata", {})
+        region = metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region") or error.get("Region")
+        message = " ".join(str(error.get("Message") or "").split())
+        if len(message) > LONGEST_REASON:
+            message = f"{message[:LONGEST_REASON]}…"
+        return cls(
+            str(error.get("Code", ""))[:LONGEST_REASON],
+            message,
+            int(metadata.get("HTTPStatusCode") or 0),
+            str(region or "")[:LONGEST_REASON],
+        )
+
+    @property
+    def detail(self) -> str:
+        """The reason as S3 gives it: code and message."""
+        return f"{self.code}: {self.message}".strip(": ") or str(self.status)
+
+    @property
+    def wrong_region(self) -> bool:
+        """True if the request was sent to another region than the bucket's."""
+        malformed = self.code == "AuthorizationHeaderMalformed"
+        about_region = bool(self.region) or "region" in self.message.lower()
+        return self.code in _WRONG_REGION or (malformed and about_region)
+
+    @property
+    def denied(self) -> bool:
+        """True if a policy does not allow the request."""
+        return self.code in _DENIED or self.status == 403
+
+
+def _explain(refusal: Refusal, operation: str, address: Address, options: RequestOptions) -> str:
+    """Return cause and fix of an error that no retry can fix."""
+    code, detail = refusal.code, refusal.detail
     if code in _UNKNOWN_KEY:
-        return f"{where}: S3 does not accept the AWS credentials ({detail}); check which are in use"
-    if code in _WRONG_REGION:
-        headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        region = headers.get("x-amz-bucket-region") or response.get("Error", {}).get("Region")
-        return f"bucket {address.bucket!r} is in another region: set AWS_REGION={region or '…'}"
-    if code == "RequestTimeTooSkewed":
-        return f"{where}: this machine's clock is wrong by more than 15 minutes; set it ({detail})"
-    if code == "NotImplemented" or status == 501:
         return (
-            f"{where}: this server does not support {operation} as requested ({detail}); "
+            f"S3 does not accept the AWS credentials ({detail}); check which are in use: "
+            f"{_UNKNOWN_KEY[code]}"
+        )
+    if code == "RequestTimeTooSkewed":
+        return f"this machine's clock is wrong by more than 15 minutes; set it ({detail})"
+    if code in _OTHER_FIXES:
+        return f"S3 refused {operation} ({detail}): {_OTHER_FIXES[code]}"
+    if code.startswith("KMS."):
+        return f"S3 can't use the KMS key ({detail}): {key_advice(code, options)}"
+    if refusal.denied:
+        denial = parse_denial(refusal.message, IAM_ACTIONS.get(operation, operation))
+        return (
+            f"access denied, {denial.action} is not allowed ({detail}). "
+            f"{advice(denial, address, options)}"
+        )
+    if options.sse and "encryption" in f"{code} {refusal.message}".lower():
+        return f"S3 refused the encryption ({detail}): check {SSE}={options.sse} and {KMS_KEY}"
+    if code == "NotImplemented" or refusal.status == 501:
+        return (
+            f"this server does not support {operation} as requested ({detail}); "
             f"keepfit needs conditional writes (If-Match, If-None-Match)"
         )
-    return f"{where}: S3 refused {operation}: {detail or status}"
-
-
-def _statement(action: str, address: Address) -> str:
-    """Return the policy statement that allows `action`."""
-    bucket = f"arn:aws:s3:::{address.bucket}"
-    if action in _BUCKET_OPERATIONS:
-        return json.dumps({"Effect": "Allow", "Action": action, "Resource": bucket})
-    # Without ListBucket, S3 answers 403 instead of 404 for an object that does not exist.
-    actions = [action, "s3:ListBucket"] if action == "s3:GetObject" else [action]
-    resources = [f"{bucket}/{address.prefix}*", *([bucket] if len(actions) > 1 else [])]
-    return json.dumps({"Effect": "Allow", "Action": actions, "Resource": resources})
+    return f"S3 refused {operation}: {detail}"
 
 
 def _one_line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ reading back: no two writers ever write the same bytes to HEAD.
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -33,6 +34,7 @@ from keepfit.callbacks.storage.s3.address import Address
 from keepfit.callbacks.storage.s3.body import Body
 from keepfit.callbacks.storage.s3.client import make_client, wants_checksums
 from keepfit.callbacks.storage.s3.errors import BOTO_ERRORS, translate_error
+from keepfit.callbacks.storage.s3.options import NO_OPTIONS, RequestOptions
 from keepfit.callbacks.storage.s3.retries import RetryPolicy
 
 T = TypeVar("T")
@@ -69,9 +71,15 @@ class S3Store:
     parallel = THREADS
 
     def __init__(
-        self, address: Address, client_factory: Callable[[], Any], retries: RetryPolicy
+        self,
+        address: Address,
+        client_factory: Callable[[], Any],
+        retries: RetryPolicy,
+        options: RequestOptions = NO_OPTIONS,
     ) -> None:
+        """Open the store; `options` are those that the clients of `client_factory` send."""
         self._address = address
+        self._options = options
         self._client_factory = client_factory
         self._retries = retries
         self._client_lock = Lock()
@@ -84,10 +92,11 @@ class S3Store:
 
         Raises:
             ConfigurationError: `uri` is not an address in S3.
-            StorageError: the AWS configuration can't be used.
+            StorageError: the AWS configuration or the options of requests can't be used.
         """
         retries = retries or RetryPolicy()
-        return cls(Address.parse(uri), lambda: make_client(retries), retries)
+        options = RequestOptions.of(os.environ)
+        return cls(Address.parse(uri), lambda: make_client(retries, options), retries, options)
 
     @property
     def uri(self) -> str:
@@ -299,7 +308,7 @@ class S3Store:
         try:
             response = getattr(self._client, operation)(Bucket=self._address.bucket, **more)
         except BOTO_ERRORS as error:
-            raise translate_error(error, operation, self._address, key) from error
+            raise self._translate(error, operation, key) from error
         if missing := [name for name in REQUIRED_FIELDS.get(operation, ()) if name not in response]:
             raise Transient(f"{self.uri}/{key}: the response ended before its {missing[0]}")
         return response
@@ -308,14 +317,14 @@ class S3Store:
         try:
             content: bytes = stream.read(size)
         except BOTO_ERRORS as error:
-            raise translate_error(error, "get_object", self._address, key) from error
+            raise self._translate(error, "get_object", key) from error
         return content
 
     def _read_stream_into(self, key: str, stream: Any, into: memoryview) -> int:
         try:
             count: int = stream.readinto(into)
         except BOTO_ERRORS as error:
-            raise translate_error(error, "get_object", self._address, key) from error
+            raise self._translate(error, "get_object", key) from error
         return count
 
     def _renew_client(self) -> None:
@@ -327,4 +336,7 @@ class S3Store:
         try:
             return self._client_factory()
         except (*BOTO_ERRORS, ValueError) as error:
-            raise translate_error(error, "", self._address, "") from error
+            raise self._translate(error, "", "") from error
+
+    def _translate(self, error: Exception, operation: str, key: str) -> StorageError:
+        return translate_error(error, operation, self._address, key, self._options)

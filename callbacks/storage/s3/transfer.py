@@ -14,6 +14,7 @@ from keepfit.callbacks.storage.s3.address import Object
 from keepfit.callbacks.storage.s3.client import make_client
 from keepfit.callbacks.storage.s3.daemon_executor import DaemonExecutor
 from keepfit.callbacks.storage.s3.errors import BOTO_ERRORS, translate_error
+from keepfit.callbacks.storage.s3.options import NO_OPTIONS, RequestOptions
 from keepfit.callbacks.storage.s3.retries import RetryPolicy
 
 T = TypeVar("T")
@@ -26,7 +27,14 @@ class Transfer:
     when it is complete. The end of the process does not wait for an upload.
     """
 
-    def __init__(self, client_factory: Callable[[], Any], retries: RetryPolicy) -> None:
+    def __init__(
+        self,
+        client_factory: Callable[[], Any],
+        retries: RetryPolicy,
+        options: RequestOptions = NO_OPTIONS,
+    ) -> None:
+        """Open the transfer; `options` are those that the clients of `client_factory` send."""
+        self._options = options
         self._client_factory = client_factory
         self._retries = retries
         self._client_lock = Lock()
@@ -37,10 +45,11 @@ class Transfer:
         """Open a transfer with the AWS configuration of the environment.
 
         Raises:
-            StorageError: the configuration can't be used.
+            StorageError: the configuration or the options of requests can't be used.
         """
         retries = retries or RetryPolicy()
-        return cls(lambda: make_client(retries), retries)
+        options = RequestOptions.of(os.environ)
+        return cls(lambda: make_client(retries, options), retries, options)
 
     def upload(self, path: str, url: str) -> None:
         """Replace the object at `url` by the file.
@@ -120,7 +129,9 @@ class Transfer:
             try:
                 return action()
             except BOTO_ERRORS as error:
-                raise translate_error(error, operation, target.address, target.key) from error
+                raise translate_error(
+                    error, operation, target.address, target.key, self._options
+                ) from error
 
         return self._retries.call(once, self._renew_client)
 
