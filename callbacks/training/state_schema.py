@@ -121,6 +121,8 @@ def _check_size(element_spec: Any) -> None:
 
 def _check_counts(manifest: Manifest, data: DataCounts) -> None:
     position = manifest.position
+    if (position.batch == 0) != (position.calls == 0):
+        raise InvalidState(f"{position.calls} calls have trained {position.batch} batches")
     if data.since_later > data.calls or data.since_start > data.calls:
         raise InvalidState(f"it counts more batches since a state of the data than {data.calls}")
     if not position.finished and position.calls > data.calls:

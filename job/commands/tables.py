@@ -114,7 +114,7 @@ def show(content: Table | str) -> None:
     console = Console(soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = 1000
-    console.print(content)
+    console.print("\n".join(map(_printable, content.split("\n"))) if soft_wrap else content)
 
 
 def _add(table: Table, *cells: str) -> None:
@@ -130,7 +130,7 @@ def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in columns:
         left = name in ("run", "state", "checkpoint", "object", "")
-        table.add_column(name, justify="left" if left else "right", overflow="fold")
+        table.add_column(_printable(name), justify="left" if left else "right", overflow="fold")
     return table
 
 

@@ -44,8 +44,6 @@ def check_manifest(run: str, manifest: Manifest) -> None:
 def _check_position(position: Position) -> None:
     if position.batch > position.step:
         raise Inconsistent(f"batch {position.batch} is after step {position.step}")
-    if (position.batch == 0) != (position.calls == 0):
-        raise Inconsistent(f"{position.calls} calls have trained {position.batch} batches")
 
 
 def _check_file(run: str, file: StoredFile) -> None:
