@@ -24,7 +24,8 @@ from keepfit.callbacks.checkpoint.read.inspection import (
 
 def as_json(value: Any) -> str:
     """Return one JSON document. Times are ISO 8601, UTC; sizes are in bytes."""
-    return json.dumps(value, default=_plain, indent=1, ensure_ascii=False)
+    text = json.dumps(value, default=_plain, indent=1, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def runs_table(found: Sequence[Summary], now: datetime) -> Table:
@@ -110,11 +111,12 @@ def text_table(*columns: str) -> Table:
 
 def show(content: Table | str) -> None:
     """Print to standard output; without a terminal, as wide as the content needs."""
-    soft_wrap = isinstance(content, str)
-    console = Console(soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False)
+    console = Console(
+        soft_wrap=isinstance(content, str), markup=False, emoji=False, highlight=False
+    )
     if not console.is_terminal:
         console.width = 1000
-    console.print("\n".join(map(_printable, content.split("\n"))) if soft_wrap else content)
+    console.print(content)
 
 
 def _add(table: Table, *cells: str) -> None:

@@ -23,13 +23,12 @@ from functools import partial
 from keepfit.callbacks.checkpoint.commit.upload_pool import UploadPool
 from keepfit.callbacks.checkpoint.format.key_names import keys_from_paths
 from keepfit.callbacks.checkpoint.format.keys import part_key
-from keepfit.callbacks.checkpoint.format.limits import MAX_PART_BYTES
 from keepfit.callbacks.checkpoint.format.manifest import Manifest, StoredFile, StoredPart
 from keepfit.callbacks.checkpoint.read.file_restore import read_span
 from keepfit.callbacks.checkpoint.snapshot import FileStamp, Snapshot, stamp_of_open
 from keepfit.callbacks.storage.base import Store
 
-MAX_PART_SIZE = MAX_PART_BYTES
+MAX_PART_SIZE = 16 << 20
 """Largest size in bytes of a part; one of this size is never uploaded again as part of another.
 
 Each thread that uploads has one part in memory.

@@ -29,8 +29,8 @@ MAX_NUMBER = 10**9
 MAX_OBJECT_BYTES = 1 << 44
 """Largest shard: 16 TiB. No memory is touched before the store confirms the size."""
 
-MAX_PART_BYTES = 16 << 20
-"""Largest part of a callback's file; a larger file has several."""
+MAX_PART_BYTES = 1 << 30
+"""Largest part of a callback's file. keepfit 0.1 has written all that was appended as one."""
 
 MAX_ITEMS = 1 << 20
 """Largest number of shards, tensors, files, checkpoints or fits that a document names."""
