@@ -33,7 +33,10 @@ MAX_PART_BYTES = 1 << 30
 """Largest part of a callback's file. keepfit 0.1 has written all that was appended as one."""
 
 MAX_ITEMS = 1 << 20
-"""Largest number of shards, tensors, files, checkpoints or fits that a document names."""
+"""Largest number of shards, tensors or files that a manifest names."""
+
+MAX_MANIFESTS = 100_000
+"""Largest number of checkpoints, and of fits, that HEAD names: each may have to be looked for."""
 
 MAX_RANK = 64
 """Largest number of dimensions of a tensor; NumPy's own limit."""

@@ -17,6 +17,7 @@ from keepfit.callbacks.checkpoint.format.limits import (
     MAX_DEPTH,
     MAX_DOCUMENT_BYTES,
     MAX_ITEMS,
+    MAX_MANIFESTS,
     MAX_NUMBER,
     MAX_OBJECT_BYTES,
     MAX_PART_BYTES,
@@ -66,7 +67,7 @@ MAX_ARGUMENTS = 1000
 
 ObjectSize = Annotated[int, Field(ge=0, le=MAX_OBJECT_BYTES)]
 
-_ITEMS = Field(max_length=MAX_ITEMS)
+_ITEMS, _MANIFESTS = Field(max_length=MAX_ITEMS), Field(max_length=MAX_MANIFESTS)
 
 
 def _is_absent(value: object) -> bool:
@@ -370,14 +371,18 @@ class Head(Document):
     attempt: AttemptNumber
     writer: Name
     swaps: Count
-    checkpoints: Annotated[tuple[Name, ...], _ITEMS] = ()
-    finished: Annotated[dict[Number, Name], _ITEMS] = {}
-    baseline: Annotated[dict[BaselineName, Count], Field(alias="origin", max_length=MAX_ITEMS)] = {}
+    checkpoints: Annotated[tuple[Name, ...], _MANIFESTS] = ()
+    finished: Annotated[dict[Number, Name], _MANIFESTS] = {}
+    baseline: Annotated[
+        dict[BaselineName, Count], Field(alias="origin", max_length=MAX_MANIFESTS)
+    ] = {}
     history: Annotated[AttemptHistory, Field(alias="past")] = AttemptHistory()
     script: Annotated[ScriptRecord | None, Field(exclude_if=_is_empty)] = None
-    fits: Annotated[dict[Number, FitRecord], Field(exclude_if=_is_empty, max_length=MAX_ITEMS)] = {}
+    fits: Annotated[
+        dict[Number, FitRecord], Field(exclude_if=_is_empty, max_length=MAX_MANIFESTS)
+    ] = {}
     continuations: Annotated[
-        dict[Number, Name], Field(exclude_if=_is_empty, max_length=MAX_ITEMS)
+        dict[Number, Name], Field(exclude_if=_is_empty, max_length=MAX_MANIFESTS)
     ] = {}
 
     def manifests(self) -> tuple[str, ...]:
