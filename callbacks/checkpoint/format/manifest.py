@@ -255,7 +255,7 @@ class Manifest(Document):
     shards: Annotated[tuple[StoredShard, ...], _ITEMS]
     tensors: Annotated[tuple[StoredTensor, ...], _ITEMS]
     state: Annotated[dict[str, Json], AfterValidator(_check_depth)]
-    files: Annotated[tuple[StoredFile, ...], Field(alias="logs", max_length=MAX_ITEMS)] = ()
+    files: Annotated[tuple[StoredFile, ...], Field(alias="logs"), _ITEMS] = ()
 
     @property
     def fit_record(self) -> FitRecord | None:
@@ -381,9 +381,7 @@ class Head(Document):
     fits: Annotated[
         dict[Number, FitRecord], Field(exclude_if=_is_empty, max_length=MAX_MANIFESTS)
     ] = {}
-    continuations: Annotated[
-        dict[Number, Name], Field(exclude_if=_is_empty, max_length=MAX_MANIFESTS)
-    ] = {}
+    continuations: Annotated[dict[Number, Name], Field(exclude_if=_is_empty), _MANIFESTS] = {}
 
     def manifests(self) -> tuple[str, ...]:
         """Return the keys of all committed manifests, the newest first, without duplicates."""
