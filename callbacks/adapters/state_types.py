@@ -41,10 +41,22 @@ def _check_array(value: Any) -> Any:
     raise ValueError("it is not an array")
 
 
+def _check_log(value: Any) -> Any:
+    """Return a nest of numbers and arrays, as a train step returns it. Raises ValueError."""
+    match value:
+        case dict():
+            return {name: _check_log(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_check_log(item) for item in value]
+        case np.ndarray():
+            return value
+    return _check_number(value)
+
+
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Number = Annotated[Any, AfterValidator(_check_number)]
-Value = Annotated[Any, AfterValidator(_check_number)] | Annotated[Any, AfterValidator(_check_array)]
-"""A number or an array: what the logs of a batch contain."""
+Log = Annotated[Any, AfterValidator(_check_log)]
+"""A value in the logs of a batch."""
 Weights = list[Annotated[Any, AfterValidator(_check_array)]]
 Text = Annotated[str, Field(max_length=MAX_PATH)]
 StoredPath = Annotated[str, Field(max_length=MAX_PATH, pattern=r"^[^\x00]*$")]

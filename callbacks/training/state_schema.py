@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.adapters.keras_callbacks.history import HISTORY
-from keepfit.callbacks.adapters.state_types import Count, Text, Value, check_fields, check_type
+from keepfit.callbacks.adapters.state_types import Count, Log, Text, check_fields, check_type
 from keepfit.callbacks.checkpoint.format.codec import Array
 from keepfit.callbacks.checkpoint.format.limits import MAX_COUNT, MAX_RANK
 from keepfit.callbacks.checkpoint.format.manifest import Manifest, first_problem
@@ -103,7 +103,7 @@ class TrainingStateSchema:
         """Check the decoded state. Raises InvalidState."""
         history = state["history"]
         check_fields(history, HISTORY.state)
-        check_type("logs", state["logs"], dict[str, Value])
+        check_type("logs", state["logs"], dict[str, Log])
         check_random_state(state["randomness"])
         self._callbacks.check(state["callbacks"], self._model)
         self._py_dataset.check(state["source"])
