@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from keepfit.callbacks.errors import ConfigurationError
+from keepfit.callbacks.storage import check_uri
 from keepfit.infra.deployment import DEFAULT
 from keepfit.infra.jobs.bundle import Bundle
 from keepfit.job.commands.failures import aws_errors_exit, fail, store_errors_exit
@@ -62,6 +64,10 @@ def pack_script(script: Path, max_size: int) -> Bundle:
 
 def check_store(store: str) -> None:
     """Exit if a job on AWS can't reach the store: it can't read folders of this machine."""
+    try:
+        check_uri(store)
+    except ConfigurationError as error:
+        fail(str(error))
     if not store.startswith("s3://"):
         fail(f"a job on AWS can only use a store s3://BUCKET/PREFIX. Received: --store={store!r}")
 

@@ -199,7 +199,7 @@ def test_missing_server(tmp_path, monkeypatch):
 def test_store_that_fails(serve, tmp_path, monkeypatch, kind):
     """If the store fails, nothing is reported, rather than twice, and that is logged."""
 
-    def failing(self, name):
+    def failing(self, name, former):
         raise StorageError("the store is gone")
 
     monkeypatch.setattr(Ownership, "record_once", failing)
@@ -217,7 +217,7 @@ def test_store_that_hangs_costs_training_nothing(serve, tmp_path, monkeypatch, k
     monkeypatch.setattr("keepfit.callbacks.files.report_sender.CLOSE_TIMEOUT", 0.5)
     asked, answer = [], threading.Event()
 
-    def hanging(self, name):
+    def hanging(self, name, former):
         asked.append(threading.current_thread().name)
         assert answer.wait(60)
         return True

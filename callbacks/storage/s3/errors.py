@@ -20,6 +20,7 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
+from keepfit.callbacks.masking import mask_urls
 from keepfit.callbacks.storage.base import Conflict, Damaged, NotFound, StorageError, Transient
 from keepfit.callbacks.storage.s3.address import Address
 
@@ -175,4 +176,4 @@ def _statement(action: str, address: Address) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return mask_urls(" ".join(str(error).split())) or type(error).__name__
