@@ -48,6 +48,11 @@ def storable(arguments: Sequence[str]) -> tuple[str, ...]:
     return (*kept, f"… ({len(rest)} more arguments, sha256:{_digest(chr(0).join(rest))})")
 
 
+def has_secret(arguments: Sequence[str]) -> bool:
+    """Return whether one of the arguments, or a part of it, is secret."""
+    return _masked(arguments) != list(arguments)
+
+
 def is_secret(name: str) -> bool:
     """Return whether an option or variable of this name has a secret as its value."""
     words = [word.lower() for word in _WORD.findall(name)]
