@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -238,15 +238,15 @@ def _exit_code(request: SystemExit) -> int:
 def _report_exception(error: BaseException) -> None:
     """Print the traceback as Python would, but without the secrets of URLs.
 
-    The errors of HTTP libraries contain the whole address. A hook of the script's own is called as
-    it is.
+    The errors of HTTP libraries contain the whole address.
     """
     text = "".join(traceback.format_exception(error))
-    masked = mask_known_of(os.environ, text)
-    if masked == text or sys.excepthook is not sys.__excepthook__:
+    if mask_known_of(os.environ, text) == text:
         sys.excepthook(type(error), error, error.__traceback__)
-    else:
-        sys.stderr.write(masked)
+        return
+    with redirect_stderr(io.StringIO()) as printed:
+        sys.excepthook(type(error), error, error.__traceback__)
+    sys.stderr.write(mask_known_of(os.environ, printed.getvalue()))
 
 
 def _traceback_from_script(trace: TracebackType | None, script: str) -> TracebackType | None:
