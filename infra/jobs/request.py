@@ -10,7 +10,7 @@ from typing import Any
 
 from keepfit.infra.aws import AwsError, explain_errors
 from keepfit.infra.jobs.lookup import job_name
-from keepfit.infra.jobs.secrets import stored_secret
+from keepfit.infra.jobs.secret_arns import stored_secret
 
 _COPIED_FIELDS = (
     "type",

@@ -244,24 +244,24 @@ def _show_rows(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
 
 def _secrets(given: list[str] | None) -> tuple[str, ...] | None:
     """Return the ARNs of whole secrets; an empty text alone means none at all."""
-    from keepfit.infra.jobs import secrets
+    from keepfit.infra.jobs import secret_arns
 
     if not given:
         return None
     wanted = [text for text in given if text]
-    if not all(map(secrets.is_secret_arn, wanted)):
-        fail(f"--secret is not the ARN of a secret: {secrets.FORMS}", USAGE_ERROR)
-    return tuple(dict.fromkeys(map(secrets.stored_secret, wanted)))
+    if not all(map(secret_arns.is_secret_arn, wanted)):
+        fail(f"--secret is not the ARN of a secret: {secret_arns.FORMS}", USAGE_ERROR)
+    return tuple(dict.fromkeys(map(secret_arns.stored_secret, wanted)))
 
 
 def _secret_keys(given: list[str] | None) -> tuple[str, ...] | None:
     """Return the ARNs of KMS keys; an empty text alone means none at all."""
-    from keepfit.infra.jobs import secrets
+    from keepfit.infra.jobs import secret_arns
 
     if not given:
         return None
     wanted = [text for text in given if text]
-    if not all(map(secrets.is_key_arn, wanted)):
+    if not all(map(secret_arns.is_key_arn, wanted)):
         form = "arn:aws:kms:REGION:ACCOUNT:key/ID"
         fail(f"--secret-key is not the ARN of a KMS key: {form}", USAGE_ERROR)
     return tuple(dict.fromkeys(wanted))

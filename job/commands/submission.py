@@ -37,7 +37,7 @@ def secrets(given: list[str], variables: Collection[str]) -> dict[str, str]:
     Args:
         variables: names of the variables that have other values.
     """
-    from keepfit.infra.jobs.secrets import FORMS, is_secret_arn
+    from keepfit.infra.jobs.secret_arns import FORMS, is_secret_arn
 
     pairs = _named("--secret", "ARN", given)
     names = Counter([*variables, *(name for name, _ in pairs)])

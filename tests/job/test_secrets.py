@@ -10,7 +10,7 @@ import pytest
 
 from keepfit.callbacks import events
 from keepfit.infra import deployment
-from keepfit.infra.jobs.secrets import is_key_arn, is_secret_arn, stored_secret
+from keepfit.infra.jobs.secret_arns import is_key_arn, is_secret_arn, stored_secret
 from tests.job.conftest import keepfit, push, refused
 from tests.job.test_submission import assert_nothing_was_created, submitted, variables
 
