@@ -12,6 +12,7 @@ from keepfit.callbacks.engine import save_policy
 from keepfit.callbacks.errors import ConfigurationError
 from keepfit.callbacks.launch.names import is_valid
 from keepfit.callbacks.launch.process import default_run_name
+from keepfit.callbacks.masking import mask_urls
 from keepfit.callbacks.storage import check_uri
 
 T = TypeVar("T", bound=BaseSettings)
@@ -32,7 +33,7 @@ def resolve_settings(kind: type[T], given: Mapping[str, Any]) -> T:
             raise cause from None
         name = first["loc"][0] if first["loc"] else "settings"
         raise ConfigurationError(
-            f"{name}: {first['msg']}. Received: {name}={first['input']!r}"
+            f"{name}: {first['msg']}. Received: {name}={mask_urls(repr(first['input']))}"
         ) from None
 
 

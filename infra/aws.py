@@ -23,6 +23,8 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
+from keepfit.callbacks.masking import mask_urls
+
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
 _UNKNOWN_KEY = frozenset(
@@ -117,4 +119,4 @@ def _of_answer(error: ClientError, what: str) -> AwsError:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return mask_urls(" ".join(str(error).split())) or type(error).__name__

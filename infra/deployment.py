@@ -21,6 +21,7 @@ class Deployment:
         repository: where images are pushed, "ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME".
         queue, job: ARNs of the Batch job queue and job definition.
         logs: the log group of the jobs.
+        secrets: ARNs of the secrets that the execution role of jobs may read.
     """
 
     store: str
@@ -30,6 +31,7 @@ class Deployment:
     queue: str
     job: str
     logs: str
+    secrets: tuple[str, ...] = ()
 
 
 def stack_names(name: str) -> tuple[str, str]:
@@ -44,6 +46,7 @@ def find_deployment(cloudformation: Any, name: str = DEFAULT) -> Deployment:
         AwsError: a stack is missing or incomplete, or AWS refuses the request.
     """
     outputs: dict[str, str] = {}
+    parameters: dict[str, str] = {}
     for stack in stack_names(name):
         found = describe_stack(cloudformation, stack)
         if found is None:
@@ -52,8 +55,11 @@ def find_deployment(cloudformation: Any, name: str = DEFAULT) -> Deployment:
                 f"or name another deployment or region"
             )
         outputs |= found.outputs
+        parameters |= found.parameters
     named = {
-        "".join(part.title() for part in f.name.split("_")): f.name for f in fields(Deployment)
+        "".join(part.title() for part in f.name.split("_")): f.name
+        for f in fields(Deployment)
+        if f.name != "secrets"
     }
     missing = named.keys() - outputs.keys()
     if missing:
@@ -61,4 +67,8 @@ def find_deployment(cloudformation: Any, name: str = DEFAULT) -> Deployment:
             f"deployment {name!r} lacks {', '.join(sorted(missing))}: `keepfit infra status` "
             f"shows its state, `keepfit infra up` brings it up to date"
         )
-    return Deployment(**{attribute: outputs[output] for output, attribute in named.items()})
+    # Not an output, which may have 1024 characters only.
+    secrets = tuple(filter(None, parameters.get("Secrets", "").split(",")))
+    return Deployment(
+        **{attribute: outputs[output] for output, attribute in named.items()}, secrets=secrets
+    )

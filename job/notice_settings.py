@@ -17,6 +17,7 @@ from keepfit.callbacks.errors import (
     EXIT_UNSAVED,
     ConfigurationError,
 )
+from keepfit.callbacks.masking import mask_url
 from keepfit.callbacks.settings import resolve_settings
 
 RESERVED_CODES = (EXIT_UNSAVED, EXIT_FENCED, EXIT_CANCELLED, EXIT_REFUSED)
@@ -87,6 +88,7 @@ class NoticeSettings(BaseSettings):
     def _watch_is_file_or_url(cls, value: str) -> str:
         if "://" in value and not value.startswith(("http://", "https://")):
             raise ConfigurationError(
-                f"watch must be the path of a file or an http(s):// URL. Received: watch={value!r}"
+                f"watch must be the path of a file or an http(s):// URL. "
+                f"Received: watch={mask_url(value)!r}"
             )
         return value

@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -26,6 +27,7 @@ from keepfit.callbacks.errors import (
     Preempted,
 )
 from keepfit.callbacks.launch import process as launch
+from keepfit.callbacks.masking import mask_known_of
 from keepfit.job import batch_hold
 from keepfit.job.notice_settings import NoticeSettings
 from keepfit.job.notices import signals
@@ -165,7 +167,7 @@ def _run_to_exit_code(script: Path, args: Sequence[str]) -> int:
         return _exit_code(request)
     except BaseException as error:
         trace = _traceback_from_script(error.__traceback__, os.path.abspath(script))
-        sys.excepthook(type(error), error.with_traceback(trace), trace)
+        _report_exception(error.with_traceback(trace))
         return 1
     return 0
 
@@ -231,6 +233,20 @@ def _exit_code(request: SystemExit) -> int:
         return request.code
     print(request.code, file=sys.stderr)
     return 1
+
+
+def _report_exception(error: BaseException) -> None:
+    """Print the traceback as Python would, but without the secrets of URLs.
+
+    The errors of HTTP libraries contain the whole address.
+    """
+    text = "".join(traceback.format_exception(error))
+    if mask_known_of(os.environ, text) == text:
+        sys.excepthook(type(error), error, error.__traceback__)
+        return
+    with redirect_stderr(io.StringIO()) as printed:
+        sys.excepthook(type(error), error, error.__traceback__)
+    sys.stderr.write(mask_known_of(os.environ, printed.getvalue()))
 
 
 def _traceback_from_script(trace: TracebackType | None, script: str) -> TracebackType | None:

@@ -17,6 +17,7 @@ COMMON = {
     "keepfit.callbacks.errors",
     "keepfit.callbacks.backoff",
     "keepfit.callbacks.exactness",
+    "keepfit.callbacks.masking",
     "keepfit.callbacks.protocols",
 }
 STORED = {"keepfit.callbacks.checkpoint", "keepfit.callbacks.storage", *COMMON}
@@ -51,7 +52,11 @@ MAY_IMPORT = {
         "keepfit.callbacks.files.file_helpers",
         *STORED,
     },
-    "callbacks/launch": {"keepfit.callbacks.launch", "keepfit.callbacks.errors"},
+    "callbacks/launch": {
+        "keepfit.callbacks.launch",
+        "keepfit.callbacks.errors",
+        "keepfit.callbacks.masking",
+    },
     "callbacks/files": {
         "keepfit.callbacks.files",
         "keepfit.callbacks.storage",
@@ -59,7 +64,7 @@ MAY_IMPORT = {
         *COMMON,
     },
     "callbacks/adapters": {"keepfit.callbacks.adapters", "keepfit.callbacks.files", *STORED},
-    "infra": {"keepfit.infra"},
+    "infra": {"keepfit.infra", "keepfit.callbacks.masking"},
     "infra/jobs": {"keepfit.infra.jobs", "keepfit.infra.aws"},
     "job/notices": {"keepfit.job.notices", "keepfit.job.notice_settings", "keepfit.callbacks"},
 }

@@ -162,16 +162,22 @@ class TemporaryFilesAdapter(Protocol):
         """Return the paths of such files, out of those that `replaced` returns."""
 
 
-RecordOnce = Callable[[str], bool]
-"""Atomically records a name; returns True if this run had not recorded it before."""
+RecordOnce = Callable[[str, str], bool]
+"""Atomically records a name; returns True if this run had not recorded it before.
+
+The second argument is the name under which keepfit 0.1 has recorded it.
+"""
 
 
 @runtime_checkable
 class ReportingAdapter(Protocol):
     """An adapter for a callback that sends reports, none of which may be sent twice."""
 
-    def report_once(self, callback: Any, record_once: RecordOnce) -> None:
-        """Make the callback ask `record_once` before each report from now on."""
+    def address(self, callback: Any) -> str:
+        """Return the URL to which the callback reports; it may contain a secret."""
+
+    def report_once(self, callback: Any, record_once: Callable[[int], bool]) -> None:
+        """Make the callback ask `record_once` before it reports an epoch from now on."""
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -31,6 +32,7 @@ from keepfit.callbacks.checkpoint.format.codec import Array, UnsupportedValue, e
 from keepfit.callbacks.checkpoint.snapshot import FileStamp, Json, stamp_of
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.masking import without_secrets
 
 log = structlog.get_logger("keepfit")
 
@@ -190,10 +192,20 @@ class HeldCallbacks:
         return any(files.may_write(callback, path) for callback, files in self._files())
 
     def report_once(self, record_once: RecordOnce) -> None:
-        """Make each callback that sends reports ask `record_once` before each of them."""
+        """Make each callback that sends reports ask `record_once` before each of them.
+
+        A report is named by its address without secrets, which another attempt may have changed.
+        """
+        counts: Counter[str] = Counter()
         for held in self:
             if isinstance(held.adapter, ReportingAdapter):
-                held.adapter.report_once(held.callback, record_once)
+                address = held.adapter.address(held.callback)
+                name = without_secrets(address)
+                counts[name] += 1
+                numbered = f"{name} ({counts[name]})" if counts[name] > 1 else name
+                held.adapter.report_once(
+                    held.callback, partial(_record_epoch, record_once, numbered, address)
+                )
 
     def _files(self) -> Iterator[tuple[Any, FileAdapter]]:
         return ((held.callback, held.files) for held in self if held.files)
@@ -220,6 +232,10 @@ def _refusal(held: HeldCallback, error: Exception) -> Refused:
         "version of the script; or start a new run with --run NAME or --fresh",
     )
     return Refused()
+
+
+def _record_epoch(record_once: RecordOnce, name: str, address: str, epoch: int) -> bool:
+    return record_once(f"{name}-{epoch}", f"{address}-{epoch}")
 
 
 def _capture(held: HeldCallback) -> FrozenState:

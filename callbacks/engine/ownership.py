@@ -231,15 +231,15 @@ class Ownership:
         """Record the append-only files of a `fit` that is not resumed, with their present sizes."""
         self.attempt.begin_files(sizes)
 
-    def record_once(self, name: str) -> bool:
+    def record_once(self, name: str, former: str) -> bool:
         """Atomically record `name`; return True if this run had not recorded it before.
 
-        Any thread may call it.
+        Any thread may call it. `former` is the name under which keepfit 0.1 has recorded it.
 
         Raises:
             StorageError: it is unknown whether the name was recorded before.
         """
-        return self.attempt.record_once(name)
+        return self.attempt.record_once(name, former)
 
     def script_ended(self, *, completed: bool) -> None:
         """Record that the script has come to its own end, so that --fresh may begin it anew.

@@ -24,6 +24,7 @@ from tenacity import (
 from keepfit.callbacks import events
 from keepfit.callbacks.backoff import Backoff
 from keepfit.callbacks.files.send_thread import Sender, SendThread
+from keepfit.callbacks.masking import mask_known, mask_url
 from keepfit.callbacks.storage.base import StorageError
 
 log = structlog.get_logger("keepfit")
@@ -47,13 +48,15 @@ class ReportSender(Sender):
     """Sends the reports of one callback to a server, one after another.
 
     Args:
-        server: the address of the server, for log lines.
+        server: the address of the server; log lines have it without its secrets.
         post: sends a report; it raises requests.RequestException if the server did not accept it.
+        path: the path at the server, whose query log lines do not have either.
     """
 
-    def __init__(self, server: str, post: Post) -> None:
+    def __init__(self, server: str, post: Post, path: str = "") -> None:
         super().__init__()
         self._server = server
+        self._path = path
         self._post = post
         self._count = 0
 
@@ -88,15 +91,21 @@ class ReportSender(Sender):
                 _retrying(abandoned)(_call_with_timeout, partial(self._post, report))
         except (StorageError, requests.RequestException, TypeError, ValueError) as error:
             if not abandoned.is_set():  # otherwise `finish` has logged it
-                self._give_up(f"epoch {report['epoch'] + 1} was not reported: {error}")
+                self._give_up(f"epoch {report['epoch'] + 1} was not reported: {_cause(error)}")
 
     def _give_up(self, reason: str) -> None:
         log.warning(
             events.REPORT_FAILED,
-            server=self._server,
-            reason=reason,
+            server=mask_url(self._server),
+            reason=mask_known(reason, [self._server, f"{self._server}{self._path}"]),
             fix="training continues; check the server, or remove RemoteMonitor",
         )
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, requests.exceptions.InvalidHeader):  # it has the value, often a token
+        return "the value of one of `headers` is no text of a single line"
+    return str(error)
 
 
 def post_report(monitor: Any, report: Report) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from keepfit.callbacks import events
+from keepfit.callbacks.masking import mask_urls
 
 log = structlog.get_logger("keepfit")
 
@@ -99,7 +100,7 @@ class SendThread:
                 log.error(
                     events.SEND_FAILED,
                     name=name,
-                    reason=f"{type(error).__name__}: {error}",
+                    reason=mask_urls(f"{type(error).__name__}: {error}"),
                     fix="training continues without it; please report this",
                 )
             with self._changed:

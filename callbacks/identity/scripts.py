@@ -95,9 +95,10 @@ def compare_scripts(
     """
     if before is None or now is None:
         return ScriptComparison(Verdict.ACCEPT)
-    if before.arguments != now.arguments:
+    # Once more masked: an older version of keepfit may have stored more of an argument.
+    if now.arguments not in (before.arguments, storable(before.arguments)):
         verdict = Verdict.ACCEPT if resume else Verdict.REFUSE
-        return ScriptComparison(verdict, _differing(before.arguments, now.arguments))
+        return ScriptComparison(verdict, _differing(storable(before.arguments), now.arguments))
     if not is_changed(before, now):
         return ScriptComparison(Verdict.ACCEPT)
     if not finished:

@@ -27,7 +27,7 @@ class RemoteMonitor(keras.callbacks.RemoteMonitor):
     def __init__(self, *args: Any, **arguments: Any) -> None:
         super().__init__(*args, **arguments)
         self._record_once: RecordEpoch | None = None
-        self._sender = ReportSender(self.root, partial(post_report, self))
+        self._sender = ReportSender(self.root, partial(post_report, self), self.path)
         self._in_fit = False
 
     def report_once(self, record_once: RecordEpoch) -> None:

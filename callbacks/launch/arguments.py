@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-HIDDEN = "***"
+from keepfit.callbacks.masking import HIDDEN, mask_urls
 
 LONGEST = 512
 """Characters of an argument that is stored as it is."""
@@ -33,7 +33,6 @@ _VOCABULARY = (
 _OPTION = re.compile(r"--?[A-Za-z][\w.-]*(=.*)?", re.DOTALL)
 _NAME = re.compile(r"(--?|\+\+?|~)?[A-Za-z_][\w.-]*")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^/\s?#'\"]*@)?([^\s?#'\"]*)(\?[^\s#'\"]*)?")
 _HEADER = re.compile(
     r"\b(bearer\s+|authorization['\"]?\s*[:=]\s*['\"]?\w+\s+)[^\s'\"]+", re.IGNORECASE
 )
@@ -47,6 +46,11 @@ def storable(arguments: Sequence[str]) -> tuple[str, ...]:
         return tuple(shown)
     kept, rest = shown[: MOST - 1], shown[MOST - 1 :]
     return (*kept, f"… ({len(rest)} more arguments, sha256:{_digest(chr(0).join(rest))})")
+
+
+def has_secret(arguments: Sequence[str]) -> bool:
+    """Return whether one of the arguments, or a part of it, is secret."""
+    return _masked(arguments) != list(arguments)
 
 
 def is_secret(name: str) -> bool:
@@ -78,14 +82,8 @@ def _masked(arguments: Sequence[str]) -> list[str]:
 
 def _masked_text(text: str) -> str:
     """Mask what is secret within one argument: a URL, a header, or a line of JSON."""
-    text = _URL.sub(_masked_url, text)
-    text = _HEADER.sub(rf"\1{HIDDEN}", text)
+    text = _HEADER.sub(rf"\1{HIDDEN}", mask_urls(text))
     return _PAIR.sub(lambda m: f"{m[1]}{m[2]}{HIDDEN}" if is_secret(m[1]) else m[0], text)
-
-
-def _masked_url(match: re.Match[str]) -> str:
-    scheme, user, place, query = match.groups()
-    return f"{scheme}{f'{HIDDEN}@' if user else ''}{place}{f'?{HIDDEN}' if query else ''}"
 
 
 def _encodable(text: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keepfit.callbacks.errors import ConfigurationError
+from keepfit.callbacks.masking import has_secrets, mask_url
 from keepfit.callbacks.storage.base import Store
 from keepfit.callbacks.storage.local import LocalStore
 from keepfit.callbacks.storage.s3.address import Address
@@ -44,12 +45,18 @@ def open_store(uri: str, deadline: Callable[[], float | None] = no_deadline) -> 
 
 
 def check_uri(uri: str) -> None:
-    """Raise ConfigurationError if `uri` is not the URI of a store."""
+    """Raise ConfigurationError if `uri` is not the URI of a store, or may contain a secret."""
     scheme, _, path = uri.partition("://")
+    if has_secrets(uri):
+        raise ConfigurationError(
+            "a store's address has no user, password or query: credentials for S3 come from a "
+            "role, AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and a folder with "
+            f"'@' in its name is written file://./NAME. Received: store={mask_url(uri)!r}"
+        )
     if scheme == "s3":
         Address.parse(uri)
     elif scheme != "file" or not path or "\0" in path:
         raise ConfigurationError(
             "a store is written s3://BUCKET/PREFIX or file://PATH, for example file://./runs. "
-            f"Received: store={uri!r}"
+            f"Received: store={mask_url(uri)!r}"
         )

@@ -139,7 +139,9 @@ def begin_callbacks(
         checkpoint: the checkpoint from which it resumes, if any.
         begin: calls `on_train_begin` of all callbacks, which opens files.
     """
-    callbacks.report_once(lambda report: run.owned.record_once(f"{index}-{report}"))
+    callbacks.report_once(
+        lambda report, former: run.owned.record_once(f"{index}-{report}", f"{index}-{former}")
+    )
     if checkpoint:
         files = checkpoint.manifest.files
         sizes = {file.path: file.size for file in files if not file.whole}

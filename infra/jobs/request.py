@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from keepfit.infra.aws import AwsError, explain_errors
 from keepfit.infra.jobs.lookup import job_name
+from keepfit.infra.jobs.secret_arns import stored_secret
 
 _COPIED_FIELDS = (
     "type",
@@ -35,6 +36,7 @@ class JobRequest:
         command: the container's command, after its entry point.
         environment: variables in addition to the definition's, KEEPFIT_RUN among them.
         needs: `vcpus`, `memory` in MiB, `gpus`.
+        secrets: ARNs of secrets, by the names of the variables that have their values.
     """
 
     run: str
@@ -42,6 +44,7 @@ class JobRequest:
     environment: Mapping[str, str] = field(default_factory=dict)
     image: str | None = None
     needs: Mapping[str, int | None] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
 
 
 def describe_definition(batch: Any, definition: str) -> dict[str, Any]:
@@ -57,13 +60,20 @@ def describe_definition(batch: Any, definition: str) -> dict[str, Any]:
     return dict(found[0])
 
 
-def with_image(batch: Any, base: Mapping[str, Any], image: str) -> tuple[str, bool]:
-    """Return the ARN of a job definition like `base` with another image, and whether it is new.
+def register_like(
+    batch: Any, base: Mapping[str, Any], image: str, secrets: Mapping[str, str]
+) -> tuple[str, bool]:
+    """Return the ARN of a job definition like `base`, and whether it is new.
 
-    Its name begins with the base's name, as the permissions of the resubmit function require.
+    SubmitJob can change neither the image nor the secrets of a definition. The name begins with the
+    base's name, as the permissions of the resubmit function require.
     """
     kept = {name: base[name] for name in _COPIED_FIELDS if base.get(name)}
     kept["containerProperties"] = {**kept["containerProperties"], "image": image}
+    if secrets:
+        own = [{"name": name, "valueFrom": arn} for name, arn in sorted(secrets.items())]
+        usual = kept["containerProperties"].get("secrets", ())
+        kept["containerProperties"]["secrets"] = [*usual, *own]
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
     name = f"{base['jobDefinitionName']}-{digest}"
     with explain_errors(f"job definition {name}"):
@@ -81,8 +91,9 @@ def submit_job(batch: Any, queue: str, base: Mapping[str, Any], request: JobRequ
         AwsError: AWS Batch refuses it; a definition that was registered for it is removed again.
     """
     definition, made = str(base["jobDefinitionArn"]), False
-    if request.image and request.image != base["containerProperties"]["image"]:
-        definition, made = with_image(batch, base, request.image)
+    usual = base["containerProperties"]["image"]
+    if request.secrets or (request.image and request.image != usual):
+        definition, made = register_like(batch, base, request.image or usual, request.secrets)
     try:
         with explain_errors(f"run {request.run!r} was not submitted"):
             answer = batch.submit_job(
@@ -98,6 +109,34 @@ def submit_job(batch: Any, queue: str, base: Mapping[str, Any], request: JobRequ
                 batch.deregister_job_definition(jobDefinition=definition)
         raise
     return str(answer["jobId"])
+
+
+def check_secrets(
+    base: Mapping[str, Any], secrets: Mapping[str, str], readable: Collection[str]
+) -> None:
+    """Check that a job can have these secrets, in addition to what its definition sets.
+
+    Args:
+        secrets: ARNs by the names of variables.
+        readable: ARNs of the secrets that the execution role of the definition may read.
+
+    Raises:
+        AwsError: a variable is set already, or the role may not read a secret.
+    """
+    container = base["containerProperties"]
+    taken = {v["name"] for kind in ("environment", "secrets") for v in container.get(kind, ())}
+    if both := sorted(secrets.keys() & taken):
+        raise AwsError(
+            f"the job definition sets {', '.join(both)} itself, so --secret can't: use other names"
+        )
+    needed = {stored_secret(arn) for arn in secrets.values()}
+    if needed and (not container.get("executionRoleArn") or not needed <= set(readable)):
+        options = " ".join(f"--secret {arn}" for arn in sorted({*readable, *needed}))
+        missing = ", ".join(sorted(needed - set(readable)))
+        raise AwsError(
+            f"the deployment has no execution role that may read {missing}: run "
+            f"`keepfit infra up {options}` (and --secret-key ARN for a KMS key of your own)"
+        )
 
 
 def overrides(request: JobRequest, base: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,8 @@ class DeploymentRequest:
     max_vcpus: int | None = None
     on_demand_vcpus: int | None = None
     image: str | None = None
+    secrets: tuple[str, ...] | None = None
+    secret_keys: tuple[str, ...] | None = None
 
 
 def check_kms_key(request: DeploymentRequest, before: Mapping[str, str], region: str) -> None:
@@ -104,7 +106,9 @@ def compute_parameters(
     if image is None and "Image" not in before:
         image = f"{storage['Repository']}:latest"
     asked = {
-        "RouteTables": None if request.route_tables is None else ",".join(request.route_tables),
+        "RouteTables": _list(request.route_tables),
+        "Secrets": _list(request.secrets),
+        "SecretKeys": _list(request.secret_keys),
         "Gpu": request.gpu,
         "MaxVcpus": request.max_vcpus,
         "OnDemandVcpus": request.on_demand_vcpus,
@@ -114,6 +118,10 @@ def compute_parameters(
         **{name: storage[name] for name in ("Bucket", "Prefix", "JobRole", "KmsKey")},
         **{name: _text(value) for name, value in asked.items() if value is not None},
     }
+
+
+def _list(values: tuple[str, ...] | None) -> str | None:
+    return None if values is None else ",".join(values)
 
 
 def _text(value: object) -> str:

@@ -69,6 +69,17 @@ def up(
     image: Annotated[
         str | None, typer.Option(help="The jobs' image. [default: the repository's :latest]")
     ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ARN",
+            help="A secret that `submit --secret` may pass to jobs; repeatable, replaces all.",
+        ),
+    ] = None,
+    secret_key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ARN", help="The KMS key of secrets, if not AWS' own; repeatable."),
+    ] = None,
     yes: Yes = False,
 ) -> None:
     """Create or change a deployment; options that are not given keep their values.
@@ -83,6 +94,7 @@ def up(
     asked = request.DeploymentRequest(
         prefix, kms_key, vpc, _split_list(subnets) or (), _split_list(route_tables),
         instance_types, gpu, max_vcpus, on_demand_vcpus, image,
+        _secrets(secret), _secret_keys(secret_key),
     )  # fmt: skip
     with aws_errors_exit():
         cloudformation, ec2 = aws.client("cloudformation"), aws.client("ec2")
@@ -251,6 +263,31 @@ def _show_rows(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
     for row in rows:
         table.add_row(*row)
     tables.show(table)
+
+
+def _secrets(given: list[str] | None) -> tuple[str, ...] | None:
+    """Return the ARNs of whole secrets; an empty text alone means none at all."""
+    from keepfit.infra.jobs import secret_arns
+
+    if not given:
+        return None
+    wanted = [text for text in given if text]
+    if not all(map(secret_arns.is_secret_arn, wanted)):
+        fail(f"--secret is not the ARN of a secret: {secret_arns.FORMS}", USAGE_ERROR)
+    return tuple(dict.fromkeys(map(secret_arns.stored_secret, wanted)))
+
+
+def _secret_keys(given: list[str] | None) -> tuple[str, ...] | None:
+    """Return the ARNs of KMS keys; an empty text alone means none at all."""
+    from keepfit.infra.jobs import secret_arns
+
+    if not given:
+        return None
+    wanted = [text for text in given if text]
+    if not all(map(secret_arns.is_key_arn, wanted)):
+        form = "arn:aws:kms:REGION:ACCOUNT:key/ID"
+        fail(f"--secret-key is not the ARN of a KMS key: {form}", USAGE_ERROR)
+    return tuple(dict.fromkeys(wanted))
 
 
 def _split_list(value: str | None) -> tuple[str, ...] | None:

@@ -55,6 +55,13 @@ def submit(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="A variable for the script; repeatable."),
     ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=ARN",
+            help="A variable whose value is in AWS Secrets Manager or SSM; repeatable.",
+        ),
+    ] = None,
     max_size: Annotated[
         int, typer.Option(min=1, max=4096, help="Limit for the folder, in MiB.")
     ] = 100,
@@ -77,9 +84,12 @@ def submit(
     if not script.is_file():
         fail(f"there is no script {str(script)!r}")
     environment = submission.variables(env or [])
+    submission.warn_of_visible(environment, args or [])
     environment |= submission.selected_variables(
         save_every, exact=exact, fresh=fresh, resume=resume
     )
+    named = {"KEEPFIT_RUN", "KEEPFIT_STORE", *environment}
+    secrets = submission.secrets(secret or [], named)
     needs = {"vcpus": vcpus, "memory": submission.mebibytes(memory), "gpus": gpus}
     with store_errors_exit():
         run = Settings.resolve(run=run or run_name_of(str(script)), save_every=save_every).run
@@ -90,6 +100,7 @@ def submit(
         batch = aws.client("batch")
         behind = queues.environments(batch, to)
         base = request.describe_definition(batch, deployment.job)
+        request.check_secrets(base, secrets, deployment.secrets)
         environment = submission.storage_variables(environment, base) | environment
         if any(needs.values()):
             size = queues.size_of(request.resources(needs, base))
@@ -109,6 +120,7 @@ def submit(
         environment=environment | {"KEEPFIT_RUN": run, "KEEPFIT_STORE": where},
         image=image,
         needs=needs,
+        secrets=secrets,
     )
     with aws_errors_exit():
         job = request.submit_job(batch, to, base, asked)

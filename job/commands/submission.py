@@ -4,28 +4,75 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import structlog
+
+from keepfit.callbacks import events
+from keepfit.callbacks.errors import ConfigurationError
+from keepfit.callbacks.launch.arguments import has_secret, is_secret
+from keepfit.callbacks.masking import mask_urls
+from keepfit.callbacks.storage import check_uri
 from keepfit.infra.deployment import DEFAULT
 from keepfit.infra.jobs.bundle import Bundle
 from keepfit.job.commands.failures import aws_errors_exit, fail, store_errors_exit
 from keepfit.job.commands.job_polling import summarize_run
 
+log = structlog.get_logger("keepfit")
+
 _MEMORY = re.compile(r"(\d+)\s*(MiB|GiB)")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
+_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 
 
 def variables(given: list[str]) -> dict[str, str]:
     """Return the variables of `--env` by name. Values may be secret, and are never shown."""
-    for pair in given:
-        name = pair.partition("=")[0]
-        if not _VARIABLE.fullmatch(pair):
-            fail(f"a variable must be given as NAME=VALUE. Received: --env={name!r}")
-        if name.startswith("AWS_BATCH"):
-            fail(f"AWS Batch sets the variables AWS_BATCH… itself. Received: --env={name!r}")
-    return dict(pair.split("=", 1) for pair in given)
+    return dict(_named("--env", "VALUE", given))
+
+
+def secrets(given: list[str], variables: Collection[str]) -> dict[str, str]:
+    """Return the ARNs of `--secret` by the names of their variables.
+
+    Args:
+        variables: names of the variables that have other values.
+    """
+    from keepfit.infra.jobs.secret_arns import FORMS, is_secret_arn
+
+    pairs = _named("--secret", "ARN", given)
+    names = Counter([*variables, *(name for name, _ in pairs)])
+    for name, arn in pairs:
+        if names[name] > 1:
+            fail(f"the variable {name} is given more than once. Received: --secret={name!r}")
+        if not is_secret_arn(arn):  # it may be the secret itself, so it is not shown
+            fail(f"the value of --secret {name}=… is not the ARN of a secret: {FORMS}")
+    return dict(pairs)
+
+
+def warn_of_visible(variables: Mapping[str, str], arguments: Sequence[str]) -> None:
+    """Log a warning if a variable or an argument seems to be secret: AWS Batch shows them."""
+    names = [n for n, value in variables.items() if is_secret(n) or mask_urls(value) != value]
+    if names or has_secret(arguments):
+        log.warning(
+            events.VISIBLE_IN_JOB,
+            variables=names,
+            arguments=has_secret(arguments),
+            reason="everyone who may call batch:DescribeJobs can read --env and ARGS",
+            fix="pass a secret with --secret NAME=ARN, of Secrets Manager or SSM",
+        )
+
+
+def _named(option: str, value: str, given: list[str]) -> list[tuple[str, str]]:
+    """Return the pairs NAME=VALUE of an option; what has no name is not shown: it may be secret."""
+    pairs = []
+    for number, pair in enumerate(given, 1):
+        if not (match := _VARIABLE.fullmatch(pair)):
+            fail(f"a variable must be given as NAME={value}; {option} number {number} is not")
+        if match[1].startswith("AWS_BATCH"):
+            fail(f"AWS Batch sets the variables AWS_BATCH… itself. Received: {option}={match[1]!r}")
+        pairs.append((match[1], match[2]))
+    return pairs
 
 
 def selected_variables(
@@ -83,6 +130,10 @@ def pack_script(script: Path, max_size: int) -> Bundle:
 
 def check_store(store: str) -> None:
     """Exit if a job on AWS can't reach the store: it can't read folders of this machine."""
+    try:
+        check_uri(store)
+    except ConfigurationError as error:
+        fail(str(error))
     if not store.startswith("s3://"):
         fail(f"a job on AWS can only use a store s3://BUCKET/PREFIX. Received: --store={store!r}")
 

@@ -5,6 +5,7 @@ Its content may be a JSON object: `{"time": "2026-11-23T12:00:00Z", "action": "l
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import urllib.error
@@ -12,7 +13,9 @@ import urllib.request
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+from keepfit.callbacks.masking import mask_known, mask_url, without_userinfo
 from keepfit.job.notices.documents import MachineWarning, seconds_until
 from keepfit.job.notices.source import SourceMessage, SourceUnavailable, parse_http_date
 
@@ -74,14 +77,16 @@ class WatchedUrl:
 
     def __init__(self, url: str, grace: float) -> None:
         self._url = url
+        self._shown = mask_url(url)
         self._grace = grace
 
     def describe(self) -> dict[str, object]:
-        return {"url": self._url}
+        return {"url": self._shown}
 
     def fetch(self) -> list[SourceMessage]:
         try:
-            with urllib.request.urlopen(self._url, timeout=TIMEOUT) as response:  # noqa: S310
+            request = _request_of(self._url)
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as response:  # noqa: S310
                 text = response.read(MAX_SIZE).decode(errors="replace")
                 at = parse_http_date(response.headers["Date"])
                 status = response.status
@@ -89,10 +94,11 @@ class WatchedUrl:
             error.close()
             if error.code == http.client.NOT_FOUND:
                 return []
-            raise SourceUnavailable(f"{self._url} answers {error.code}") from error
+            raise SourceUnavailable(f"{self._shown} answers {error.code}") from error
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise SourceUnavailable(f"{self._url} does not answer: {error}") from error
-        return [SourceMessage(self._url, text, at)] if status == http.client.OK else []
+            reason = mask_known(str(error), [self._url])
+            raise SourceUnavailable(f"{self._shown} does not answer: {reason}") from error
+        return [SourceMessage(self._shown, text, at)] if status == http.client.OK else []
 
     def parse(self, message: SourceMessage, now: datetime) -> MachineWarning | None:
         return parse_notice(message.path, message.text, now, self._grace)
@@ -108,6 +114,17 @@ def custom_source(name: str, grace: float) -> WatchedFile | WatchedUrl:
     if name.startswith(("http://", "https://")):
         return WatchedUrl(name, grace)
     return WatchedFile(Path(name).absolute(), grace)
+
+
+def _request_of(url: str) -> urllib.request.Request:
+    """Return the request for a URL, with its userinfo in a header: urllib takes it for a host."""
+    address, userinfo = without_userinfo(url)
+    request = urllib.request.Request(address)  # noqa: S310
+    if userinfo:
+        credentials = base64.b64encode(unquote(userinfo).encode()).decode()
+        # Not for another server to which the watched one redirects.
+        request.add_unredirected_header("Authorization", f"Basic {credentials}")
+    return request
 
 
 def _parse_object(text: str) -> dict[str, Any]:

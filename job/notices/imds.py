@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
+from keepfit.callbacks.masking import mask_known, mask_url
 from keepfit.job.notices import documents
 from keepfit.job.notices.documents import MachineWarning
 from keepfit.job.notices.source import SourceMessage, SourceUnavailable, parse_http_date
@@ -59,6 +60,7 @@ class InstanceMetadata:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._endpoint: SplitResult = urlsplit(endpoint)
+        self._shown = mask_url(endpoint)
         self._timeout = timeout
         self._clock = clock
         self._token: _Token | None = None
@@ -74,7 +76,7 @@ class InstanceMetadata:
 
     def describe(self) -> dict[str, object]:
         """Return what is watched, for the log."""
-        return {"machine": self._endpoint.geturl(), "paths": list(documents.WATCHED_PATHS)}
+        return {"machine": self._shown, "paths": list(documents.WATCHED_PATHS)}
 
     def fetch(self) -> list[SourceMessage]:
         """Return the present documents about the machine's end.
@@ -113,7 +115,7 @@ class InstanceMetadata:
         if status == http.client.NOT_FOUND:
             return None
         if status != http.client.OK:
-            raise SourceUnavailable(f"{self._endpoint.geturl()} answers {status} for {path}")
+            raise SourceUnavailable(f"{self._shown} answers {status} for {path}")
         return response
 
     def _valid_token(self) -> str:
@@ -131,9 +133,7 @@ class InstanceMetadata:
                 HOP_LIMIT if self._refuses_without_token() else str(error)
             ) from None
         if response.status != http.client.OK:
-            raise SourceUnavailable(
-                f"{self._endpoint.geturl()} answers {response.status} instead of a token"
-            )
+            raise SourceUnavailable(f"{self._shown} answers {response.status} instead of a token")
         return _Token(response.text, began + TOKEN_LIFETIME)
 
     def _refuses_without_token(self) -> bool:
@@ -150,9 +150,8 @@ class InstanceMetadata:
             # Without the environment's proxies: the address is that of this machine.
             connection = http.client.HTTPConnection(host, port, timeout=self._timeout)
         except (ValueError, http.client.HTTPException) as error:
-            raise SourceUnavailable(
-                f"{self._endpoint.geturl()} is not a valid URL: {error}"
-            ) from error
+            reason = mask_known(str(error), [self._endpoint.geturl()])
+            raise SourceUnavailable(f"{self._shown} is not a valid URL: {reason}") from error
         try:
             connection.request(method, path, headers=dict(headers))
             response = connection.getresponse()
@@ -160,8 +159,6 @@ class InstanceMetadata:
             return _Response(response.status, text, parse_http_date(response.getheader("Date")))
         except (OSError, http.client.HTTPException) as error:
             cause = str(error) or type(error).__name__
-            raise SourceUnavailable(
-                f"{self._endpoint.geturl()} does not answer: {cause}"
-            ) from error
+            raise SourceUnavailable(f"{self._shown} does not answer: {cause}") from error
         finally:
             connection.close()

@@ -13,8 +13,10 @@ import pytest
 
 import keepfit
 from keepfit.callbacks import events
+from keepfit.callbacks.checkpoint.format.keys import report_key
 from keepfit.callbacks.engine.ownership import Ownership
 from keepfit.callbacks.storage.base import StorageError
+from keepfit.callbacks.storage.local import LocalStore
 from tests.training.trainings import Training, attempt, preempted, whole
 
 
@@ -145,6 +147,33 @@ def test_two_servers(serve, tmp_path):
     assert first.epochs == second.epochs == [0, 1, 2]
 
 
+def test_a_store_of_keepfit_0_1(serve, tmp_path):
+    """An epoch is not reported again whose record has the secrets of the address in its key."""
+    server = serve()
+    root = server.url.replace("://", "://me:hunter2@")
+    store = LocalStore(tmp_path / "store")
+    for epoch in (0, 1):
+        former = f"0-{root}/p?token=hunter2-{epoch}"
+        store.put(report_key("run", former), [b"1"])
+    monitors = lambda: [kind(root, "/p?token=hunter2") for kind in KINDS[:1]]  # noqa: E731
+    done = attempt(Training(held=monitors), tmp_path / "store")
+    assert server.epochs == [2]
+    assert done.named(events.REPORT_FAILED) == []
+    new = [entry.key for entry in store.list("run/reports/") if "hunter2" not in entry.key]
+    assert new == [report_key("run", f"0-{server.url}/p-2")]
+
+
+def test_two_monitors_of_one_place(serve, tmp_path):
+    """Their tokens tell them apart at the server, and their order in the store."""
+    server = serve()
+    paths = ("/p?token=1", "/p?token=2")
+    held = lambda: [keepfit.RemoteMonitor(server.url, path) for path in paths]  # noqa: E731
+    attempt(Training(held=held), tmp_path / "store")
+    assert sorted(path for path, _ in server.requests) == sorted(paths * 3)
+    attempt(Training(held=held), tmp_path / "store")
+    assert len(server.requests) == 6
+
+
 def test_server_that_fails_for_a_while(serve, tmp_path):
     """Requests are retried, and no report is lost or out of order."""
     server = serve(503, 500, 200)
@@ -199,7 +228,7 @@ def test_missing_server(tmp_path, monkeypatch):
 def test_store_that_fails(serve, tmp_path, monkeypatch, kind):
     """If the store fails, nothing is reported, rather than twice, and that is logged."""
 
-    def failing(self, name):
+    def failing(self, name, former):
         raise StorageError("the store is gone")
 
     monkeypatch.setattr(Ownership, "record_once", failing)
@@ -217,7 +246,7 @@ def test_store_that_hangs_costs_training_nothing(serve, tmp_path, monkeypatch, k
     monkeypatch.setattr("keepfit.callbacks.files.report_sender.CLOSE_TIMEOUT", 0.5)
     asked, answer = [], threading.Event()
 
-    def hanging(self, name):
+    def hanging(self, name, former):
         asked.append(threading.current_thread().name)
         assert answer.wait(60)
         return True

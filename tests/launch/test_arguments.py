@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepfit.callbacks.checkpoint.format.manifest import ScriptRecord
-from keepfit.callbacks.launch.arguments import HIDDEN, LONGEST, MOST, is_secret, storable
+from keepfit.callbacks.launch.arguments import LONGEST, MOST, is_secret, storable
+from keepfit.callbacks.masking import HIDDEN
 
 SECRET = "hunter2hunter2"
 WITH_A_SECRET = [

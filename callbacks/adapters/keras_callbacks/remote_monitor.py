@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import keras
 
-from keepfit.callbacks.adapters.base import RecordOnce, ReportingCallback, State
+from keepfit.callbacks.adapters.base import ReportingCallback, State
 from keepfit.callbacks.adapters.state_types import Fields, check_fields
 from keepfit.callbacks.files.report_sender import Post, RecordEpoch, ReportSender, post_report
 
@@ -31,17 +31,17 @@ class RemoteMonitorAdapter:
     def check(self, callback: Any, state: State) -> None:
         check_fields(state, {})
 
-    def report_once(self, callback: Any, record_once: RecordOnce) -> None:
-        target = f"{callback.root}{callback.path}"
+    def address(self, callback: Any) -> str:
+        return f"{callback.root}{callback.path}"
 
-        def record_epoch(epoch: int) -> bool:
-            return record_once(f"{target}-{epoch}")
-
+    def report_once(self, callback: Any, record_once: RecordEpoch) -> None:
         if isinstance(callback, ReportingCallback):
-            callback.report_once(record_epoch)
+            callback.report_once(record_once)
             return
-        sender = _sender_of(callback) or ReportSender(callback.root, _post_of(callback))
-        callback.on_epoch_end = SendingHook(sender, record_epoch)
+        sender = _sender_of(callback) or ReportSender(
+            callback.root, _post_of(callback), callback.path
+        )
+        callback.on_epoch_end = SendingHook(sender, record_once)
 
     def finish_sends(self, callback: Any, seconds: float | None) -> None:
         if sender := _sender_of(callback):

@@ -17,7 +17,8 @@ from keepfit.callbacks.checkpoint.commit.artifacts import ArtifactPublisher
 from keepfit.callbacks.checkpoint.commit.cleanup import InlineCleanup, Task
 from keepfit.callbacks.checkpoint.commit.head_writer import HeadWriter, Superseded
 from keepfit.callbacks.checkpoint.commit.object_writer import ObjectWriter
-from keepfit.callbacks.checkpoint.format.keys import attempt_of, report_key
+from keepfit.callbacks.checkpoint.commit.reports import ReportRecords
+from keepfit.callbacks.checkpoint.format.keys import attempt_of
 from keepfit.callbacks.checkpoint.format.manifest import (
     FitRecord,
     Head,
@@ -27,7 +28,7 @@ from keepfit.callbacks.checkpoint.read.reader import read_manifests
 from keepfit.callbacks.checkpoint.retention import Retention, finished_fits, unreferenced
 from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from keepfit.callbacks.checkpoint.trained_on import baseline_of_training_on, without_fit
-from keepfit.callbacks.storage.base import AlreadyExists, Store, Version
+from keepfit.callbacks.storage.base import Store, Version
 
 __all__ = ["Attempt", "Committed", "Superseded"]
 
@@ -81,6 +82,7 @@ class Attempt:
         self._kept = dict(self._claimed)
         self._rejected: set[str] = set()
         self._artifacts = ArtifactPublisher(store, head.run)
+        self._reports = ReportRecords(store, head.run)
         self._cleanup = cleanup or InlineCleanup(store)
         self._objects = ObjectWriter(store, head.run, head.attempt, versions, self._cleanup)
         self._clock = clock
@@ -181,19 +183,15 @@ class Attempt:
         """
         self._swap(**without_fit(self.head, fit, self._kept))
 
-    def record_once(self, name: str) -> bool:
-        """Atomically record `name`; return True if this run had not recorded it before.
+    def record_once(self, name: str, former: str) -> bool:
+        """Atomically record a report; return True if this run had not recorded it before.
 
-        Any thread may call it.
+        Any thread may call it. `name` and `former` are as for ReportRecords.record_once.
 
         Raises:
-            StorageError: it is unknown whether `name` had been recorded before.
+            StorageError: it is unknown whether it had been recorded before.
         """
-        try:
-            self._store.put(report_key(self.head.run, name), [b"1"])
-        except AlreadyExists:
-            return False
-        return True
+        return self._reports.record_once(name, former)
 
     def commit(
         self,

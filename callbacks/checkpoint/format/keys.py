@@ -57,7 +57,12 @@ def artifact_key(run: str, name: str) -> str:
 
 def report_key(run: str, name: str) -> str:
     """Return the key of a marker: this report has been sent, and must not be sent again."""
-    return f"{run}/reports/{key_component(name)}"
+    return f"{reports_prefix(run)}{key_component(name)}"
+
+
+def reports_prefix(run: str) -> str:
+    """Return the prefix of the keys of all markers of reports."""
+    return f"{run}/reports/"
 
 
 class Kind(Enum):

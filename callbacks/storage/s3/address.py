@@ -8,6 +8,7 @@ from typing import Self
 from unicodedata import category
 
 from keepfit.callbacks.errors import ConfigurationError
+from keepfit.callbacks.masking import mask_url
 from keepfit.callbacks.storage.base import StorageError
 
 _BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -34,14 +35,14 @@ class Address:
         if not _BUCKET.fullmatch(bucket):
             raise ConfigurationError(
                 "an S3 store is written s3://BUCKET/PREFIX, and a bucket's name has 3 to 63 "
-                f"lower-case letters, digits, dots and hyphens. Received: store={uri!r}"
+                f"lower-case letters, digits, dots and hyphens. Received: store={mask_url(uri)!r}"
             )
         parts = prefix.strip("/").split("/") if prefix.strip("/") else []
         invalid = any(category(character) in ("Cc", "Cs") for character in prefix)
         if invalid or any(part in ("", ".", "..") for part in parts):
             raise ConfigurationError(
                 "a store's prefix has no empty part, no '.', no '..' and no control character. "
-                f"Received: store={uri!r}"
+                f"Received: store={mask_url(uri)!r}"
             )
         return cls(bucket, "".join(f"{part}/" for part in parts))
 
@@ -81,7 +82,9 @@ class Object:
         """
         address = Address.parse(url)
         if not address.prefix:
-            raise ConfigurationError(f"a file in S3 is written s3://BUCKET/KEY. Received: {url!r}")
+            raise ConfigurationError(
+                f"a file in S3 is written s3://BUCKET/KEY. Received: {mask_url(url)!r}"
+            )
         return cls(address.bucket, address.prefix.rstrip("/"))
 
     @property

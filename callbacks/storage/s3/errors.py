@@ -21,6 +21,7 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
+from keepfit.callbacks.masking import mask_urls
 from keepfit.callbacks.storage.base import Conflict, Damaged, NotFound, StorageError, Transient
 from keepfit.callbacks.storage.s3.address import Address
 from keepfit.callbacks.storage.s3.denials import advice, key_advice, parse_denial
@@ -249,4 +250,4 @@ def _explain(refusal: Refusal, operation: str, address: Address, options: Reques
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return mask_urls(" ".join(str(error).split())) or type(error).__name__
