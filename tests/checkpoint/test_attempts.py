@@ -155,6 +155,27 @@ def test_older_attempt_that_never_committed_destroys_nothing(store):
     assert_all_committed_verify(store)
 
 
+def test_older_attempt_that_was_overtaken_within_its_claim_destroys_nothing(store):
+    """Even if a newer one has pruned what it claimed before it does anything, its sweep spares it.
+
+    The newer attempt still needs the shard that is shared with the checkpoint that it has pruned.
+    """
+
+    class Overtaken(Wrapped):
+        def swap(self, key, body, *, expected):
+            version = self._store.swap(key, body, expected=expected)
+            newer = take_over(store, keep=1)
+            resume(store, newer)
+            newer.commit(snapshot(2))
+            return version
+
+    trained(store, 1)
+    older = take_over(Overtaken(store), keep=1)
+    older.sweep()
+    assert head_of(store).attempt == older.number + 1
+    assert_all_committed_verify(store)
+
+
 @pytest.mark.parametrize("before", [(), (100,)])
 def test_sweep_after_a_commit_that_failed(store, before):
     """A shard that was sent only by a failed commit, and then deleted by a sweep, is sent again."""

@@ -54,17 +54,25 @@ def snapshot(step: int, *, finished: bool = False) -> Snapshot:
 
 
 def training(
-    *, commits: int = 1, sweeps: bool = False, finishes: bool = False, keep: int = 1
+    *,
+    commits: int = 1,
+    sweeps: bool = False,
+    sweeps_at_once: bool = False,
+    finishes: bool = False,
+    keep: int = 1,
 ) -> Program:
     """Return the program of an attempt: claim, resume, then commit as often as is said.
 
     Args:
         sweeps: it sweeps after its first commit, as engine/run.py does.
+        sweeps_at_once: it sweeps right after the claim, as Attempt allows.
         finishes: the last commit is the final state of the fit.
     """
 
     def program(client: Client, journal: Journal) -> None:
         attempt = claim_run(client, RUN, retention=KeepNewest(keep), versions={})
+        if sweeps_at_once:
+            attempt.sweep()
         train(client, journal, attempt, commits, sweeps=sweeps, finishes=finishes)
 
     return program
@@ -110,6 +118,7 @@ def train(
             key = manifest_key(RUN, step, done.attempt, done.sequence)
             journal.add("acknowledged", key, attempt.number)
             if sweeps:
+                sweeps = False
                 attempt.begin_sweep()
 
 

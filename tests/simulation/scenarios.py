@@ -39,6 +39,12 @@ QUICK = [
         recoveries=GO_ON,
     ),
     Scenario(
+        "two attempts claim, sweep at once and commit",
+        [("A", training(sweeps_at_once=True)), ("B", training(sweeps_at_once=True))],
+        before=ONE_COMMIT,
+        recoveries=GO_ON,
+    ),
+    Scenario(
         "an attempt commits the final state while another one claims",
         [("A", training(commits=2, finishes=True)), ("B", training(commits=2, finishes=True))],
         claimed=1,

@@ -122,8 +122,10 @@ def claim(
         continuations=old.continuations if old else {},
         script=script or (old.script if old else None),
     )
+    # Read before the swap: if it succeeds, HEAD named them all the time, and none was pruned.
+    manifests = read_manifests(store, run, head.manifests()).manifests
     version = store.swap(head_key(run), head.to_bytes(), expected=found.version)
-    return Attempt(store, head, version, retention, versions, cleanup)
+    return Attempt(store, head, version, manifests, retention, versions, cleanup)
 
 
 @retry(
