@@ -357,15 +357,17 @@ def test_head_that_can_not_be_written_anew(store, failing):
 
 
 def test_run_moved_aside_before_its_first_commit(store):
-    """An attempt that has committed nothing may write HEAD anew, but the new run starts afresh."""
+    """An attempt that has committed nothing does not take the new run's HEAD for its own."""
     older = take_over(store)
     aside = move_aside(store, RUN, datetime.now(UTC))
-    older.commit(snapshot(1))
+    with pytest.raises(Superseded, match=f"attempt {aside.attempt} owns the run now"):
+        older.commit(snapshot(1))
+    store.delete(head_key(RUN))  # as it is for a moment while a directory is moved
+    with pytest.raises(Superseded, match=f"the run was moved aside to {aside.name}"):
+        older.check()
     newer = claim_run(store, RUN, retention=KeepNewest(2), versions=VERSIONS, after=aside.attempt)
     assert newer.number == aside.attempt + 1
     assert newer.head.checkpoints == ()
-    with pytest.raises(Superseded):
-        older.commit(snapshot(2))
     newer.commit(snapshot(1))
     newer.sweep()
     assert_no_orphans(store._root)
@@ -558,7 +560,7 @@ def test_move_aside_moves_the_whole_run(store):
     assert (aside.name, aside.attempt) == ("run.20260506T070809Z", 2)
     assert files_under(store._root / aside.name) == before
     attempt = take_over(store)
-    assert attempt.number == 1
+    assert attempt.number == aside.attempt + 1, "an older attempt may still be alive"
     assert resume(store, attempt) is None
     assert parsed(Head, store.load(f"{aside.name}/HEAD.json")[0]).checkpoints
 
@@ -575,7 +577,7 @@ def test_move_aside_fences_the_running_attempt(store):
     older = trained(store, 1)
     move_aside(store, RUN, datetime.now(UTC))
     newer = take_over(store)
-    with pytest.raises(Superseded, match="attempt 1 owns the run now"):
+    with pytest.raises(Superseded, match=f"attempt {newer.number} owns the run now"):
         older.commit(snapshot(2))
     assert head_of(store) == newer.head
     newer.commit(snapshot(1))
@@ -595,6 +597,26 @@ def test_move_aside_while_the_older_attempt_commits(store):
     newer.commit(snapshot(1))
     newer.sweep()
     assert_no_orphans(store._root)
+
+
+def test_run_that_is_claimed_while_it_is_moved_aside_is_moved_again(store):
+    """The attempt that was in between is fenced, and what it has committed is in the moved run."""
+
+    class ClaimedMeanwhile(Wrapped):
+        def move(self, source, target, *, replace):
+            if not meanwhile:
+                meanwhile.append(trained(store, 2))
+            self._store.move(source, target, replace=replace)
+
+    meanwhile = []
+    trained(store, 1)
+    aside = move_aside(ClaimedMeanwhile(store), RUN, datetime.now(UTC))
+    assert head_of(store).checkpoints == ()
+    with pytest.raises(Superseded):
+        meanwhile[0].commit(snapshot(3))
+    store.move(RUN, "other")
+    store.move(aside.name, RUN)
+    assert_is(resume(store, take_over(store)), 2)
 
 
 def test_resume_from_drops_newer_checkpoints(store):

@@ -8,6 +8,7 @@ answers so far, and ends it at the first call that has no answer yet.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +16,17 @@ from structlog.testing import capture_logs
 
 from keepfit.callbacks.checkpoint.commit.attempt import Superseded
 from keepfit.callbacks.checkpoint.read.reader import NoUsableCheckpoint
-from keepfit.callbacks.storage.base import Body, Entry, StorageError, Version, every_key
+from keepfit.callbacks.storage.base import (
+    Body,
+    Conflict,
+    Entry,
+    Replacement,
+    StorageError,
+    Version,
+    every_key,
+)
 from keepfit.callbacks.storage.s3.store import S3Store
-from tests.simulation.store import Answer, Call
+from tests.simulation.store import Answer, Call, version_of
 
 Program = Callable[["Client", "Journal"], None]
 """The code of an actor: it works on the store, and notes in the journal what users would see."""
@@ -99,8 +108,6 @@ class Client:
         return self._ask(Call("swap", key, body, expected))
 
     def load(self, key: str) -> tuple[bytes, Version]:
-        from tests.simulation.store import version_of
-
         body = self._ask(Call("load", key))
         return body, version_of(body)
 
@@ -120,11 +127,16 @@ class Client:
     def clear_unfinished(self, prefix: str, older: Callable[[str], bool] = every_key) -> None:
         """Do nothing: an object of this store appears whole, so none is unfinished."""
 
-    def move(self, source: str, target: str, *, last: str | None = None) -> None:
-        if self._atomic_move:
-            self._ask(Call("move", source, target=target))
-        else:
-            S3Store.move(self, source, target, last=last)  # type: ignore[arg-type]
+    def move(self, source: str, target: str, *, replace: Replacement | None = None) -> None:
+        if not self._atomic_move:
+            S3Store.move(self, source, target, replace=replace)  # type: ignore[arg-type]
+            return
+        # As LocalStore.move: one step under the lock of the run, and then the swap.
+        key, expected = (replace.key, replace.expected) if replace else ("", None)
+        self._ask(Call("move", source, target=target, checked=key, expected=expected))
+        if replace:
+            with suppress(Conflict):
+                self.swap(replace.key, replace.body, expected=None)
 
     def _copy(self, entry: Entry, target: str) -> None:
         """Copy one object, as S3Store.move asks for it."""

@@ -103,7 +103,6 @@ def deterministic() -> Iterator[Process]:
         patch.setattr(claim, "uuid", process)
         patch.setattr(claim, "Attempt", partial(attempt.Attempt, clock=standing_clock))
         patch.setattr(claim.claim_run.retry, "sleep", no_wait)
-        patch.setattr(claim._fence.retry, "sleep", no_wait)
         patch.setattr(object_writer, "datetime", process)
         patch.setattr(object_writer, "UploadPool", SynchronousPool)
         patch.setattr(reader, "ThreadPoolExecutor", SynchronousPool)

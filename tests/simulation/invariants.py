@@ -220,7 +220,9 @@ def _head_changes(before: Contents, after: Contents) -> Iterator[str]:
     if old and new.attempt <= old.attempt and new.writer != old.writer:
         yield f"attempt {new.attempt} has replaced the HEAD of attempt {old.attempt}"
     aside = [head_of(after.get(head_key(name))) for name in copies(after)]
-    if old is None and any(head and head.attempt >= new.attempt for head in aside):
+    others = [head for head in aside if head and head.writer != new.writer]
+    is_new_run = new.swaps == 0
+    if old is None and not is_new_run and any(h.attempt >= new.attempt for h in others):
         yield f"attempt {new.attempt} has written HEAD anew after its run was moved aside"
 
 

@@ -6,6 +6,7 @@ Each function changes one rule of the code by `patch`, and leaves everything els
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -21,7 +22,14 @@ from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.read import inspection
 from keepfit.callbacks.checkpoint.read.reader import read_head
 from keepfit.callbacks.checkpoint.retention import unreferenced
-from keepfit.callbacks.storage.base import NotFound, Store, Transient
+from keepfit.callbacks.storage.base import (
+    Conflict,
+    NotFound,
+    Replacement,
+    Store,
+    Transient,
+)
+from keepfit.callbacks.storage.s3.store import S3Store
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -161,11 +169,13 @@ def recovery_without_second_look(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(claims, "find_run", find_run)
 
 
-def move_without_fence(patch: pytest.MonkeyPatch) -> None:
-    """`--fresh` moves a run whose attempt it has not fenced."""
+def move_that_deletes_first(patch: pytest.MonkeyPatch) -> None:
+    """`--fresh` deletes the old run before HEAD is swapped, whoever has claimed it meanwhile."""
 
-    def number_only(store: Store, run: str) -> int:
-        head = read_head(store, run).head
-        return head.attempt if head else 0
+    def move(self: Store, source: str, target: str, *, replace: Replacement) -> None:
+        real(self, source, target)
+        with suppress(Conflict):
+            self.swap(replace.key, replace.body, expected=None)
 
-    patch.setattr(claims, "_fence", number_only)
+    real = S3Store.move
+    patch.setattr(S3Store, "move", move)

@@ -110,9 +110,9 @@ def train(
         attempt.resume_from(found.key, found.manifest)
     journal.add("resumed", found.key if found else "", attempt.number)
     step = found.manifest.position.step if found else 0
-    for _ in range(commits):
+    for left in reversed(range(commits)):
         step += 1
-        final = finishes and step == commits
+        final = finishes and not left
         with contextlib.suppress(StorageError):  # as the writer does; Superseded ends the program
             done = attempt.commit(snapshot(step, finished=final)).manifest
             key = manifest_key(RUN, step, done.attempt, done.sequence)

@@ -28,9 +28,9 @@ QUICK = [
     Scenario(
         "an attempt commits twice while another one claims, resumes and commits",
         [("A", training(commits=2)), ("B", training())],
+        claimed=1,
         before=ONE_COMMIT,
         recoveries=GO_ON,
-        floor=200_000_000,
     ),
     Scenario(
         "an attempt commits and sweeps while another one claims, resumes, commits and sweeps",
@@ -46,7 +46,7 @@ QUICK = [
     ),
     Scenario(
         "an attempt commits the final state while another one claims",
-        [("A", training(commits=2, finishes=True)), ("B", training(commits=2, finishes=True))],
+        [("A", training(finishes=True)), ("B", training(finishes=True))],
         claimed=1,
         before=ONE_COMMIT,
         recoveries=GO_ON,
@@ -137,5 +137,31 @@ EXHAUSTIVE = [
         claimed=1,
         before=ONE_COMMIT,
         recoveries=GO_ON_OR_AFRESH,
+    ),
+    Scenario(
+        "--fresh moves the run in S3 while an attempt claims and commits",
+        [("A", training()), ("F", fresh_training())],
+        before=ONE_COMMIT,
+        recoveries=GO_ON_OR_AFRESH,
+    ),
+    Scenario(
+        "--fresh moves the run in a directory while an attempt claims and commits",
+        [("A", training()), ("F", fresh_training())],
+        before=ONE_COMMIT,
+        recoveries=GO_ON_OR_AFRESH,
+        atomic_move=True,
+    ),
+    Scenario(
+        "--fresh moves the run in S3 while an attempt commits for the first time",
+        [("A", training()), ("F", fresh_training())],
+        claimed=1,
+        recoveries=GO_ON_OR_AFRESH,
+    ),
+    Scenario(
+        "--fresh moves the run in a directory while an attempt commits for the first time",
+        [("A", training(commits=2)), ("F", fresh_training())],
+        claimed=1,
+        recoveries=GO_ON_OR_AFRESH,
+        atomic_move=True,
     ),
 ]

@@ -36,8 +36,9 @@ class Call:
         operation: put, swap, load, read, list, folders, delete, copy or move.
         key: the key, or the prefix of a listing or of a move.
         body: the bytes to write.
-        expected: the version that `swap` compares; None if the key must not exist.
+        expected: the version that `swap` and `move` compare; None if the key must not exist.
         target: where `copy` and `move` write.
+        checked: the key whose version `move` compares; "" if none.
         size: number of bytes that `read` expects.
     """
 
@@ -46,6 +47,7 @@ class Call:
     body: bytes = b""
     expected: Version | None = None
     target: str = ""
+    checked: str = ""
     size: int = 0
 
     @property
@@ -78,6 +80,10 @@ def version_of(body: bytes) -> Version:
     return Version(hashlib.md5(body, usedforsecurity=False).hexdigest())
 
 
+def _version(body: bytes | None) -> Version | None:
+    return None if body is None else version_of(body)
+
+
 def apply(contents: Contents, call: Call) -> tuple[Contents, Answer]:
     """Carry out one call; return the new contents and the answer."""
     if call.writes:
@@ -100,7 +106,7 @@ def _write(contents: Contents, call: Call) -> tuple[Contents, Answer]:
             return contents, Answer(error=AlreadyExists)
         case "put":
             return {**contents, call.key: call.body}, OK
-        case "swap" if call.expected != (None if present is None else version_of(present)):
+        case "swap" if call.expected != _version(present):
             return contents, Answer(error=Conflict)
         case "swap":
             return {**contents, call.key: call.body}, Answer(version_of(call.body))
@@ -111,12 +117,15 @@ def _write(contents: Contents, call: Call) -> tuple[Contents, Answer]:
         case "copy":
             return {**contents, call.target: present}, OK
         case "move":
-            return _move(contents, f"{call.key}/", f"{call.target}/")
+            return _move(contents, call)
     raise ValueError(f"unknown operation {call.operation}")
 
 
-def _move(contents: Contents, source: str, target: str) -> tuple[Contents, Answer]:
+def _move(contents: Contents, call: Call) -> tuple[Contents, Answer]:
     """Rename a folder in one step, as a directory does it."""
+    source, target = f"{call.key}/", f"{call.target}/"
+    if call.checked and call.expected != _version(contents.get(call.checked)):
+        return contents, Answer(error=Conflict)
     if any(key.startswith(target) for key in contents):
         return contents, Answer(error=AlreadyExists)
     moved = {

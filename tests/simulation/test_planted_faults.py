@@ -27,11 +27,9 @@ PRUNE = Scenario(
 FRESH = Scenario(
     "fresh",
     [("A", training()), ("F", fresh_training())],
-    claimed=1,
     before=ONE_COMMIT,
     recoveries=GO_ON,
 )
-
 FOUND = [
     (plants.head_before_manifest, TWO_ATTEMPTS, "HEAD names", ["swap run/HEAD"]),
     (plants.deletion_before_swap, TWO_ATTEMPTS, "HEAD names it", ["delete run/checkpoints/"]),
@@ -46,7 +44,7 @@ FOUND = [
         "has no manifest to continue from",
         ["list run/"],
     ),
-    (plants.move_without_fence, FRESH, "HEAD names it", ["copy "]),
+    (plants.move_that_deletes_first, FRESH, "HEAD names it", ["F ", "delete "]),
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
@@ -28,7 +28,13 @@ from keepfit.callbacks.checkpoint.read.reader import (
     read_manifests,
 )
 from keepfit.callbacks.checkpoint.retention import Retention
-from keepfit.callbacks.storage.base import Conflict, Store, Transient, Version
+from keepfit.callbacks.storage.base import (
+    Conflict,
+    Replacement,
+    Store,
+    Transient,
+    Version,
+)
 
 log = structlog.get_logger("keepfit")
 
@@ -68,8 +74,8 @@ def find_run(store: Store, run: str, *, after: int = 0) -> FoundRun:
     """
     for _ in range(MAX_FINDS):
         loaded = read_head(store, run)
-        if after > 0 and (loaded.version is None or _is_of(after, loaded.head)):
-            return FoundRun(None, loaded.version)
+        if after > 0 and loaded.version is None:
+            return FoundRun(None, None)
         if loaded.head:
             return FoundRun(loaded.head, loaded.version)
         objects = _list_objects(store, run)
@@ -77,11 +83,6 @@ def find_run(store: Store, run: str, *, after: int = 0) -> FoundRun:
         if read_head(store, run).version == loaded.version:
             return FoundRun(_recover_head(store, run, objects, loaded), loaded.version)
     raise Transient(f"{store.uri}/{head_key(run)} changed {MAX_FINDS} times while it was recovered")
-
-
-def _is_of(attempt: int, head: Head | None) -> bool:
-    """Return True if an attempt up to this number has written HEAD: anew, after its run moved."""
-    return head is not None and head.attempt <= attempt
 
 
 def claim(
@@ -162,34 +163,54 @@ def move_aside(store: Store, run: str, now: datetime) -> MovedRun | None:
     """Move the whole run to a dated name, so that a new run of this name can start.
 
     An attempt of it that is still alive is fenced first: it must not prune objects while they are
-    being moved.
+    being copied. When the copy is complete, HEAD is swapped for one without checkpoints, unless
+    another attempt has claimed the run meanwhile: then it is fenced and moved again. So no other
+    attempt ever resumes what is then deleted.
 
     Args:
-        now: the time that the new name contains, UTC.
+        now: the time that the new name contains, UTC; each further try adds a second.
 
     Returns:
         The moved run; None if there was nothing to move.
+
+    Raises:
+        Conflict: another process claimed the run meanwhile, ten times in a row.
+        StorageError: the store can't be read or written.
     """
     if next(store.list(f"{run}/"), None) is None:
         return None
-    aside = MovedRun(f"{run}.{now:%Y%m%dT%H%M%S}Z", _fence(store, run))
-    # Without a HEAD, an attempt that is alive would write it anew as long as its objects are there.
-    store.move(run, aside.name, last=head_key(run))
-    return aside
+
+    @retry(
+        retry=retry_if_exception_type(Conflict),
+        stop=stop_after_attempt(MAX_CONFLICTS),
+        reraise=True,
+    )
+    def fence_and_move() -> MovedRun:
+        nonlocal now
+        fence, version = _fence(store, run)
+        aside = MovedRun(f"{run}.{now:%Y%m%dT%H%M%S}Z", fence.attempt)
+        now += timedelta(seconds=1)
+        empty = Head(run=run, attempt=fence.attempt, writer=fence.writer, swaps=fence.swaps + 1)
+        store.move(run, aside.name, replace=Replacement(head_key(run), empty.to_bytes(), version))
+        return aside
+
+    return fence_and_move()
 
 
-@retry(
-    retry=retry_if_exception_type(Conflict), stop=stop_after_attempt(MAX_CONFLICTS), reraise=True
-)
-def _fence(store: Store, run: str) -> int:
+def _fence(store: Store, run: str) -> tuple[Head, Version | None]:
     """Claim HEAD, if it can be read, so that no other attempt can commit to the run any more.
 
     Returns:
-        The number of the run's last attempt.
+        HEAD, which names the run's last attempt, and its version in the store.
+
+    Raises:
+        Conflict: HEAD has changed meanwhile.
     """
     loaded = read_head(store, run)
     if loaded.head is None:
-        return max((attempt_of(entry.key) or 0 for entry in store.list(f"{run}/")), default=0)
+        numbers = (attempt_of(entry.key) or 0 for entry in store.list(f"{run}/"))
+        unknown = Head(run=run, attempt=max((1, *numbers)), writer=uuid.uuid4().hex, swaps=0)
+        return unknown, loaded.version
     old = loaded.head
     changes = {
         "attempt": old.attempt + 1,
@@ -199,8 +220,7 @@ def _fence(store: Store, run: str) -> int:
         "baseline": {**old.baseline, ENDED: old.attempt + 1},
     }
     head = old.model_copy(update=changes)
-    store.swap(head_key(run), head.to_bytes(), expected=loaded.version)
-    return head.attempt
+    return head, store.swap(head_key(run), head.to_bytes(), expected=loaded.version)
 
 
 @dataclass(frozen=True)
