@@ -17,121 +17,23 @@ Faults, of which each interleaving has at most as many as the scenario says:
 
 from __future__ import annotations
 
-import re
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import Generic, NamedTuple, TypeVar
 
 from keepfit.callbacks.storage.base import Transient
 from tests.simulation.actor import Note
 from tests.simulation.determinism import Process
 from tests.simulation.history import Histories, Node
 from tests.simulation.invariants import Invariants
+from tests.simulation.report import Report, without_digests
 from tests.simulation.scenario import Scenario
+from tests.simulation.states import Condition, State, Step, Table, after_step, with_actor
 from tests.simulation.store import Answer, Call, Contents, apply, repeat
-
-T = TypeVar("T")
 
 UNCLEAR = Answer(error=Transient)
 
 REPEATED = frozenset({"put", "swap", "delete", "copy"})
 """The operations that the store of S3 repeats by itself when an answer is lost."""
-
-
-class Condition(IntEnum):
-    """The condition of one actor."""
-
-    RUNNING = 0
-    REPEATING = 1
-    CRASHED = 2
-
-
-Actors = tuple[tuple[int, Condition], ...]
-
-
-class State(NamedTuple):
-    """A moment of the simulation; contents, histories and calls are given by their numbers.
-
-    Attributes:
-        actors: node and condition of each actor.
-        flights: requests that may still take effect, each with the actor that has sent it.
-        faults: number of faults that may still happen.
-    """
-
-    contents: int
-    actors: Actors
-    flights: tuple[tuple[int, int], ...]
-    faults: int
-
-
-class Step(NamedTuple):
-    """One step from a state to the next.
-
-    Attributes:
-        what: call, repeat, crash, unclear, lost or late.
-        call: number of the call.
-    """
-
-    actor: int
-    what: str
-    call: int
-
-
-@dataclass
-class Report:
-    """The result of an exploration.
-
-    Attributes:
-        interleavings: number of complete orders of steps, all of which are covered.
-        states: number of distinct states, each of which was expanded once.
-        steps: number of steps that were tried.
-        runs: number of times that real code was run.
-        ends: number of distinct final states by how the actors ended.
-        violation: the first violation; None if there is none.
-        trace: the steps that lead to it.
-    """
-
-    scenario: str
-    interleavings: int = 0
-    states: int = 0
-    steps: int = 0
-    runs: int = 0
-    seconds: float = 0.0
-    ends: Counter[tuple[str, ...]] = field(default_factory=Counter)
-    violation: str | None = None
-    trace: tuple[str, ...] = ()
-
-    @property
-    def pruned(self) -> int:
-        """Number of interleavings that need no expansion of their own: their end is known."""
-        return self.interleavings - sum(self.ends.values())
-
-    def __str__(self) -> str:
-        counted = (
-            f"{self.scenario}: {self.interleavings:.4g} interleavings, {self.states} states, "
-            f"{self.steps} steps, {self.runs} runs of real code, {self.seconds:.1f} s"
-        )
-        if self.violation is None:
-            return counted
-        return "\n".join((counted, f"VIOLATION: {self.violation}", *self.trace))
-
-
-class Table(Generic[T]):
-    """Numbers for values, so that states are compared fast."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[object, int] = {}
-        self.values: list[T] = []
-
-    def number(self, value: T, identity: object) -> int:
-        """Return the number of the value with this identity, which is hashable."""
-        if identity not in self._numbers:
-            self._numbers[identity] = len(self.values)
-            self.values.append(value)
-        return self._numbers[identity]
 
 
 class Explorer:
@@ -228,22 +130,25 @@ class Explorer:
         unclear = self._histories.after(node, UNCLEAR)
         if not self._calls.values[call].writes:
             # A crash here equals one at the next write, which then never takes effect.
-            yield Step(actor, "unclear", call), _next(state, actor, unclear.id, fault=1)
+            yield Step(actor, "unclear", call), after_step(state, actor, unclear.id, fault=1)
             return
         flown = state._replace(flights=(*state.flights, (actor, call)))
-        yield Step(actor, "unclear", call), _next(flown, actor, unclear.id, fault=1)
-        crashed = _next(flown, actor, node.id, Condition.CRASHED, fault=1)
+        yield Step(actor, "unclear", call), after_step(flown, actor, unclear.id, fault=1)
+        crashed = after_step(flown, actor, node.id, Condition.CRASHED, fault=1)
         yield Step(actor, "crash", call), crashed
         contents, _ = self._carry_out(state.contents, call)
         if self._calls.values[call].operation in REPEATED and contents != state.contents:
             lost = state._replace(contents=contents)
-            yield Step(actor, "lost", call), _next(lost, actor, node.id, Condition.REPEATING, 1)
+            yield (
+                Step(actor, "lost", call),
+                after_step(lost, actor, node.id, Condition.REPEATING, 1),
+            )
 
     def _answered(self, state: State, step: Step, node: Node) -> tuple[Step, State]:
         """Return a step whose call is carried out and answered, and the state after it."""
         contents, answer = self._carry_out(state.contents, step.call, again=step.what == "repeat")
         after = self._histories.after(node, answer)
-        actors = _replaced(state.actors, step.actor, after.id)
+        actors = with_actor(state.actors, step.actor, after.id)
         return step, State(contents, actors, state.flights, state.faults)
 
     def _carry_out(self, contents: int, call: int, *, again: bool = False) -> tuple[int, Answer]:
@@ -308,7 +213,8 @@ class Explorer:
 
     def _run_before(self) -> tuple[int, list[Note]]:
         """Run the programs before the scenario; return the contents after them, and their notes."""
-        contents, notes = self._number({}), []
+        contents = self._number({})
+        notes: list[Note] = []
         first = len(self._scenario.actors) + len(self._scenario.recoveries)
         for actor in range(first, first + len(self._scenario.before)):
             contents, node = self._run_alone(actor, contents)
@@ -352,7 +258,7 @@ class Explorer:
         )
 
     def _fail(self, report: Report, problem: str, state: State) -> dict[State, int]:
-        report.violation = _short(problem)
+        report.violation = without_digests(problem)
         trace = []
         for parents in reversed(self._parents):
             if state in parents:
@@ -369,26 +275,8 @@ class Explorer:
         node = self._histories.nodes[after.actors[step.actor][0]]
         answer = node.answer if node.id != before.actors[step.actor][0] else None
         shown = f"  {name:<8} {step.what:<8} {call}"
-        return _short(f"{shown}  ({answer})" if answer else shown)
-
-
-def _next(
-    state: State, actor: int, node: int, condition: Condition = Condition.RUNNING, fault: int = 0
-) -> State:
-    actors = _replaced(state.actors, actor, node, condition)
-    return State(state.contents, actors, state.flights, state.faults - fault)
-
-
-def _replaced(
-    actors: Actors, actor: int, node: int, condition: Condition = Condition.RUNNING
-) -> Actors:
-    return (*actors[:actor], (node, condition), *actors[actor + 1 :])
+        return without_digests(f"{shown}  ({answer})" if answer else shown)
 
 
 def _has_resumed(node: Node) -> bool:
     return any(note.kind == "resumed" for note in node.progress.notes)
-
-
-def _short(text: str) -> str:
-    """Return a line without the digests, of which the first digits tell enough."""
-    return re.sub(r"\b([0-9a-f]{6})[0-9a-f]{58}\b", r"\1", text)

@@ -75,11 +75,10 @@ def missing_of(contents: Contents, head: Head, folder: str = RUN) -> str | None:
         if content is None:
             return f"HEAD names {key}, which does not exist"
         manifest = manifest_of(content)
-        stored = (*manifest.shards, *(part for file in manifest.files for part in file.parts))
-        for entry in stored:
-            body = contents.get(folder + entry.key.removeprefix(RUN))
-            if body is None or digest_of(body) != entry.digest:
-                return f"HEAD names {key}, which needs {entry.key}, which is missing or wrong"
+        for shard in manifest.shards:
+            body = contents.get(folder + shard.key.removeprefix(RUN))
+            if body is None or digest_of(body) != shard.digest:
+                return f"HEAD names {key}, which needs {shard.key}, which is missing or wrong"
     return None
 
 

@@ -31,18 +31,21 @@ QUICK = [
         claimed=1,
         before=ONE_COMMIT,
         recoveries=GO_ON,
+        floor=15_000_000,
     ),
     Scenario(
         "an attempt commits and sweeps while another one claims, resumes, commits and sweeps",
         [("A", training(sweeps=True)), ("B", training(sweeps=True))],
         before=ONE_COMMIT,
         recoveries=GO_ON,
+        floor=170_000_000,
     ),
     Scenario(
         "two attempts claim, sweep at once and commit",
         [("A", training(sweeps_at_once=True)), ("B", training(sweeps_at_once=True))],
         before=ONE_COMMIT,
         recoveries=GO_ON,
+        floor=100_000_000,
     ),
     Scenario(
         "an attempt commits the final state while another one claims",
@@ -50,24 +53,28 @@ QUICK = [
         claimed=1,
         before=ONE_COMMIT,
         recoveries=GO_ON,
+        floor=50_000,
     ),
     Scenario(
         "keepfit prune while an attempt claims and commits",
         [("A", training(commits=2)), ("P", pruning)],
         before=[*ONE_COMMIT, ("Y", training())],
         recoveries=GO_ON,
+        floor=90_000,
     ),
     Scenario(
         "keepfit verify while an attempt commits and sweeps",
         [("A", training(commits=2, sweeps=True)), ("V", reading)],
         before=ONE_COMMIT,
         recoveries=GO_ON,
+        floor=9_000_000,
     ),
     Scenario(
         "keepfit ls while an attempt commits and sweeps",
         [("A", training(commits=2, sweeps=True)), ("L", summarizing)],
         before=ONE_COMMIT,
         recoveries=GO_ON,
+        floor=35_000,
     ),
     Scenario(
         "--fresh moves the run in S3 while an attempt commits",
@@ -75,6 +82,7 @@ QUICK = [
         claimed=1,
         before=ONE_COMMIT,
         recoveries=GO_ON_OR_AFRESH,
+        floor=750_000,
     ),
     Scenario(
         "--fresh moves the run in a directory while an attempt commits",
@@ -83,6 +91,7 @@ QUICK = [
         before=ONE_COMMIT,
         recoveries=GO_ON_OR_AFRESH,
         atomic_move=True,
+        floor=95_000,
     ),
 ]
 
@@ -92,6 +101,7 @@ EXHAUSTIVE = [
         [("A", training(commits=2, sweeps=True)), ("B", training(commits=2, sweeps=True))],
         before=ONE_COMMIT,
         recoveries=GO_ON,
+        floor=100_000_000_000,
     ),
     Scenario(
         "two attempts claim and commit, with two faults",
@@ -99,6 +109,7 @@ EXHAUSTIVE = [
         before=ONE_COMMIT,
         recoveries=GO_ON,
         faults=2,
+        floor=450_000_000,
     ),
     Scenario(
         "two attempts claim, commit and sweep while a reader verifies",
@@ -106,6 +117,7 @@ EXHAUSTIVE = [
         claimed=1,
         before=ONE_COMMIT,
         recoveries=GO_ON,
+        floor=250_000_000_000,
     ),
     Scenario(
         "two attempts commit, and keepfit prune",
@@ -113,6 +125,7 @@ EXHAUSTIVE = [
         claimed=1,
         before=[*ONE_COMMIT, ("Y", training())],
         recoveries=GO_ON,
+        floor=700_000_000,
     ),
     Scenario(
         "three attempts claim and commit",

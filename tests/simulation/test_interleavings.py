@@ -7,8 +7,9 @@ from math import comb
 import pytest
 
 from tests.simulation.determinism import deterministic
-from tests.simulation.explorer import Explorer, Report
+from tests.simulation.explorer import Explorer
 from tests.simulation.programs import pruning, reading, training
+from tests.simulation.report import Report
 from tests.simulation.scenario import Scenario
 from tests.simulation.scenarios import EXHAUSTIVE, ONE_COMMIT, QUICK
 

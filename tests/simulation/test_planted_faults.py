@@ -6,8 +6,9 @@ import pytest
 
 from tests.simulation import planted_faults as plants
 from tests.simulation.determinism import deterministic
-from tests.simulation.explorer import Explorer, Report
+from tests.simulation.explorer import Explorer
 from tests.simulation.programs import fresh_training, pruning, training
+from tests.simulation.report import Report
 from tests.simulation.scenario import Scenario
 from tests.simulation.scenarios import GO_ON, ONE_COMMIT
 
