@@ -565,6 +565,16 @@ def test_move_aside_moves_the_whole_run(store):
     assert parsed(Head, store.load(f"{aside.name}/HEAD.json")[0]).checkpoints
 
 
+def test_move_aside_twice_in_a_second(store):
+    """The second run gets the name of the next second."""
+    moment = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
+    names = []
+    for step in (1, 2):
+        trained(store, step)
+        names.append(move_aside(store, RUN, moment).name)
+    assert names == ["run.20260506T070809Z", "run.20260506T070810Z"]
+
+
 def test_move_aside_of_a_missing_run(store):
     """A run that was never started can't be moved aside, nor can a prefix of a run's name."""
     trained(store, 1)

@@ -133,6 +133,7 @@ EXHAUSTIVE = [
         claimed=1,
         before=ONE_COMMIT,
         recoveries=GO_ON,
+        floor=25_000_000_000_000,
     ),
     Scenario(
         "two checkpoints are kept",
@@ -143,6 +144,7 @@ EXHAUSTIVE = [
         claimed=1,
         before=[("Z", training(commits=2, keep=2))],
         recoveries=GO_ON,
+        floor=2_000_000_000,
     ),
     Scenario(
         "--fresh moves the run in S3 while an attempt commits twice",
@@ -150,12 +152,14 @@ EXHAUSTIVE = [
         claimed=1,
         before=ONE_COMMIT,
         recoveries=GO_ON_OR_AFRESH,
+        floor=400_000_000,
     ),
     Scenario(
         "--fresh moves the run in S3 while an attempt claims and commits",
         [("A", training()), ("F", fresh_training())],
         before=ONE_COMMIT,
         recoveries=GO_ON_OR_AFRESH,
+        floor=700_000_000_000,
     ),
     Scenario(
         "--fresh moves the run in a directory while an attempt claims and commits",
@@ -163,12 +167,14 @@ EXHAUSTIVE = [
         before=ONE_COMMIT,
         recoveries=GO_ON_OR_AFRESH,
         atomic_move=True,
+        floor=200_000_000,
     ),
     Scenario(
         "--fresh moves the run in S3 while an attempt commits for the first time",
         [("A", training()), ("F", fresh_training())],
         claimed=1,
         recoveries=GO_ON_OR_AFRESH,
+        floor=800_000,
     ),
     Scenario(
         "--fresh moves the run in a directory while an attempt commits for the first time",
@@ -176,5 +182,6 @@ EXHAUSTIVE = [
         claimed=1,
         recoveries=GO_ON_OR_AFRESH,
         atomic_move=True,
+        floor=7_000_000,
     ),
 ]

@@ -29,6 +29,7 @@ from keepfit.callbacks.checkpoint.read.reader import (
 )
 from keepfit.callbacks.checkpoint.retention import Retention
 from keepfit.callbacks.storage.base import (
+    AlreadyExists,
     Conflict,
     Replacement,
     Store,
@@ -175,13 +176,14 @@ def move_aside(store: Store, run: str, now: datetime) -> MovedRun | None:
 
     Raises:
         Conflict: another process claimed the run meanwhile, ten times in a row.
+        AlreadyExists: there are runs of all these names already.
         StorageError: the store can't be read or written.
     """
     if next(store.list(f"{run}/"), None) is None:
         return None
 
     @retry(
-        retry=retry_if_exception_type(Conflict),
+        retry=retry_if_exception_type((Conflict, AlreadyExists)),  # or a run of that name is there
         stop=stop_after_attempt(MAX_CONFLICTS),
         reraise=True,
     )
