@@ -64,6 +64,15 @@ class Entry:
     size: int
 
 
+@dataclass(frozen=True)
+class Replacement:
+    """The new content of an object whose old content is moved; the arguments of a swap."""
+
+    key: str
+    body: bytes
+    expected: Version | None
+
+
 class Store(Protocol):
     """A store of checkpoints: immutable objects, and one object that is swapped.
 
@@ -146,9 +155,13 @@ class Store(Protocol):
                 stay, since they may be in flight.
         """
 
-    def move(self, source: str, target: str, *, last: str | None = None) -> None:
+    def move(self, source: str, target: str, *, replace: Replacement | None = None) -> None:
         """Move every object from the prefix `source` to `target`, which has no objects.
 
         Args:
-            last: the key of the object that is there until all others have been moved.
+            replace: what takes the place of one of the objects. The copy is complete before, and
+                nothing is deleted until then.
+
+        Raises:
+            Conflict: that object has changed since; nothing was deleted, and a copy may be left.
         """

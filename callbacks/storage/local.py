@@ -23,6 +23,7 @@ from keepfit.callbacks.storage.base import (
     Damaged,
     Entry,
     NotFound,
+    Replacement,
     StorageError,
     Transient,
     Version,
@@ -75,8 +76,7 @@ class LocalStore:
             self._temporary_file(path, [body]) as temporary,
             self._locked(key),
         ):
-            if self._present_version(path) != expected:
-                raise Conflict(f"{self.uri}/{key} was changed by another writer")
+            self._expect(key, expected)
             self._files.rename(temporary, path)
             try:
                 self._files.sync(path.parent)
@@ -127,15 +127,20 @@ class LocalStore:
         with self._translate_errors("delete", key):
             self._files.remove(self._path(key))
 
-    def move(self, source: str, target: str, *, last: str | None = None) -> None:  # noqa: ARG002
+    def move(self, source: str, target: str, *, replace: Replacement | None = None) -> None:
         old, new = self._path(source), self._path(target)
         with self._translate_errors("move", source):
             old.stat()
         with self._translate_errors("move", source), self._locked(f"{source}/"):
             if new.exists():
                 raise AlreadyExists(f"{self.uri}/{target} exists already")
+            if replace:
+                self._expect(replace.key, replace.expected)
             self._files.rename(old, new)
             self._files.sync(new.parent)
+        if replace:
+            with suppress(Conflict):  # another process has begun a new run already
+                self.swap(replace.key, replace.body, expected=None)
 
     def clear_unfinished(self, prefix: str, older: Callable[[str], bool] = every_key) -> None:
         with self._translate_errors("clear", prefix):
@@ -143,6 +148,11 @@ class LocalStore:
                 # `older` can't tell whose HEAD it is; this process knows its own files.
                 if path not in self._writing and older(self._key_of_temporary(path)):
                     self._files.remove(path)
+
+    def _expect(self, key: str, version: Version | None) -> None:
+        """Raise Conflict unless the object has this version (None: unless it does not exist)."""
+        if self._present_version(self._path(key)) != version:
+            raise Conflict(f"{self.uri}/{key} was changed by another writer")
 
     def _entries(self, folder: Path) -> Iterator[Entry]:
         for parent, _, names in os.walk(folder, onerror=_raise_unless_missing):

@@ -155,6 +155,27 @@ def test_older_attempt_that_never_committed_destroys_nothing(store):
     assert_all_committed_verify(store)
 
 
+def test_older_attempt_that_was_overtaken_within_its_claim_destroys_nothing(store):
+    """Even if a newer one has pruned what it claimed before it does anything, its sweep spares it.
+
+    The newer attempt still needs the shard that is shared with the checkpoint that it has pruned.
+    """
+
+    class Overtaken(Wrapped):
+        def swap(self, key, body, *, expected):
+            version = self._store.swap(key, body, expected=expected)
+            newer = take_over(store, keep=1)
+            resume(store, newer)
+            newer.commit(snapshot(2))
+            return version
+
+    trained(store, 1)
+    older = take_over(Overtaken(store), keep=1)
+    older.sweep()
+    assert head_of(store).attempt == older.number + 1
+    assert_all_committed_verify(store)
+
+
 @pytest.mark.parametrize("before", [(), (100,)])
 def test_sweep_after_a_commit_that_failed(store, before):
     """A shard that was sent only by a failed commit, and then deleted by a sweep, is sent again."""
@@ -336,15 +357,17 @@ def test_head_that_can_not_be_written_anew(store, failing):
 
 
 def test_run_moved_aside_before_its_first_commit(store):
-    """An attempt that has committed nothing may write HEAD anew, but the new run starts afresh."""
+    """An attempt that has committed nothing does not take the new run's HEAD for its own."""
     older = take_over(store)
     aside = move_aside(store, RUN, datetime.now(UTC))
-    older.commit(snapshot(1))
+    with pytest.raises(Superseded, match=f"attempt {aside.attempt} owns the run now"):
+        older.commit(snapshot(1))
+    store.delete(head_key(RUN))  # as it is for a moment while a directory is moved
+    with pytest.raises(Superseded, match=f"the run was moved aside to {aside.name}"):
+        older.check()
     newer = claim_run(store, RUN, retention=KeepNewest(2), versions=VERSIONS, after=aside.attempt)
     assert newer.number == aside.attempt + 1
     assert newer.head.checkpoints == ()
-    with pytest.raises(Superseded):
-        older.commit(snapshot(2))
     newer.commit(snapshot(1))
     newer.sweep()
     assert_no_orphans(store._root)
@@ -537,9 +560,19 @@ def test_move_aside_moves_the_whole_run(store):
     assert (aside.name, aside.attempt) == ("run.20260506T070809Z", 2)
     assert files_under(store._root / aside.name) == before
     attempt = take_over(store)
-    assert attempt.number == 1
+    assert attempt.number == aside.attempt + 1, "an older attempt may still be alive"
     assert resume(store, attempt) is None
     assert parsed(Head, store.load(f"{aside.name}/HEAD.json")[0]).checkpoints
+
+
+def test_move_aside_twice_in_a_second(store):
+    """The second run gets the name of the next second."""
+    moment = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
+    names = []
+    for step in (1, 2):
+        trained(store, step)
+        names.append(move_aside(store, RUN, moment).name)
+    assert names == ["run.20260506T070809Z", "run.20260506T070810Z"]
 
 
 def test_move_aside_of_a_missing_run(store):
@@ -554,7 +587,7 @@ def test_move_aside_fences_the_running_attempt(store):
     older = trained(store, 1)
     move_aside(store, RUN, datetime.now(UTC))
     newer = take_over(store)
-    with pytest.raises(Superseded, match="attempt 1 owns the run now"):
+    with pytest.raises(Superseded, match=f"attempt {newer.number} owns the run now"):
         older.commit(snapshot(2))
     assert head_of(store) == newer.head
     newer.commit(snapshot(1))
@@ -574,6 +607,26 @@ def test_move_aside_while_the_older_attempt_commits(store):
     newer.commit(snapshot(1))
     newer.sweep()
     assert_no_orphans(store._root)
+
+
+def test_run_that_is_claimed_while_it_is_moved_aside_is_moved_again(store):
+    """The attempt that was in between is fenced, and what it has committed is in the moved run."""
+
+    class ClaimedMeanwhile(Wrapped):
+        def move(self, source, target, *, replace):
+            if not meanwhile:
+                meanwhile.append(trained(store, 2))
+            self._store.move(source, target, replace=replace)
+
+    meanwhile = []
+    trained(store, 1)
+    aside = move_aside(ClaimedMeanwhile(store), RUN, datetime.now(UTC))
+    assert head_of(store).checkpoints == ()
+    with pytest.raises(Superseded):
+        meanwhile[0].commit(snapshot(3))
+    store.move(RUN, "other")
+    store.move(aside.name, RUN)
+    assert_is(resume(store, take_over(store)), 2)
 
 
 def test_resume_from_drops_newer_checkpoints(store):

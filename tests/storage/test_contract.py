@@ -14,6 +14,7 @@ from keepfit.callbacks.storage.base import (
     Damaged,
     Entry,
     NotFound,
+    Replacement,
     StorageError,
 )
 
@@ -234,6 +235,27 @@ def test_move_takes_everything_and_nothing_else(store):
     assert read(store, "run.aside/shards/a") == b"run/shards/a"
     store.swap("run/HEAD.json", b"new", expected=None)
     assert read(store, "run.aside/HEAD.json") == b"run/HEAD.json"
+
+
+def test_move_replaces_one_object(store):
+    """The old content is moved, and the new one is there afterwards."""
+    store.put("run/shards/a", [b"a"])
+    version = store.swap("run/HEAD.json", b"old", expected=None)
+    store.move("run", "aside", replace=Replacement("run/HEAD.json", b"new", version))
+    assert keys(store) == ["aside/HEAD.json", "aside/shards/a", "run/HEAD.json"]
+    assert read(store, "aside/HEAD.json") == b"old"
+    assert read(store, "run/HEAD.json") == b"new"
+
+
+def test_move_whose_replaced_object_has_changed(store):
+    """Nothing is deleted, since whoever has changed it may need the rest."""
+    store.put("run/shards/a", [b"a"])
+    version = store.swap("run/HEAD.json", b"old", expected=None)
+    store.swap("run/HEAD.json", b"changed", expected=version)
+    with pytest.raises(Conflict):
+        store.move("run", "aside", replace=Replacement("run/HEAD.json", b"new", version))
+    assert read(store, "run/HEAD.json") == b"changed"
+    assert read(store, "run/shards/a") == b"a"
 
 
 def test_clear_unfinished_leaves_finished_objects(store):

@@ -24,7 +24,6 @@ from keepfit.callbacks.checkpoint.format.manifest import (
     Head,
     Manifest,
 )
-from keepfit.callbacks.checkpoint.read.reader import read_manifests
 from keepfit.callbacks.checkpoint.retention import Retention, finished_fits, unreferenced
 from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from keepfit.callbacks.checkpoint.trained_on import baseline_of_training_on, without_fit
@@ -59,6 +58,7 @@ class Attempt:
     """The newest attempt of a run. Not thread-safe: one thread at a time may use it.
 
     Args:
+        manifests: the readable manifests that HEAD names, by key, read before the claim swapped it.
         cleanup: does the work that is not part of a commit.
     """
 
@@ -67,6 +67,7 @@ class Attempt:
         store: Store,
         head: Head,
         version: Version,
+        manifests: Mapping[str, Manifest],
         retention: Retention,
         versions: Mapping[str, str],
         cleanup: InlineCleanup | None = None,
@@ -75,10 +76,9 @@ class Attempt:
         self._store = store
         self._head = HeadWriter(store, head, version)
         self._retention = retention
-        # Read now, while HEAD certainly names them: the objects that they name must never be
-        # swept, even if a newer attempt has claimed the run and pruned these manifests by the
-        # time this attempt sweeps.
-        self._claimed = read_manifests(store, head.run, head.manifests()).manifests
+        # What these manifests name must never be swept, even if a newer attempt has claimed the run
+        # and pruned the manifests by the time this attempt sweeps.
+        self._claimed = dict(manifests)
         self._kept = dict(self._claimed)
         self._rejected: set[str] = set()
         self._artifacts = ArtifactPublisher(store, head.run)

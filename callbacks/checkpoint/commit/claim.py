@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
@@ -29,7 +29,15 @@ from keepfit.callbacks.checkpoint.read.reader import (
     read_manifests,
 )
 from keepfit.callbacks.checkpoint.retention import Retention
-from keepfit.callbacks.storage.base import Conflict, StorageError, Store, Transient, Version
+from keepfit.callbacks.storage.base import (
+    AlreadyExists,
+    Conflict,
+    Replacement,
+    StorageError,
+    Store,
+    Transient,
+    Version,
+)
 
 log = structlog.get_logger("keepfit")
 
@@ -69,8 +77,8 @@ def find_run(store: Store, run: str, *, after: int = 0) -> FoundRun:
     """
     for _ in range(MAX_FINDS):
         loaded = read_head(store, run)
-        if after > 0 and (loaded.version is None or _is_of(after, loaded.head)):
-            return FoundRun(None, loaded.version)
+        if after > 0 and loaded.version is None:
+            return FoundRun(None, None)
         if loaded.head:
             return FoundRun(loaded.head, loaded.version)
         objects = _list_objects(store, run)
@@ -78,11 +86,6 @@ def find_run(store: Store, run: str, *, after: int = 0) -> FoundRun:
         if read_head(store, run).version == loaded.version:
             return FoundRun(_recover_head(store, run, objects, loaded), loaded.version)
     raise Transient(f"{store.uri}/{head_key(run)} changed {MAX_FINDS} times while it was recovered")
-
-
-def _is_of(attempt: int, head: Head | None) -> bool:
-    """Return True if an attempt up to this number has written HEAD: anew, after its run moved."""
-    return head is not None and head.attempt <= attempt
 
 
 def claim(
@@ -129,8 +132,10 @@ def claim(
         continuations=old.continuations if old else {},
         script=script or (old.script if old else None),
     )
+    # Read before the swap: if it succeeds, HEAD named them all the time, and none was pruned.
+    manifests = read_manifests(store, run, head.manifests()).manifests
     version = store.swap(head_key(run), head.to_bytes(), expected=found.version)
-    return Attempt(store, head, version, retention, versions, cleanup)
+    return Attempt(store, head, version, manifests, retention, versions, cleanup)
 
 
 @retry(
@@ -167,34 +172,57 @@ def move_aside(store: Store, run: str, now: datetime) -> MovedRun | None:
     """Move the whole run to a dated name, so that a new run of this name can start.
 
     An attempt of it that is still alive is fenced first: it must not prune objects while they are
-    being moved.
+    being copied. When the copy is complete, HEAD is swapped for one without checkpoints, unless
+    another attempt has claimed the run meanwhile: then it is fenced and moved again. So no other
+    attempt ever resumes what is then deleted.
 
     Args:
-        now: the time that the new name contains, UTC.
+        now: the time that the new name contains, UTC; each further try adds a second.
 
     Returns:
         The moved run; None if there was nothing to move.
+
+    Raises:
+        Conflict: another process claimed the run meanwhile, ten times in a row.
+        AlreadyExists: there are runs of all these names already.
+        StorageError: the store can't be read or written.
     """
     if next(store.list(f"{run}/"), None) is None:
         return None
-    aside = MovedRun(f"{run}.{now:%Y%m%dT%H%M%S}Z", _fence(store, run))
-    # Without a HEAD, an attempt that is alive would write it anew as long as its objects are there.
-    store.move(run, aside.name, last=head_key(run))
-    return aside
+
+    @retry(
+        retry=retry_if_exception_type((Conflict, AlreadyExists)),  # or a run of that name is there
+        stop=stop_after_attempt(MAX_CONFLICTS),
+        reraise=True,
+    )
+    def fence_and_move() -> MovedRun:
+        nonlocal now
+        fence, version = _fence(store, run)
+        aside = MovedRun(f"{run}.{now:%Y%m%dT%H%M%S}Z", fence.attempt)
+        now += timedelta(seconds=1)
+        empty = Head(
+            run=run, attempt=fence.attempt, writer=fence.writer, swaps=fence.swaps % MAX_COUNT + 1
+        )
+        store.move(run, aside.name, replace=Replacement(head_key(run), empty.to_bytes(), version))
+        return aside
+
+    return fence_and_move()
 
 
-@retry(
-    retry=retry_if_exception_type(Conflict), stop=stop_after_attempt(MAX_CONFLICTS), reraise=True
-)
-def _fence(store: Store, run: str) -> int:
+def _fence(store: Store, run: str) -> tuple[Head, Version | None]:
     """Claim HEAD, if it can be read, so that no other attempt can commit to the run any more.
 
     Returns:
-        The number of the run's last attempt.
+        HEAD, which names the run's last attempt, and its version in the store.
+
+    Raises:
+        Conflict: HEAD has changed meanwhile.
     """
     loaded = read_head(store, run)
     if loaded.head is None:
-        return _newest_attempt(run, (entry.key for entry in store.list(f"{run}/")))
+        newest = _newest_attempt(run, (entry.key for entry in store.list(f"{run}/")))
+        unknown = Head(run=run, attempt=max(1, newest), writer=uuid.uuid4().hex, swaps=0)
+        return unknown, loaded.version
     old = loaded.head
     changes = {
         "attempt": min(old.attempt + 1, MAX_NUMBER),
@@ -204,8 +232,7 @@ def _fence(store: Store, run: str) -> int:
         "baseline": {**old.baseline, ENDED: min(old.attempt + 1, MAX_NUMBER)},
     }
     head = old.model_copy(update=changes)
-    store.swap(head_key(run), head.to_bytes(), expected=loaded.version)
-    return head.attempt
+    return head, store.swap(head_key(run), head.to_bytes(), expected=loaded.version)
 
 
 @dataclass(frozen=True)

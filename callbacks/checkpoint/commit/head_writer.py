@@ -7,6 +7,8 @@ gone, the run was moved or deleted. Otherwise this attempt still owns the run, a
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import structlog
 
 from keepfit.callbacks import events
@@ -14,7 +16,14 @@ from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key
 from keepfit.callbacks.checkpoint.format.limits import MAX_COUNT
 from keepfit.callbacks.checkpoint.format.manifest import Head
 from keepfit.callbacks.checkpoint.read.reader import LoadedHead, read_head
-from keepfit.callbacks.storage.base import Conflict, StorageError, Store, Transient, Version
+from keepfit.callbacks.storage.base import (
+    Conflict,
+    NotFound,
+    StorageError,
+    Store,
+    Transient,
+    Version,
+)
 
 log = structlog.get_logger("keepfit")
 
@@ -116,7 +125,7 @@ class HeadWriter:
         self._unresolved = head
         try:
             keys = {entry.key for entry in self._store.list(f"{head.run}/")}
-            if reason := _lost_to(self.head, keys):
+            if reason := _lost_to(self.head, keys) or _moved_to(self._store, self.head):
                 raise Superseded(f"{problem}, and {reason}")
             version = self._store.swap(key, head.to_bytes(), expected=found.version)
         except StorageError as error:
@@ -142,4 +151,15 @@ def _lost_to(head: Head, keys: set[str]) -> str | None:
         return f"attempt {newest} has written to the run"
     if head.checkpoints and head.checkpoints[0] not in keys:
         return "its committed checkpoints are gone: the run was moved aside or deleted"
+    return None
+
+
+def _moved_to(store: Store, head: Head) -> str | None:
+    """Return to which name `--fresh` has moved the run of `head`, if it has: it claims it first."""
+    for name in store.folders(""):
+        if name.startswith(f"{head.run}."):
+            with suppress(NotFound, ValueError):
+                found = Head.from_bytes(store.load(head_key(name))[0])
+                if found.run == head.run and found.attempt > head.attempt:
+                    return f"the run was moved aside to {name}"
     return None

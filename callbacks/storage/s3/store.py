@@ -23,6 +23,7 @@ from keepfit.callbacks.storage.base import (
     Damaged,
     Entry,
     NotFound,
+    Replacement,
     StorageError,
     Transient,
     Version,
@@ -175,8 +176,8 @@ class S3Store:
             more["KeyMarker"] = page["NextKeyMarker"]
             more["UploadIdMarker"] = page["NextUploadIdMarker"]
 
-    def move(self, source: str, target: str, *, last: str | None = None) -> None:
-        """Copy everything, then delete the old objects in order of their keys, but `last` as last.
+    def move(self, source: str, target: str, *, replace: Replacement | None = None) -> None:
+        """Copy everything, swap the object to replace, then delete the other old objects.
 
         An object that the last attempt prunes meanwhile may be missing from the copy; no checkpoint
         needs it.
@@ -187,8 +188,12 @@ class S3Store:
         for entry in entries:
             with suppress(NotFound):
                 self._copy(entry, target + entry.key.removeprefix(source))
-        for entry in sorted(entries, key=lambda entry: (entry.key == last, entry.key)):
-            self.delete(entry.key)
+        if replace:
+            # After a Conflict the copy stays: if an answer was lost, the swap may have succeeded.
+            self.swap(replace.key, replace.body, expected=replace.expected)
+        for entry in entries:
+            if replace is None or entry.key != replace.key:
+                self.delete(entry.key)
 
     def _put(self, key: str, body: Body, digest: str | None) -> None:
         if body.size > multipart.MAX_SINGLE_PUT:
