@@ -20,14 +20,12 @@ class Server:
         talk: called with each connection, after a request has arrived on it.
         accept: wraps each connection.
         connections: how many there have been.
-        cut_off: set when a connection has ended.
         released: set at the end, so that servers that wait or repeat return.
     """
 
     talk: Callable[[Server, socket.socket], None]
     accept: Callable[[socket.socket], socket.socket]
     connections: int = 0
-    cut_off: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
     url: str = ""
 
@@ -70,7 +68,6 @@ def _talk(server: Server, connection: socket.socket) -> None:
         server.talk(server, accepted)
         accepted.shutdown(socket.SHUT_RDWR)
     connection.close()
-    server.cut_off.set()
 
 
 def sending(*pieces: bytes) -> Callable[[Server, socket.socket], None]:
