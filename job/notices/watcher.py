@@ -82,7 +82,7 @@ class NoticeWatcher:
         self._seen: set[tuple[str, str]] = set()
         self._finished = False
         # A generator of its own: Python's global one belongs to the script.
-        self._random = random.Random()  # noqa: S311 # no secret
+        self._random = random.Random()  # noqa: S311 # nosec B311 # no secret
         self._thread = threading.Thread(target=self._watch, name="keepfit-watcher", daemon=True)
 
     def start(self) -> None:
