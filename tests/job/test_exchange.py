@@ -317,6 +317,26 @@ def test_tls(secure):
             WatchedUrl(url.replace("localhost", "127.0.0.1"), 30.0, timeout=PATIENCE).fetch()
 
 
+def test_a_tunnel(secure, monkeypatch):
+    """A proxy is asked for a tunnel to an https:// address; its answer has the same limits."""
+
+    def accept(connection):
+        assert connection.recv(65536).startswith(b"CONNECT localhost:443 ")
+        connection.sendall(OK + b"\r\n")
+        return secure(connection)
+
+    monkeypatch.setenv("no_proxy", "")
+    with bad.serving(sending(OK, b"\r\ngo"), accept) as server:
+        monkeypatch.setenv("https_proxy", server.url)
+        (message,) = WatchedUrl("https://localhost/", 30.0, timeout=PATIENCE).fetch()
+        assert message.text == "go"
+    with bad.serving(dripping(b"x", OK)) as server:
+        monkeypatch.setenv("https_proxy", server.url)
+        with pytest.raises(SourceUnavailable) as failure:
+            WatchedUrl("https://localhost/", 30.0, timeout=TIMEOUT).fetch()
+    assert failure.value.kind == "too_slow"
+
+
 HEADER = st.sampled_from(
     [b"Content-Length", b"Transfer-Encoding", b"Date", b"Content-Encoding", b"Connection", b"\xff"]
 )
