@@ -5,7 +5,8 @@
 #   FROM keepfit, and COPY train.py /job/                    builds your own image
 #
 # keepfit is the first process, without a shell in between, so signals reach it.
-ARG BASE=python:3.11-slim-bookworm
+# Pinned, with Python 3.11.16, as of 2026-09-19; scripts/base-image renews it (docs/containers.md).
+ARG BASE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 FROM ${BASE} AS build
 ARG VARIANT=cpu

@@ -21,7 +21,7 @@ class Backoff:
     def __init__(self, first: float, longest: float) -> None:
         self._first = first
         self._longest = longest
-        self._random = random.Random()  # noqa: S311 # no secret
+        self._random = random.Random()  # noqa: S311 # nosec B311 # no secret
 
     def __call__(self, state: RetryCallState) -> float:
         doubled = self._first * 2 ** min(state.attempt_number - 1, 30)

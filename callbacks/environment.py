@@ -99,7 +99,7 @@ def _backend_of_file(environ: Mapping[str, str]) -> str:
 
     Source: keras/src/backend/config.py.
     """
-    home = Path.home() if os.access(Path.home(), os.W_OK) else Path("/tmp")  # noqa: S108
+    home = Path.home() if os.access(Path.home(), os.W_OK) else Path("/tmp")  # noqa: S108 # nosec B108 # the folder that Keras takes
     path = Path(environ.get("KERAS_HOME") or home / ".keras", "keras.json").expanduser()
     try:
         found = json.loads(path.read_text("utf-8"))

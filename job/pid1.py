@@ -78,7 +78,7 @@ def warn_if_behind_shell(proc: Path = Path("/proc"), parent: int | None = None) 
     if shell:
         log.warning(
             events.BEHIND_SHELL,
-            shell=shell,
+            shell=shell,  # nosec B604 # a field of the line, not a call
             reason="SIGTERM reaches only the shell: nothing is saved when the container is stopped",
             fix='use ENTRYPOINT ["keepfit", "run", …] in exec form, or `exec keepfit run …` in the '
             "script that starts it",

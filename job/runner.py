@@ -222,7 +222,7 @@ def _execute(script: Path, args: Sequence[str]) -> None:
         content = file.read()
     launch.begin(launch.Launch.of_script(script, args, content))
     code = compile(content, path, "exec")
-    exec(code, main.__dict__)
+    exec(code, main.__dict__)  # nosec B102 # the script of the user, as Python runs it
 
 
 def _exit_code(request: SystemExit) -> int:

@@ -119,7 +119,7 @@ def serving(machine: Machine, port: int = 0):
     handler = type("Handler", (_Handler,), {"machine": machine})
     server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, name="imds", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="imds", daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

@@ -79,7 +79,7 @@ def test_the_wheel_is_the_same_from_the_sdist(built):
     folder, wheel = built
     sdist = packaging.build("sdist", folder / "tree", folder / "sdist")
     with tarfile.open(fileobj=io.BytesIO(sdist.read_bytes())) as archive:
-        archive.extractall(folder / "unpacked", filter="fully_trusted")  # built here
+        archive.extractall(folder / "unpacked", filter="fully_trusted")  # built here  # nosec B202 # of our own build
     (unpacked,) = (folder / "unpacked").iterdir()
     again = packaging.contents(packaging.build("wheel", unpacked, folder / "again"))
     assert again == packaging.contents(wheel)

@@ -151,7 +151,7 @@ class UploadQueue(Sender):
         on_refusal: Callable[[], None] | None = None,
     ) -> None:
         thread, open_transfer = self._open(), self._transfer
-        assert open_transfer
+        assert open_transfer  # nosec B101 # narrows a type
 
         def job() -> None:
             try:

@@ -146,7 +146,7 @@ class ChangeSet:
         Raises:
             StackFailed: the changes failed; the stack is as it was before, or deleted.
         """
-        assert self._ids is not None
+        assert self._ids is not None  # nosec B101 # narrows a type
         change_set, stack = self._ids
         since = newest_event(self._cloudformation, stack)
         with explain_errors(f"stack {self._name}"):

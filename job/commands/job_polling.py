@@ -69,7 +69,7 @@ def _poll_job(batch: Any, job: Job, *, follow: bool) -> Iterator[Job]:
     was_over = False
     while follow and not (was_over and job.over):
         was_over = job.over
-        time.sleep(random.uniform(1, 1.25) * POLL_SECONDS)  # noqa: S311 # no secret
+        time.sleep(random.uniform(1, 1.25) * POLL_SECONDS)  # noqa: S311 # nosec B311 # no secret
         job = newest_job(batch, job.queue, job.run)
         yield job
 

@@ -7,23 +7,18 @@ from __future__ import annotations
 
 import base64
 import http.client
-import json
-import urllib.error
+import os
+import stat
 import urllib.request
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from keepfit.callbacks.masking import mask_known, mask_url, without_userinfo
-from keepfit.job.notices.documents import MachineWarning, seconds_until
-from keepfit.job.notices.source import SourceMessage, SourceUnavailable, parse_http_date
-
-TIMEOUT = 2.0
-"""Seconds for a connection, and for each part of a response."""
-
-MAX_SIZE = 65536
-"""Bytes that are read at most: a notice is short."""
+from keepfit.callbacks.masking import mask_url, without_userinfo
+from keepfit.job.notices.documents import MachineWarning, load_json, seconds_until
+from keepfit.job.notices.exchange import MAX_BYTES, TIMEOUT, HttpClient
+from keepfit.job.notices.source import SourceMessage, SourceUnavailable
 
 
 def parse_notice(source: str, text: str, now: datetime, grace: float) -> MachineWarning:
@@ -41,9 +36,8 @@ def parse_notice(source: str, text: str, now: datetime, grace: float) -> Machine
         seconds = seconds_until(document["time"], now)
     except KeyError:
         return MachineWarning(source, terminates=True, seconds=grace, time_known=False)
-    except (ValueError, TypeError):
-        time = document["time"]
-        described = f"{source} (its time {time!r} is not of the form 2026-11-23T12:00:00Z)"
+    except ValueError as error:
+        described = f"{source} (its time is ignored: {error})"
         return MachineWarning(described, terminates=True, seconds=grace, time_known=False)
     return MachineWarning(source, terminates=True, seconds=seconds)
 
@@ -60,8 +54,11 @@ class WatchedFile:
 
     def fetch(self) -> list[SourceMessage]:
         try:
-            with self._path.open("rb") as file:
-                text = file.read(MAX_SIZE).decode(errors="replace")
+            # Without waiting for a writer, should it be a pipe.
+            with os.fdopen(os.open(self._path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise SourceUnavailable(f"{self._path} is a pipe or a device, not a file")
+                text = file.read(MAX_BYTES).decode(errors="replace")
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:
@@ -75,30 +72,32 @@ class WatchedFile:
 class WatchedUrl:
     """A source whose notice is that a URL answers 200."""
 
-    def __init__(self, url: str, grace: float) -> None:
+    def __init__(self, url: str, grace: float, *, timeout: float = TIMEOUT) -> None:
         self._url = url
         self._shown = mask_url(url)
+        self._client = HttpClient(url, timeout=timeout)
         self._grace = grace
 
     def describe(self) -> dict[str, object]:
         return {"url": self._shown}
 
     def fetch(self) -> list[SourceMessage]:
-        try:
-            request = _request_of(self._url)
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as response:  # noqa: S310
-                text = response.read(MAX_SIZE).decode(errors="replace")
-                at = parse_http_date(response.headers["Date"])
-                status = response.status
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code == http.client.NOT_FOUND:
+        answer = self._client.send(lambda: _request_of(self._url))
+        match answer.status:
+            case http.client.OK:
+                return [SourceMessage(self._shown, answer.text, answer.date)]
+            case http.client.NOT_FOUND:
                 return []
-            raise SourceUnavailable(f"{self._shown} answers {error.code}") from error
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            reason = mask_known(str(error), [self._url])
-            raise SourceUnavailable(f"{self._shown} does not answer: {reason}") from error
-        return [SourceMessage(self._shown, text, at)] if status == http.client.OK else []
+            case status if 200 <= status < 300:
+                return []
+            case 301 | 302 | 303 | 307 | 308 as status:
+                raise SourceUnavailable(
+                    f"{self._shown} answers {status}; redirects are not followed",
+                    kind="redirect",
+                    fix="watch the address to which it redirects",
+                )
+            case status:
+                raise SourceUnavailable(f"{self._shown} answers {status}")
 
     def parse(self, message: SourceMessage, now: datetime) -> MachineWarning | None:
         return parse_notice(message.path, message.text, now, self._grace)
@@ -122,14 +121,13 @@ def _request_of(url: str) -> urllib.request.Request:
     request = urllib.request.Request(address)  # noqa: S310
     if userinfo:
         credentials = base64.b64encode(unquote(userinfo).encode()).decode()
-        # Not for another server to which the watched one redirects.
-        request.add_unredirected_header("Authorization", f"Basic {credentials}")
+        request.add_header("Authorization", f"Basic {credentials}")
     return request
 
 
 def _parse_object(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = load_json(text)
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -16,6 +16,12 @@ WATCHED_PATHS = (SPOT, REBALANCE, MAINTENANCE, AUTOSCALING)
 SPOT_NOTICE_SECONDS = 120.0
 """Seconds from a Spot notice to the end. A scheduled event this close is treated like one."""
 
+MAX_NOTICE_SECONDS = 366 * 86400.0
+"""Seconds that a notice may be ahead. A time beyond is a mistake, and more than waits can take."""
+
+MAX_EXCERPT = 200
+"""Characters of a text of a server that are logged at most."""
+
 _ENDED_STATES = ("completed", "canceled")
 
 
@@ -36,6 +42,26 @@ class MachineWarning:
     time_known: bool = True
 
 
+def excerpt(value: object) -> str:
+    """Return the start of a text for the log, without control characters; else a value's type."""
+    if not isinstance(value, str):
+        return f"a value of type {type(value).__name__}"
+    cut = value if len(value) <= MAX_EXCERPT else f"{value[:MAX_EXCERPT]}…"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+
+
+def load_json(text: str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: it is no JSON, or nested more deeply than Python can parse.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def parse_document(path: str, text: str, now: datetime) -> MachineWarning | None:
     """Return the warning in `text`, the document at `path`; None if it contains none.
 
@@ -44,18 +70,20 @@ def parse_document(path: str, text: str, now: datetime) -> MachineWarning | None
     """
     match path:
         case "spot/instance-action":
-            document = _require_object(json.loads(text))
+            document = _require_object(load_json(text))
+            action = _require_text(document["action"], "action")
             seconds = seconds_until(document["time"], now)
             # A hibernation begins at once, whatever time the notice contains.
-            at_once = document["action"] == "hibernate"
+            at_once = action == "hibernate"
             # No notice comes more than two minutes ahead; if it seems so, the clocks differ.
             left = 0.0 if at_once else min(SPOT_NOTICE_SECONDS, seconds)
-            return MachineWarning(f"{path}: {document['action']}", True, left)
+            return MachineWarning(f"{path}: {excerpt(action)}", True, left)
         case "events/recommendations/rebalance":
             return MachineWarning(path, terminates=False)
         case "autoscaling/target-lifecycle-state":
-            return MachineWarning(f"{path}: {text}", True) if text.strip() == "Terminated" else None
-    return _next_maintenance(path, json.loads(text), now)
+            terminated = text.strip() == "Terminated"
+            return MachineWarning(f"{path}: Terminated", True) if terminated else None
+    return _next_maintenance(path, load_json(text), now)
 
 
 def _next_maintenance(path: str, events: Any, now: datetime) -> MachineWarning | None:
@@ -64,22 +92,39 @@ def _next_maintenance(path: str, events: Any, now: datetime) -> MachineWarning |
     for event in map(_require_object, events):
         if event.get("State") in _ENDED_STATES:
             continue
-        at = datetime.strptime(event["NotBefore"], "%d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
+        begins = _require_text(event["NotBefore"], "NotBefore")
+        at = datetime.strptime(begins, "%d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
         seconds = (at - now).total_seconds()
-        source = f"{path}: {event.get('Code', 'event')}"
+        source = f"{path}: {excerpt(event.get('Code', 'event'))}"
         return MachineWarning(
             source, terminates=seconds <= SPOT_NOTICE_SECONDS, seconds=max(0.0, seconds)
         )
     return None
 
 
-def seconds_until(text: str, now: datetime) -> float:
-    """Return the seconds until a time like `2017-09-18T08:22:00Z`, UTC by default; 0 if past."""
-    at = datetime.fromisoformat(text)
-    return max(0.0, ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds())
+def seconds_until(time: object, now: datetime) -> float:
+    """Return the seconds until a time like `2017-09-18T08:22:00Z`, UTC by default; 0 if past.
+
+    Raises:
+        ValueError: it has another form, or is more than MAX_NOTICE_SECONDS ahead.
+    """
+    try:
+        at = datetime.fromisoformat(_require_text(time, "time"))
+    except ValueError:
+        raise ValueError(f"{excerpt(time)!r} is not of the form 2026-11-23T12:00:00Z") from None
+    seconds = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()
+    if seconds > MAX_NOTICE_SECONDS:
+        raise ValueError(f"{excerpt(time)!r} is more than a year ahead")
+    return max(0.0, seconds)
 
 
 def _require_object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("it is not a JSON object")  # noqa: TRY004
+    return value
+
+
+def _require_text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"its {name} is not a text")  # noqa: TRY004
     return value

@@ -8,39 +8,35 @@ instance metadata" and "Spot Instance interruption notices".
 from __future__ import annotations
 
 import http.client
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
+from urllib.request import Request
 
-from keepfit.callbacks.masking import mask_known, mask_url
+from keepfit.callbacks.masking import mask_url
 from keepfit.job.notices import documents
 from keepfit.job.notices.documents import MachineWarning
-from keepfit.job.notices.source import SourceMessage, SourceUnavailable, parse_http_date
+from keepfit.job.notices.exchange import TIMEOUT, Answer, HttpClient
+from keepfit.job.notices.source import UNREACHABLE, SourceMessage, SourceUnavailable
 
 IPV4, IPV6 = "http://169.254.169.254", "http://[fd00:ec2::254]"
-TIMEOUT = 2.0
-"""Seconds for each connection and response: the address is on the machine itself."""
-
 TOKEN_LIFETIME = 21600
 """Seconds that are requested: the longest lifetime that a token can have."""
 
 TOKEN_RENEWAL_MARGIN = 60.0
 """Seconds before its expiry at which a token is renewed."""
 
+_TOKEN = re.compile(r"[!-~]{1,1024}")
+"""The form of a token that can be sent in a header."""
+
 HOP_LIMIT = (
     "the token request gets no response, though the service is there: its hop limit is 1, which "
     "does not reach into a container; set HttpPutResponseHopLimit to 2 in the launch template"
 )
-
-
-@dataclass(frozen=True)
-class _Response:
-    status: int
-    text: str
-    date: datetime | None
 
 
 @dataclass(frozen=True)
@@ -59,9 +55,10 @@ class InstanceMetadata:
         timeout: float = TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._endpoint: SplitResult = urlsplit(endpoint)
+        self._place = urlsplit(endpoint).netloc.rpartition("@")[2]
         self._shown = mask_url(endpoint)
-        self._timeout = timeout
+        # Without the environment's proxies: the address is that of this machine.
+        self._client = HttpClient(endpoint, timeout=timeout, use_proxies=False)
         self._clock = clock
         self._token: _Token | None = None
 
@@ -78,14 +75,15 @@ class InstanceMetadata:
         """Return what is watched, for the log."""
         return {"machine": self._shown, "paths": list(documents.WATCHED_PATHS)}
 
-    def fetch(self) -> list[SourceMessage]:
-        """Return the present documents about the machine's end.
+    def fetch(self) -> Iterator[SourceMessage]:
+        """Yield the present documents about the machine's end, each as soon as it is there.
 
         Raises:
             SourceUnavailable: the service can't be used.
         """
-        responses = ((path, self._get_document(path)) for path in documents.WATCHED_PATHS)
-        return [SourceMessage(path, found.text, found.date) for path, found in responses if found]
+        for path in documents.WATCHED_PATHS:
+            if found := self._get_document(path):
+                yield SourceMessage(path, found.text, found.date)
 
     def parse(self, message: SourceMessage, now: datetime) -> MachineWarning | None:
         """Return the warning in a document, or None.
@@ -104,7 +102,7 @@ class InstanceMetadata:
         response = self._get_document(path)
         return response.text if response else None
 
-    def _get_document(self, path: str) -> _Response | None:
+    def _get_document(self, path: str) -> Answer | None:
         for _ in range(2):
             headers = {"X-aws-ec2-metadata-token": self._valid_token()}
             response = self._request("GET", f"/latest/meta-data/{path}", headers)
@@ -129,11 +127,13 @@ class InstanceMetadata:
         try:
             response = self._request("PUT", "/latest/api/token", headers)
         except SourceUnavailable as error:
-            raise SourceUnavailable(
-                HOP_LIMIT if self._refuses_without_token() else str(error)
-            ) from None
+            if error.kind != UNREACHABLE or not self._refuses_without_token():
+                raise
+            raise SourceUnavailable(HOP_LIMIT) from None
         if response.status != http.client.OK:
             raise SourceUnavailable(f"{self._shown} answers {response.status} instead of a token")
+        if not _TOKEN.fullmatch(response.text):
+            raise SourceUnavailable(f"{self._shown} answers with something that is no token")
         return _Token(response.text, began + TOKEN_LIFETIME)
 
     def _refuses_without_token(self) -> bool:
@@ -144,21 +144,6 @@ class InstanceMetadata:
             return False
         return response.status == http.client.UNAUTHORIZED
 
-    def _request(self, method: str, path: str, headers: Mapping[str, str]) -> _Response:
-        try:
-            host, port = self._endpoint.hostname or "", self._endpoint.port
-            # Without the environment's proxies: the address is that of this machine.
-            connection = http.client.HTTPConnection(host, port, timeout=self._timeout)
-        except (ValueError, http.client.HTTPException) as error:
-            reason = mask_known(str(error), [self._endpoint.geturl()])
-            raise SourceUnavailable(f"{self._shown} is not a valid URL: {reason}") from error
-        try:
-            connection.request(method, path, headers=dict(headers))
-            response = connection.getresponse()
-            text = response.read().decode(errors="replace")
-            return _Response(response.status, text, parse_http_date(response.getheader("Date")))
-        except (OSError, http.client.HTTPException) as error:
-            cause = str(error) or type(error).__name__
-            raise SourceUnavailable(f"{self._shown} does not answer: {cause}") from error
-        finally:
-            connection.close()
+    def _request(self, method: str, path: str, headers: Mapping[str, str]) -> Answer:
+        url = f"http://{self._place}{path}"
+        return self._client.send(lambda: Request(url, headers=dict(headers), method=method))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -9,9 +10,23 @@ from typing import Protocol
 
 from keepfit.job.notices.documents import MachineWarning
 
+UNREACHABLE = "unreachable"
+"""The usual kind of failure: no answer, or one that says so."""
+
 
 class SourceUnavailable(Exception):
-    """The source can't be used; the message contains the cause and, if known, the fix."""
+    """The source can't be used.
+
+    Args:
+        cause: what is wrong, with the name of the source.
+        kind: failures of one kind in a row are logged once.
+        fix: what to do, if that is known.
+    """
+
+    def __init__(self, cause: str, *, kind: str = UNREACHABLE, fix: str | None = None) -> None:
+        super().__init__(cause)
+        self.kind = kind
+        self.fix = fix
 
 
 @dataclass(frozen=True)
@@ -35,8 +50,8 @@ class NoticeSource(Protocol):
     def describe(self) -> dict[str, object]:
         """Return what is watched, for the log."""
 
-    def fetch(self) -> list[SourceMessage]:
-        """Return all present messages.
+    def fetch(self) -> Iterable[SourceMessage]:
+        """Return all present messages, each as soon as it is there.
 
         Raises:
             SourceUnavailable: the source can't be used.
@@ -54,6 +69,6 @@ def parse_http_date(header: str | None) -> datetime | None:
     """Return the time in an HTTP response's `Date` header, by the server's clock, or None."""
     try:
         date = parsedate_to_datetime(header or "")
-    except ValueError:
+    except (ValueError, OverflowError, IndexError):  # what the parser raises for odd texts
         return None
     return date if date.tzinfo else date.replace(tzinfo=UTC)

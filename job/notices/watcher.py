@@ -16,6 +16,7 @@ from keepfit.callbacks import events
 from keepfit.callbacks.engine.preemption import Notice, PreemptionState
 from keepfit.job.notice_settings import NoticeSettings, OnNotice
 from keepfit.job.notices import custom, documents
+from keepfit.job.notices.documents import excerpt
 from keepfit.job.notices.imds import InstanceMetadata
 from keepfit.job.notices.source import NoticeSource, SourceMessage, SourceUnavailable
 
@@ -26,6 +27,8 @@ POLL_SECONDS = 5.0
 
 MAX_POLL_SECONDS = 60.0
 """Seconds at most between two polls of a source that does not answer."""
+
+REPORT = "report it; the source is polled again, more rarely"
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,11 @@ class NoticeWatcher:
         self._now = now
         self._stopped = threading.Event()
         self._pause = every
-        self._available: bool | None = None
+        self._failures: set[str] | None = None  # kinds since the last answer; None: not polled yet
         self._seen: set[tuple[str, str]] = set()
         self._finished = False
         # A generator of its own: Python's global one belongs to the script.
-        self._random = random.Random()  # noqa: S311 # no secret
+        self._random = random.Random()  # noqa: S311 # nosec B311 # no secret
         self._thread = threading.Thread(target=self._watch, name="keepfit-watcher", daemon=True)
 
     def start(self) -> None:
@@ -91,18 +94,25 @@ class NoticeWatcher:
 
     def poll(self) -> None:
         """Fetch all messages once, and act on them."""
+        present = set()
         try:
-            messages = self._source.fetch()
-        except SourceUnavailable as error:
-            self._pause = min(MAX_POLL_SECONDS, self._pause * 2)
-            self._log_availability(available=False, reason=str(error))
-            return
-        self._pause = self._every
-        self._log_availability(available=True)
-        self._seen &= {(message.path, message.text) for message in messages}
-        for message in messages:
-            if not self._finished:
+            for message in self._source.fetch():
+                if self._stopped.is_set():
+                    return
+                present.add((message.path, message.text))
+                if self._failures is None:
+                    self._log_available()  # the line before its first notice
                 self._handle(message)
+                if self._finished:
+                    break
+        except SourceUnavailable as error:
+            self._fail(error.kind, str(error), error.fix)
+        except Exception as error:  # noqa: BLE001 # of one poll; the next one may go well
+            self._fail(type(error).__name__, f"unexpected: {excerpt(repr(error))}", REPORT)
+        else:
+            self._pause = self._every
+            self._seen &= present
+            self._log_available()
 
     def _handle(self, message: SourceMessage) -> None:
         repeated = (message.path, message.text) in self._seen
@@ -114,8 +124,8 @@ class NoticeWatcher:
                 log.warning(
                     events.NOTICE_UNREADABLE,
                     source=message.path,
-                    text=message.text,
-                    reason=repr(error),
+                    text=excerpt(message.text),
+                    reason=excerpt(repr(error)),
                 )
                 self._preemption.request_save()
             return
@@ -134,20 +144,27 @@ class NoticeWatcher:
             self._preemption.request_save()
         log.info(events.NOTICE, source=warning.source, seconds=warning.seconds, reaction=reaction)
 
-    def _log_availability(self, *, available: bool, reason: str | None = None) -> None:
-        """Log whether the source is available: once at the start, and whenever it changes."""
-        if available == self._available:
-            return
-        self._available = available
-        if available:
+    def _log_available(self) -> None:
+        """Log that the source answers: at the start, and after failures."""
+        if self._failures is None or self._failures:
             log.info(events.MACHINE_WATCHED, **self._source.describe())
-        else:
+        self._failures = set()
+
+    def _fail(self, kind: str, reason: str, fix: str | None) -> None:
+        """Poll more rarely, and log the failure: each kind once until the source answers."""
+        if self._stopped.is_set():
+            return
+        self._pause = min(MAX_POLL_SECONDS, self._pause * 2)
+        failures = self._failures or set()
+        if kind not in failures:
             log.info(
                 events.MACHINE_NOT_WATCHED,
                 **self._source.describe(),
                 reason=reason,
+                **({"fix": fix} if fix else {}),
                 effect="notices from this source are not received; signals are",
             )
+        self._failures = failures | {kind}
 
     def _watch(self) -> None:
         while not self._stopped.is_set() and not self._finished:

@@ -109,7 +109,7 @@ def test_no_service():
 def test_environment(environment, address):
     """The variables of all AWS tools set the address of the service, or disable it."""
     metadata = InstanceMetadata.from_environment(environment)
-    assert (metadata and metadata._endpoint.geturl()) == address
+    assert (metadata and metadata.describe()["machine"]) == address
 
 
 def in_(seconds):

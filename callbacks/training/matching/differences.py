@@ -63,7 +63,7 @@ def differences(saved: VariableList, current: VariableList) -> list[str]:
 def _parts(name: str) -> tuple[str, str, int]:
     """Return the path to a variable, its own name, and its number among equal names."""
     match = _NAME.fullmatch(name)
-    assert match
+    assert match  # nosec B101 # narrows a type
     own = match["own"] + (match["replica"] or "")
     return match["parent"] or "", own, int(match["number"] or 1)
 
@@ -163,7 +163,7 @@ def _line(kind: str, pair: _Pair) -> str | None:
         return None
     if before is None or now is None:
         layer = before or now
-        assert layer
+        assert layer  # nosec B101 # narrows a type
         where = "checkpoint" if before else "model"
         own = ", ".join(f"{name} {_shape(v)}" for name, v in layer.variables.items())
         return f"only in the {where}: {_title(kind, layer)}: {own}{_slots(layer.slots)}"
@@ -189,7 +189,7 @@ def _slots(count: int) -> str:
 def _change(name: str, before: VariableSpec | None, now: VariableSpec | None) -> str | None:
     if before is None or now is None:
         one = before or now
-        assert one
+        assert one  # nosec B101 # narrows a type
         return f"{name} {_shape(one)} only in the {'checkpoint' if before else 'model'}"
     if (before.dtype, before.shape) == (now.dtype, now.shape):
         return None
