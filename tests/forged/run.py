@@ -111,9 +111,11 @@ class ForgedRun:
         return cls(folder, head, key, document_at(folder / "runs" / key))
 
     def seal(self) -> None:
-        """Write both documents with right digests."""
-        write_document(self.folder / "runs" / self.key, self.manifest)
-        write_document(self.folder / "runs" / RUN / "HEAD.json", self.head)
+        """Write both documents with right digests, each at once: an error leaves the old one."""
+        store = self.folder / "runs"
+        for key, fields in ((self.key, self.manifest), (f"{RUN}/HEAD.json", self.head)):
+            write_document(self.folder / "new.json", fields)
+            (self.folder / "new.json").replace(store / key)
 
     def state_of(self, name: str) -> Json:
         """Return the stored state of the first callback of a class."""
