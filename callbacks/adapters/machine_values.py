@@ -121,7 +121,7 @@ class Begin:
         Args:
             state: the state that contains it.
         """
-        check_fields(
+        checked = check_fields(
             plain,
             {
                 "names": list[str],
@@ -131,8 +131,7 @@ class Begin:
                 "many": dict[str, list[int]],
             },
         )
-        assert isinstance(plain, dict)
-        for name in plain["names"]:
+        for name in checked["names"]:
             if type(state.get(name)) not in (int, float):
                 raise InvalidState(f"{shorten(repr(name), 80)} is no number of this state")
 

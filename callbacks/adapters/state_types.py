@@ -65,8 +65,8 @@ Fields = Mapping[str, Any]
 """Types of the values of a state, by name."""
 
 
-def check_fields(state: object, fields: Fields, optional: Fields | None = None) -> None:
-    """Check that a state has these fields and no others, with values of these types.
+def check_fields(state: object, fields: Fields, optional: Fields | None = None) -> dict[str, Any]:
+    """Return a state that has these fields and no others, with values of these types.
 
     Example:
         >>> check_fields({"wait": 1, "on_epoch_end": 2}, {"wait": Count})
@@ -89,6 +89,7 @@ def check_fields(state: object, fields: Fields, optional: Fields | None = None) 
         if name not in known:
             raise InvalidState(f"{shorten(repr(name), 80)} is no part of this state")
         check_type(name, value, known[name])
+    return state
 
 
 def check_type(name: str, value: object, kind: Any) -> None:

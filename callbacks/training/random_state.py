@@ -46,13 +46,13 @@ def check_random_state(state: object) -> None:
     Raises:
         InvalidState: a generator does not take it.
     """
-    check_fields(state, dict.fromkeys(_GENERATORS, Any))
-    states: dict[str, Any] = state  # type: ignore[assignment]
+    states = check_fields(state, dict.fromkeys(_GENERATORS, Any))
     try:
-        random.Random().setstate(_to_tuple(states["python"]))  # noqa: S311 # no secret
+        unused = random.Random()  # noqa: S311 # nosec B311 # no secret depends on it
+        unused.setstate(_to_tuple(states["python"]))
         np.random.RandomState().set_state(states["numpy"])
         if states["eager_seeds"] is not None:
-            random.Random().setstate(_to_tuple(states["eager_seeds"]))  # noqa: S311 # as above
+            unused.setstate(_to_tuple(states["eager_seeds"]))
         for name, sizes in _SEED_SIZES.items():
             seed = states[name]
             if seed is not None and (

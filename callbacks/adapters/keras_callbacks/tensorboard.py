@@ -40,6 +40,8 @@ FOLDERS = ("train", "validation")
 TAG_BITS = 32
 """Size of the random number that tells the files of a run from those of others."""
 
+_Tag = Annotated[int, Field(ge=0, lt=1 << TAG_BITS)]
+
 _START_TIMES = ("_batch_start_time", "_epoch_start_time")
 """Stored as the seconds that have elapsed since then."""
 
@@ -114,8 +116,9 @@ class TensorBoardAdapter:
         _renew_default_writer(callback)
 
     def check(self, callback: Any, state: State) -> None:
-        tag = Annotated[int, Field(ge=0, lt=1 << TAG_BITS)] | None
-        check_fields(state, {"values": dict, "elapsed": dict, "log_dir": StoredPath, "mark": tag})
+        check_fields(
+            state, {"values": dict, "elapsed": dict, "log_dir": StoredPath, "mark": _Tag | None}
+        )
         check_fields(state["values"], {}, self.state)
         check_fields(state["elapsed"], {}, dict.fromkeys(_START_TIMES, float))
 

@@ -55,8 +55,7 @@ class PyDatasetState:
         """Check the state of an epoch's beginning from a store. Raises InvalidState."""
         if self._adapter is None or epoch is None:
             return
-        check_fields(epoch, {"randomness": dict, "own": dict})
-        state: dict[str, Any] = epoch  # type: ignore[assignment]
+        state = check_fields(epoch, {"randomness": dict, "own": dict})
         random_state.check_random_state(state["randomness"])
         self._adapter.check(self._dataset, state["own"])
 
