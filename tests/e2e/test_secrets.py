@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -95,7 +96,18 @@ def test_a_killed_run(tmp_path):
     assert ended.named("report_failed")
     assert ended.one("machine_not_watched")["url"].startswith("http://***@127.0.0.1:")
     assert "OSError: the proxy http://***@127.0.0.1:9 is down" in ended.err
-    texts = [*objects, *(content.decode("latin-1") for content in objects.values()), *output]
+    store = f"file://{folder}/runs"
+    (listed,) = json.loads(CliRunner().invoke(app, ["ls", store, "--json"]).stdout)
+    shown = [
+        CliRunner().invoke(app, [command, listed["run"], "--store", store, *flags]).output
+        for command, *flags in (("show",), ("show", "--json"), ("verify",), ("prune", "--yes"))
+    ]
+    texts = [
+        *shown,
+        *objects,
+        *(content.decode("latin-1") for content in objects.values()),
+        *output,
+    ]
     assert found_in(texts) == []
 
 
