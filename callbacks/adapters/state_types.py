@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from keepfit.callbacks.checkpoint.format.document import first_problem
 from keepfit.callbacks.checkpoint.format.key_names import shorten
 from keepfit.callbacks.checkpoint.format.limits import MAX_COUNT, MAX_PATH
-from keepfit.callbacks.checkpoint.format.manifest import first_problem
 from keepfit.callbacks.checkpoint.format.state_schema import InvalidState
 from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from keepfit.callbacks.checkpoint.format.head import Head
 from keepfit.callbacks.checkpoint.format.keys import attempt_of
-from keepfit.callbacks.checkpoint.format.manifest import Head, Manifest
+from keepfit.callbacks.checkpoint.format.manifest import Manifest
 
 
 class Retention(Protocol):

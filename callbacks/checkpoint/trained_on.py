@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from keepfit.callbacks.checkpoint.format.manifest import Head, Manifest
+from keepfit.callbacks.checkpoint.format.head import Head
+from keepfit.callbacks.checkpoint.format.manifest import Manifest
 
 _MARK = "trained-on:"
 """Prefix of the baseline values of HEAD that name the attempt by which a fit was trained on."""

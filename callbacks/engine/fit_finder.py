@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.format.manifest import Head, Manifest, ScriptRecord
+from keepfit.callbacks.checkpoint.format.head import Head, ScriptRecord
+from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.read.reader import manifests_of_fit
 from keepfit.callbacks.identity import scripts
 from keepfit.callbacks.identity.fits import FitMatch, KnownFits, MatchedBy, RequestedFit

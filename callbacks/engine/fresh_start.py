@@ -15,7 +15,7 @@ import structlog
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Attempt
 from keepfit.callbacks.checkpoint.commit.claim import MovedRun, move_aside
-from keepfit.callbacks.checkpoint.format.manifest import ENDED, Head, ScriptRecord
+from keepfit.callbacks.checkpoint.format.head import ENDED, Head, ScriptRecord
 from keepfit.callbacks.checkpoint.read.reader import read_head
 from keepfit.callbacks.identity import scripts
 from keepfit.callbacks.settings import Settings

@@ -12,7 +12,7 @@ from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Attempt, Superseded
 from keepfit.callbacks.checkpoint.commit.claim import MAX_CONFLICTS, claim, find_run
 from keepfit.callbacks.checkpoint.commit.cleanup import Cleanup
-from keepfit.callbacks.checkpoint.format.manifest import FitRecord
+from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
 from keepfit.callbacks.checkpoint.format.state_schema import StateSchema
 from keepfit.callbacks.checkpoint.read.file_restore import restore_file
 from keepfit.callbacks.checkpoint.read.reader import (

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.format.manifest import FitRecord, Manifest
+from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
+from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.format.state_schema import StateSchema
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot

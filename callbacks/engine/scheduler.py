@@ -7,7 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.format.manifest import AttemptHistory
+from keepfit.callbacks.checkpoint.format.head import AttemptHistory
 from keepfit.callbacks.checkpoint.snapshot import Position
 from keepfit.callbacks.engine.save_cost import SaveCostEstimator
 from keepfit.callbacks.engine.save_interval import (

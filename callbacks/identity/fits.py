@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol
 
-from keepfit.callbacks.checkpoint.format.manifest import FitRecord, Manifest
+from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
+from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.format.state_schema import StateSchema
 
 

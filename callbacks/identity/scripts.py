@@ -11,8 +11,8 @@ from enum import Enum, auto
 import structlog
 
 from keepfit.callbacks import events
+from keepfit.callbacks.checkpoint.format.head import COMPLETED, Head, ScriptRecord
 from keepfit.callbacks.checkpoint.format.keys import attempt_of
-from keepfit.callbacks.checkpoint.format.manifest import COMPLETED, Head, ScriptRecord
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.launch.arguments import storable
 from keepfit.callbacks.launch.process import Launch

@@ -17,8 +17,9 @@ from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.adapters.keras_callbacks.history import HISTORY
 from keepfit.callbacks.adapters.state_types import Count, Log, Text, check_fields, check_type
 from keepfit.callbacks.checkpoint.format.codec import Array
+from keepfit.callbacks.checkpoint.format.document import first_problem
 from keepfit.callbacks.checkpoint.format.limits import MAX_COUNT, MAX_RANK
-from keepfit.callbacks.checkpoint.format.manifest import Manifest, first_problem
+from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.format.state_schema import InvalidState
 from keepfit.callbacks.training.data import batch_spec
 from keepfit.callbacks.training.data.position import IteratorState, iterator_states

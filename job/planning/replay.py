@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from keepfit.callbacks.checkpoint.format.manifest import AttemptHistory
+from keepfit.callbacks.checkpoint.format.head import AttemptHistory
 from keepfit.callbacks.engine.preemption import SPOT_NOTICE, final_save_reserve
 from keepfit.callbacks.engine.save_interval import SaveMeasurements
 

@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Superseded
 from keepfit.callbacks.checkpoint.commit.claim import claim_run, move_aside
+from keepfit.callbacks.checkpoint.format.head import Head
 from keepfit.callbacks.checkpoint.format.keys import head_key
-from keepfit.callbacks.checkpoint.format.manifest import Head
 from keepfit.callbacks.checkpoint.read.reader import read_checkpoint, read_newest_usable
 from keepfit.callbacks.checkpoint.retention import KeepNewest
 from keepfit.callbacks.storage.base import Conflict, StorageError, Transient

@@ -7,16 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
+from keepfit.callbacks.checkpoint.format.head import AttemptHistory, Head, ScriptRecord
 from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key, manifest_key, shard_key
-from keepfit.callbacks.checkpoint.format.manifest import (
-    AttemptHistory,
-    FitRecord,
-    Head,
-    Manifest,
-    ScriptRecord,
-    StoredShard,
-    StoredTensor,
-)
+from keepfit.callbacks.checkpoint.format.manifest import Manifest, StoredShard, StoredTensor
 from keepfit.callbacks.checkpoint.snapshot import Position
 from tests.checkpoint.samples import RUN, parsed
 

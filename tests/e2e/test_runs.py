@@ -126,7 +126,7 @@ def python(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 BARE = """
 import sys
-from keepfit.callbacks.checkpoint.format.manifest import FitRecord
+from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
 from keepfit.callbacks.engine import session
 from keepfit.callbacks.settings import Settings

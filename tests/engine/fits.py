@@ -1,6 +1,6 @@
 """A call of `fit` for the tests of the engine, which run without Keras."""
 
-from keepfit.callbacks.checkpoint.format.manifest import FitRecord
+from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
 from keepfit.callbacks.checkpoint.format.state_schema import ANY_STATE
 from keepfit.callbacks.identity.fits import match_fit
 

@@ -8,11 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from keepfit.callbacks.checkpoint.format.manifest import (
-    MAX_INTERRUPTIONS,
-    MAX_SECONDS,
-    AttemptHistory,
-)
+from keepfit.callbacks.checkpoint.format.head import MAX_INTERRUPTIONS, MAX_SECONDS, AttemptHistory
 from keepfit.callbacks.engine.save_interval import (
     LONGEST_INTERVAL,
     MAX_OVERHEAD,

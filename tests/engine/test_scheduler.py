@@ -7,7 +7,7 @@ import itertools
 from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.format.manifest import AttemptHistory
+from keepfit.callbacks.checkpoint.format.head import AttemptHistory
 from keepfit.callbacks.checkpoint.snapshot import Position
 from keepfit.callbacks.engine.save_policy import parse_save_policy
 from keepfit.callbacks.engine.scheduler import SaveScheduler

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepfit.callbacks.checkpoint.format.manifest import FitRecord
+from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
 from keepfit.callbacks.identity.fits import FitMatch, KnownFits, MatchedBy, match_fit
 
 

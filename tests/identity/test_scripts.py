@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.format.manifest import COMPLETED, Head, ScriptRecord
+from keepfit.callbacks.checkpoint.format.head import COMPLETED, Head, ScriptRecord
 from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.engine.run import Run
 from keepfit.callbacks.errors import Refused

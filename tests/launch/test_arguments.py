@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepfit.callbacks.checkpoint.format.manifest import ScriptRecord
+from keepfit.callbacks.checkpoint.format.head import ScriptRecord
 from keepfit.callbacks.launch.arguments import LONGEST, MOST, is_secret, storable
 from keepfit.callbacks.masking import HIDDEN
 

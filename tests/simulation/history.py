@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from keepfit.callbacks.checkpoint.format.manifest import Head
+from keepfit.callbacks.checkpoint.format.head import Head
 from keepfit.callbacks.storage.base import Conflict
 from tests.simulation.actor import Client, NotDeterministic, Note, Program, Progress, run
 from tests.simulation.determinism import Process

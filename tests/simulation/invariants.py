@@ -22,8 +22,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from keepfit.callbacks import events
+from keepfit.callbacks.checkpoint.format.head import ENDED, Head
 from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key
-from keepfit.callbacks.checkpoint.format.manifest import ENDED, Head, Manifest
+from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from tests.simulation.actor import Note
 from tests.simulation.history import Node
 from tests.simulation.programs import RUN

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keepfit.callbacks.adapters.stopping import StoppingCallback
-from keepfit.callbacks.checkpoint.format.manifest import Head
+from keepfit.callbacks.checkpoint.format.head import Head
 from keepfit.callbacks.checkpoint.retention import finished_fits
 from keepfit.callbacks.checkpoint.snapshot import Position
 from keepfit.callbacks.checkpoint.trained_on import (

@@ -18,12 +18,10 @@ from keepfit.callbacks.checkpoint.commit.cleanup import InlineCleanup, Task
 from keepfit.callbacks.checkpoint.commit.head_writer import HeadWriter, Superseded
 from keepfit.callbacks.checkpoint.commit.object_writer import ObjectWriter
 from keepfit.callbacks.checkpoint.commit.reports import ReportRecords
+from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
+from keepfit.callbacks.checkpoint.format.head import Head
 from keepfit.callbacks.checkpoint.format.keys import attempt_of
-from keepfit.callbacks.checkpoint.format.manifest import (
-    FitRecord,
-    Head,
-    Manifest,
-)
+from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.retention import Retention, finished_fits, unreferenced
 from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from keepfit.callbacks.checkpoint.trained_on import baseline_of_training_on, without_fit

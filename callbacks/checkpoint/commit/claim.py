@@ -13,14 +13,9 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Attempt
 from keepfit.callbacks.checkpoint.commit.cleanup import InlineCleanup
+from keepfit.callbacks.checkpoint.format.head import ENDED, AttemptHistory, Head, ScriptRecord
 from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key
 from keepfit.callbacks.checkpoint.format.limits import MAX_COUNT, MAX_NUMBER
-from keepfit.callbacks.checkpoint.format.manifest import (
-    ENDED,
-    AttemptHistory,
-    Head,
-    ScriptRecord,
-)
 from keepfit.callbacks.checkpoint.read.reader import (
     LoadedHead,
     LoadedManifests,

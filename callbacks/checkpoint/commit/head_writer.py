@@ -12,9 +12,9 @@ from contextlib import suppress
 import structlog
 
 from keepfit.callbacks import events
+from keepfit.callbacks.checkpoint.format.head import Head
 from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key
 from keepfit.callbacks.checkpoint.format.limits import MAX_COUNT
-from keepfit.callbacks.checkpoint.format.manifest import Head
 from keepfit.callbacks.checkpoint.read.reader import LoadedHead, read_head
 from keepfit.callbacks.storage.base import (
     Conflict,

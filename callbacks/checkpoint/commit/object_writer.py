@@ -23,8 +23,9 @@ from keepfit.callbacks.checkpoint.commit.sending import (
     wait_for_shards,
 )
 from keepfit.callbacks.checkpoint.commit.upload_pool import UploadPool
+from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
 from keepfit.callbacks.checkpoint.format.keys import manifest_key, shard_key
-from keepfit.callbacks.checkpoint.format.manifest import FIT, FitRecord, Manifest, StoredShard
+from keepfit.callbacks.checkpoint.format.manifest import FIT, Manifest, StoredShard
 from keepfit.callbacks.checkpoint.format.shards import Shard, pack_shards
 from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from keepfit.callbacks.storage.base import AlreadyExists, StorageError, Store

@@ -6,11 +6,7 @@ from collections import defaultdict
 from math import prod
 
 from keepfit.callbacks.checkpoint.format.keys import Kind, check_key
-from keepfit.callbacks.checkpoint.format.manifest import (
-    Manifest,
-    StoredFile,
-    StoredTensor,
-)
+from keepfit.callbacks.checkpoint.format.manifest import Manifest, StoredFile, StoredTensor
 from keepfit.callbacks.checkpoint.snapshot import DTYPES, Position
 
 MAX_HEADER_BYTES = 100_000_000

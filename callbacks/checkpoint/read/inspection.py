@@ -12,8 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from keepfit.callbacks.checkpoint.format.head import Head
 from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key
-from keepfit.callbacks.checkpoint.format.manifest import Head, Manifest, StoredPart, StoredShard
+from keepfit.callbacks.checkpoint.format.manifest import Manifest, StoredPart, StoredShard
 from keepfit.callbacks.checkpoint.read.reader import read_head, read_manifest, read_manifests
 from keepfit.callbacks.checkpoint.retention import unreferenced
 from keepfit.callbacks.storage.base import Damaged, NotFound, StorageError, Store, Transient

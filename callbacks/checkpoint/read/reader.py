@@ -15,14 +15,10 @@ import structlog
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.codec import Array, UnreadableState, decode_once
 from keepfit.callbacks.checkpoint.format.consistency import check_manifest
+from keepfit.callbacks.checkpoint.format.document import UnknownDocument
+from keepfit.callbacks.checkpoint.format.head import Head
 from keepfit.callbacks.checkpoint.format.keys import ForeignKey, Kind, check_key, head_key
-from keepfit.callbacks.checkpoint.format.manifest import (
-    Head,
-    Manifest,
-    StoredShard,
-    StoredTensor,
-    UnknownDocument,
-)
+from keepfit.callbacks.checkpoint.format.manifest import Manifest, StoredShard, StoredTensor
 from keepfit.callbacks.checkpoint.format.shards import digest
 from keepfit.callbacks.checkpoint.format.state_schema import ANY_STATE, InvalidState, StateSchema
 from keepfit.callbacks.checkpoint.snapshot import DTYPES

@@ -13,7 +13,8 @@ import structlog
 import tensorflow as tf
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.format.manifest import FitRecord, Manifest
+from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
+from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.format.state_schema import StateSchema
 from keepfit.callbacks.engine.versions import changed_versions, library_versions
 from keepfit.callbacks.exactness import ExactnessGuard
