@@ -241,6 +241,7 @@ def test_everything_reads_any_document(forged: ForgedRun, resuming: Resuming) ->
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(0)  # about twenty minutes
 def test_everything_reads_many_documents(forged: ForgedRun, resuming: Resuming) -> None:
     """As above, with more documents."""
     check(forged, resuming, TOOLS * LOTS)
