@@ -113,11 +113,18 @@ def read_manifest(store: Store, run: str, key: str) -> Manifest:
 
 
 def read_head(store: Store, run: str) -> LoadedHead:
-    """Read HEAD. A missing or damaged HEAD raises no error."""
+    """Read HEAD. A missing or damaged HEAD raises no error.
+
+    Raises:
+        Damaged: HEAD is no object that could be replaced.
+        StorageError: the store can't be read.
+    """
     try:
         content, version = store.load(head_key(run))
     except NotFound:
         return LoadedHead(None, None)
+    except Damaged as error:
+        raise Damaged(f"{error}; without it, HEAD is rebuilt from the run's checkpoints") from error
     try:
         head = Head.from_bytes(content)
     except UnknownDocument as error:
