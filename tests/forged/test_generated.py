@@ -38,6 +38,7 @@ from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.local import LocalStore
 from keepfit.callbacks.training import random_state, restore
+from keepfit.callbacks.training.data.position import DataChanged, iterator_states
 from keepfit.callbacks.training.data.py_dataset import PyDatasetState
 from keepfit.callbacks.training.data.tracker import DataTracker
 from keepfit.callbacks.training.state_schema import TrainingStateSchema
@@ -56,6 +57,7 @@ EXPECTED = (
     model_export.NoCheckpointYet,
     model_export.NotExportable,
     Refused,
+    DataChanged,
 )
 """What a command turns into one line and an exit code."""
 
@@ -189,7 +191,7 @@ class Resuming:
         random_state.restore_random_state(found.state["randomness"])
         data = DataTracker(ExactnessGuard())
         data.observe(iter(shuffled()))
-        restore.restore_data(data, found, found.manifest.position.calls, 1)
+        data.restore(iterator_states(found.arrays), found.state["data"], 1)
         written = set(self.held.replaced_files()) | set(self.held.append_only_files())
         assert all(path.startswith(("log.csv", "ck/", "board/")) for path in written)
 
