@@ -7,6 +7,14 @@ import uuid
 
 import boto3
 import pytest
+import structlog
+
+
+@pytest.fixture(autouse=True)
+def reset_logging():
+    """Reset the logging that a command has configured: its output is closed by then."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,8 @@ def open_store(uri: str, deadline: Callable[[], float | None] = no_deadline) -> 
 def check_uri(uri: str) -> None:
     """Raise ConfigurationError if `uri` is not the URI of a store, or may contain a secret."""
     scheme, _, path = uri.partition("://")
-    if has_secrets(uri):
+    # A path may contain any character; only its first part could be meant as a userinfo.
+    if has_secrets(uri) if scheme != "file" else "@" in path.partition("/")[0]:
         raise ConfigurationError(
             "a store's address has no user, password or query: credentials for S3 come from a "
             "role, AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and a folder with "

@@ -117,12 +117,11 @@ class Stopped:
 
 
 def give_spot_notice(watched: Path) -> None:
-    """Give a notice like EC2's, 100 seconds ahead, through a watched FIFO.
-
-    The watcher waits for the content of a FIFO instead of polling.
-    """
+    """Give a notice like EC2's, 100 seconds ahead, in a watched file, which appears whole."""
     at = datetime.now(UTC) + timedelta(seconds=100)
-    watched.write_text(json.dumps({"time": f"{at:%Y-%m-%dT%H:%M:%SZ}", "action": "leave"}))
+    new = watched.with_name("notice.new")
+    new.write_text(json.dumps({"time": f"{at:%Y-%m-%dT%H:%M:%SZ}", "action": "leave"}))
+    new.replace(watched)
 
 
 def write(folder: Path, script: str) -> Path:

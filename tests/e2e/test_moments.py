@@ -122,14 +122,13 @@ CELLS = [
     )
     for number, (moment, interruption, code) in enumerate(TABLE)
 ]
-"""All cells; each day, one half of them belongs to the quick tests, the next day the other half."""
+"""All cells; each day, a third of them belongs to the quick tests."""
 
 
 @contextmanager
 def waiting_at(folder: Path, moment: str) -> Iterator[Waiting]:
     """Start an attempt, and yield it when it waits at the moment."""
     notice = folder / "notice"
-    os.mkfifo(notice)
     os.mkfifo(folder / "go")
     go = os.open(folder / "go", os.O_RDWR)  # with a writer, the script's reads wait
     flags = (*FLAGS, "--on-notice", "leave", "--watch", notice)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from textwrap import dedent
 
@@ -100,7 +99,7 @@ if histories:
 @pytest.mark.parametrize("source", ["SIGTERM", "spot_notice"])
 def test_fit_in_a_thread(tmp_path, plain, source):
     """A notice ends a fit that a thread of the script runs, saved."""
-    os.mkfifo(watched := write(tmp_path, IN_THREAD) / "notice")
+    watched = write(tmp_path, IN_THREAD) / "notice"
     with stopped(tmp_path, *RARELY, "--on-notice", "leave", "--watch", watched) as attempt:
         if source == "SIGTERM":
             ended = attempt.end(signal.SIGTERM)

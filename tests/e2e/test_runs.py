@@ -127,6 +127,7 @@ def python(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
 BARE = """
 import sys
 from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
+from keepfit.callbacks.checkpoint.format.state_schema import ANY_STATE
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
 from keepfit.callbacks.engine import session
 from keepfit.callbacks.settings import Settings
@@ -134,6 +135,7 @@ from keepfit.callbacks.identity.fits import match_fit
 
 class AnyFit:
     is_known = True
+    schema = ANY_STATE
     wait_until_known = lambda self, given_up: None
     record = lambda self, complete=True: FitRecord()
     match = lambda self, known: match_fit(self.record(), known)

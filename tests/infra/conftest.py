@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import boto3
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from keepfit.job.cli import app
 from tests.servers.localstack import localstack
 from tests.servers.moto import moto, reset
-
-
-@pytest.fixture(autouse=True)
-def reset_logging():
-    """Reset the logging that a command has configured."""
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from keepfit.infra import deployment
 from keepfit.job.cli import app
-from tests.infra.conftest import aws, moto_server, reset_logging
+from tests.infra.conftest import aws, moto_server
 from tests.servers.moto import run_in_containers
 
-__all__ = ["aws", "moto_server", "reset_logging"]
+__all__ = ["aws", "moto_server"]
 
 
 def keepfit(*args, code=0):

@@ -16,7 +16,7 @@ class EarlyStoppingAdapter(AttributeAdapter):
 
     def check_against(self, state: State, model: Any) -> None:
         best = state.get("best_weights")
-        if best is None or not model.built:
+        if best is None or model is None or not model.built:
             return
         if [tuple(array.shape) for array in best] != [tuple(w.shape) for w in model.weights]:
             raise InvalidState("its best weights are not those of this model")
