@@ -10,9 +10,9 @@ import pytest
 from tests.containers.batch import Job
 from tests.containers.engine import image, store_environment
 from tests.e2e.process import MNIST
-from tests.job.conftest import aws, deployed, keepfit, moto_server, reset_logging
+from tests.job.conftest import aws, deployed, keepfit, moto_server
 
-__all__ = ["aws", "deployed", "moto_server", "reset_logging"]
+__all__ = ["aws", "deployed", "moto_server"]
 
 
 @pytest.fixture
