@@ -59,7 +59,7 @@ def check_random_state(state: object) -> None:
                 seed.dtype.kind not in "iu" or seed.shape not in {(n,) for n in sizes}
             ):
                 raise InvalidState(f"{name} is {seed.dtype} of shape {list(seed.shape)}")
-    except Exception as error:  # noqa: BLE001 # NumPy's own checks raise IndexError, for example
+    except Exception as error:  # NumPy's own checks raise IndexError, for example
         reason = shorten(f"{type(error).__name__}: {error}", 200)
         raise InvalidState(f"its random state can't be restored: {reason}") from error
 
