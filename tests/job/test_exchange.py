@@ -132,7 +132,7 @@ def test_no_answer_needs_its_body():
 def test_a_line_for_each_kind():
     """Not for each poll; polls are rarer meanwhile, and go on."""
     with bad.serving(dripping(b"x", OK)) as server, capture_logs() as logs:
-        source = WatchedUrl(server.url, 30.0, timeout=0.1)
+        source = WatchedUrl(server.url, 30.0, timeout=0.5)
         watcher = NoticeWatcher(source, PreemptionState(), every=1.0)
         for talk in (server.talk, flooding(b"x" * 9000, OK)) * 2:
             server.talk = talk
