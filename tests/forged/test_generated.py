@@ -186,7 +186,7 @@ class Resuming:
         sizes = {file.path: file.size for file in found.manifest.files if not file.whole}
         with self.held.resuming_files(found.state["callbacks"], sizes):
             files = [path for path in sizes if self.held.may_write(path)]
-            assert all(path.startswith(("log.csv", "board/")) for path in files)
+            assert all(path.startswith(("log.csv", "ck/", "board/")) for path in files)
         restore.restore_training(self.model, self.held, found)
         random_state.restore_random_state(found.state["randomness"])
         data = DataTracker(ExactnessGuard())
