@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 
 from tests.checkpoint.samples import document_at, write_document
 from tests.training.trainings import Counter, Outcome, Training, attempt, preempted, shuffled
@@ -76,8 +77,12 @@ RUN = "run"
 
 
 def save(folder: Path) -> None:
-    """Train in a new process's place until a notice, with a save after each batch."""
-    with chdir(folder):
+    """Train in a new process's place until a notice, with a save after each batch.
+
+    Two checkpoints are kept: each document is read many times.
+    """
+    with chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KEEPFIT_KEEP", "2")
         preempted(TRAINING, "runs", "on_train_batch_end", STOPPED_AFTER, save_every="1 batches")
 
 
