@@ -12,6 +12,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,6 @@ from keepfit.callbacks.storage.base import (
 )
 from keepfit.callbacks.storage.file_operations import FileOperations, NotRegular, open_regular
 from keepfit.callbacks.storage.locks import LockLimits, holding
-
-_DONE = {"read": "read", "write": "replaced"}
 
 LOCK = ".lock"
 TEMPORARY = ".tmp"
@@ -60,8 +59,8 @@ class LocalStore:
         return f"file://{self._root}"
 
     def put(self, key: str, body: Body, *, digest: str | None = None) -> None:  # noqa: ARG002
-        path = self._path(key)
         with self._translate_errors("write", key):
+            path = self._path(key)
             if path.exists():
                 raise AlreadyExists(f"{self.uri}/{key} exists already")
             with self._temporary_file(path, body) as temporary, self._locked(key):
@@ -70,10 +69,9 @@ class LocalStore:
                 self._place(temporary, path)
 
     def swap(self, key: str, body: bytes, *, expected: Version | None) -> Version:
-        path = self._path(key)
         with (
             self._translate_errors("write", key),
-            self._temporary_file(path, [body]) as temporary,
+            self._temporary_file(path := self._path(key), [body]) as temporary,
             self._locked(key),
         ):
             self._expect(key, expected)
@@ -94,7 +92,7 @@ class LocalStore:
 
     def version_of(self, key: str) -> Version:
         with self._translate_errors("read", key), self._opened(key) as file:
-            return Version(hashlib.file_digest(file, "sha256").hexdigest())
+            return _version_of(file)
 
     def read_into(self, key: str, into: memoryview) -> None:
         with self._translate_errors("read", key), self._opened(key, buffering=0) as file:
@@ -108,14 +106,14 @@ class LocalStore:
                     raise Damaged(f"{self.uri}/{key} ended after {done} of {size} bytes")
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        folder = self._path(prefix) if prefix.endswith("/") else self._path(prefix).parent
         with self._translate_errors("list", prefix):
+            folder = self._path(prefix) if prefix.endswith("/") else self._path(prefix).parent
             found = list(self._entries(folder if prefix else self._root))
         yield from sorted((e for e in found if e.key.startswith(prefix)), key=lambda e: e.key)
 
     def folders(self, prefix: str) -> Iterator[str]:
-        path = self._path(prefix)
         with self._translate_errors("list", prefix):
+            path = self._path(prefix)
             found = (
                 [entry.name for entry in os.scandir(path) if entry.is_dir()]
                 if path.exists()
@@ -151,7 +149,12 @@ class LocalStore:
 
     def _expect(self, key: str, version: Version | None) -> None:
         """Raise Conflict unless the object has this version (None: unless it does not exist)."""
-        if self._present_version(self._path(key)) != version:
+        try:
+            with self._opened(key) as file:
+                present: Version | None = _version_of(file)
+        except FileNotFoundError:
+            present = None
+        if present != version:
             raise Conflict(f"{self.uri}/{key} was changed by another writer")
 
     def _entries(self, folder: Path) -> Iterator[Entry]:
@@ -166,18 +169,22 @@ class LocalStore:
         """Open an object; anything but a regular file is an error, and is not waited for."""
         return os.fdopen(open_regular(self._path(key)), "rb", buffering)
 
-    def _present_version(self, path: Path) -> Version | None:
-        """Return the version of the object at `path`; None if there is none."""
-        try:
-            with os.fdopen(open_regular(path), "rb") as file:
-                return Version(hashlib.file_digest(file, "sha256").hexdigest())
-        except FileNotFoundError:
-            return None
-
     def _path(self, key: str) -> Path:
-        """Return the path of an object, which is never outside the store, whatever the key."""
-        if "\0" in key or key.startswith("/") or ".." in key.split("/"):
+        """Return the path of an object, which is never outside the store, whatever the key.
+
+        The store and the folder of a run may be links, but no folder below: whoever may write to a
+        run could have another one's objects written, read or deleted.
+        """
+        parts = key.split("/")
+        if "\0" in key or key.startswith("/") or ".." in parts:
             raise StorageError(f"{key!r} is not a valid key of {self.uri}")
+        folder = self._root / parts[0]
+        for part in parts[1:-1]:
+            folder /= part
+            if folder.is_symlink():
+                raise StorageError(
+                    f"{folder} is a link, and a run has none: what it leads to is not the run's"
+                )
         return self._root / key
 
     @contextmanager
@@ -205,13 +212,6 @@ class LocalStore:
 
     def _make_folders(self, folder: Path) -> None:
         if folder.is_dir():
-            if (
-                folder.is_symlink()
-                and self._root / folder.relative_to(self._root).parts[0] != folder
-            ):
-                raise StorageError(
-                    f"{folder} is a link, and a run has none: what it leads to is not the run's"
-                )
             return
         self._make_folders(folder.parent)
         self._files.make_folder(folder)
@@ -234,17 +234,19 @@ class LocalStore:
         except OSError as error:
             if action == "read" and isinstance(error, FileNotFoundError):
                 raise NotFound(f"{self.uri}/{key} does not exist") from error
-            if isinstance(error, NotRegular):
-                raise Damaged(
-                    f"{self.uri}/{key} can't be {_DONE[action]}: {error.strerror}"
-                ) from error
-            raise StorageError(f"could not {action} {self.uri}/{key}: {error.strerror}") from error
+            kind = Damaged if isinstance(error, NotRegular) else StorageError
+            raise kind(f"could not {action} {self.uri}/{key}: {error.strerror}") from error
 
 
 def _raise_unless_missing(error: OSError) -> None:
     """Raise the error unless the directory does not exist: it then contains no objects."""
     if not isinstance(error, FileNotFoundError):
         raise error
+
+
+def _version_of(file: BufferedReader) -> Version:
+    """Return the version of an object of any size."""
+    return Version(hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def _version(content: bytes) -> Version:

@@ -76,3 +76,40 @@ def test_a_link_within_a_run_leads_nowhere(tmp_path, name):
     with pytest.raises(StorageError, match="link"):
         LocalStore(tmp_path / "store").put(key, [b"x"])
     assert list((tmp_path / "outside").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["store", "store/run"])
+def test_a_store_or_a_run_may_be_a_link(tmp_path, name):
+    """The user has put it on another disk: everything is as without the link."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).symlink_to(tmp_path / "disk")
+    store = LocalStore(tmp_path / "store")
+    store.put("run/shards/x", [b"x"])
+    version = store.swap("run/HEAD", b"1", expected=None)
+    store.swap("run/HEAD", b"2", expected=version)
+    assert store.load("run/HEAD")[0] == b"2"
+    store.delete("run/shards/x")
+    assert {path.name for path in (tmp_path / "disk").rglob("*") if path.is_file()} >= {"HEAD"}
+
+
+def test_a_link_in_a_run_reaches_no_object_of_another(tmp_path):
+    """No operation follows it, however deep below the link the object would be."""
+    store = LocalStore(tmp_path)
+    store.put("other/logs/a/x", [b"theirs"])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "logs").symlink_to(tmp_path / "other" / "logs")
+    for use in (
+        lambda: store.delete("run/logs/a/x"),
+        lambda: store.load("run/logs/a/x"),
+        lambda: store.read_into("run/logs/a/x", memoryview(bytearray(6))),
+        lambda: store.put("run/logs/a/y", [b"mine"]),
+        lambda: store.swap("run/logs/a/x", b"mine", expected=None),
+        lambda: list(store.list("run/logs/")),
+        lambda: store.clear_unfinished("run/logs/a/"),
+    ):
+        with pytest.raises(StorageError, match="is a link, and a run has none"):
+            use()
+    assert list(store.list("run/")) == []
+    assert store.load("other/logs/a/x")[0] == b"theirs"
+    assert [entry.key for entry in store.list("other/")] == ["other/logs/a/x"]
