@@ -49,6 +49,11 @@ def mask_urls(text: str) -> str:
     return _REQUESTED.sub(rf"\1?{HIDDEN}", masked)
 
 
+def one_line(error: BaseException) -> str:
+    """Return the text of an error in one line, with its URLs masked; its class if it has none."""
+    return mask_urls(" ".join(str(error).split())) or type(error).__name__
+
+
 def mask_known(text: str, urls: Iterable[str]) -> str:
     """Return the text with its URLs masked, and the secrets of these URLs wherever they stand.
 

@@ -23,7 +23,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from keepfit.callbacks.masking import mask_urls
+from keepfit.callbacks.masking import one_line
 
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
@@ -84,16 +84,16 @@ def explain_errors(what: str) -> Iterator[None]:
         ) from None
     except (NoCredentialsError, PartialCredentialsError, ProfileNotFound) as error:
         raise AwsError(
-            f"{what}: no AWS credentials were found ({_one_line(error)}); set AWS_PROFILE, "
+            f"{what}: no AWS credentials were found ({one_line(error)}); set AWS_PROFILE, "
             f"or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in"
         ) from error
     except (ConnectionError, HTTPClientError, CredentialRetrievalError) as error:
-        raise AwsUnreachable(f"{what}: AWS was not reached: {_one_line(error)}") from error
+        raise AwsUnreachable(f"{what}: AWS was not reached: {one_line(error)}") from error
     except ResponseParserError as error:
         # The error's text contains the whole response, often a proxy's page.
         raise AwsUnreachable(f"{what}: the response is not from AWS, or is malformed") from error
     except BotoCoreError as error:
-        raise AwsError(f"{what}: {_one_line(error)}") from error
+        raise AwsError(f"{what}: {one_line(error)}") from error
 
 
 def code_of(error: ClientError) -> str:
@@ -104,7 +104,7 @@ def code_of(error: ClientError) -> str:
 def _of_answer(error: ClientError, what: str) -> AwsError:
     code = code_of(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
-    message = _one_line(error)
+    message = one_line(error)
     if code in _DENIED:
         return AwsError(
             f"{what}: {error.operation_name} is not allowed for these credentials ({message})"
@@ -116,7 +116,3 @@ def _of_answer(error: ClientError, what: str) -> AwsError:
     if status >= 500 or "Throttl" in code or code == "TooManyRequestsException":
         return AwsUnreachable(f"{what}: {message}")
     return AwsError(f"{what}: {message}")
-
-
-def _one_line(error: BaseException) -> str:
-    return mask_urls(" ".join(str(error).split())) or type(error).__name__

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from keepfit.callbacks.adapters.frozen import freeze, share
-from keepfit.callbacks.adapters.state_types import Fields, check_fields
-from keepfit.callbacks.checkpoint.format.state_schema import InvalidState
+from keepfit.callbacks.checkpoint.format.state_schema import Fields, InvalidState, check_fields
 
 State = dict[str, Any]
 """Plain values and arrays; see checkpoint/format/codec.py."""

@@ -27,8 +27,9 @@ from keepfit.callbacks.adapters.base import (
     State,
     TemporaryFilesAdapter,
 )
-from keepfit.callbacks.adapters.state_types import Text, check_fields, check_type
+from keepfit.callbacks.adapters.state_types import Text
 from keepfit.callbacks.checkpoint.format.codec import Array, UnsupportedValue, encode
+from keepfit.callbacks.checkpoint.format.state_schema import check_fields, check_type
 from keepfit.callbacks.checkpoint.snapshot import FileStamp, Json, stamp_of
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.exactness import ExactnessGuard
@@ -95,8 +96,7 @@ class HeldCallbacks:
 
     def check(self, saved: object, model: Any) -> None:
         """Check the saved states, before any of them is restored. Raises InvalidState."""
-        check_type("callbacks", saved, list[dict[str, Any]])
-        entries: list[State] = saved  # type: ignore[assignment]
+        entries: list[State] = check_type("callbacks", saved, list[dict[str, Any]])
         for entry in entries:
             check_fields(entry, {"class": Text, "state": Any})
         for held, state in self._match(entries):

@@ -19,9 +19,8 @@ from typing import Any, Self
 
 from pydantic import FiniteFloat
 
-from keepfit.callbacks.adapters.state_types import check_fields
 from keepfit.callbacks.checkpoint.format.key_names import shorten
-from keepfit.callbacks.checkpoint.format.state_schema import InvalidState
+from keepfit.callbacks.checkpoint.format.state_schema import InvalidState, check_fields
 
 Number = int | float
 

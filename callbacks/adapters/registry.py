@@ -26,8 +26,8 @@ from keepfit.callbacks.adapters.keras_callbacks.swap_ema_weights import SWAP_EMA
 from keepfit.callbacks.adapters.keras_callbacks.tensorboard import TensorBoardAdapter
 from keepfit.callbacks.adapters.keras_callbacks.terminate_on_nan import TERMINATE_ON_NAN
 from keepfit.callbacks.adapters.library_callbacks.keras_tuner import (
+    SAVE_BEST_EPOCH,
     TUNER_CALLBACK,
-    SaveBestEpochAdapter,
 )
 from keepfit.callbacks.adapters.open_files import OpenFilesAdapter
 from keepfit.callbacks.adapters.user_callbacks import ChangedAttributesAdapter, StateMethodsAdapter
@@ -48,7 +48,7 @@ ADAPTERS: Mapping[type, KnownAdapter] = {
 }
 
 LIBRARY_ADAPTERS: Mapping[tuple[str, str], KnownAdapter] = {
-    ("keras_tuner", "SaveBestEpoch"): SaveBestEpochAdapter(),
+    ("keras_tuner", "SaveBestEpoch"): SAVE_BEST_EPOCH,
     ("keras_tuner", "TunerCallback"): TUNER_CALLBACK,
 }
 """Adapters by the package and the name of a class, which need not be installed."""

@@ -25,10 +25,9 @@ from keepfit.callbacks.adapters.base import Adapter, FrozenState, State
 from keepfit.callbacks.adapters.fingerprints import MAX_READ_SIZE, fingerprint
 from keepfit.callbacks.adapters.frozen import copy_array, freeze, may_change
 from keepfit.callbacks.adapters.machine_values import Begin, Reading, belongs_to_attempt
-from keepfit.callbacks.adapters.state_types import check_fields
 from keepfit.callbacks.checkpoint.format.codec import Encoded, UnsupportedValue
 from keepfit.callbacks.checkpoint.format.key_names import shorten
-from keepfit.callbacks.checkpoint.format.state_schema import InvalidState
+from keepfit.callbacks.checkpoint.format.state_schema import InvalidState, check_fields
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.protocols import StatefulCallback
 

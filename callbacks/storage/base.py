@@ -18,6 +18,10 @@ Version = NewType("Version", str)
 """Identifies one content of one key: S3's ETag, or a digest in a directory."""
 
 
+MAX_KEY_BYTES = 1024
+"""Longest key in bytes of UTF-8, as in S3
+(docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)."""
+
 MAX_LOAD = 64 << 20
 """Bytes that `load` reads at most, unless it is told otherwise: a document has no more."""
 

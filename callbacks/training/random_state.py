@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keepfit.callbacks.adapters.state_types import check_fields
 from keepfit.callbacks.checkpoint.format.codec import Array
 from keepfit.callbacks.checkpoint.format.key_names import shorten
-from keepfit.callbacks.checkpoint.format.state_schema import InvalidState
+from keepfit.callbacks.checkpoint.format.state_schema import InvalidState, check_fields
 from keepfit.callbacks.training import internals
 
 _GENERATORS = ("python", "numpy", "tensorflow", "eager_seeds", "keras")

@@ -15,12 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.adapters.keras_callbacks.history import HISTORY
-from keepfit.callbacks.adapters.state_types import Count, Log, Text, check_fields, check_type
+from keepfit.callbacks.adapters.state_types import Log, Text
 from keepfit.callbacks.checkpoint.format.codec import Array
 from keepfit.callbacks.checkpoint.format.document import first_problem
-from keepfit.callbacks.checkpoint.format.limits import MAX_COUNT, MAX_RANK
+from keepfit.callbacks.checkpoint.format.limits import MAX_COUNT, MAX_RANK, Count
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
-from keepfit.callbacks.checkpoint.format.state_schema import InvalidState
+from keepfit.callbacks.checkpoint.format.state_schema import InvalidState, check_fields, check_type
 from keepfit.callbacks.training.data import batch_spec
 from keepfit.callbacks.training.data.position import IteratorState, iterator_states
 from keepfit.callbacks.training.data.py_dataset import PyDatasetState

@@ -47,7 +47,7 @@ def read_newest(store: Store, run: str) -> Checkpoint:
     for _ in range(TRIES):
         found = read_committed(store, run)
         keys = found.head.manifests()
-        fit = next((m.position.fit for m in found.manifests.values()), 0)
+        fit = found.newest.position.fit if found.newest else 0
         try:
             checkpoint = read_newest_usable(store, run, keys, fit=fit)
         except NoUsableCheckpoint:

@@ -173,9 +173,8 @@ def _history(store: Store, found: CommittedState) -> History | None:
     from keepfit.callbacks.checkpoint.read.history import read_history
     from keepfit.callbacks.storage.base import Damaged, NotFound
 
-    newest = next(iter(found.manifests.values()), None)
     try:
-        return read_history(store, newest) if newest else None
+        return read_history(store, found.newest) if found.newest else None
     except (NotFound, Damaged) as error:
         log.warning(events.CHECKPOINT_REJECTED, reason=str(error))
         return None

@@ -53,11 +53,12 @@ def secrets(given: list[str], variables: Collection[str]) -> dict[str, str]:
 def warn_of_visible(variables: Mapping[str, str], arguments: Sequence[str]) -> None:
     """Log a warning if a variable or an argument seems to be secret: AWS Batch shows them."""
     names = [n for n, value in variables.items() if is_secret(n) or mask_urls(value) != value]
-    if names or has_secret(arguments):
+    in_arguments = has_secret(arguments)
+    if names or in_arguments:
         log.warning(
             events.VISIBLE_IN_JOB,
             variables=names,
-            arguments=has_secret(arguments),
+            arguments=in_arguments,
             reason="everyone who may call batch:DescribeJobs can read --env and ARGS",
             fix="pass a secret with --secret NAME=ARN, of Secrets Manager or SSM",
         )

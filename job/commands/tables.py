@@ -20,6 +20,7 @@ from keepfit.callbacks.checkpoint.read.inspection import (
     Summary,
     created_at,
 )
+from keepfit.job.printable import printable
 
 
 def as_json(value: Any) -> str:
@@ -78,7 +79,7 @@ def run_document(
     summary: Summary, found: CommittedState, history: History | None
 ) -> dict[str, Any]:
     """Return the fields of `show --json`."""
-    newest = next(iter(found.manifests.values()), None)
+    newest = found.newest
     checkpoints = {
         key: {
             "position": manifest.position.model_dump(),
@@ -121,18 +122,14 @@ def show(content: Table | str) -> None:
 
 def _add(table: Table, *cells: str) -> None:
     """Add a row. What a terminal would obey is written as an escape: names come from a store."""
-    table.add_row(*(_printable(cell) for cell in cells))
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    table.add_row(*(printable(cell) for cell in cells))
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in columns:
         left = name in ("run", "state", "checkpoint", "object", "")
-        table.add_column(_printable(name), justify="left" if left else "right", overflow="fold")
+        table.add_column(printable(name), justify="left" if left else "right", overflow="fold")
     return table
 
 

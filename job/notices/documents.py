@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from keepfit.job.printable import printable
+
 SPOT = "spot/instance-action"
 REBALANCE = "events/recommendations/rebalance"
 MAINTENANCE = "events/maintenance/scheduled"
@@ -47,7 +49,7 @@ def excerpt(value: object) -> str:
     if not isinstance(value, str):
         return f"a value of type {type(value).__name__}"
     cut = value if len(value) <= MAX_EXCERPT else f"{value[:MAX_EXCERPT]}…"
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+    return printable(cut)
 
 
 def load_json(text: str) -> Any:

@@ -146,19 +146,17 @@ class _LimitedTls(_Limited, http.client.HTTPSConnection):
     """The same with TLS, whose handshake takes the time-out of the socket in all."""
 
 
-class _HttpHandler(urllib.request.HTTPHandler):
+class _Handler(urllib.request.AbstractHTTPHandler):
+    """Opens http:// and https:// URLs by connections with a budget."""
+
+    http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
+
     def __init__(self, **limits: Any) -> None:
         super().__init__()
         self._limits = limits
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(partial(_Limited, **self._limits), req)
-
-
-class _HttpsHandler(urllib.request.HTTPSHandler):
-    def __init__(self, **limits: Any) -> None:
-        super().__init__()
-        self._limits = limits
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(partial(_LimitedTls, **self._limits), req)
@@ -203,10 +201,8 @@ class HttpClient:
     def _opener(self, budget: Budget) -> urllib.request.OpenerDirector:
         """Return an opener that follows no redirect and treats no status as an error."""
         opener = urllib.request.OpenerDirector()
-        limits = {"budget": budget, "lookup": self._lookup}
-        proxies = urllib.request.ProxyHandler(None if self._use_proxies else {})
-        for handler in (proxies, _HttpHandler(**limits), _HttpsHandler(**limits)):
-            opener.add_handler(handler)
+        opener.add_handler(urllib.request.ProxyHandler(None if self._use_proxies else {}))
+        opener.add_handler(_Handler(budget=budget, lookup=self._lookup))
         opener.add_handler(urllib.request.UnknownHandler())
         return opener
 

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from keepfit.callbacks.adapters.base import State
-from keepfit.callbacks.adapters.state_types import Count, Fields, StoredPath, Text, check_fields
+from keepfit.callbacks.adapters.state_types import StoredPath, Text
+from keepfit.callbacks.checkpoint.format.limits import Count
+from keepfit.callbacks.checkpoint.format.state_schema import Fields, check_fields
 from keepfit.callbacks.files.file_helpers import file_size, truncate_file
 from keepfit.callbacks.files.paths import differ_only_in_numbers, resolve_first_path
 

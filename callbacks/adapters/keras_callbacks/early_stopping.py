@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from keepfit.callbacks.adapters.base import AttributeAdapter, State
-from keepfit.callbacks.adapters.state_types import Count, Number, Weights
+from keepfit.callbacks.adapters.state_types import Number, Weights
+from keepfit.callbacks.checkpoint.format.limits import Count
 from keepfit.callbacks.checkpoint.format.state_schema import InvalidState
 
 

@@ -19,7 +19,8 @@ from typing import Any, ClassVar
 import keras
 
 from keepfit.callbacks.adapters.base import State
-from keepfit.callbacks.adapters.state_types import Fields, Number, StoredPath, check_fields
+from keepfit.callbacks.adapters.state_types import Number, StoredPath
+from keepfit.callbacks.checkpoint.format.state_schema import Fields, check_fields
 from keepfit.callbacks.files.paths import matches_template
 from keepfit.callbacks.files.uploads import is_remote, working_copy
 

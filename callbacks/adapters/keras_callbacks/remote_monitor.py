@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import keras
 
 from keepfit.callbacks.adapters.base import ReportingCallback, State
-from keepfit.callbacks.adapters.state_types import Fields, check_fields
+from keepfit.callbacks.checkpoint.format.state_schema import Fields, check_fields
 from keepfit.callbacks.files.report_sender import Post, RecordEpoch, ReportSender, post_report
 
 

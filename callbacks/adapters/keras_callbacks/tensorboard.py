@@ -31,7 +31,8 @@ import tensorflow as tf
 from pydantic import Field
 
 from keepfit.callbacks.adapters.base import State
-from keepfit.callbacks.adapters.state_types import Fields, Number, StoredPath, check_fields
+from keepfit.callbacks.adapters.state_types import Number, StoredPath
+from keepfit.callbacks.checkpoint.format.state_schema import Fields, check_fields
 from keepfit.callbacks.files.file_helpers import file_size, truncate_file
 from keepfit.callbacks.files.paths import differ_only_in_numbers, resolve_first_path
 

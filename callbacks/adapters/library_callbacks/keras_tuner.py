@@ -4,32 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from keepfit.callbacks.adapters.base import AttributeAdapter, State
-from keepfit.callbacks.adapters.state_types import Fields, Number, check_fields
+from keepfit.callbacks.adapters.state_types import Number
 
 TUNER_CALLBACK = AttributeAdapter(config=("tuner", "trial"))
 """It passes events on to the tuner, which saves its own state."""
 
 
-class SaveBestEpochAdapter:
+@dataclass(frozen=True)
+class SaveBestEpochAdapter(AttributeAdapter):
     """Adapter for SaveBestEpoch: the best value, and the weights that the tuner loads later."""
-
-    state: ClassVar[Fields] = {"best_value": Number | None}
-    config = ("objective", "filepath")
-    handles = ()
-
-    def get(self, callback: Any) -> State:
-        return {name: getattr(callback, name) for name in self.state}
-
-    def set(self, callback: Any, state: State) -> None:
-        for name, value in state.items():
-            setattr(callback, name, value)
-
-    def check(self, callback: Any, state: State) -> None:
-        check_fields(state, {}, self.state)
 
     def append_only(self, callback: Any) -> Mapping[str, int]:
         return {}
@@ -50,3 +38,8 @@ class SaveBestEpochAdapter:
     @contextmanager
     def resuming(self, callback: Any, state: State, sizes: Mapping[str, int]) -> Iterator[None]:
         yield
+
+
+SAVE_BEST_EPOCH = SaveBestEpochAdapter(
+    state={"best_value": Number | None}, config=("objective", "filepath")
+)

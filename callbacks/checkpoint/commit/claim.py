@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,8 +14,8 @@ from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Attempt
 from keepfit.callbacks.checkpoint.commit.cleanup import InlineCleanup
 from keepfit.callbacks.checkpoint.format.head import ENDED, AttemptHistory, Head, ScriptRecord
-from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key
-from keepfit.callbacks.checkpoint.format.limits import MAX_COUNT, MAX_NUMBER
+from keepfit.callbacks.checkpoint.format.keys import head_key, newest_attempt
+from keepfit.callbacks.checkpoint.format.limits import MAX_NUMBER
 from keepfit.callbacks.checkpoint.read.reader import (
     LoadedHead,
     LoadedManifests,
@@ -118,7 +118,7 @@ def claim(
         run=run,
         attempt=newest + 1,
         writer=uuid.uuid4().hex,
-        swaps=old.swaps % MAX_COUNT + 1 if old else 0,
+        swaps=old.next_swaps if old else 0,
         checkpoints=old.checkpoints if old else (),
         finished=old.finished if old else {},
         baseline=old.baseline if old else {},
@@ -195,9 +195,7 @@ def move_aside(store: Store, run: str, now: datetime) -> MovedRun | None:
         fence, version = _fence(store, run)
         aside = MovedRun(f"{run}.{now:%Y%m%dT%H%M%S}Z", fence.attempt)
         now += timedelta(seconds=1)
-        empty = Head(
-            run=run, attempt=fence.attempt, writer=fence.writer, swaps=fence.swaps % MAX_COUNT + 1
-        )
+        empty = Head(run=run, attempt=fence.attempt, writer=fence.writer, swaps=fence.next_swaps)
         store.move(run, aside.name, replace=Replacement(head_key(run), empty.to_bytes(), version))
         return aside
 
@@ -215,16 +213,17 @@ def _fence(store: Store, run: str) -> tuple[Head, Version | None]:
     """
     loaded = read_head(store, run)
     if loaded.head is None:
-        newest = _newest_attempt(run, (entry.key for entry in store.list(f"{run}/")))
+        newest = newest_attempt(run, (entry.key for entry in store.list(f"{run}/")))
         unknown = Head(run=run, attempt=max(1, newest), writer=uuid.uuid4().hex, swaps=0)
         return unknown, loaded.version
     old = loaded.head
+    attempt = min(old.attempt + 1, MAX_NUMBER)
     changes = {
-        "attempt": min(old.attempt + 1, MAX_NUMBER),
+        "attempt": attempt,
         "writer": uuid.uuid4().hex,
-        "swaps": old.swaps % MAX_COUNT + 1,
+        "swaps": old.next_swaps,
         # If the move is interrupted, --fresh moves what is left of the run as well.
-        "baseline": {**old.baseline, ENDED: min(old.attempt + 1, MAX_NUMBER)},
+        "baseline": {**old.baseline, ENDED: attempt},
     }
     head = old.model_copy(update=changes)
     return head, store.swap(head_key(run), head.to_bytes(), expected=loaded.version)
@@ -248,11 +247,6 @@ def _list_objects(store: Store, run: str) -> _Objects:
     loaded = read_manifests(store, run, manifests)
     shards = [entry.key for entry in store.list(f"{run}/shards/")]
     return _Objects((*manifests, *shards), loaded)
-
-
-def _newest_attempt(run: str, keys: Iterable[str]) -> int:
-    """Return the number of the newest attempt that has written one of the objects, or 0."""
-    return max((attempt_of(run, key) or 0 for key in keys), default=0)
 
 
 def _recover_head(store: Store, run: str, objects: _Objects, head: LoadedHead) -> Head | None:
@@ -285,7 +279,7 @@ def _recover_head(store: Store, run: str, objects: _Objects, head: LoadedHead) -
     log.error(events.HEAD_DAMAGED, reason=problem, using=newest[0])
     return Head(
         run=run,
-        attempt=max(_newest_attempt(run, objects.keys), 1),
+        attempt=max(newest_attempt(run, objects.keys), 1),
         writer="recovered",
         swaps=0,
         checkpoints=tuple(newest),

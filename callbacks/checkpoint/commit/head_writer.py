@@ -13,8 +13,7 @@ import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.head import Head
-from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key
-from keepfit.callbacks.checkpoint.format.limits import MAX_COUNT
+from keepfit.callbacks.checkpoint.format.keys import head_key, newest_attempt
 from keepfit.callbacks.checkpoint.read.reader import LoadedHead, read_head
 from keepfit.callbacks.storage.base import (
     Conflict,
@@ -138,7 +137,7 @@ class HeadWriter:
         self._written(head, version)
 
     def _changed(self, changes: dict[str, object]) -> Head:
-        return self.head.model_copy(update={"swaps": self.head.swaps % MAX_COUNT + 1, **changes})
+        return self.head.model_copy(update={"swaps": self.head.next_swaps, **changes})
 
     def _written(self, head: Head, version: Version) -> None:
         self.head, self._version, self._unresolved = head, version, None
@@ -146,7 +145,7 @@ class HeadWriter:
 
 def _lost_to(head: Head, keys: set[str]) -> str | None:
     """Return why the run with these objects no longer belongs to the attempt that wrote `head`."""
-    newest = max((attempt_of(head.run, key) or 0 for key in keys), default=0)
+    newest = newest_attempt(head.run, keys)
     if newest > head.attempt:
         return f"attempt {newest} has written to the run"
     if head.checkpoints and head.checkpoints[0] not in keys:

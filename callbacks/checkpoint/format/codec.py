@@ -38,13 +38,13 @@ _NAMING = ("$array", "$scalar", "$bytes", "$floats", "$ints", "$bools", "$scalar
 _CHUNK = 8192
 """Number of items that become an array at once: NumPy keeps other threads waiting meanwhile."""
 
-_DTYPE_OF_ROW = {"$floats": "float64", "$ints": "int64", "$bools": "bool"}
-
 _NUMBERS: Mapping[type, tuple[str, str]] = {
     int: ("$ints", "int64"),
     bool: ("$bools", "bool"),
 }
 """Forms of long lists by the type of all items but float, each with the dtype of its array."""
+
+_DTYPE_OF_FORM = {"$floats": "float64", **dict(_NUMBERS.values())}
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def decode(value: Json, array: Callable[[str], Array]) -> Any:
         case {"$float": text}:
             return float(text)
         case {"$floats": name} | {"$ints": name} | {"$bools": name}:
-            return _row(array(name), _DTYPE_OF_ROW[next(iter(value))]).tolist()
+            return _row(array(name), _DTYPE_OF_FORM[next(iter(value))]).tolist()
         case {"$scalars": name}:
             return list(_row(array(name)))
         case {"$tuple": items}:
@@ -198,7 +198,7 @@ def decode_once(state: Mapping[str, Json], arrays: Mapping[str, Array]) -> dict[
     """Return the decoded state of a manifest.
 
     `encode` names each array once. What is decoded therefore never needs more memory than a small
-    multiple of the arrays, of which the largest is that of a list of floats: 40 bytes for 8.
+    multiple of the arrays, of which the largest is that of a list of bools: 8 bytes for 1.
 
     Raises:
         UnreadableState: the state is not what `encode` has returned for these arrays.

@@ -16,6 +16,7 @@ from keepfit.callbacks.checkpoint.format.document import (
 )
 from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
 from keepfit.callbacks.checkpoint.format.limits import (
+    MAX_COUNT,
     MAX_ITEMS,
     MAX_MANIFESTS,
     MAX_NUMBER,
@@ -135,6 +136,11 @@ class Head(Document):
     continuations: Annotated[dict[Number, Name], Field(exclude_if=is_empty), _MANIFESTS] = Field(
         default_factory=dict
     )
+
+    @property
+    def next_swaps(self) -> int:
+        """The value of `swaps` after another swap, which begins again at the largest."""
+        return self.swaps % MAX_COUNT + 1
 
     def manifests(self) -> tuple[str, ...]:
         """Return the keys of all committed manifests, the newest first, without duplicates."""

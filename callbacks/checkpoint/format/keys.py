@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
 from keepfit.callbacks.checkpoint.format.key_names import key_component, shorten
-from keepfit.callbacks.checkpoint.format.limits import MAX_KEY_BYTES
+from keepfit.callbacks.storage.base import MAX_KEY_BYTES
 
 _NUMBER = r"\d{4,10}"
 _MANIFEST = re.compile(rf"checkpoints/\d{{10,16}}-({_NUMBER})-{_NUMBER}\.json", re.ASCII)
@@ -128,3 +129,8 @@ def attempt_of(run: str, key: str) -> int | None:
     """Return the attempt that wrote a manifest, shard or file part; None for any other object."""
     parsed = parse_key(run, key)
     return parsed.attempt if parsed else None
+
+
+def newest_attempt(run: str, keys: Iterable[str]) -> int:
+    """Return the number of the newest attempt that has written one of the objects; 0 if none."""
+    return max((attempt_of(run, key) or 0 for key in keys), default=0)

@@ -16,9 +16,6 @@ MAX_DOCUMENT_BYTES = MAX_LOAD
 """Largest HEAD or manifest, in bytes of JSON. A manifest has about 150 bytes a variable, and HEAD
 about 400 bytes a fit."""
 
-MAX_KEY_BYTES = 1024
-"""Longest key in bytes of UTF-8, as in S3 (AmazonS3/latest/userguide/object-keys.html)."""
-
 MAX_COUNT = 10**15
 """Largest number of steps, batches or bytes. Sums and products of a few of them fit 64 bits of a
 float or an int without loss, or are computed by Python, which has no limit."""

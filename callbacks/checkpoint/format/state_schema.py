@@ -6,9 +6,14 @@ A state that does not validate makes its checkpoint damaged, so that the one bef
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Protocol
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
 from keepfit.callbacks.checkpoint.format.codec import Array
+from keepfit.callbacks.checkpoint.format.document import first_problem
+from keepfit.callbacks.checkpoint.format.key_names import shorten
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
 
 
@@ -45,3 +50,47 @@ class _AnyState:
 
 
 ANY_STATE: StateSchema = _AnyState()
+
+Fields = Mapping[str, Any]
+"""Types of the values of a state, by name."""
+
+
+def check_fields(state: object, fields: Fields, optional: Fields | None = None) -> dict[str, Any]:
+    """Return a state that has these fields and no others, with values of these types.
+
+    Example:
+        >>> check_fields({"wait": 1, "on_epoch_end": 2}, {"wait": Count})
+        Traceback (most recent call last):
+        InvalidState: 'on_epoch_end' is no part of this state
+
+    Args:
+        fields: types of the values that the state has.
+        optional: types of the values that it may have as well.
+
+    Raises:
+        InvalidState: a value is missing, unknown or of another type.
+    """
+    if not isinstance(state, dict):
+        raise InvalidState(f"a state is a {type(state).__name__}")
+    known = {**(optional or {}), **fields}
+    for name in fields.keys() - state.keys():
+        raise InvalidState(f"{name!r} is missing")
+    for name, value in state.items():
+        if name not in known:
+            raise InvalidState(f"{shorten(repr(name), 80)} is no part of this state")
+        check_type(name, value, known[name])
+    return state
+
+
+def check_type(name: str, value: object, kind: Any) -> Any:
+    """Return a value that has this type, which is one that pydantic knows. Raises InvalidState."""
+    try:
+        _adapter(kind).validate_python(value, strict=True)
+    except ValidationError as error:
+        raise InvalidState(f"{name}: {first_problem(error)}") from None
+    return value
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True))

@@ -11,6 +11,7 @@ import numpy as np
 from keepfit.callbacks.checkpoint.format.codec import Array, UnreadableState, decode_once
 from keepfit.callbacks.checkpoint.format.limits import MAX_ITEMS
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
+from keepfit.callbacks.checkpoint.format.state_schema import InvalidState, check_fields
 from keepfit.callbacks.checkpoint.read.reader import array_of, read_shards
 from keepfit.callbacks.storage.base import Damaged, Store
 
@@ -44,9 +45,10 @@ def read_history(store: Store, manifest: Manifest) -> History:
     try:
         arrays = _arrays(store, manifest)
         saved = decode_once({"history": manifest.state.get("history")}, arrays)["history"]
-        return _checked(saved)
-    except (UnreadableState, TypeError) as error:
+        found = check_fields(saved, {"history": dict[str, list[Any]], "epoch": list[int]})
+    except (UnreadableState, InvalidState) as error:
         raise Damaged(f"the history of {manifest.run!r} can't be read: {error}") from error
+    return History(**found)
 
 
 def _arrays(store: Store, manifest: Manifest) -> Mapping[str, Array]:
@@ -62,15 +64,3 @@ def _arrays(store: Store, manifest: Manifest) -> Mapping[str, Array]:
 
 def _is_list(name: str, shape: tuple[int, ...]) -> bool:
     return name.startswith(HISTORY) and len(shape) == 1 and shape[0] <= MAX_ITEMS
-
-
-def _checked(saved: Any) -> History:
-    """Return the history. Raises TypeError if it has another form."""
-    if not isinstance(saved, dict) or not isinstance(saved.get("history"), dict):
-        raise TypeError("it is not a history")
-    epoch, columns = saved.get("epoch", []), saved["history"]
-    if not all(isinstance(values, list) for values in (epoch, *columns.values())):
-        raise TypeError("it is not one of lists")
-    if not all(isinstance(number, int) for number in epoch):
-        raise TypeError("its epochs are not numbers")
-    return History(epoch, {str(name): values for name, values in columns.items()})

@@ -90,6 +90,11 @@ class CommittedState:
     manifests: dict[str, Manifest]
     problems: dict[str, str]
 
+    @property
+    def newest(self) -> Manifest | None:
+        """The newest manifest that can be read."""
+        return next(iter(self.manifests.values()), None)
+
 
 def summarize_all(store: Store) -> Iterator[Summary]:
     """Yield all runs by name, the ones moved aside included; skip folders that contain no run.

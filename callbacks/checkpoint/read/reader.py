@@ -225,8 +225,7 @@ def manifests_of_fit(
         try:
             schema.check_manifest(manifest)
         except InvalidState as error:
-            reason = f"{store.uri}/{key} has a state that can't be used: {error}"
-            rejected(key, Damaged(reason))
+            rejected(key, _unusable(store, key, error))
             continue
         yield key, manifest
 
@@ -244,7 +243,7 @@ def _read_checkpoint(
         state = decode_once(manifest.state, arrays)
         schema.check_state(state, arrays)
     except (UnreadableState, InvalidState) as error:
-        raise Damaged(f"{store.uri}/{key} has a state that can't be used: {error}") from error
+        raise _unusable(store, key, error) from error
     return Checkpoint(key, manifest, arrays, state)
 
 
@@ -291,6 +290,11 @@ def read_newest_usable(
         f"run {run!r} in {store.uri} has checkpoints, but none of them can be used; "
         f"start over with --fresh, which moves the old run aside, or restore the missing objects"
     )
+
+
+def _unusable(store: Store, key: str, error: ValueError) -> Damaged:
+    """Return the error of a checkpoint whose state does not validate."""
+    return Damaged(f"{store.uri}/{key} has a state that can't be used: {error}")
 
 
 def _map(function: Callable[[T], R], items: Sequence[T], threads: int) -> list[R]:

@@ -9,12 +9,9 @@ from unicodedata import category
 
 from keepfit.callbacks.errors import ConfigurationError
 from keepfit.callbacks.masking import mask_url
-from keepfit.callbacks.storage.base import StorageError
+from keepfit.callbacks.storage.base import MAX_KEY_BYTES, StorageError
 
 _BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-
-MAX_KEY_BYTES = 1024
-"""Longest key in UTF-8 (docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
-from keepfit.callbacks.masking import mask_urls
+from keepfit.callbacks.masking import one_line
 from keepfit.callbacks.storage.base import Conflict, Damaged, NotFound, StorageError, Transient
 from keepfit.callbacks.storage.s3.address import Address
 from keepfit.callbacks.storage.s3.denials import advice, key_advice, parse_denial
@@ -115,12 +115,12 @@ def translate_error(
                 f"AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             )
         case ParamValidationError():
-            return StorageError(f"{where} can't be requested: {_one_line(error)}")
+            return StorageError(f"{where} can't be requested: {one_line(error)}")
         case CredentialRetrievalError():
-            return Expired(f"{where}: {_one_line(error)}")
+            return Expired(f"{where}: {one_line(error)}")
         case SSLError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return StorageError(
-                f"{where}: the server's certificate is not trusted ({_one_line(error)}); "
+                f"{where}: the server's certificate is not trusted ({one_line(error)}); "
                 f"name its authority in AWS_CA_BUNDLE"
             )
         case HTTPClientError() if "Invalid header value" in str(error):  # it has the secret
@@ -129,20 +129,20 @@ def translate_error(
                 f"break; check how AWS_ACCESS_KEY_ID and AWS_SESSION_TOKEN are set"
             )
         case FileNotFoundError() | PermissionError():
-            return StorageError(f"{where} can't be requested: {_one_line(error)}")
+            return StorageError(f"{where} can't be requested: {one_line(error)}")
         case (
             ConnectionError() | HTTPClientError() | IncompleteReadError() | HTTPError() | OSError()
         ):
-            return Transient(f"{where} was not reached: {_one_line(error)}")
+            return Transient(f"{where} was not reached: {one_line(error)}")
     if isinstance(error, ValueError) and "endpoint" in str(error):
         return StorageError(
-            f"{where} can't be requested: {_one_line(error)}; an endpoint is written "
+            f"{where} can't be requested: {one_line(error)}; an endpoint is written "
             f"https://HOST:PORT, in AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL"
         )
     kind = type(error).__name__
     if kind in ("FlexibleChecksumError", "ResponseStreamingError", "ReadTimeoutError"):
-        return Transient(f"{where} was not received completely: {_one_line(error)}")
-    return StorageError(f"{where}: {_one_line(error)}")
+        return Transient(f"{where} was not received completely: {one_line(error)}")
+    return StorageError(f"{where}: {one_line(error)}")
 
 
 def _translate_response(
@@ -247,7 +247,3 @@ def _explain(refusal: Refusal, operation: str, address: Address, options: Reques
             f"keepfit needs conditional writes (If-Match, If-None-Match)"
         )
     return f"S3 refused {operation}: {detail}"
-
-
-def _one_line(error: BaseException) -> str:
-    return mask_urls(" ".join(str(error).split())) or type(error).__name__

@@ -9,7 +9,7 @@ from typing import IO, Any, Self, TypeVar
 
 from s3transfer.manager import TransferManager
 
-from keepfit.callbacks.masking import mask_urls
+from keepfit.callbacks.masking import one_line
 from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.s3.address import Object
 from keepfit.callbacks.storage.s3.client import make_client
@@ -144,6 +144,4 @@ class Transfer:
         try:
             return self._client_factory()
         except BOTO_ERRORS as error:
-            raise StorageError(
-                f"S3 can't be used: {mask_urls(' '.join(str(error).split()))}"
-            ) from error
+            raise StorageError(f"S3 can't be used: {one_line(error)}") from error

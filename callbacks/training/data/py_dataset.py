@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from keepfit.callbacks.adapters.base import FrozenState, State, capture
-from keepfit.callbacks.adapters.state_types import check_fields
 from keepfit.callbacks.adapters.user_callbacks import adapter_for_object
+from keepfit.callbacks.checkpoint.format.state_schema import check_fields
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.training import random_state
 
