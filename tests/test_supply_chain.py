@@ -1,4 +1,4 @@
-"""What keepfit is built from: licences, the base image, and the exceptions of its checks."""
+"""The supply chain: licences of dependencies, the base image, and the exceptions of bandit."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ class Begin:
         )
         for name in checked["names"]:
             if type(state.get(name)) not in (int, float):
-                raise InvalidState(f"{shorten(repr(name), 80)} is no number of this state")
+                raise InvalidState(f"{shorten(repr(name), 80)} is not a number in this state")
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any], state: Mapping[str, Any]) -> Self:

@@ -45,7 +45,7 @@ _BEGIN = "keepfit.begin"
 """Key of a state, no name of an attribute: what its attempt had from its own machine."""
 
 _METHODS = (FunctionType, classmethod, staticmethod, property)
-"""What an attribute of an instance must not hide."""
+"""Kinds of class attributes that a restored attribute must not shadow."""
 
 _CONTAINS_ITSELF = object()
 """Stands for a value that contains itself; like any plain object, it can't be stored."""
@@ -164,7 +164,9 @@ class ChangedAttributesAdapter:
         check_fields(state, {}, dict.fromkeys(state, Any))
         for name in state.keys() - {_BEGIN}:
             if not _may_be_state(type(callback), name, self._not_own):
-                raise InvalidState(f"{shorten(repr(name), 80)} is no attribute that training sets")
+                raise InvalidState(
+                    f"{shorten(repr(name), 80)} is not an attribute that training sets"
+                )
         if _BEGIN in state:
             Begin.check(state[_BEGIN], state)
 

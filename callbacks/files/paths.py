@@ -17,7 +17,7 @@ log = structlog.get_logger("keepfit")
 _DIGITS = re.compile(r"\d+")
 
 _FIELD = "[^/]+"
-"""What a `{field}` of a template can become: a number or a name, which is in no other folder."""
+"""Pattern of a `{field}`'s value: within one path component, so no template leaves its folder."""
 
 
 def differ_only_in_numbers(stored: str, named: str) -> bool:

@@ -60,7 +60,7 @@ def _too_large() -> _Unacceptable:
 
 
 class Budget:
-    """What is left of the time and of the bytes of one exchange."""
+    """The remaining time and bytes of one exchange."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds

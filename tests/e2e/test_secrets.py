@@ -124,7 +124,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_an_error_line(case, tmp_path, monkeypatch):
-    """What can't be used or reached is one line without a secret."""
+    """An unusable or unreachable address is one line without a secret."""
     (tmp_path / "train.py").write_text("")
     settings = {
         "AWS_ENDPOINT_URL": "http://s3.invalid:9",

@@ -59,7 +59,7 @@ EXPECTED = (
     Refused,
     DataChanged,
 )
-"""What a command turns into one line and an exit code."""
+"""The exceptions that a command turns into one line and an exit code."""
 
 MAX_MEMORY = 512 << 20
 """Bytes by which the process may grow over thousands of documents: TensorFlow's own pools."""

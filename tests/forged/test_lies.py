@@ -1,4 +1,4 @@
-"""What anybody who can write to a run's objects can do to its next attempt: only spoil the run.
+"""Forged documents against the next attempt: a writer of the store can only spoil the run itself.
 
 Each lie has a right digest. It is named in the log, the checkpoint before it is used, and the
 result is that of an uninterrupted training. Nothing outside the run is read, written or deleted.

@@ -1,4 +1,4 @@
-"""How servers of notices are reached: names, addresses, proxies and TLS, within the same time."""
+"""Connections to servers of notices: names, addresses, proxies and TLS, within the time limit."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class NotDeterministic(Exception):
 
 @dataclass(frozen=True)
 class Note:
-    """What an actor knows at one point of its program.
+    """The knowledge of an actor at one point of its program.
 
     Attributes:
         kind: claimed, resumed, acknowledged, removed or read.
@@ -69,7 +69,7 @@ class Journal:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a program comes with the answers so far.
+    """The progress of a program with the answers so far.
 
     Attributes:
         call: the next call; None if the program has ended.

@@ -1,4 +1,4 @@
-"""What makes the real code deterministic: threads, time and random names are replaced.
+"""Make the real code deterministic: replace its threads, its clock and its random names.
 
 No store call is left out or reordered. Objects of one commit, which product code uploads on several
 threads, are written in one fixed order: their keys are new, distinct, and named by nothing yet, so

@@ -1,4 +1,4 @@
-"""What must hold after every step, whatever the order of the calls and whatever has failed.
+"""The invariants of a store, checked after every step of every order of calls.
 
 1. HEAD names only complete checkpoints: each manifest is there and valid, and each of its objects
    is there with its digest. Of a run that `--fresh` is moving, the copy has to be complete instead.

@@ -1,4 +1,4 @@
-"""What is no object of the store, or a larger one than anybody has written, is one line."""
+"""Pipes, folders, links and oversized files in a store: each operation ends with one error."""
 
 from __future__ import annotations
 

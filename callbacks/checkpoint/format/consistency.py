@@ -1,4 +1,4 @@
-"""Whether the parts of a manifest agree with one another and with its run: pure checks, no I/O."""
+"""Consistency checks of a manifest: its run, keys, shard layout and file parts. Pure, no I/O."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def check_fields(state: object, fields: Fields, optional: Fields | None = None) 
     Example:
         >>> check_fields({"wait": 1, "on_epoch_end": 2}, {"wait": Count})
         Traceback (most recent call last):
-        InvalidState: 'on_epoch_end' is no part of this state
+        InvalidState: 'on_epoch_end' is not part of this state
 
     Args:
         fields: types of the values that the state has.
@@ -77,7 +77,7 @@ def check_fields(state: object, fields: Fields, optional: Fields | None = None) 
         raise InvalidState(f"{name!r} is missing")
     for name, value in state.items():
         if name not in known:
-            raise InvalidState(f"{shorten(repr(name), 80)} is no part of this state")
+            raise InvalidState(f"{shorten(repr(name), 80)} is not part of this state")
         check_type(name, value, known[name])
     return state
 

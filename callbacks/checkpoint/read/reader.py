@@ -35,6 +35,9 @@ PARALLEL_READS = min(8, os.cpu_count() or 1)
 PARALLEL_MANIFESTS = 8
 """Number of manifests read at once: they are small, and the time is that of the requests."""
 
+FEW_MANIFESTS = 4
+"""Number of manifests in a directory up to which no threads are started."""
+
 SMALL_READ = 1 << 20
 """Bytes up to which shards in a directory are read and hashed faster without threads."""
 
@@ -116,7 +119,7 @@ def read_head(store: Store, run: str) -> LoadedHead:
     """Read HEAD. A missing or damaged HEAD raises no error.
 
     Raises:
-        Damaged: HEAD is no object that could be replaced.
+        Damaged: HEAD is a pipe, a folder or a link, or is larger than any document.
         StorageError: the store can't be read.
     """
     try:
@@ -150,8 +153,9 @@ def read_manifests(store: Store, run: str, keys: Iterable[str]) -> LoadedManifes
             return str(error)
 
     keys = list(keys)
-    threads = min(store.parallel, PARALLEL_MANIFESTS)  # one in a directory, which is fast
-    found = list(zip(keys, _map(read, keys, threads), strict=True))
+    # A directory may lie on a network: only a few manifests are read faster without threads.
+    few = store.parallel == 1 and len(keys) <= FEW_MANIFESTS
+    found = list(zip(keys, _map(read, keys, 1 if few else PARALLEL_MANIFESTS), strict=True))
     return LoadedManifests(
         manifests={key: result for key, result in found if isinstance(result, Manifest)},
         problems={key: result for key, result in found if isinstance(result, str)},

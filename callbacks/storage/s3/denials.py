@@ -1,4 +1,4 @@
-"""What denied a request, as S3's own message says it, and the change that would allow it.
+"""Parse S3's access-denied messages, and advise the policy change that would allow the request.
 
 The messages: docs.aws.amazon.com/AmazonS3/latest/userguide/troubleshoot-403-errors.html
 """
