@@ -66,7 +66,12 @@ MAY_IMPORT = {
     "callbacks/adapters": {"keepfit.callbacks.adapters", "keepfit.callbacks.files", *STORED},
     "infra": {"keepfit.infra", "keepfit.callbacks.masking"},
     "infra/jobs": {"keepfit.infra.jobs", "keepfit.infra.aws"},
-    "job/notices": {"keepfit.job.notices", "keepfit.job.notice_settings", "keepfit.callbacks"},
+    "job/notices": {
+        "keepfit.job.notices",
+        "keepfit.job.notice_settings",
+        "keepfit.job.printable",
+        "keepfit.callbacks",
+    },
 }
 """The modules of keepfit that a package may import."""
 
