@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,19 +30,46 @@ SUPPORTED: Final[Mapping[str, tuple[Version, Version]]] = {
 """The oldest and the newest minor version, both included, as in pyproject.toml."""
 
 
+class Unsupported(Exception):
+    """This process, or its model, is not what keepfit supports.
+
+    Attributes:
+        reason, fix: for the log.
+    """
+
+    def __init__(self, reason: str, fix: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.fix = fix
+
+
 def check_environment(environ: Mapping[str, str] = os.environ) -> None:
     """Check the backend and the versions of this process. Imports Keras and TensorFlow.
 
     Raises:
         Refused: one of them is not supported; the log names it, and the fix.
     """
+    with _refusing():
+        _check_environment(environ)
+
+
+def is_supported(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether `check_environment` would refuse nothing. Imports Keras and TensorFlow."""
+    try:
+        _check_environment(environ)
+    except Unsupported:
+        return False
+    return True
+
+
+def _check_environment(environ: Mapping[str, str]) -> None:
     # Before the import, which fails where the backend's own package is not installed.
     if environ.get("KERAS_BACKEND"):
         _check_backend(environ["KERAS_BACKEND"], "KERAS_BACKEND")
     else:
         _check_backend(_backend_of_file(environ), "keras.json")
     if environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true"):
-        raise _refusal(
+        raise Unsupported(
             "TF_USE_LEGACY_KERAS makes tf.keras the package tf_keras, which is Keras 2",
             "unset TF_USE_LEGACY_KERAS, and train a model of Keras 3",
         )
@@ -59,12 +87,17 @@ def check_model(model: Any) -> None:
     Raises:
         Refused: the model is not a Keras 3 model, or its strategy is not supported.
     """
+    with _refusing():
+        _check_model(model)
+
+
+def _check_model(model: Any) -> None:
     import keras
     import tensorflow as tf
 
     if not isinstance(model, keras.Model):
         kind = f"{type(model).__module__.partition('.')[0]}.{type(model).__name__}"
-        raise _refusal(
+        raise Unsupported(
             f"the model is a {kind}, not a model of Keras 3",
             "build it with `import keras` instead of `import tf_keras`",
         )
@@ -77,7 +110,7 @@ def check_model(model: Any) -> None:
         ),
     }.items():
         if isinstance(model.distribute_strategy, kinds):
-            raise _refusal(
+            raise Unsupported(
                 f"tf.distribute.{name} trains on several machines, which keepfit can't resume yet",
                 "train on one machine: without a strategy, or with MirroredStrategy",
             )
@@ -88,7 +121,7 @@ def _check_version(name: str, version: str) -> None:
     oldest, newest = SUPPORTED[name]
     if match is None or not oldest <= (int(match[1]), int(match[2])) <= newest:
         low, high = (".".join(map(str, limit)) for limit in (oldest, newest))
-        raise _refusal(
+        raise Unsupported(
             f"{name} {version} is installed; a resumed training is exact with {low} to {high}",
             f"pip install '{name}=={high}.*'",
         )
@@ -111,13 +144,17 @@ def _backend_of_file(environ: Mapping[str, str]) -> str:
 
 def _check_backend(backend: str, source: str) -> None:
     if backend != "tensorflow":
-        raise _refusal(
+        raise Unsupported(
             f"{source} chooses the Keras backend {backend!r}, and keepfit supports TensorFlow only",
             "set KERAS_BACKEND=tensorflow",
         )
 
 
-def _refusal(reason: str, fix: str) -> Refused:
-    """Log the reason, and return the exception for the caller to raise."""
-    log.error(events.REFUSED, reason=reason, fix=fix)
-    return Refused()
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Log what is not supported, and refuse it."""
+    try:
+        yield
+    except Unsupported as error:
+        log.error(events.REFUSED, reason=error.reason, fix=error.fix)
+        raise Refused from error

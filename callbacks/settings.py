@@ -65,6 +65,7 @@ class Settings(StoreSettings):
 
     Attributes:
         resume: another script or other arguments continue the run.
+        only_explicit: under `keepfit run`, only a `fit` with a Resumable is resumable.
     """
 
     run: str = Field(default_factory=default_run_name)
@@ -74,6 +75,7 @@ class Settings(StoreSettings):
     fresh: bool = False
     resume: bool = False
     exact: bool = False
+    only_explicit: bool = False
     job_attempt: int = Field(default=1, validation_alias="AWS_BATCH_JOB_ATTEMPT", exclude=True)
 
     @property

@@ -14,7 +14,7 @@ from keepfit.callbacks.storage.s3.options import RequestOptions
 from keepfit.job import log_output, pid1
 from keepfit.job.commands import infra, jobs, plan, stores
 from keepfit.job.commands.failures import fail
-from keepfit.job.commands.options import Deterministic, Exact, RunName, SaveEvery
+from keepfit.job.commands.options import Deterministic, Exact, OnlyExplicit, RunName, SaveEvery
 from keepfit.job.notice_settings import NoticeSettings, OnNotice
 
 app = typer.Typer(
@@ -35,7 +35,7 @@ def _keepfit() -> None:
 
 @app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False})
 def run(
-    script: Annotated[Path, typer.Argument(help="A Keras script that uses Resumable.")],
+    script: Annotated[Path, typer.Argument(help="A Keras script.")],
     args: Annotated[list[str] | None, typer.Argument(help="Arguments of the script.")] = None,
     code: Annotated[
         str | None,
@@ -54,6 +54,7 @@ def run(
         bool, typer.Option("--resume", help="Continue with other ARGS or a changed SCRIPT.")
     ] = False,
     exact: Exact = False,
+    only_explicit: OnlyExplicit = False,
     on_notice: Annotated[
         OnNotice | None,
         typer.Option(help="Train on until a known deadline, or save and exit. [default: train-on]"),
@@ -87,6 +88,7 @@ def run(
         "FRESH": fresh or None,
         "RESUME": resume or None,
         "EXACT": exact or None,
+        "ONLY_EXPLICIT": only_explicit or None,
         "ON_NOTICE": on_notice,
         "GRACE": grace,
         "WATCH": watch,
@@ -120,7 +122,11 @@ def run(
         if deterministic:
             runner.set_deterministic()
 
-    raise typer.Exit(runner.run_script(script, args or [], notices, prepare))
+    raise typer.Exit(
+        runner.run_script(
+            script, args or [], notices, prepare, only_explicit=settings.only_explicit
+        )
+    )
 
 
 stores.register(app)

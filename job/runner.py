@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -26,6 +26,7 @@ from keepfit.callbacks.errors import (
     ConfigurationError,
     Preempted,
 )
+from keepfit.callbacks.keras.implicit import hold_every_fit
 from keepfit.callbacks.launch import process as launch
 from keepfit.callbacks.masking import mask_known_of
 from keepfit.job import batch_hold
@@ -49,6 +50,8 @@ def run_script(
     args: Sequence[str],
     settings: NoticeSettings,
     prepare: Callable[[], None] = no_preparation,
+    *,
+    only_explicit: bool = False,
 ) -> int:
     """Run `script` with `args` and return the exit code of the process.
 
@@ -56,13 +59,16 @@ def run_script(
 
     Args:
         prepare: called before the script. It may take long: signals end it as they end a script.
+        only_explicit: only a `fit` with a Resumable is resumable.
     """
+    holding = nullcontext() if only_explicit else hold_every_fit()
     with (
         session.open_session() as current,
         _no_traceback_of_ended_threads(),
         signals.trap_signals(current.preemption, settings.grace_seconds),
         watch_machine(current.preemption, settings, os.environ),
         watch_deadline(current),
+        holding as every_fit,
     ):
         try:
             ending = _run_to_ending(script, args, current, prepare)
@@ -76,13 +82,9 @@ def run_script(
         return settings.preempted_exit_code
     if ending.code == 0 and current.unsaved:
         return EXIT_UNSAVED
-    if ending.code == 0 and not current.used:
-        log.warning(
-            events.NOT_RESUMABLE,
-            script=str(script),
-            reason="no fit of this script uses keepfit, so it starts over after an interruption",
-            fix="use model.fit(…, callbacks=[Resumable([…])]) with `from keepfit import Resumable`",
-        )
+    named = every_fit is not None and every_fit.has_named_other_training
+    if ending.code == 0 and not current.used and not named:
+        _report_nothing_resumable(script, only_explicit=only_explicit)
     return ending.code
 
 
@@ -116,6 +118,16 @@ def _no_traceback_of_ended_threads() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = previous
+
+
+def _report_nothing_resumable(script: Path, *, only_explicit: bool) -> None:
+    """Log that an interruption would have made the script start over."""
+    log.warning(
+        events.NOT_RESUMABLE,
+        script=str(script),
+        reason="no fit of this script uses keepfit, so it starts over after an interruption",
+        fix="leave out --only-explicit" if only_explicit else "train a keras.Model with its fit",
+    )
 
 
 def set_deterministic() -> None:

@@ -42,6 +42,7 @@ def submit(
     save_every: SaveEvery = None,
     deterministic: Deterministic = False,
     exact: Exact = False,
+    only_explicit: options.OnlyExplicit = False,
     resume: Annotated[
         bool,
         typer.Option(
@@ -86,7 +87,7 @@ def submit(
     environment = submission.variables(env or [])
     submission.warn_of_visible(environment, args or [])
     environment |= submission.selected_variables(
-        save_every, exact=exact, fresh=fresh, resume=resume
+        save_every, exact=exact, fresh=fresh, resume=resume, only_explicit=only_explicit
     )
     named = {"KEEPFIT_RUN", "KEEPFIT_STORE", *environment}
     secrets = submission.secrets(secret or [], named)

@@ -19,5 +19,9 @@ Deterministic = Annotated[
 Exact = Annotated[
     bool, typer.Option("--exact", help="Refuse a training that can't resume exactly.")
 ]
+OnlyExplicit = Annotated[
+    bool,
+    typer.Option("--only-explicit", help="Leave a fit without Resumable as it is: not resumable."),
+]
 Deployment = Annotated[str, typer.Option("--name", help="The deployment's name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]

@@ -77,7 +77,7 @@ def _named(option: str, value: str, given: list[str]) -> list[tuple[str, str]]:
 
 
 def selected_variables(
-    save_every: str | None, *, exact: bool, fresh: bool, resume: bool
+    save_every: str | None, *, exact: bool, fresh: bool, resume: bool, only_explicit: bool
 ) -> dict[str, str]:
     """Return the variables that have the effect of these flags of `keepfit run`."""
     flags = {
@@ -85,6 +85,7 @@ def selected_variables(
         "KEEPFIT_EXACT": "1" if exact else None,
         "KEEPFIT_FRESH": "1" if fresh else None,
         "KEEPFIT_RESUME": "1" if resume else None,
+        "KEEPFIT_ONLY_EXPLICIT": "1" if only_explicit else None,
     }
     return {name: value for name, value in flags.items() if value}
 
