@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +14,7 @@ from keepfit.job import pid1
 from keepfit.job.commands.failures import fail
 from keepfit.job.commands.options import Deterministic, Exact, OnlyExplicit, RunName, SaveEvery
 from keepfit.job.notice_settings import NoticeSettings, OnNotice
+from keepfit.job.process.program import check_program, command_of
 
 
 def register(app: typer.Typer) -> None:
@@ -24,8 +24,11 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    script: Annotated[Path, typer.Argument(help="A Keras script.")],
+    script: Annotated[str, typer.Argument(help="A Keras script, or with -m a module.")],
     args: Annotated[list[str] | None, typer.Argument(help="Arguments of the script.")] = None,
+    module: Annotated[
+        bool, typer.Option("--module", "-m", help="Run module SCRIPT, as `python -m` would.")
+    ] = False,
     code: Annotated[
         str | None,
         typer.Option(help="Digest of the code with SCRIPT that `keepfit submit` has stored."),
@@ -64,12 +67,18 @@ def run(
 ) -> None:
     """Run SCRIPT as `python SCRIPT ARGS` would, each of its fits resumable after any interruption.
 
+    With -m, SCRIPT is the name of a module, as for `python -m`.
+
     Exit codes: 0 trained to the end; 74 the final state could not be saved; 75 preempted, run it
     again to continue; 76 a newer attempt owns the run; 77 the job was cancelled; 78 the
     configuration or a checkpoint does not fit; otherwise the script's own.
     """
-    if code is None and not script.is_file():
-        fail(f"there is no script {str(script)!r}")
+    program = command_of(script, args or [], module=module)
+    try:
+        if code is None:
+            check_program(program)
+    except ConfigurationError as error:
+        fail(str(error))
     given = {
         "STORE": store,
         "RUN": run_name,
@@ -95,7 +104,7 @@ def run(
     from keepfit.callbacks.settings import Settings
     from keepfit.job import batch, runner
 
-    launch.begin(launch.Launch.of_script(script, args or []))
+    launch.begin(launch.Launch.of_program(program))
     try:
         settings = Settings.resolve()
         notices = NoticeSettings.resolve()
@@ -107,12 +116,10 @@ def run(
 
     def prepare() -> None:
         session.current().start_prefetch(settings)
-        batch.prepare_attempt(job, code, script)
+        batch.prepare_attempt(job, code, program)
         if deterministic:
             runner.set_deterministic()
 
     raise typer.Exit(
-        runner.run_script(
-            script, args or [], notices, prepare, only_explicit=settings.only_explicit
-        )
+        runner.run_program(program, notices, prepare, only_explicit=settings.only_explicit)
     )
