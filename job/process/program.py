@@ -156,8 +156,13 @@ def _set_first_folder(folder: str) -> None:
 
 
 def _new_main(path: str) -> ModuleType:
-    """Return a new module `__main__`, which processes of multiprocessing find by its path."""
+    """Return a new module `__main__`.
+
+    multiprocessing has its own name for it, by which classes come back from spawned processes.
+    """
     main = ModuleType("__main__")
     main.__dict__.update(__file__=path, __builtins__=__builtins__, __cached__=None)
     sys.modules["__main__"] = main
+    if "__mp_main__" in sys.modules:
+        sys.modules["__mp_main__"] = main
     return main
