@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from keepfit.callbacks.variables import warn_of_unknown_variables
 from keepfit.job import log_output
 from keepfit.job.commands import infra, jobs, plan, run, stores
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 def _keepfit() -> None:
     """Keep Keras' model.fit running on machines that disappear."""
     log_output.configure()
+    warn_of_unknown_variables()
 
 
 run.register(app)

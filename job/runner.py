@@ -27,8 +27,8 @@ from keepfit.callbacks.errors import (
 from keepfit.callbacks.keras.implicit import hold_every_fit
 from keepfit.callbacks.launch.command import PythonCommand
 from keepfit.callbacks.masking import mask_known_of
+from keepfit.callbacks.runner_settings import NoticeSettings
 from keepfit.job import batch_hold
-from keepfit.job.notice_settings import NoticeSettings
 from keepfit.job.notices import signals
 from keepfit.job.notices.deadline import watch_deadline
 from keepfit.job.notices.watcher import watch_machine

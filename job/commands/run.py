@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from keepfit.callbacks.errors import EXIT_REFUSED, ConfigurationError
+from keepfit.callbacks.launch.command import PythonCommand
+from keepfit.callbacks.runner_settings import NoticeSettings, OnNotice, RestartSettings
 from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.s3.options import RequestOptions
 from keepfit.job import pid1
 from keepfit.job.commands.failures import fail
 from keepfit.job.commands.options import Deterministic, Exact, OnlyExplicit, RunName, SaveEvery
-from keepfit.job.notice_settings import NoticeSettings, OnNotice
+from keepfit.job.process import restarts as restarting
 from keepfit.job.process.program import check_program, command_of
 
 
@@ -61,6 +63,14 @@ def run(
         bool,
         typer.Option("--leave-at-once", help="On AWS Batch, exit before the instance is gone."),
     ] = False,
+    restarts: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Up to N more attempts here after one that was killed or preempted. [default: 0]",
+        ),
+    ] = None,
     preempted_exit_code: Annotated[
         int | None, typer.Option(help="Exit code in place of 75, if a scheduler requires another.")
     ] = None,
@@ -73,12 +83,6 @@ def run(
     again to continue; 76 a newer attempt owns the run; 77 the job was cancelled; 78 the
     configuration or a checkpoint does not fit; otherwise the script's own.
     """
-    program = command_of(script, args or [], module=module)
-    try:
-        if code is None:
-            check_program(program)
-    except ConfigurationError as error:
-        fail(str(error))
     given = {
         "STORE": store,
         "RUN": run_name,
@@ -91,14 +95,43 @@ def run(
         "GRACE": grace,
         "WATCH": watch,
         "LEAVE_AT_ONCE": leave_at_once or None,
+        "RESTARTS": restarts,
         "PREEMPTED_EXIT_CODE": preempted_exit_code,
     }
     os.environ.update({f"KEEPFIT_{k}": str(v) for k, v in given.items() if v not in (None, "")})
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    program = command_of(script, args or [], module=module)
     try:
+        if code is None:
+            check_program(program)
         RequestOptions.of(os.environ)  # before TensorFlow is imported, which takes seconds
+        notices, allowed = NoticeSettings.resolve(), RestartSettings.resolve()
+    except ConfigurationError as error:
+        fail(str(error))
     except StorageError as error:
         fail(str(error), EXIT_REFUSED)
+    pid1.warn_if_behind_shell()
+    attempt = None
+    if allowed.restarts:
+        attempt = restarting.supervise_attempts(allowed.restarts, notices.preempted_exit_code)
+    else:
+        pid1.supervise_if_pid1()
+    if attempt and attempt.script_has_ended:
+        os.environ.pop("KEEPFIT_FRESH", None)  # it would begin the finished run anew
+    exit_code = _run_attempt(program, notices, code, deterministic=deterministic)
+    if attempt and exit_code != notices.preempted_exit_code:
+        attempt.report_end()
+    raise typer.Exit(exit_code)
+
+
+def _run_attempt(
+    program: PythonCommand, notices: NoticeSettings, code: str | None, *, deterministic: bool
+) -> int:
+    """Run the program in this process, and return its exit code.
+
+    Args:
+        code: the digest of the code that `keepfit submit` has stored, if it did.
+    """
     from keepfit.callbacks.engine import session
     from keepfit.callbacks.launch import process as launch
     from keepfit.callbacks.settings import Settings
@@ -107,11 +140,8 @@ def run(
     launch.begin(launch.Launch.of_program(program))
     try:
         settings = Settings.resolve()
-        notices = NoticeSettings.resolve()
     except ConfigurationError as error:
         fail(str(error))
-    pid1.supervise_if_pid1()
-    pid1.warn_if_behind_shell()
     job = batch.BatchJob(os.environ.get(batch.JOB_ID_VARIABLE), settings.store, settings.run)
 
     def prepare() -> None:
@@ -120,6 +150,4 @@ def run(
         if deterministic:
             runner.set_deterministic()
 
-    raise typer.Exit(
-        runner.run_program(program, notices, prepare, only_explicit=settings.only_explicit)
-    )
+    return runner.run_program(program, notices, prepare, only_explicit=settings.only_explicit)
