@@ -97,6 +97,16 @@ def _walk(model: keras.Model) -> Iterator[tuple[VariableGroup, Any]]:
     for variable in attributes:
         if isinstance(variable, tf.Variable):
             yield "model", variable
+        elif isinstance(variable, tf.random.Generator):
+            yield "model", variable.state
+
+
+def has_generators(model: keras.Model) -> bool:
+    """Return whether TensorFlow's random generators are known, whose states are variables."""
+    attributes = (leaf for layer in internals.layers_of(model) for leaf in _leaves(vars(layer)))
+    return internals.global_generator() is not None or any(
+        isinstance(leaf, tf.random.Generator) for leaf in attributes
+    )
 
 
 def _leaves(nest: Any) -> Iterator[Any]:
