@@ -408,8 +408,8 @@ def count_shuffles(iterator: Any) -> int:
     attempt did.
     """
     return sum(
-        isinstance(dataset, shuffle_op._ShuffleDataset) and not cached
-        for dataset, cached in _datasets_and_caches(getattr(iterator, "_dataset", None))
+        isinstance(dataset, shuffle_op._ShuffleDataset) and cache is None
+        for dataset, cache in _datasets_and_caches(getattr(iterator, "_dataset", None))
     )
 
 
@@ -424,25 +424,26 @@ def _datasets(iterator: Any) -> list[Any]:
     return [dataset for dataset, _ in found]
 
 
-def _datasets_and_caches(dataset: Any) -> list[tuple[Any, bool]]:
-    """Return a dataset and all its inputs, and whether each is below a cache."""
-    found = [] if dataset is None else [(dataset, False)]
-    for each, cached in found:
-        below = cached or isinstance(each, cache_op.CacheDataset)
-        found.extend((source, below) for source in each._inputs())
+def _datasets_and_caches(dataset: Any) -> list[tuple[Any, Any]]:
+    """Return a dataset and all its inputs, each with the outermost cache above it, or None."""
+    found = [] if dataset is None else [(dataset, None)]
+    for each, cache in found:
+        if cache is None and isinstance(each, cache_op.CacheDataset):
+            cache = each  # for the inputs of this one
+        found.extend((source, cache) for source in each._inputs())
     return found
 
 
-def reshuffling_datasets(dataset: Any) -> list[tuple[Any, bool]]:
+def reshuffling_datasets(dataset: Any) -> list[tuple[Any, Any]]:
     """Return the shuffles of a pipeline that have another order in each epoch, each one once.
 
-    The second part of each item says whether it is used below a cache only.
+    The second part of each item is the outermost cache above it; None if it is used without one.
     """
-    found: dict[int, tuple[Any, bool]] = {}
-    for each, cached in _datasets_and_caches(dataset):
+    found: dict[int, tuple[Any, Any]] = {}
+    for each, cache in _datasets_and_caches(dataset):
         if isinstance(each, shuffle_op._ShuffleDataset) and each._reshuffle_each_iteration:
-            _, before = found.get(id(each), (each, True))
-            found[id(each)] = (each, before and cached)
+            _, before = found.get(id(each), (each, cache))
+            found[id(each)] = (each, before and cache)
     return list(found.values())
 
 

@@ -3,12 +3,16 @@
 The seeds of a shuffle belong to the dataset, not to an iterator: each iterator that is created
 draws the order of one more epoch. So a dataset that outlives a `fit`, or is used for validation,
 continues in a resumed process where it was, once each shuffle in it has the count that it had.
+
+A shuffle below a cache has one order, that with which the cache was filled. A resumed process fills
+it anew, in the same order. If a part of the data is read each time, the cache is never filled, and
+the shuffle counts like any other.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
@@ -19,50 +23,46 @@ Counts = list[int | None]
 """For each shuffle of a pipeline how many numbers it has drawn; None to leave it as it is."""
 
 
-@dataclass(frozen=True)
-class _Shuffle:
-    """A shuffle in a pipeline.
-
-    Attributes:
-        first: below a cache, the count when the fit began; None for any other.
-    """
-
-    dataset: Any
-    first: int | None
-
-
 class Shuffles:
     """The shuffles of one pipeline that have another order in each epoch."""
 
     def __init__(self, dataset: Any) -> None:
         """Find the shuffles; there are none if it is not a tf.data.Dataset."""
-        found = internals.reshuffling_datasets(dataset) if _is_tf_data(dataset) else []
-        self._shuffles = [
-            _Shuffle(shuffle, _drawn(shuffle) if cached else None) for shuffle, cached in found
-        ]
+        is_pipeline = isinstance(dataset, tf.data.Dataset)
+        self._found = internals.reshuffling_datasets(dataset) if is_pipeline else []
 
     def __len__(self) -> int:
-        return len(self._shuffles)
+        return len(self._found)
 
     def counts(self) -> Counts:
         """Return the present counts; takes milliseconds for each shuffle."""
-        return [self._count(shuffle) for shuffle in self._shuffles]
+        counts: Counts = [_drawn(shuffle) for shuffle, _ in self._found]
+        below = defaultdict(list)
+        for index, (_, cache) in enumerate(self._found):
+            if cache is not None:
+                below[id(cache)].append(index)
+        for indices in below.values():
+            if self._is_filled(indices, counts):
+                for index in indices:
+                    counts[index] = None
+        return counts
 
     def set(self, counts: Sequence[int | None]) -> None:
         """Set the counts, so that the next epoch has the order that it would have had."""
-        for shuffle, count in zip(self._shuffles, counts, strict=True):
+        for (shuffle, _), count in zip(self._found, counts, strict=True):
             if count is not None:
-                internals.SeedCount(shuffle.dataset).set(count)
+                internals.SeedCount(shuffle).set(count)
 
-    def _count(self, shuffle: _Shuffle) -> int | None:
-        drawn = _drawn(shuffle.dataset)
-        # One order has filled the cache, and has to fill it again: no other one follows it.
-        is_used_once = shuffle.first is not None and drawn <= shuffle.first + 2
-        return None if is_used_once else drawn
-
-
-def _is_tf_data(dataset: Any) -> bool:
-    return isinstance(dataset, tf.data.Dataset)
+    def _is_filled(self, indices: Sequence[int], counts: Counts) -> bool:
+        """Return whether the cache above these shuffles is filled: an iterator draws no order."""
+        cache = self._found[indices[0]][1]
+        with tf.device("CPU:0"):
+            iter(cache)
+        drawn = [_drawn(self._found[index][0]) for index in indices]
+        if drawn == [counts[index] for index in indices]:
+            return True
+        self.set([count if i in indices else None for i, count in enumerate(counts)])
+        return False
 
 
 def _drawn(shuffle: Any) -> int:
