@@ -48,8 +48,7 @@ def report_random_state(
     if graph is None:
         return
     ops = internals.random_ops_of_graph(graph)
-    if not variables.has_generators(model):
-        ops += internals.generator_ops_of_graph(graph)
+    ops += internals.generator_ops_of_graph(graph, variables.generators(model))
     places = list(dict.fromkeys(describe(op, _layer_names(model)) for op in ops))
     if not places:
         return

@@ -604,10 +604,31 @@ def random_ops_of_graph(graph: tf.Graph) -> list[tf.Operation]:
     return [op for each in _nested([graph]) for op in each.get_operations() if _is_random(op)]
 
 
-def generator_ops_of_graph(graph: tf.Graph) -> list[tf.Operation]:
-    """Return the ops of a graph and its functions that draw from a tf.random.Generator."""
-    ops = (op for each in _nested([graph]) for op in each.get_operations())
-    return [op for op in ops if op.type.startswith(_GENERATOR_OPS)]
+def generator_ops_of_graph(
+    graph: tf.Graph, known: Iterable[tf.random.Generator]
+) -> list[tf.Operation]:
+    """Return the ops of a graph and its functions that draw from a tf.random.Generator.
+
+    Args:
+        known: generators to leave out. If the one of an op can't be told, as with a strategy, it is
+            taken for one of these.
+    """
+    handles = [generator.state.handle for generator in known]
+    found = []
+    for op in (op for each in _nested([graph]) for op in each.get_operations()):
+        if op.type.startswith(_GENERATOR_OPS):
+            handle = _captured(op.inputs[0])
+            is_known = bool(handles) if handle is None else any(handle is one for one in handles)
+            found += [] if is_known else [op]
+    return found
+
+
+def _captured(tensor: Any) -> Any:
+    """Return the eager tensor that a graph has captured as `tensor`; None if that is unknown."""
+    while tensor is not None and not hasattr(tensor, "numpy"):
+        captures = getattr(tensor.graph, "captures", ())
+        tensor = next((outer for outer, inner in captures if inner is tensor), None)
+    return tensor
 
 
 def is_endless(iterator: Any) -> bool:

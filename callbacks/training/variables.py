@@ -101,12 +101,11 @@ def _walk(model: keras.Model) -> Iterator[tuple[VariableGroup, Any]]:
             yield "model", variable.state
 
 
-def has_generators(model: keras.Model) -> bool:
-    """Return whether TensorFlow's random generators are known, whose states are variables."""
-    attributes = (leaf for layer in internals.layers_of(model) for leaf in _leaves(vars(layer)))
-    return internals.global_generator() is not None or any(
-        isinstance(leaf, tf.random.Generator) for leaf in attributes
-    )
+def generators(model: keras.Model) -> list[tf.random.Generator]:
+    """Return TensorFlow's random generators whose states are kept: the model's and the global."""
+    leaves = [leaf for layer in internals.layers_of(model) for leaf in _leaves(vars(layer))]
+    found = [internals.global_generator(), *leaves]
+    return [each for each in found if isinstance(each, tf.random.Generator)]
 
 
 def _leaves(nest: Any) -> Iterator[Any]:

@@ -155,14 +155,19 @@ def test_eager_operations_are_exact(tmp_path, monkeypatch):
     assert_same(attempt(training, tmp_path), expected)
 
 
-def test_a_generator_outside_of_the_model_is_named(tmp_path):
-    """The state of a tf.random.Generator that no layer holds is not kept."""
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_generator_outside_of_the_model_is_named(tmp_path, steps):
+    """The state of a tf.random.Generator that no layer holds is not kept, unlike the global one."""
+    tf.random.set_global_generator(tf.random.Generator.from_seed(5))
     generator = tf.random.Generator.from_seed(5)
 
     class Outside(keras.layers.Layer):
         def call(self, inputs):
+            inputs += tf.random.get_global_generator().normal(tf.shape(inputs))
             return inputs + generator.normal(tf.shape(inputs))
 
-    done = attempt(Training(with_layer(Outside), validated=False, fit=ONCE), tmp_path)
+    training = Training(with_layer(Outside, steps_per_execution=steps), validated=False, fit=ONCE)
+    done = attempt(training, tmp_path)
     (entry,) = done.named(events.RANDOM_STATE_HIDDEN)
-    assert entry["operations"][0].startswith("RngReadAndSkip in layer 'outside")
+    (operation,) = entry["operations"]
+    assert operation.startswith("RngReadAndSkip in layer 'outside")
