@@ -14,6 +14,7 @@ from keepfit.callbacks.checkpoint.read.reader import Checkpoint
 from keepfit.callbacks.engine.run import Run
 from keepfit.callbacks.training import internals, random_state, restore
 from keepfit.callbacks.training.capture import TrainingCapture
+from keepfit.callbacks.training.data.fit_inputs import FitInputs
 from keepfit.callbacks.training.data.py_dataset import PyDatasetState
 from keepfit.callbacks.training.data.tracker import DataTracker
 from keepfit.callbacks.training.step_function import Logs
@@ -37,6 +38,7 @@ class Resumption:
         capture: TrainingCapture,
         data: DataTracker,
         py_dataset: PyDatasetState,
+        inputs: FitInputs,
         checkpoint: Checkpoint | None,
     ) -> None:
         self._model = model
@@ -44,6 +46,7 @@ class Resumption:
         self._capture = capture
         self._data = data
         self._py_dataset = py_dataset
+        self._inputs = inputs
         self._held = checkpoint
         self.key = checkpoint.key if checkpoint else ""
         self._random_state: dict[str, Any] = {}
@@ -57,6 +60,7 @@ class Resumption:
             self._capture,
             self._data,
             self._py_dataset,
+            self._inputs,
             checkpoint,
         )
 
@@ -81,6 +85,7 @@ class Resumption:
         restore.restore_training(self._model, self._callbacks, checkpoint)
         self._random_state = checkpoint.state["randomness"]
         self._stop_training = checkpoint.state["stop_training"]
+        self._inputs.restore(checkpoint.state.get("inputs"))
         self._py_dataset.restore(checkpoint.state["source"])
         log.info(
             events.RESUMED,
@@ -113,12 +118,15 @@ class Resumption:
         """Restore what the hooks of the interrupted epoch have left: the next batch is new."""
         self.restore_random_state()
         self._py_dataset.batch_ends()
+        self._inputs.batch_ends()
         self._model.stop_training = self._stop_training
 
     def restore_final(self) -> bool:
         """Restore the final state of a finished fit; return whether its variables were kept."""
         checkpoint = self.checkpoint
         internals.set_initial_epoch(self._model, None)
+        self._inputs.restore(checkpoint.state.get("inputs"))
+        self._py_dataset.restore(checkpoint.state["source"])
         restore.restore_finished(self._model, self._callbacks, checkpoint)
         return checkpoint.manifest.has_variables
 

@@ -22,6 +22,7 @@ from keepfit.callbacks.checkpoint.format.limits import MAX_COUNT, MAX_RANK, Coun
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.format.state_schema import InvalidState, check_fields, check_type
 from keepfit.callbacks.training.data import batch_spec
+from keepfit.callbacks.training.data.fit_inputs import FitInputs
 from keepfit.callbacks.training.data.position import IteratorState, iterator_states
 from keepfit.callbacks.training.data.py_dataset import PyDatasetState
 from keepfit.callbacks.training.identity.description import InputDescription
@@ -80,11 +81,16 @@ class TrainingStateSchema:
     """The schema of the states that one `fit` can resume from."""
 
     def __init__(
-        self, model: keras.Model, callbacks: HeldCallbacks, py_dataset: PyDatasetState
+        self,
+        model: keras.Model,
+        callbacks: HeldCallbacks,
+        py_dataset: PyDatasetState,
+        inputs: FitInputs,
     ) -> None:
         self._model = model
         self._callbacks = callbacks
         self._py_dataset = py_dataset
+        self._inputs = inputs
 
     def check_manifest(self, manifest: Manifest) -> None:
         """Check what the manifest alone contains. Raises InvalidState."""
@@ -108,6 +114,7 @@ class TrainingStateSchema:
         check_random_state(state["randomness"])
         self._callbacks.check(state["callbacks"], self._model)
         self._py_dataset.check(state["source"])
+        self._inputs.check(state.get("inputs"))
         _check_iterators(arrays, state["data"])
 
 

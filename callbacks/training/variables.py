@@ -97,6 +97,15 @@ def _walk(model: keras.Model) -> Iterator[tuple[VariableGroup, Any]]:
     for variable in attributes:
         if isinstance(variable, tf.Variable):
             yield "model", variable
+        elif isinstance(variable, tf.random.Generator):
+            yield "model", variable.state
+
+
+def generators(model: keras.Model) -> list[tf.random.Generator]:
+    """Return TensorFlow's random generators whose states are kept: the model's and the global."""
+    leaves = [leaf for layer in internals.layers_of(model) for leaf in _leaves(vars(layer))]
+    found = [internals.global_generator(), *leaves]
+    return [each for each in found if isinstance(each, tf.random.Generator)]
 
 
 def _leaves(nest: Any) -> Iterator[Any]:

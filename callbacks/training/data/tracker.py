@@ -169,7 +169,8 @@ class DataTracker:
             return False
         self._iterator = iterator
         start = self._capture_state()
-        if start is None:
+        is_first = self._known_traits is None
+        if start is None or (is_first and internals.has_hidden_state(iterator)):
             self._report_unsavable_input()
         self._known_traits = self._known_traits or PipelineTraits.of(
             iterator, start, drawn_by_batch=self._drawn_by_batch
