@@ -104,7 +104,7 @@ class FitController:
             dropped = before
         self._arguments = arguments
         self._stopping = stopping_callbacks(callbacks)
-        self._py_dataset = PyDatasetState(internals.py_dataset_of_fit(), guard)
+        self._py_dataset = PyDatasetState(internals.py_dataset_of_fit(), guard, model)
         self._schema = TrainingStateSchema(model, callbacks, self._py_dataset)
         requested = FitRequest(
             model,
@@ -353,8 +353,7 @@ class FitController:
         # The first batch builds variables that a capture before it could not find.
         self._capture.expect_new_variables()
         self._capture.prepare()
-        if self._guard.refusing:
-            self._capture.check_callbacks()
+        self._capture.check_callbacks()
         self._guard.training_has_begun()
 
     def _offer_save(self) -> None:
