@@ -23,6 +23,7 @@ from keepfit.callbacks.training.continuation import EpochEnd, decide, wants_more
 from keepfit.callbacks.training.data.py_dataset import PyDatasetState
 from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
 from keepfit.callbacks.training.final_state import DroppedState, FinalState
+from keepfit.callbacks.training.fit_files import FitFiles, begin_callbacks
 from keepfit.callbacks.training.identity.fit_request import FitRequest
 from keepfit.callbacks.training.identity.inputs import FitInput
 from keepfit.callbacks.training.identity.settings import FitSettings
@@ -42,7 +43,7 @@ from keepfit.callbacks.training.phases import (
     Validating,
 )
 from keepfit.callbacks.training.progress import advance
-from keepfit.callbacks.training.resumption import Resumption, begin_callbacks
+from keepfit.callbacks.training.resumption import Resumption
 from keepfit.callbacks.training.saving import FitSaves
 from keepfit.callbacks.training.state_schema import TrainingStateSchema
 from keepfit.callbacks.training.step_function import Logs
@@ -175,7 +176,11 @@ class FitController:
                 self._pass_over(checkpoint, epochs)
                 return
             internals.set_initial_epoch(self._model, position.epoch)
-        begin_callbacks(self._run, self._callbacks, self._index, checkpoint, begin)
+        begin_callbacks(
+            FitFiles(self._run, self._callbacks, self._index, checkpoint),
+            self._call.is_running,
+            begin,
+        )
         step_function.install(self._model, self)
 
     def epoch_begins(self, epoch: int) -> None:
@@ -261,6 +266,7 @@ class FitController:
         self._logs = training_logs
         self._move(Event.FIT_ENDS)
         self._run.end_fit()
+        self._callbacks.appended.end()
 
     def _move(self, event: Event | EpochBegins | BatchEnds) -> tuple[Action, ...]:
         try:
