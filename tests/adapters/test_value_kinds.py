@@ -228,7 +228,7 @@ def types_in(value):
     return type(value)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(value=VALUES)
 def test_any_nest_of_values(value):
     """It is restored with its types, where the script's own value names the classes."""
