@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from keepfit.callbacks.adapters.frozen import Leaf, copy_array, freeze
-from keepfit.callbacks.adapters.values.code import is_code
+from keepfit.callbacks.adapters.values.functions import is_code
 from keepfit.callbacks.adapters.values.generators import (
     BITS,
     LEGACY,

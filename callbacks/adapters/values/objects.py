@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keepfit.callbacks.adapters.values.code import is_code
+from keepfit.callbacks.adapters.values.functions import is_code
 from keepfit.callbacks.adapters.values.generators import describe_generator
 from keepfit.callbacks.adapters.values.variables import OWNERS
 from keepfit.callbacks.checkpoint.format.codec import Tagged
