@@ -24,6 +24,7 @@ from keepfit.callbacks.training.data.fit_inputs import FitInputs
 from keepfit.callbacks.training.data.py_dataset import PyDatasetState
 from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
 from keepfit.callbacks.training.final_state import DroppedState, FinalState
+from keepfit.callbacks.training.fit_files import FitFiles, begin_callbacks
 from keepfit.callbacks.training.graph_randomness import report_random_state
 from keepfit.callbacks.training.identity.fit_request import FitRequest
 from keepfit.callbacks.training.identity.inputs import FitInput
@@ -44,7 +45,7 @@ from keepfit.callbacks.training.phases import (
     Validating,
 )
 from keepfit.callbacks.training.progress import advance
-from keepfit.callbacks.training.resumption import Resumption, begin_callbacks
+from keepfit.callbacks.training.resumption import Resumption
 from keepfit.callbacks.training.saving import FitSaves
 from keepfit.callbacks.training.state_schema import TrainingStateSchema
 from keepfit.callbacks.training.step_function import Logs
@@ -106,7 +107,7 @@ class FitController:
             dropped = before
         self._arguments = arguments
         self._stopping = stopping_callbacks(callbacks)
-        self._py_dataset = PyDatasetState(internals.py_dataset_of_fit(), guard)
+        self._py_dataset = PyDatasetState(internals.py_dataset_of_fit(), guard, model)
         validation = given.data.validation
         self._inputs = FitInputs(given.data.train, validation and validation[0], guard)
         self._schema = TrainingStateSchema(model, callbacks, self._py_dataset, self._inputs)
@@ -186,7 +187,11 @@ class FitController:
                 self._pass_over(checkpoint, epochs)
                 return
             internals.set_initial_epoch(self._model, position.epoch)
-        begin_callbacks(self._run, self._callbacks, self._index, checkpoint, begin)
+        begin_callbacks(
+            FitFiles(self._run, self._callbacks, self._index, checkpoint),
+            self._call.is_running,
+            begin,
+        )
         step_function.install(self._model, self)
 
     def epoch_begins(self, epoch: int) -> None:
@@ -280,6 +285,7 @@ class FitController:
         self._logs = training_logs
         self._move(Event.FIT_ENDS)
         self._run.end_fit()
+        self._callbacks.appended.end()
 
     def _move(self, event: Event | EpochBegins | BatchEnds) -> tuple[Action, ...]:
         try:
@@ -373,8 +379,7 @@ class FitController:
         # The first batch builds variables that a capture before it could not find.
         self._capture.expect_new_variables()
         self._capture.prepare()
-        if self._guard.refusing:
-            self._capture.check_callbacks()
+        self._capture.check_callbacks()
         self._guard.training_has_begun()
 
     def _offer_save(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,7 +10,6 @@ import structlog
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
-from keepfit.callbacks.engine.run import Run
 from keepfit.callbacks.training import internals, random_state, restore
 from keepfit.callbacks.training.capture import TrainingCapture
 from keepfit.callbacks.training.data.fit_inputs import FitInputs
@@ -129,36 +127,3 @@ class Resumption:
         self._py_dataset.restore(checkpoint.state["source"])
         restore.restore_finished(self._model, self._callbacks, checkpoint)
         return checkpoint.manifest.has_variables
-
-
-def begin_callbacks(
-    run: Run,
-    callbacks: HeldCallbacks,
-    index: int,
-    checkpoint: Checkpoint | None,
-    begin: Callable[[], None],
-) -> None:
-    """Call `on_train_begin` of the callbacks, with their files as they have to be.
-
-    A resumed fit gets them as they were at the checkpoint, a new one as they were before it began.
-
-    Args:
-        index: number of the fit.
-        checkpoint: the checkpoint from which it resumes, if any.
-        begin: calls `on_train_begin` of all callbacks, which opens files.
-    """
-    callbacks.report_once(
-        lambda report, former: run.owned.record_once(f"{index}-{report}", f"{index}-{former}")
-    )
-    if checkpoint:
-        files = checkpoint.manifest.files
-        sizes = {file.path: file.size for file in files if not file.whole}
-        with callbacks.resuming_files(checkpoint.state["callbacks"], sizes):
-            begin()
-            # Once more: `on_train_begin` may have emptied a file that it opens itself.
-            run.owned.restore_files(checkpoint, callbacks.may_write)
-        return
-    baseline = run.owned.baseline(index, callbacks.baseline())
-    with callbacks.starting_files(baseline):
-        begin()
-    run.owned.begin_files(callbacks.append_only_files())
