@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,36 @@ class DataChanged(Exception):
     """The iterator does not match the data position in the checkpoint."""
 
 
+Counts = tuple[int, ...]
+"""Random numbers drawn by each dataset with a generator of seeds, in an order that is fixed."""
+
+
+@dataclass(frozen=True)
+class SeedCounts:
+    """The seeds drawn by the iterators of one fit.
+
+    Attributes:
+        first: the counts when the first iterator of the fit was new.
+        current: the counts when the present one was new.
+    """
+
+    first: Counts
+    current: Counts
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Sequence[int]]) -> SeedCounts:
+        """Return the counts from a manifest."""
+        return cls(tuple(plain["first"]), tuple(plain["current"]))
+
+    def plain(self) -> dict[str, list[int]]:
+        """Return the counts as they are stored in the manifest."""
+        return {"first": list(self.first), "current": list(self.current)}
+
+    def next(self, current: Counts) -> SeedCounts:
+        """Return the counts after another iterator was created."""
+        return replace(self, current=current)
+
+
 @dataclass(frozen=True)
 class DataPosition:
     """The position in the input data: immutable, and cheap to keep.
@@ -39,6 +69,7 @@ class DataPosition:
             none, and where the first batch fixes the order, or some seeds are lost anyway, `start`
             can't replace it.
         seeds_are_lost: no state of this pipeline contains all seeds.
+        seeds: the seeds drawn by a strategy's iterators, which have no state; None for others.
     """
 
     start: IteratorState | None = None
@@ -48,6 +79,7 @@ class DataPosition:
     since_later: int = 0
     later_is_complete: bool = False
     seeds_are_lost: bool = False
+    seeds: SeedCounts | None = None
 
     def tensors(self) -> list[Tensor]:
         """Return the iterator states as tensors of a snapshot, serialised when they are read."""
@@ -57,7 +89,8 @@ class DataPosition:
     def plain(self) -> dict[str, Any]:
         """Return the counts that are stored in the manifest."""
         names = ("calls", "since_start", "since_later", "seeds_are_lost")
-        return {name: getattr(self, name) for name in names}
+        plain = {name: getattr(self, name) for name in names}
+        return {**plain, **({"seeds": self.seeds.plain()} if self.seeds else {})}
 
     def _start_bytes(self) -> memoryview:
         return memoryview(self.start.content if self.start else b"")

@@ -28,12 +28,14 @@ import structlog
 from keepfit.callbacks import events
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.training import internals
+from keepfit.callbacks.training.data.distributed import MAY_DIFFER, DistributedInput, Obstacle
 from keepfit.callbacks.training.data.position import (
     LATER,
     START,
     DataChanged,
     DataPosition,
     IteratorState,
+    SeedCounts,
 )
 
 log = structlog.get_logger("keepfit")
@@ -43,6 +45,12 @@ REFRESH_BUDGET = 0.01
 
 INDEXED_ADAPTERS = ("PyDatasetAdapter", "GrainDatasetAdapter")
 """Keras' adapters for input that is read by index, so that the same items can be read again."""
+
+
+BY_OLDER_VERSION = Obstacle(
+    "and in another order if it is shuffled, because an older keepfit has written the checkpoint",
+    "train again with --fresh for an exact result",
+)
 
 
 class StateRefresh(Enum):
@@ -155,12 +163,16 @@ class DataTracker:
         self._iterator: Any = None
         self._known_traits: PipelineTraits | None = None
         self._reading = Reading()
+        self._distributed: DistributedInput | None = None
+        self._seeds: SeedCounts | None = None
         self._seeds_are_lost: bool | None = None
         self._cost = _CaptureCost()
 
     @property
     def element_spec(self) -> Any:
-        """The structure of a batch; None if the iterator has none."""
+        """The structure of a batch, or of a replica's part; None if the iterator has none."""
+        if self._distributed:
+            return self._distributed.element_spec
         return getattr(self._iterator, "element_spec", None)
 
     def observe(self, iterator: Any) -> bool:
@@ -169,8 +181,11 @@ class DataTracker:
             return False
         self._iterator = iterator
         start = self._capture_state()
-        if start is None:
-            self._report_unsavable_input()
+        self._distributed = DistributedInput.of(iterator)
+        if self._distributed:
+            self._observe_distributed(self._distributed)
+        elif start is None:
+            self._report_unsavable_input(MAY_DIFFER)
         self._known_traits = self._known_traits or PipelineTraits.of(
             iterator, start, drawn_by_batch=self._drawn_by_batch
         )
@@ -203,6 +218,7 @@ class DataTracker:
             reading.since_later,
             later_is_complete=self._traits.hidden_randomness or self._traits.endless or lost,
             seeds_are_lost=lost,
+            seeds=self._seeds,
         )
 
     def restore(self, states: Mapping[str, bytes], plain: Mapping[str, Any], steps: int) -> None:
@@ -220,6 +236,8 @@ class DataTracker:
         saved = {name: IteratorState.from_bytes(content) for name, content in states.items()}
         if state := saved.get(LATER) or saved.get(START):
             state.restore(self._iterator)
+        if self._distributed:
+            self._restore_distributed(self._distributed, plain)
         self._reading = Reading(
             saved.get(START, self._reading.start),
             saved.get(LATER),
@@ -237,8 +255,23 @@ class DataTracker:
             seconds = round(self._clock() - started, 3)
             log.info(events.DATA_REPLAYED, batches=batches, seconds=seconds)
 
-    def _report_unsavable_input(self) -> None:
-        """Report once that a resumed fit reads the input again, and whether it may differ then."""
+    def _observe_distributed(self, given: DistributedInput) -> None:
+        """Note the seeds that a new iterator of a strategy has."""
+        if not self._input_reported and (obstacle := given.obstacle()):
+            self._report_unsavable_input(obstacle)
+        self._input_reported = True
+        counts = given.counts()
+        self._seeds = self._seeds.next(counts) if self._seeds else SeedCounts(counts, counts)
+
+    def _restore_distributed(self, given: DistributedInput, plain: Mapping[str, Any]) -> None:
+        if (saved := plain.get("seeds")) is None:
+            self._report_unsavable_input(BY_OLDER_VERSION)
+            return
+        self._seeds = SeedCounts.from_plain(saved)
+        given.restore(self._seeds)
+
+    def _report_unsavable_input(self, obstacle: Obstacle) -> None:
+        """Report once that a resumed fit reads the input again, and why it may differ then."""
         if self._input_reported:
             return
         self._input_reported = True
@@ -252,9 +285,8 @@ class DataTracker:
         self._guard.report(
             events.DATA_UNSAVABLE,
             input=self._source,
-            reason=f"{reason}, and may get other batches if its source is not deterministic",
-            fix="seed the source's random generator; or use tf.data without Python functions, "
-            "arrays, or a keras.utils.PyDataset",
+            reason=f"{reason}, {obstacle.reason}",
+            fix=obstacle.fix,
         )
 
     @property
