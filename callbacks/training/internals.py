@@ -528,6 +528,19 @@ def renew_distributed_iterator(iterator: Any) -> None:
         worker._make_iterator()
 
 
+def feed_distributed_iterator(iterator: Any, source: tf.data.Dataset) -> None:
+    """Make a strategy's iterator, in a process with one worker, read from another dataset."""
+    (worker,) = iterator._iterators
+    own, worker._dataset = worker._dataset, source
+    worker._make_iterator()
+    worker._dataset = own
+
+
+def devices_of_distributed_iterator(iterator: Any) -> int:
+    """Return the number of devices that share each batch of a strategy's iterator."""
+    return sum(len(worker._devices) for worker in iterator._iterators)
+
+
 def seeded_datasets(datasets: Iterable[Any]) -> list[Any]:
     """Return the datasets with a generator of seeds among these and their inputs, each once."""
     found = (d for d in _with_inputs(datasets) if isinstance(d, _SEEDED))
@@ -587,7 +600,12 @@ def _hides_randomness(dataset: Any) -> bool:
 
 
 def is_endless(iterator: Any) -> bool:
-    """Return True if the dataset repeats for ever, so that no part of it is ever released."""
+    """Return True if the dataset repeats for ever, so that no part of it is ever released.
+
+    A strategy distributes batches by a dataset that does not tell; its iterator does.
+    """
+    if isinstance(iterator, tf.distribute.DistributedIterator):
+        return bool(iterator._cardinality == tf.data.INFINITE_CARDINALITY)
     dataset = getattr(iterator, "_dataset", None)
     return dataset is not None and int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
 

@@ -45,6 +45,7 @@ class SeedNumbers(BaseModel):
 
     first: Annotated[list[Count], Field(max_length=MAX_DATASETS)]
     current: Annotated[list[Count], Field(max_length=MAX_DATASETS)]
+    passed: Count
 
 
 class DataCounts(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -36,19 +36,25 @@ class SeedCounts:
     Attributes:
         first: the counts when the first iterator of the fit was new.
         current: the counts when the present one was new.
+        passed: number of elements before the later state, which is that of a relay.
     """
 
     first: Counts
     current: Counts
+    passed: int = 0
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Sequence[int]]) -> SeedCounts:
+    def from_plain(cls, plain: Mapping[str, Any]) -> SeedCounts:
         """Return the counts from a manifest."""
-        return cls(tuple(plain["first"]), tuple(plain["current"]))
+        return cls(tuple(plain["first"]), tuple(plain["current"]), plain["passed"])
 
-    def plain(self) -> dict[str, list[int]]:
+    def plain(self) -> dict[str, Any]:
         """Return the counts as they are stored in the manifest."""
-        return {"first": list(self.first), "current": list(self.current)}
+        return {
+            "first": list(self.first),
+            "current": list(self.current),
+            "passed": self.passed,
+        }
 
     def next(self, current: Counts) -> SeedCounts:
         """Return the counts after another iterator was created."""
@@ -97,9 +103,14 @@ class DataPosition:
 
     def _later_bytes(self) -> memoryview:
         """Return `later` serialised, or nothing if it has lost seeds that `start` contains."""
-        if not self.start or not self.later:
+        if not self.later:
             return memoryview(b"")
         later_seeds = internals.seed_paths(self.later.content)
+        if self.seeds:
+            complete = len(later_seeds) == len(self.seeds.current)
+            return memoryview(self.later.content if complete else b"")
+        if not self.start:
+            return memoryview(b"")
         complete = self.later_is_complete or internals.seed_paths(self.start.content) <= later_seeds
         return memoryview(self.later.content if complete else b"")
 

@@ -32,9 +32,9 @@ def numbers_drawn(dataset: Any) -> int:
         UnknownFormat: the iterator's state can't be read.
     """
     probe = internals.probe(dataset)
-    once = SeedState.of(probe).numbers_drawn
+    once = _seed_entry(probe).value
     another = internals.probe(dataset)
-    both = SeedState.of(another).numbers_drawn  # to create an iterator draws the same each time
+    both = _seed_entry(another).value  # to create an iterator draws the same each time
     before = once - (both - once)
     set_numbers_drawn(dataset, before)
     return before
@@ -47,65 +47,69 @@ def set_numbers_drawn(dataset: Any, number: int) -> None:
         UnknownFormat: the iterator's state can't be read.
     """
     probe = internals.probe(dataset)
-    SeedState.of(probe).at(number).restore(probe)
+    internals.restore_iterator(probe, _seed_entry(probe).state_with(number))
 
 
 @dataclass(frozen=True)
-class SeedState:
-    """The state of an iterator with a generator of seeds.
+class Entry:
+    """One part of a pipeline in the state of an iterator, with an integer that was looked for.
 
     Attributes:
         entries: for each part of the pipeline, its serialised values.
-        entry, value: indices of the generator's position.
-        values: all values of that entry.
+        number: index of this part.
+        values: all values of this part.
+        index: index of the value that was looked for.
     """
 
     entries: tuple[Any, ...]
-    entry: int
-    value: int
+    number: int
     values: tuple[int, ...]
+    index: int
 
     @classmethod
-    def of(cls, iterator: Any) -> SeedState:
-        """Return the iterator's present state. Raises UnknownFormat."""
-        state = internals.iterator_state(iterator)
-        if state is None:
-            raise UnknownFormat("an iterator that was created for its seeds has no state")
+    def find(cls, state: tf.Tensor, path: bytes) -> Entry:
+        """Return the part whose path and key, `PATH@@KEY`, end with `path`.
+
+        Raises:
+            UnknownFormat: there is none, or it can't be read.
+        """
         try:
             entries = _split(_TensorProto.FromString(tf.io.serialize_tensor(state).numpy()))
             for number, entry in enumerate(entries):
-                _, *keys = entry.metadata.split(b"@@")
-                for position, key in enumerate(keys):
-                    if key.endswith(KEY):
-                        return cls(entries, number, position, _values(entry, len(keys)))
+                prefix, *keys = entry.metadata.split(b"@@")
+                for index, key in enumerate(keys):
+                    if (prefix + b"@@" + key).endswith(path):
+                        return cls(entries, number, _values(entry, len(keys)), index)
         except (tf.errors.OpError, ValueError, IndexError) as error:
             raise UnknownFormat(" ".join(str(error).split())[:200]) from error
-        raise UnknownFormat(f"it has no {KEY.decode()}")
+        raise UnknownFormat(f"it has no {path.decode()}")
 
     @property
-    def numbers_drawn(self) -> int:
-        """The random numbers that the dataset's generator has drawn."""
-        return self.values[self.value]
+    def value(self) -> int:
+        """The value that was looked for."""
+        return self.values[self.index]
 
-    def at(self, number: int) -> SeedState:
-        """Return the state with the generator at another position."""
-        values = [*self.values[: self.value], number, *self.values[self.value + 1 :]]
-        changed = type(self.entries[self.entry])()
-        changed.CopyFrom(self.entries[self.entry])
+    def state_with(self, value: int) -> tf.Tensor:
+        """Return the iterator's state with another value."""
+        values = [*self.values[: self.index], value, *self.values[self.index + 1 :]]
+        changed = type(self.entries[self.number])()
+        changed.CopyFrom(self.entries[self.number])
         changed.ClearField("tensors")
-        for value in values:
-            changed.tensors.add().CopyFrom(tf.make_tensor_proto(value, tf.int64))
-        entries = [*self.entries[: self.entry], changed, *self.entries[self.entry + 1 :]]
-        return SeedState(tuple(entries), self.entry, self.value, tuple(values))
-
-    def restore(self, iterator: Any) -> None:
-        """Set an iterator of the same dataset to this state, and the dataset's generator."""
-        content = [entry.SerializeToString() for entry in self.entries]
+        for each in values:
+            changed.tensors.add().CopyFrom(tf.make_tensor_proto(each, tf.int64))
+        entries = [*self.entries[: self.number], changed, *self.entries[self.number + 1 :]]
+        content = [entry.SerializeToString() for entry in entries]
         proto = _TensorProto(dtype=tf.variant.as_datatype_enum)
         proto.tensor_shape.dim.add().size = len(content)
         proto.tensor_content = b"".join([*map(_varint, map(len, content)), *content])
-        state = tf.io.parse_tensor(proto.SerializeToString(), tf.variant)
-        internals.restore_iterator(iterator, state)
+        return tf.io.parse_tensor(proto.SerializeToString(), tf.variant)
+
+
+def _seed_entry(iterator: Any) -> Entry:
+    state = internals.iterator_state(iterator)
+    if state is None:
+        raise UnknownFormat("an iterator that was created for its seeds has no state")
+    return Entry.find(state, KEY)
 
 
 def _split(proto: Any) -> tuple[Any, ...]:
