@@ -118,6 +118,11 @@ def endless_twice_shuffled() -> dict[str, Any]:
     return {"x": data, "steps_per_epoch": 6}
 
 
+def endless_by_two() -> dict[str, Any]:
+    """Two batches in each call of the train function."""
+    return {**endless(), "steps_per_execution": 2}
+
+
 def one_pass_over_epochs() -> dict[str, Any]:
     """An iterator that serves three epochs, and then another one."""
     return {"x": rows(360).shuffle(20, seed=3).batch(15), "steps_per_epoch": 8}
@@ -161,6 +166,7 @@ INPUTS: dict[str, Callable[..., dict[str, Any]]] = {
         odd_batches,
         endless,
         endless_twice_shuffled,
+        endless_by_two,
         one_pass_over_epochs,
         arrays,
         arrays_by_batch,
@@ -197,23 +203,25 @@ def read(
         next(iterator)
         break
     epochs.reset()
-    tracker, batches, positions = DataTracker(clock=Clock(FREE)), {}, {}
+    steps = given.get("steps_per_execution", 1)
+    tracker = DataTracker(steps_per_call=steps, clock=Clock(FREE))
+    batches, positions = {}, {}
     for epoch in range(start[0], EPOCHS):
         with warnings.catch_warnings(action="ignore"), epochs.catch_stop_iteration():
             for step, _, iterator in epochs:
                 if tracked:
                     tracker.observe(iterator)
                 if saved:
-                    tracker.restore(saved.states, saved.plain, 1)
-                    epochs._steps_seen += saved.plain["calls"] - start[1]
+                    tracker.restore(saved.states, saved.plain, steps)
+                    epochs._steps_seen += saved.plain["calls"] * steps - start[1]
                     saved = None
                 if (epoch, step) < start:
                     continue
                 if not step:
                     positions[epoch, step] = Saved.of(tracker.position(StateRefresh.IF_CHEAP))
-                batches[epoch, step] = tf.nest.map_structure(_numbers, next(iterator))
+                batches[epoch, step] = [_numbers(next(iterator)) for _ in range(steps)]
                 tracker.advance()
-                positions[epoch, step + 1] = Saved.of(tracker.position(StateRefresh.IF_CHEAP))
+                positions[epoch, step + steps] = Saved.of(tracker.position(StateRefresh.IF_CHEAP))
     return batches, positions
 
 
@@ -319,11 +327,11 @@ class Replicated(keras.layers.Layer):
         return x
 
 
-def model(replicas: int, **options: Any) -> keras.Model:
+def model(replicas: int) -> keras.Model:
     with strategy(replicas).scope():
         parts = [keras.layers.Dense(4), keras.layers.Dropout(0.4), Replicated()]
         parts += [keras.layers.BatchNormalization(), keras.layers.Dense(3)]
-        return trainings.compiled(parts, keras.optimizers.Adam(), metrics=["accuracy"], **options)
+        return trainings.compiled(parts, keras.optimizers.Adam(), metrics=["accuracy"])
 
 
 def labelled(count: int = 40) -> tf.data.Dataset:
@@ -341,10 +349,6 @@ FITS: dict[str, dict[str, Any]] = {
         "fit": {"epochs": 3, "steps_per_epoch": 5},
     },
     "numpy": {"data": trainings.from_arrays},
-    "steps_per_execution": {
-        "data": lambda: labelled().shuffle(16, seed=3).batch(BATCH),
-        "options": {"steps_per_execution": 2},
-    },
     "validation_steps": {
         "data": lambda: labelled(34).shuffle(16, seed=3).batch(BATCH),
         "fit": {"epochs": 3, "validation_steps": 2},
@@ -367,15 +371,10 @@ MOMENTS = {
 
 def fit(replicas: int, name: str, moment: str) -> None:
     """Interrupt a training at one moment: every replica's variables are the same in the end."""
-    given = dict(FITS[name])
-    options = given.pop("options", {})
-    training = Training(model=lambda: model(replicas, **options), **given)
+    training = Training(model=lambda: model(replicas), **FITS[name])
     expected = trainings.whole(training)
-    hook, number = MOMENTS[moment]
-    if options and "batch" in hook:
-        number = (number + 1) // 2
     with tempfile.TemporaryDirectory() as folder:
-        trainings.preempted(training, folder, hook, number)
+        trainings.preempted(training, folder, *MOMENTS[moment])
         resumed = trainings.attempt(training, folder)
     trainings.assert_same(resumed, expected)
     assert _replicas(resumed.model) == _replicas(expected.model)

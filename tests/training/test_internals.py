@@ -469,3 +469,22 @@ def test_the_parts_of_a_dataset():
     ragged = tf.data.Dataset.from_tensor_slices(tf.ragged.constant([[1], [2, 3]]))
     assert internals.attributes_of_dataset(ragged) is None
     assert internals.fingerprint_of_dataset(ragged) == internals.fingerprint_of_dataset(ragged)
+
+
+def test_iterators_of_a_strategy():
+    """Their one worker knows its dataset, and can create its iterator again."""
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    data = tf.data.Dataset.range(8).shuffle(8, seed=1)
+    iterator = iter(strategy.experimental_distribute_dataset(data.batch(2)))
+    assert isinstance(iterator, tf.distribute.DistributedIterator)
+    assert hasattr(iterator, "_cardinality"), "a strategy's iterator has lost its cardinality"
+    assert not internals.is_endless(iterator)
+    assert len(internals.distributed_datasets(iterator)) == 1
+    assert internals.devices_of_distributed_iterator(iterator) == 1
+    assert internals.seeded_datasets(internals.distributed_datasets(iterator)) == [data]
+    first = next(iterator)
+    internals.renew_distributed_iterator(iterator)
+    assert len(list(iterator)) == 4, "it was not created again"
+    internals.feed_distributed_iterator(iterator, tf.data.Dataset.from_tensors(first))
+    assert [batch.numpy().tolist() for batch in iterator] == [first.numpy().tolist()]
+    assert internals.distributed_datasets(iter(data)) == []
