@@ -134,6 +134,7 @@ class FitController:
             guard,
             internals.input_adapter_of_fit(),
             drawn_by_batch=internals.shuffles_within_batches_of_fit(),
+            steps_per_call=model.steps_per_execution,
         )
         self._saves = FitSaves(run, preemption, self._call, self._capture, self._data, callbacks)
         self._index = start.index

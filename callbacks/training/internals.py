@@ -22,7 +22,7 @@ import keras
 import tensorflow as tf
 from keras.src.backend.common import global_state
 from tensorflow.core.framework import tensor_pb2
-from tensorflow.python.data.ops import cache_op, shuffle_op
+from tensorflow.python.data.ops import cache_op, random_op, shuffle_op
 from tensorflow.python.eager import context
 from tensorflow.python.ops import stateful_random_ops
 
@@ -718,8 +718,111 @@ def _captured(tensor: Any) -> Any:
     return tensor
 
 
+def _with_inputs(datasets: Iterable[Any]) -> list[Any]:
+    """Return the datasets and all their inputs, each as often as it is used."""
+    found = list(datasets)
+    for dataset in found:
+        found.extend(dataset._inputs())
+    return found
+
+
+def distributed_datasets(iterator: Any) -> list[tf.data.Dataset]:
+    """Return the datasets that a strategy's iterator reads, one for each worker of this process.
+
+    Other iterators have none.
+    """
+    if not isinstance(iterator, tf.distribute.DistributedIterator):
+        return []
+    return [worker._dataset for worker in iterator._iterators]
+
+
+def renew_distributed_iterator(iterator: Any) -> None:
+    """Replace what a strategy's iterator reads from by new iterators over the same datasets.
+
+    `fit` keeps the iterator itself in a local variable of a generator function.
+    """
+    for worker in iterator._iterators:
+        worker._make_iterator()
+
+
+def feed_distributed_iterator(iterator: Any, source: tf.data.Dataset) -> None:
+    """Make a strategy's iterator, in a process with one worker, read from another dataset."""
+    (worker,) = iterator._iterators
+    own, worker._dataset = worker._dataset, source
+    worker._make_iterator()
+    worker._dataset = own
+
+
+def devices_of_distributed_iterator(iterator: Any) -> int:
+    """Return the number of devices that share each batch of a strategy's iterator."""
+    return sum(len(worker._devices) for worker in iterator._iterators)
+
+
+def seeded_datasets(datasets: Iterable[Any]) -> list[Any]:
+    """Return the datasets with a generator of seeds among these and their inputs, each once."""
+    found = (d for d in _with_inputs(datasets) if isinstance(d, _SEEDED))
+    return list({id(dataset): dataset for dataset in found}.values())
+
+
+_SEEDED = (shuffle_op._ShuffleDataset, random_op._RandomDataset)
+
+
+def is_seeded(dataset: Any) -> bool:
+    """Return False if a dataset with a generator of seeds draws them from the machine's entropy."""
+    return bool(int(dataset._seed) or int(dataset._seed2))
+
+
+def draws_hidden_numbers(datasets: Iterable[Any]) -> bool:
+    """Return True if one of the datasets is marked as `has_hidden_randomness` describes."""
+    return any(_hides_randomness(dataset) for dataset in datasets)
+
+
+def reads_unknown_datasets(datasets: Iterable[Any]) -> bool:
+    """Return True if a dataset reads from one that Python does not know as its input.
+
+    Its function may have captured one, and a dataset from a graph or another device has no inputs.
+    """
+    return any(
+        type(dataset).__name__ in ("_VariantDataset", "_RemoteDataset")
+        or any(
+            tensor.dtype == tf.variant
+            for function in dataset._functions()
+            for tensor, _ in function.function.graph.captures
+        )
+        for dataset in _with_inputs(datasets)
+    )
+
+
+def can_be_saved(dataset: Any) -> bool:
+    """Return True if iterators of the dataset have a state that can be saved."""
+    return iterator_state(iter(dataset)) is not None
+
+
+def caches_shuffled_rows(datasets: Iterable[Any]) -> bool:
+    """Return True if the rows in a cache have an order that the seeds below it determine."""
+    caches = (d for d in _with_inputs(datasets) if isinstance(d, cache_op.CacheDataset))
+    return any(map(seeded_datasets, ([cache] for cache in caches)))
+
+
+def probe(dataset: Any) -> tf.data.Iterator:
+    """Return an iterator for a look at its state, of input that can't be saved too."""
+    options = tf.data.Options()
+    options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
+    return iter(dataset.with_options(options))
+
+
+def _hides_randomness(dataset: Any) -> bool:
+    policy = dataset.options().experimental_external_state_policy
+    return bool(policy == tf.data.experimental.ExternalStatePolicy.IGNORE)
+
+
 def is_endless(iterator: Any) -> bool:
-    """Return True if the dataset repeats for ever, so that no part of it is ever released."""
+    """Return True if the dataset repeats for ever, so that no part of it is ever released.
+
+    A strategy distributes batches by a dataset that does not tell; its iterator does.
+    """
+    if isinstance(iterator, tf.distribute.DistributedIterator):
+        return bool(iterator._cardinality == tf.data.INFINITE_CARDINALITY)
     dataset = getattr(iterator, "_dataset", None)
     return dataset is not None and int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
 
@@ -731,10 +834,7 @@ def has_hidden_randomness(iterator: Any) -> bool:
     drawn with the first batch, and is part of the state only from then on.
     """
     dataset = getattr(iterator, "_dataset", None)
-    if dataset is None:
-        return False
-    policy = dataset.options().experimental_external_state_policy
-    return bool(policy == tf.data.experimental.ExternalStatePolicy.IGNORE)
+    return dataset is not None and _hides_randomness(dataset)
 
 
 def eager_seed_state() -> tuple[Any, ...] | None:

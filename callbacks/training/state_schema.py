@@ -32,8 +32,21 @@ from keepfit.callbacks.training.random_state import check_random_state
 MAX_BATCH_ITEMS = 1 << 32
 """Largest number of items in a part of a batch."""
 
+MAX_DATASETS = 1 << 16
+"""Largest number of shuffled datasets in an input."""
+
 _Size = Annotated[int, Field(ge=0, le=MAX_COUNT)] | None
 _Shape = Annotated[list[_Size], Field(max_length=MAX_RANK)] | None
+
+
+class SeedNumbers(BaseModel):
+    """The seeds drawn by a strategy's iterators; see SeedCounts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    first: Annotated[list[Count], Field(max_length=MAX_DATASETS)]
+    current: Annotated[list[Count], Field(max_length=MAX_DATASETS)]
+    passed: Count
 
 
 class DataCounts(BaseModel):
@@ -45,6 +58,7 @@ class DataCounts(BaseModel):
     since_start: Count
     since_later: Count
     seeds_are_lost: bool
+    seeds: SeedNumbers | None = None
 
 
 class BatchStructure(BaseModel):

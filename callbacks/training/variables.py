@@ -76,8 +76,14 @@ def _replica_values(variable: Any, group: VariableGroup) -> Sequence[Any]:
 
     Under a distribution strategy, weights and the optimizer's variables are the same in all
     replicas. The sums of metrics and the averages of a batch normalisation are not: each replica
-    has processed other rows.
+    has processed other rows. Nor is a variable that is only reduced when it is read.
     """
+    if isinstance(variable, tf.Variable):
+        on_read = variable.synchronization == tf.VariableSynchronization.ON_READ
+        strategy = getattr(variable, "distribute_strategy", None)
+        if not on_read or strategy is None:
+            return (variable,)
+        return tuple(strategy.experimental_local_results(variable))
     value = getattr(variable, "value", None)
     replicas = getattr(value, "values", ())
     return tuple(replicas) if replicas and group in ("frozen", "metrics") else (variable,)

@@ -499,3 +499,22 @@ def test_traced_train_function(steps):
     model.train_function(iterator)
     assert internals.trace_train_function(model.train_function, iterator) is graph
     assert internals.random_ops_of_graph(graph) == [], "Keras' Dropout draws in a kernel now"
+
+
+def test_iterators_of_a_strategy():
+    """Their one worker knows its dataset, and can create its iterator again."""
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    data = tf.data.Dataset.range(8).shuffle(8, seed=1)
+    iterator = iter(strategy.experimental_distribute_dataset(data.batch(2)))
+    assert isinstance(iterator, tf.distribute.DistributedIterator)
+    assert hasattr(iterator, "_cardinality"), "a strategy's iterator has lost its cardinality"
+    assert not internals.is_endless(iterator)
+    assert len(internals.distributed_datasets(iterator)) == 1
+    assert internals.devices_of_distributed_iterator(iterator) == 1
+    assert internals.seeded_datasets(internals.distributed_datasets(iterator)) == [data]
+    first = next(iterator)
+    internals.renew_distributed_iterator(iterator)
+    assert len(list(iterator)) == 4, "it was not created again"
+    internals.feed_distributed_iterator(iterator, tf.data.Dataset.from_tensors(first))
+    assert [batch.numpy().tolist() for batch in iterator] == [first.numpy().tolist()]
+    assert internals.distributed_datasets(iter(data)) == []
