@@ -12,7 +12,7 @@ from keepfit.callbacks.errors import EXIT_REFUSED, ConfigurationError
 from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.s3.options import RequestOptions
 from keepfit.job import log_output, pid1
-from keepfit.job.commands import infra, jobs, plan, stores
+from keepfit.job.commands import drill, infra, jobs, plan, stores
 from keepfit.job.commands.failures import fail
 from keepfit.job.commands.options import Deterministic, Exact, OnlyExplicit, RunName, SaveEvery
 from keepfit.job.notice_settings import NoticeSettings, OnNotice
@@ -131,6 +131,7 @@ def run(
 
 stores.register(app)
 plan.register(app)
+drill.register(app)
 infra.register(app)
 jobs.register(app)
 
