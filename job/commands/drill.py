@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -21,9 +21,10 @@ from keepfit.callbacks.masking import mask_known_of
 from keepfit.job.commands import tables
 from keepfit.job.commands.failures import fail
 from keepfit.job.commands.options import AsJson, Exact, OnlyExplicit, SaveEvery
-from keepfit.job.drill.attempts import Setting
+from keepfit.job.drill.attempts import Runner, Setting
 from keepfit.job.drill.folders import NotBelow, Project, TooLarge, linked_paths
 from keepfit.job.drill.instructions import Limit, Program, parse_limit
+from keepfit.job.drill.moments import Kind
 from keepfit.job.drill.rehearsal import CannotDrill, Rehearsal, Report
 from keepfit.job.drill.report import document_of, table_of, text_of
 
@@ -36,16 +37,17 @@ def register(app: typer.Typer) -> None:
 
 
 def drill(
-    script: Annotated[
-        str | None, typer.Argument(help="A Keras script below the current folder.")
-    ] = None,
+    script: Annotated[str, typer.Argument(help="A Keras script, or with -m a module.")],
     args: Annotated[list[str] | None, typer.Argument(help="Arguments of the script.")] = None,
     module: Annotated[
-        str | None, typer.Option("-m", metavar="MODULE", help="Run a module, as `python -m` does.")
-    ] = None,
+        bool, typer.Option("--module", "-m", help="Run module SCRIPT, as `python -m` would.")
+    ] = False,
     until: Annotated[
         str | None,
         typer.Option(help='Compare at "200 batches" or "3 epochs". [default: the end]'),
+    ] = None,
+    at: Annotated[
+        list[Kind] | None, typer.Option(help="Interrupt it there only. Repeatable. [default: all]")
     ] = None,
     save_every: SaveEvery = None,
     not_deterministic: Annotated[
@@ -70,9 +72,6 @@ def drill(
     It runs in temporary copies of the current folder, with stores of their own. Exit codes: 0 the
     results are identical; 1 they differ, or the script is not reproducible; 78 it can't be drilled.
     """
-    given = [*([script] if script is not None else []), *(args or [])]
-    if not module and not given:
-        fail("name a SCRIPT, or -m and a module")
     options = [
         *(["--save-every", save_every] if save_every else []),
         *(["--exact"] if exact else []),
@@ -80,9 +79,9 @@ def drill(
     ]
     project = _project(link or [])
     program = Program(
-        module or _script(project, given[0]),
-        tuple(given if module else given[1:]),
-        module is not None,
+        script if module else _script(project, script),
+        tuple(args or []),
+        module,
         not not_deterministic,
         tuple(options),
     )
@@ -95,7 +94,7 @@ def drill(
             _limit(until),
             ignored=tuple(ignore or []),
         )
-        report = _rehearse(setting, base)
+        report = _rehearse(setting, base, tuple(at or Kind))
         _show(report, as_json=as_json)
         if report.identical and not keep:
             shutil.rmtree(base)
@@ -145,7 +144,7 @@ def _folder(*, keep: bool) -> Iterator[Path]:
         raise
 
 
-def _rehearse(setting: Setting, base: Path) -> Report:
+def _rehearse(setting: Setting, base: Path, kinds: Collection[Kind]) -> Report:
     """Rehearse, with a bar on the terminal. Ctrl-C and SIGTERM end the processes of the drill."""
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -159,7 +158,7 @@ def _rehearse(setting: Setting, base: Path) -> Report:
             def show(title: str, done: int, total: int) -> None:
                 bar.update(task, description=title, completed=done, total=total)
 
-            return Rehearsal(setting, show).rehearse()
+            return Rehearsal(Runner(setting), show, kinds).rehearse()
     except CannotDrill as error:
         fail(f"{error}", EXIT_REFUSED)
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ from keepfit.job.drill.compare.outcome import Outcome, collect, reason_of_end
 from keepfit.job.drill.folders import Project, RunFolder, prepare
 from keepfit.job.drill.instructions import Instructions, Limit, Program
 from keepfit.job.drill.moments import Course, Kind, Moment, Place
-from keepfit.job.drill.trace import course_of, read_records
+from keepfit.job.drill.traces import course_of, read_records
 
 SPARE_ATTEMPTS: Final = 2
 """Attempts beyond one for each interruption and one to the end."""
@@ -151,6 +151,7 @@ class Runner:
             kept,
             str(folder.of_attempt("trace", number)),
             folder.store,
+            str(folder.work),
             str(folder.path),
             moment,
             None if self.setting.until else self.setting.limit,
@@ -158,12 +159,12 @@ class Runner:
             describe_starts=moment is None and number == 1,
         )
         instructions.write(folder.of_attempt("json", number))
-        command = [sys.executable, "-m", "keepfit.job.drill.child"]
+        command = [sys.executable, "-m", "keepfit.job.drill.child.entry"]
         command.append(str(folder.of_attempt("json", number)))
         ended = run_process(
             command,
-            folder.work,
-            folder.environment(self.setting.environment),
+            folder.temporary,
+            folder.environment(self.setting.environment, self.setting.project.folder),
             folder.of_attempt("out", number),
             folder.of_attempt("err", number),
             self.setting.most_seconds,

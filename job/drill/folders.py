@@ -164,6 +164,11 @@ class RunFolder:
         return self.path / self.project
 
     @property
+    def temporary(self) -> Path:
+        """The folder for temporary files."""
+        return self.path / "tmp"
+
+    @property
     def store(self) -> str:
         """The URI of the store."""
         return f"file://{self.path / 'store'}"
@@ -172,25 +177,38 @@ class RunFolder:
         """Return the path of a file of an attempt, which is numbered from 1."""
         return self.path / f"attempt-{attempt}.{name}"
 
-    def environment(self, present: Mapping[str, str]) -> dict[str, str]:
-        """Return the variables of an attempt: those of this process but the ones of its run."""
+    def environment(self, present: Mapping[str, str], project: Path) -> dict[str, str]:
+        """Return the variables of an attempt: those of this process but the ones of its run.
+
+        Modules are imported from the copy of the project. A relative path of PYTHONPATH is one of
+        the working directory, which an attempt enters later.
+        """
         kept = {
             name: value for name, value in present.items() if not name.startswith(FROM_SCHEDULERS)
         }
+        if modules := kept.get("PYTHONPATH"):
+            paths = (self._in_copy(path, project) for path in modules.split(os.pathsep))
+            kept["PYTHONPATH"] = os.pathsep.join(paths)
         return {
             "TF_CPP_MIN_LOG_LEVEL": "1",
             **kept,
             "KEEPFIT_STORE": self.store,
             "AWS_EC2_METADATA_DISABLED": "true",
             "PYTHONDONTWRITEBYTECODE": "1",
-            "TMPDIR": str(self.path / "tmp"),
+            "TMPDIR": str(self.temporary),
         }
+
+    def _in_copy(self, path: str, project: Path) -> str:
+        absolute = Path(os.path.normpath(project / path))
+        if absolute.is_relative_to(project):
+            return str(self.work / absolute.relative_to(project))
+        return str(absolute)
 
 
 def prepare(base: Path, project: Project) -> tuple[RunFolder, dict[str, Stamp]]:
     """Create the folder of the next run; return it with a stamp of each copied file."""
     folder = RunFolder(base / "run", project.folder.name or "project")
-    (folder.path / "tmp").mkdir(parents=True)
+    folder.temporary.mkdir(parents=True)
     return folder, project.copy_to(folder.work)
 
 

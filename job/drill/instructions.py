@@ -78,6 +78,7 @@ class Instructions:
         kept: under `keepfit run`; otherwise in plain Python, where Resumable does nothing.
         trace: the file to which the course of the training is written.
         store: the URI of the store, which no argument of the script replaces.
+        work: the working directory of the script.
         home: the folder that the script may write to.
         moment: when to interrupt it.
         limit: where to find the place at which the run ends.
@@ -89,6 +90,7 @@ class Instructions:
     kept: bool
     trace: str
     store: str
+    work: str
     home: str
     moment: Moment | None = None
     limit: Limit | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from itertools import pairwise
@@ -147,7 +147,7 @@ class Choice:
     missing: dict[Kind, str]
 
 
-def choose(course: Course) -> Choice:
+def choose(course: Course, kinds: Collection[Kind] = tuple(Kind)) -> Choice:
     """Return one moment of each kind that the course has, spread over the training.
 
     All lie before the place where the course was ended, so that each attempt can reach it.
@@ -155,6 +155,8 @@ def choose(course: Course) -> Choice:
     taken: set[Place] = set()
     moments, missing = [], {}
     for kind, (candidates, share, reason) in _KINDS.items():
+        if kind not in kinds:
+            continue
         found = [place for place in candidates(course) if _is_before_end(place, course)]
         place = pick(found, share, taken)
         if place is None:

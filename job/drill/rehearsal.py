@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import median
+from typing import Protocol
 
-from keepfit.job.drill.attempts import Ending, Run, Runner, Setting
+from keepfit.job.drill.attempts import Ending, Run, Setting
 from keepfit.job.drill.compare.causes import Comparison, probable_cause
 from keepfit.job.drill.compare.differences import Difference, differences
 from keepfit.job.drill.compare.outcome import Outcome
@@ -85,11 +86,34 @@ Progress = Callable[[str, int, int], None]
 """Called before each attempt with what it is, the runs done, and the runs to do."""
 
 
-class Rehearsal:
-    """One drill of a script."""
+class Runs(Protocol):
+    """Runs a script, uninterrupted or interrupted.
 
-    def __init__(self, setting: Setting, progress: Progress) -> None:
-        self._runner = Runner(setting)
+    Attributes:
+        setting: what all further runs have in common.
+    """
+
+    setting: Setting
+
+    def run(self, name: str, *, kept: bool, moments: Sequence[Moment] = ()) -> Run:
+        """Run the script in a new folder, which `name` names; see Runner."""
+
+    def course(self, run: Run) -> Course:
+        """Return the course of an uninterrupted run."""
+
+
+class Rehearsal:
+    """One drill of a script.
+
+    Args:
+        kinds: the kinds of interruptions to rehearse.
+    """
+
+    def __init__(
+        self, runner: Runs, progress: Progress, kinds: Collection[Kind] = tuple(Kind)
+    ) -> None:
+        self._runner = runner
+        self._kinds = kinds
         self._progress = progress
         self._done = 0
         self._first: tuple[Difference, ...] = ()
@@ -117,7 +141,7 @@ class Rehearsal:
         expected, found = _outcome(plain), _outcome(kept)
         if differences(expected, found):
             return self._not_reproducible(expected, found)
-        choice = choose(course)
+        choice = choose(course, self._kinds)
         rows = [Row(PLAIN, Result.IDENTICAL), Row(KEPT, Result.IDENTICAL)]
         rows += self._interrupted(found, choice)
         return self._report(rows, str(course.until) if course.until else "")
@@ -148,6 +172,9 @@ class Rehearsal:
 
     def _interrupted(self, expected: Outcome, choice: Choice) -> list[Row]:
         """Interrupt one run at all moments; if it differs, one run at each."""
+        if len(choice.moments) < 2:
+            alone = {each.kind: self._alone(expected, each) for each in choice.moments}
+            return _in_order(alone, choice)
         run = self._kill("interrupted", choice.moments, "interrupted at each moment")
         fine = run.outcome is not None and not differences(expected, run.outcome)
         if fine:

@@ -7,11 +7,12 @@ import os
 import signal
 import threading
 
+from keepfit.callbacks.engine import session
 from keepfit.callbacks.engine.writer import WRITER_THREAD
 from keepfit.callbacks.storage.base import Version
 from keepfit.callbacks.storage.local import LocalStore
 from keepfit.job.drill.moments import Kind, Moment, Place
-from keepfit.job.drill.trace import TraceWriter
+from keepfit.job.drill.traces import TraceWriter
 
 
 class Interruption:
@@ -32,10 +33,13 @@ class Interruption:
         if moment is None or moment.place != place:
             return
         self._moment = None
+        if moment.kind is Kind.NOTICE:
+            self._send(signal.SIGTERM)
+            return
+        # In a fast training nothing else would be committed yet, and each attempt begin anew.
+        session.current().finish_saves()
         if moment.kind is Kind.DURING_SAVE:
             self._at_next_save = True
-        elif moment.kind is Kind.NOTICE:
-            self._send(signal.SIGTERM)
         else:
             self._send(signal.SIGKILL)
 

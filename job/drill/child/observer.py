@@ -17,7 +17,7 @@ from keepfit.job.drill.child.interruption import Interruption
 from keepfit.job.drill.child.outside import refuse_outside
 from keepfit.job.drill.instructions import Instructions
 from keepfit.job.drill.moments import Hook, Place
-from keepfit.job.drill.trace import TraceWriter
+from keepfit.job.drill.traces import TraceWriter
 
 
 class DrillEnded(SystemExit):

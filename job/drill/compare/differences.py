@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from keepfit.job.drill.compare.outcome import Outcome
-from keepfit.job.drill.trace import FitState
+from keepfit.job.drill.traces import FitState
 
 MOST_NAMES = 3
 """Names that a text mentions; the others are counted."""

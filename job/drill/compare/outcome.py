@@ -12,7 +12,7 @@ from keepfit.callbacks import events
 from keepfit.job.drill.compare.files import Parts, written_files
 from keepfit.job.drill.compare.output import last_lines
 from keepfit.job.drill.folders import RunFolder, Stamp
-from keepfit.job.drill.trace import FitState, ends_of, printed_in_fits, read_records, starts_of
+from keepfit.job.drill.traces import FitState, ends_of, printed_in_fits, read_records, starts_of
 
 _EXPECTED = frozenset({events.PREEMPTED, events.NOTICE, events.THREADS_ABANDONED})
 """Events that an interruption causes."""

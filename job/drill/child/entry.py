@@ -1,4 +1,4 @@
-"""One attempt of a drill: `python -m keepfit.job.drill.child INSTRUCTIONS`."""
+"""One attempt of a drill: `python -m keepfit.job.drill.child.entry INSTRUCTIONS`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from keepfit.callbacks.launch.names import valid_name
 from keepfit.job import log_output
 from keepfit.job.drill.child.interruption import Interruption
 from keepfit.job.drill.instructions import Instructions, Program
-from keepfit.job.drill.trace import TraceWriter
+from keepfit.job.drill.traces import TraceWriter
 
 
 def main() -> None:
     """Run the script as the instructions say, and exit with its exit code."""
     instructions = Instructions.read(Path(sys.argv[1]))
+    os.chdir(instructions.work)  # not before: its modules may have the names of keepfit's imports
     trace = TraceWriter(instructions.trace)
     interruption = Interruption(instructions.moment, trace)
     with ExitStack() as stack:
