@@ -6,8 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -85,19 +84,23 @@ def drill(
         not not_deterministic,
         tuple(options),
     )
-    with _folder(keep=keep) as base:
+    base = Path(tempfile.mkdtemp(prefix="keepfit-drill-")).resolve()
+    kept = keep
+    try:
         setting = Setting(
-            base,
-            project,
-            program,
-            os.environ,
-            _limit(until),
-            ignored=tuple(ignore or []),
+            base, project, program, os.environ, _limit(until), ignored=tuple(ignore or [])
         )
-        report = _rehearse(setting, base, tuple(at or Kind))
-        _show(report, as_json=as_json)
-        if report.identical and not keep:
+        report = _rehearse(setting, tuple(at or Kind))
+        kept = keep or not report.identical
+    except CannotDrill as error:
+        kept = keep or error.has_log
+        fail(str(error), EXIT_REFUSED)
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    finally:
+        if not kept:
             shutil.rmtree(base)
+    _show(report, base if kept else None, as_json=as_json)
     raise typer.Exit(0 if report.identical else EXIT_DIFFERS)
 
 
@@ -132,20 +135,13 @@ def _limit(until: str | None) -> Limit | None:
         fail(str(error))
 
 
-@contextmanager
-def _folder(*, keep: bool) -> Iterator[Path]:
-    """Create the folder of the drill; delete it when the drill is interrupted or has an error."""
-    base = Path(tempfile.mkdtemp(prefix="keepfit-drill-")).resolve()
-    try:
-        yield base
-    except (KeyboardInterrupt, OSError):
-        if not keep:
-            shutil.rmtree(base, ignore_errors=True)
-        raise
+def _rehearse(setting: Setting, kinds: Collection[Kind]) -> Report:
+    """Rehearse, with a bar on the terminal. SIGTERM ends the processes of the drill like Ctrl-C.
 
-
-def _rehearse(setting: Setting, base: Path, kinds: Collection[Kind]) -> Report:
-    """Rehearse, with a bar on the terminal. Ctrl-C and SIGTERM end the processes of the drill."""
+    Raises:
+        CannotDrill: there is nothing to compare.
+        KeyboardInterrupt: it was interrupted.
+    """
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     previous = signal.signal(signal.SIGTERM, _interrupt)
@@ -159,11 +155,6 @@ def _rehearse(setting: Setting, base: Path, kinds: Collection[Kind]) -> Report:
                 bar.update(task, description=title, completed=done, total=total)
 
             return Rehearsal(Runner(setting), show, kinds).rehearse()
-    except CannotDrill as error:
-        fail(f"{error}", EXIT_REFUSED)
-    except KeyboardInterrupt:
-        shutil.rmtree(base, ignore_errors=True)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -172,13 +163,22 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _show(report: Report, *, as_json: bool) -> None:
+def _show(report: Report, folder: Path | None, *, as_json: bool) -> None:
+    """Print the result to standard output.
+
+    Args:
+        folder: the folder of the runs, unless it is deleted.
+    """
+
     def mask(text: str) -> str:
         return mask_known_of(os.environ, text)
 
     if as_json:
-        tables.show(tables.as_json(document_of(report, mask)))
+        document = {**document_of(report, mask), "folder": folder and str(folder)}
+        tables.show(tables.as_json(document))
         return
     tables.show(table_of(report, mask))
     tables.show("")
     tables.show(text_of(report, mask))
+    if folder:
+        tables.show(f"files of the runs: {folder}")

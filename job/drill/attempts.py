@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from keepfit.callbacks.errors import EXIT_PREEMPTED
 from keepfit.job.drill.compare.outcome import Outcome, collect, reason_of_end
@@ -37,6 +37,22 @@ class Ending(Enum):
     COMPLETE = auto()
     FAILED = auto()
     HUNG = auto()
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt that has ended.
+
+    Attributes:
+        code: its exit code, or the negative number of the signal.
+        interrupted: it has interrupted itself.
+        hung: it was ended after the longest time that an attempt may take.
+    """
+
+    code: int
+    seconds: float
+    interrupted: bool = False
+    hung: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,11 +105,31 @@ class Setting:
         return None if self.seconds is None else LIMIT_FACTOR * self.seconds + LIMIT_SECONDS
 
 
-class Runner:
-    """Starts the attempts of a drill, one at a time."""
+class Start(Protocol):
+    """Runs a process to its end, and ends all others that it has started."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __call__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        out: Path,
+        err: Path,
+        limit: float | None,
+    ) -> Attempt:
+        """Run `command` in `folder`, for at most `limit` seconds."""
+
+
+class Runner:
+    """Starts the attempts of a drill, one at a time.
+
+    Args:
+        start: starts a process; run_process if None.
+    """
+
+    def __init__(self, setting: Setting, start: Start | None = None) -> None:
         self.setting = setting
+        self._start = start or run_process
 
     def run(self, name: str, *, kept: bool, moments: Sequence[Moment] = ()) -> Run:
         """Run the script in a new folder, interrupted at these moments.
@@ -145,7 +181,7 @@ class Runner:
 
     def _attempt(
         self, folder: RunFolder, number: int, moment: Moment | None, *, kept: bool
-    ) -> _Attempt:
+    ) -> Attempt:
         instructions = Instructions(
             self.setting.program,
             kept,
@@ -161,7 +197,7 @@ class Runner:
         instructions.write(folder.of_attempt("json", number))
         command = [sys.executable, "-m", "keepfit.job.drill.child.entry"]
         command.append(str(folder.of_attempt("json", number)))
-        ended = run_process(
+        ended = self._start(
             command,
             folder.temporary,
             folder.environment(self.setting.environment, self.setting.project.folder),
@@ -174,22 +210,6 @@ class Runner:
         return replace(ended, interrupted=interrupted)
 
 
-@dataclass(frozen=True)
-class _Attempt:
-    """An attempt that has ended.
-
-    Attributes:
-        code: its exit code, or the negative number of the signal.
-        interrupted: it has interrupted itself.
-        hung: it was ended after the longest time that an attempt may take.
-    """
-
-    code: int
-    seconds: float
-    interrupted: bool = False
-    hung: bool = False
-
-
 def run_process(
     command: Sequence[str],
     folder: Path,
@@ -197,7 +217,7 @@ def run_process(
     out: Path,
     err: Path,
     limit: float | None,
-) -> _Attempt:
+) -> Attempt:
     """Run a process to its end, and end all others that it has started, as a lost machine does.
 
     They also end if this process is interrupted.
@@ -221,7 +241,7 @@ def run_process(
         finally:
             _end_group(process.pid)
             process.wait()
-    return _Attempt(code, time.monotonic() - started, hung=hung)
+    return Attempt(code, time.monotonic() - started, hung=hung)
 
 
 def _end_group(group: int) -> None:

@@ -77,7 +77,15 @@ class Report:
 
 
 class CannotDrill(Exception):
-    """The script can't be drilled; the message says why."""
+    """The script can't be drilled; the message says why.
+
+    Attributes:
+        has_log: the message names a file in the folder of the drill.
+    """
+
+    def __init__(self, reason: str, *, has_log: bool = False) -> None:
+        super().__init__(reason)
+        self.has_log = has_log
 
 
 PLAIN, KEPT = "uninterrupted, plain Python", "uninterrupted, keepfit run"
@@ -150,7 +158,8 @@ class Rehearsal:
         self._say(title)
         run = self._runner.run(name, kept=kept)
         if run.ending is not Ending.COMPLETE:
-            raise CannotDrill(f"without an interruption ({title}): {run.reason}; log: {run.log}")
+            reason = f"without an interruption ({title}): {run.reason}; log: {run.log}"
+            raise CannotDrill(reason, has_log=True)
         return run
 
     def _not_reproducible(self, plain: Outcome, kept: Outcome) -> Report:
@@ -166,7 +175,7 @@ class Rehearsal:
             conclusion = "differs under keepfit run without any interruption"
         rows = (
             Row(PLAIN, Result.DIFFERS if own else Result.IDENTICAL, "", first, cause),
-            Row(KEPT, Result.DIFFERS, "", first, cause, str(self._runner.setting.base)),
+            Row(KEPT, Result.DIFFERS, "", first, cause),
         )
         return Report(rows, not own, conclusion, first=self._first)
 
