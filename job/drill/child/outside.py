@@ -16,6 +16,9 @@ from keepfit.callbacks.masking import mask_url
 
 log = structlog.get_logger("keepfit")
 
+_PATHS = ("filepath", "filename", "log_dir", "backup_dir")
+"""The attributes with paths; RemoteMonitor has one that is the path of an address."""
+
 _HERE = ("localhost", "127.0.0.1", "::1")
 
 
@@ -44,9 +47,12 @@ def address_outside(callback: Any, home: Path) -> str | None:
     """Return the path or URL outside of `home` to which a callback writes, if it does."""
     if not _is_of_library(type(callback)):
         return None
-    for value in vars(callback).values():
-        if isinstance(value, str | os.PathLike) and _is_outside(os.fspath(value), home):
-            return str(value)
+    for name, value in vars(callback).items():
+        if isinstance(value, str | os.PathLike):
+            address = str(value)
+            is_path = name in _PATHS and _is_outside(Path(address).expanduser(), home)
+            if _is_elsewhere(address) if "://" in address else is_path:
+                return address
     return None
 
 
@@ -58,11 +64,10 @@ def _is_of_library(kind: type) -> bool:
     )
 
 
-def _is_outside(address: Any, home: Path) -> bool:
-    if not isinstance(address, str):
-        return False
-    if "://" in address:
-        parts = urlsplit(address)
-        return parts.scheme != "file" and parts.hostname not in _HERE
-    path = Path(address).expanduser()
+def _is_elsewhere(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme != "file" and parts.hostname not in _HERE
+
+
+def _is_outside(path: Path, home: Path) -> bool:
     return path.is_absolute() and not path.resolve().is_relative_to(home.resolve())
