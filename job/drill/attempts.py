@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -131,11 +131,19 @@ class Runner:
         self.setting = setting
         self._start = start or run_process
 
-    def run(self, name: str, *, kept: bool, moments: Sequence[Moment] = ()) -> Run:
+    def run(
+        self,
+        name: str,
+        begins: Callable[[int], None],
+        *,
+        kept: bool,
+        moments: Sequence[Moment] = (),
+    ) -> Run:
         """Run the script in a new folder, interrupted at these moments.
 
         Args:
             name: the name of the folder.
+            begins: called with the number of each attempt, before it is started.
             kept: under `keepfit run`; otherwise in plain Python.
         """
         folder, copied = prepare(self.setting.base, self.setting.project)
@@ -145,6 +153,7 @@ class Runner:
         while number <= len(moments) + SPARE_ATTEMPTS:
             number += 1
             moment = pending[0] if pending else None
+            begins(number)
             attempt = self._attempt(folder, number, moment, kept=kept)
             code, seconds = attempt.code, max(seconds, attempt.seconds)
             if attempt.hung:

@@ -91,7 +91,7 @@ class CannotDrill(Exception):
 PLAIN, KEPT = "uninterrupted, plain Python", "uninterrupted, keepfit run"
 
 Progress = Callable[[str, int, int], None]
-"""Called before each attempt with what it is, the runs done, and the runs to do."""
+"""Called before each attempt with what it is, the attempts done, and the attempts to do."""
 
 
 class Runs(Protocol):
@@ -103,7 +103,14 @@ class Runs(Protocol):
 
     setting: Setting
 
-    def run(self, name: str, *, kept: bool, moments: Sequence[Moment] = ()) -> Run:
+    def run(
+        self,
+        name: str,
+        begins: Callable[[int], None],
+        *,
+        kept: bool,
+        moments: Sequence[Moment] = (),
+    ) -> Run:
         """Run the script in a new folder, which `name` names; see Runner."""
 
     def course(self, run: Run) -> Course:
@@ -123,7 +130,7 @@ class Rehearsal:
         self._runner = runner
         self._kinds = kinds
         self._progress = progress
-        self._done = 0
+        self._done, self._total = 0, 2
         self._first: tuple[Difference, ...] = ()
 
     def rehearse(self) -> Report:
@@ -155,8 +162,7 @@ class Rehearsal:
         return self._report(rows, str(course.until) if course.until else "")
 
     def _uninterrupted(self, name: str, title: str, *, kept: bool) -> Run:
-        self._say(title)
-        run = self._runner.run(name, kept=kept)
+        run = self._run(name, title, kept=kept)
         if run.ending is not Ending.COMPLETE:
             reason = f"without an interruption ({title}): {run.reason}; log: {run.log}"
             raise CannotDrill(reason, has_log=True)
@@ -184,7 +190,7 @@ class Rehearsal:
         if len(choice.moments) < 2:
             alone = {each.kind: self._alone(expected, each) for each in choice.moments}
             return _in_order(alone, choice)
-        run = self._kill("interrupted", choice.moments, "interrupted at each moment")
+        run = self._run("interrupted", "interrupted at each moment", choice.moments)
         fine = run.outcome is not None and not differences(expected, run.outcome)
         if fine:
             shutil.rmtree(run.folder)
@@ -202,7 +208,7 @@ class Rehearsal:
 
     def _alone(self, expected: Outcome, moment: Moment) -> Row:
         name = moment.kind.replace(" ", "-")
-        run = self._kill(name, (moment,), moment.kind)
+        run = self._run(name, moment.kind, (moment,))
         return self._row(moment.kind, str(moment.place), expected, run)
 
     def _row(self, title: str, place: str, expected: Outcome, run: Run) -> Row:
@@ -221,9 +227,17 @@ class Rehearsal:
             return Row(title, Result.NOT_REACHED, place, detail)
         return Row(title, Result.IDENTICAL, place)
 
-    def _kill(self, name: str, moments: Sequence[Moment], title: str) -> Run:
-        self._say(title)
-        return self._runner.run(name, kept=True, moments=moments)
+    def _run(
+        self, name: str, title: str, moments: Sequence[Moment] = (), *, kept: bool = True
+    ) -> Run:
+        self._total = max(self._total, self._done + len(moments) + 1)
+
+        def begins(attempt: int) -> None:
+            shown = f"{title}, attempt {attempt}" if moments else title
+            self._progress(shown, self._done, self._total)
+            self._done += 1
+
+        return self._runner.run(name, begins, kept=kept, moments=moments)
 
     def _comparison(self, expected: Outcome, found: Outcome, *, interrupted: bool) -> Comparison:
         return Comparison(
@@ -245,10 +259,6 @@ class Rehearsal:
         else:
             raise CannotDrill("no moment was reached at which the script could be interrupted")
         return Report(tuple(rows), True, conclusion, until, self._first)
-
-    def _say(self, title: str) -> None:
-        self._progress(title, self._done, max(self._done + 1, 3))
-        self._done += 1
 
 
 def _with_saves(program: Program, course: Course) -> Program:

@@ -45,8 +45,10 @@ class MadeUp:
             self.base, Project(self.base), Program("train.py"), {}, Limit(batches=3)
         )
 
-    def run(self, name, *, kept, moments=()):
+    def run(self, name, begins, *, kept, moments=()):
         self.names.append(name)
+        for attempt in range(len(moments) + 1):
+            begins(attempt + 1)
         folder = self.base / name
         folder.mkdir()
         kinds = {moment.kind for moment in moments}
@@ -65,7 +67,8 @@ class MadeUp:
 def rehearse(runs, kinds=tuple(Kind)):
     said = []
     report = Rehearsal(runs, lambda *step: said.append(step), kinds).rehearse()
-    assert [title for title, _, _ in said]
+    assert [done for _, done, _ in said] == list(range(len(said)))
+    assert all(done < total for _, done, total in said)
     return report
 
 
