@@ -13,7 +13,7 @@ import wrapt
 
 from keepfit.callbacks.environment import is_supported
 from keepfit.callbacks.launch import process as launch
-from keepfit.callbacks.launch.names import valid_name
+from keepfit.callbacks.launch.names import run_name_of, valid_name
 from keepfit.job import log_output
 from keepfit.job.drill.child.interruption import Interruption
 from keepfit.job.drill.instructions import Instructions, Program
@@ -56,10 +56,10 @@ def run_plain(program: Program) -> None:
     if program.is_module:
         sys.path[0] = str(Path.cwd())
         name = valid_name(program.target)
-        launch.begin(launch.Launch(name, arguments=program.arguments))
     else:
         sys.path[0] = os.path.dirname(os.path.realpath(program.target))
-        launch.begin(launch.Launch.of_script(Path(program.target), program.arguments))
+        name = run_name_of(program.target)
+    launch.begin(launch.Launch(name, arguments=program.arguments))
     if program.deterministic:
         from keepfit.job.runner import set_deterministic
 
