@@ -6,7 +6,7 @@ import typer
 
 from keepfit.callbacks.variables import warn_of_unknown_variables
 from keepfit.job import log_output
-from keepfit.job.commands import infra, jobs, plan, run, stores
+from keepfit.job.commands import drill, infra, jobs, plan, run, stores
 
 app = typer.Typer(
     name="keepfit",
@@ -28,6 +28,7 @@ def _keepfit() -> None:
 run.register(app)
 stores.register(app)
 plan.register(app)
+drill.register(app)
 infra.register(app)
 jobs.register(app)
 
