@@ -1,7 +1,6 @@
 """A train step of one's own: two losses, accumulated gradients, and a metric of one's own.
 
-The model classifies noisy signals and removes their noise at the same time. Batches are small:
-the optimizer applies the mean gradient of four.
+The model classifies noisy signals and removes their noise; four small batches make one step.
 """
 
 import argparse
@@ -47,15 +46,11 @@ class Denoiser(keras.Model):
     def __init__(self, network):
         super().__init__()
         self.network = network
-        self.trackers = [keras.metrics.Mean("loss"), SignalToNoise()]
-        self.trackers += [keras.metrics.SparseCategoricalAccuracy("accuracy")]
-        self.batches = self.add_weight(
-            shape=(), dtype="int32", initializer="zeros", trainable=False
-        )
-        self.sums = [
-            self.add_weight(shape=weight.shape, initializer="zeros", trainable=False)
-            for weight in network.trainable_weights
-        ]
+        accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy")
+        self.trackers = [keras.metrics.Mean("loss"), SignalToNoise(), accuracy]
+        self.batches = keras.Variable(0, dtype="int32", trainable=False)
+        weights = network.trainable_weights
+        self.sums = [keras.Variable(ops.zeros_like(w), trainable=False) for w in weights]
 
     @property
     def metrics(self):
@@ -68,10 +63,9 @@ class Denoiser(keras.Model):
         denoised, kind = self.network(signals, training=training)
         losses = keras.losses.sparse_categorical_crossentropy(kinds, kind)
         losses += 2.0 * keras.losses.mean_squared_error(clean, denoised)
-        for tracker, values in zip(
-            self.trackers, [(losses,), (clean, denoised), (kinds, kind)], strict=True
-        ):
-            tracker.update_state(*values)
+        values = [(losses,), (clean, denoised), (kinds, kind)]
+        for tracker, each in zip(self.trackers, values, strict=True):
+            tracker.update_state(*each)
         return ops.mean(losses)
 
     def train_step(self, data):
@@ -107,8 +101,7 @@ def main():
     train, test = data.take(800).shuffle(800).batch(16).prefetch(2), data.skip(800).batch(100)
 
     inputs = keras.Input((LENGTH,))
-    x = layers.Dropout(0.1)(layers.Dense(48, activation="gelu")(inputs))
-    x = layers.Dense(24)(x)
+    x = layers.Dense(24)(layers.Dropout(0.1)(layers.Dense(48, activation="gelu")(inputs)))
     outputs = [layers.Dense(LENGTH)(x), layers.Dense(KINDS, activation="softmax")(x)]
     model = Denoiser(keras.Model(inputs, outputs))
     model.compile(keras.optimizers.Adam(0.02, use_ema=True, ema_momentum=0.9))

@@ -96,11 +96,8 @@ def main():
         train,
         epochs=options.epochs,
         validation_data=validation,
-        class_weight=None,
         callbacks=[
-            keras.callbacks.ModelCheckpoint(
-                FOLDER / "best.keras", "val_iou", mode="max", save_best_only=True
-            ),
+            keras.callbacks.ModelCheckpoint(FOLDER / "best.keras", save_best_only=True),
             keras.callbacks.ReduceLROnPlateau("val_iou", mode="max", patience=2),
             keras.callbacks.CSVLogger(FOLDER / "log.csv"),
             WorstImages(validation),

@@ -26,13 +26,12 @@ def make_pairs(spectra, rng):
     """Return two arrays of spectra, and 0 for each pair of one material, else 1."""
     materials, each = spectra.shape[:2]
     first, second, labels = [], [], []
-    for material in range(materials):
-        for number in range(each):
-            other = (material + rng.integers(1, materials)) % materials
-            for partner in (material, other):
-                first.append(spectra[material, number])
-                second.append(spectra[partner, rng.integers(each)])
-                labels.append(float(partner != material))
+    for material, number in np.ndindex(materials, each):
+        other = (material + rng.integers(1, materials)) % materials
+        for partner in (material, other):
+            first.append(spectra[material, number])
+            second.append(spectra[partner, rng.integers(each)])
+            labels.append(float(partner != material))
     return np.array(first), np.array(second), np.array(labels, "float32")[:, None]
 
 
@@ -83,7 +82,6 @@ def main():
     """Train on pairs, and count right answers on pairs of new measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--margin", type=float, default=1.0)
     options = parser.parse_args()
     keras.utils.set_random_seed(21)
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -95,8 +93,8 @@ def main():
     model = make_model()
     model.compile(
         keras.optimizers.RMSprop(0.002),
-        loss=ContrastiveLoss(options.margin),
-        metrics=[keras.metrics.BinaryAccuracy("accuracy", threshold=options.margin / 2)],
+        loss=ContrastiveLoss(margin=1.0),
+        metrics=[keras.metrics.BinaryAccuracy("accuracy", threshold=0.5)],
     )
     model.fit(
         [first, second],
