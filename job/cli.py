@@ -73,7 +73,7 @@ def run(
         int | None, typer.Option(help="Exit code in place of 75, if a scheduler requires another.")
     ] = None,
 ) -> None:
-    """Run SCRIPT as `python SCRIPT ARGS` would, resumable after any interruption.
+    """Run SCRIPT as `python SCRIPT ARGS` would, each of its fits resumable after any interruption.
 
     Exit codes: 0 trained to the end; 74 the final state could not be saved; 75 preempted, run it
     again to continue; 76 a newer attempt owns the run; 77 the job was cancelled; 78 the

@@ -152,3 +152,20 @@ def test_script_runs_as_with_python(tmp_path):
     assert json.loads(ended.out) == expected
     assert (ended.code, ended.one("not_resumable")["script"]) == (0, "plain.py")
     assert run(tmp_path, "plain.py", "7").code == 7
+
+
+def test_only_explicit(tmp_path):
+    """A fit without Resumable is as under `python`; a warning at the end says so."""
+    (tmp_path / "plain.py").write_text(
+        "import keras, numpy as np\n"
+        "model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])\n"
+        "model.compile('sgd', 'mse')\n"
+        "model.fit(np.ones((8, 1)), np.ones(8), verbose=0)\n"
+    )
+    ended = run(tmp_path, "--only-explicit", "plain.py")
+    assert ended.code == 0, ended.err
+    assert "--only-explicit" in ended.one("not_resumable")["fix"]
+    assert not (tmp_path / "runs").exists()
+    ended = run(tmp_path, "plain.py")
+    assert ended.one("fits_resumable")["run"] == "plain"
+    assert committed(tmp_path, "plain") == 1
