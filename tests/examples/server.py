@@ -108,7 +108,7 @@ class Observer:
 
 
 def note(moment: str) -> None:
-    """Add a line to `kills`; not with `open`, or the next attempt cuts it back as a file of hooks."""
+    """Add a line to `kills`, not with `open`: keepfit would cut it back as a file of hooks."""
     file = os.open("../kills", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.write(file, f"{moment}\n".encode())
 
