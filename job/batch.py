@@ -6,16 +6,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.engine import preemption
 from keepfit.callbacks.errors import Cancelled, Refused
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import StorageError, Store
 
 JOB_ID_VARIABLE = "AWS_BATCH_JOB_ID"
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 @dataclass(frozen=True)

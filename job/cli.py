@@ -11,7 +11,7 @@ import typer
 from keepfit.callbacks.errors import EXIT_REFUSED, ConfigurationError
 from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.s3.options import RequestOptions
-from keepfit.job import log_output, pid1
+from keepfit.job import log_output, pid1, versions
 from keepfit.job.commands import infra, jobs, plan, stores
 from keepfit.job.commands.failures import fail
 from keepfit.job.commands.options import Deterministic, Exact, OnlyExplicit, RunName, SaveEvery
@@ -20,7 +20,6 @@ from keepfit.job.notice_settings import NoticeSettings, OnNotice
 app = typer.Typer(
     name="keepfit",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # "rich" would drop [default: …] as markup
     help="Keep Keras' model.fit running on machines that disappear.",
@@ -28,9 +27,10 @@ app = typer.Typer(
 
 
 @app.callback()
-def _keepfit() -> None:
+def _keepfit(context: typer.Context, version: versions.Version = False) -> None:
     """Keep Keras' model.fit running on machines that disappear."""
-    log_output.configure()
+    del version  # it is shown before
+    log_output.configure(context.invoked_subcommand)
 
 
 @app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False})

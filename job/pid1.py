@@ -12,11 +12,10 @@ import os
 import signal
 from pathlib import Path
 
-import structlog
-
 from keepfit.callbacks import events
+from keepfit.callbacks.logs.logger import get_logger
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 SI_KERNEL = 0x80
 """The si_code of a signal that the kernel itself sends to all processes of a terminal."""

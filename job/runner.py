@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.engine import session
 from keepfit.callbacks.errors import (
@@ -27,7 +25,9 @@ from keepfit.callbacks.errors import (
     Preempted,
 )
 from keepfit.callbacks.keras.implicit import hold_every_fit
+from keepfit.callbacks.keras.progress_bars import lines_for_bars
 from keepfit.callbacks.launch import process as launch
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import mask_known_of
 from keepfit.job import batch_hold
 from keepfit.job.notice_settings import NoticeSettings
@@ -35,7 +35,7 @@ from keepfit.job.notices import signals
 from keepfit.job.notices.deadline import watch_deadline
 from keepfit.job.notices.watcher import watch_machine
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 EXIT_SECONDS = 3.0
 """Seconds for which a preempted process waits for threads of the script."""
@@ -68,6 +68,7 @@ def run_script(
         signals.trap_signals(current.preemption, settings.grace_seconds),
         watch_machine(current.preemption, settings, os.environ),
         watch_deadline(current),
+        lines_for_bars(),
         holding as every_fit,
     ):
         try:

@@ -10,10 +10,10 @@ from pathlib import Path
 import keras
 import pytest
 import tensorflow as tf
-from structlog.testing import capture_logs
 
 from keepfit import Refused, Resumable
 from keepfit.callbacks import environment
+from keepfit.callbacks.logs.logger import capture_logs
 from tests import packaging
 
 TRAIN = """

@@ -18,7 +18,6 @@ from types import FunctionType
 from typing import Any
 
 import keras
-import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters.base import Adapter, FrozenState, State
@@ -29,9 +28,10 @@ from keepfit.callbacks.checkpoint.format.codec import Encoded, UnsupportedValue
 from keepfit.callbacks.checkpoint.format.key_names import shorten
 from keepfit.callbacks.checkpoint.format.state_schema import InvalidState, check_fields
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.protocols import StatefulCallback
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 _INHERITED = frozenset(vars(keras.callbacks.Callback()))
 

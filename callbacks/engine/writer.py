@@ -9,13 +9,12 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Superseded
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
+from keepfit.callbacks.logs.logger import get_logger
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 NICENESS = 10
 """Niceness of the writer's thread: hashing and copying then slow training less on few cores."""

@@ -23,10 +23,9 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.training import internals
 from keepfit.callbacks.training.data.position import (
     LATER,
@@ -36,7 +35,7 @@ from keepfit.callbacks.training.data.position import (
     IteratorState,
 )
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 REFRESH_BUDGET = 0.01
 """Largest share of the training thread's time that may be spent on capturing later states."""
