@@ -49,11 +49,15 @@ def _updates_without_bars(progbar: type[keras.utils.Progbar]) -> Iterator[None]:
     def update_without_bar(
         self: keras.utils.Progbar, current: int, values: Any = None, finalize: bool | None = None
     ) -> Any:
-        if self.verbose == 1 and not _shows_bars():
-            self.verbose = 2
-        if self.verbose == 2 and finalize and self.target is None:
+        if self.verbose != 1 or _shows_bars():
+            return update(self, current, values, finalize)
+        if finalize and self.target is None:
             self.target = current  # Keras has no line for a bar whose end is unknown
-        return update(self, current, values, finalize)
+        self.verbose = 2
+        try:
+            return update(self, current, values, finalize)
+        finally:
+            self.verbose = 1
 
     progbar.update = update_without_bar
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -15,11 +15,10 @@ MAX_ITEMS: Final = 6
 """So many items of a list are shown; the rest is counted."""
 
 _INDENT: Final = "    "
-_DETAILS: Final = ("reason", "fix")
-_NO_FIELDS: Final = frozenset({"event", "level", "timestamp", "exception", *_DETAILS})
+_NO_FIELDS: Final = frozenset({"event", "level", "timestamp", "exception"})
 _COLORS: Final = {"warning": "\x1b[33m", "error": "\x1b[1;31m", "critical": "\x1b[1;31m"}
 _DIM: Final = "\x1b[2m"
-_PLAIN: Final = "\x1b[0m"
+_NORMAL: Final = "\x1b[0m"
 
 
 def lines_for_users(event: Mapping[str, Any], display: Display, moment: datetime) -> str:
@@ -28,46 +27,43 @@ def lines_for_users(event: Mapping[str, Any], display: Display, moment: datetime
     On a terminal, lines are wrapped, and the reason and the fix have lines of their own.
     Elsewhere, an event is one line, so that `grep` shows all of it.
     """
-    time = f"{moment:%H:%M:%S}" if display.is_terminal else f"{moment:%Y-%m-%dT%H:%M:%SZ}"
     level = str(event.get("level", "info"))
-    words = _in_words(event)
-    details = [f"{_label(name)}{_shown(event[name])}" for name in _DETAILS if event.get(name)]
-    start = f"{time} keepfit: "
-    mark = f"{level}: " if level in _COLORS else ""
+    time = f"{moment:%H:%M:%S}" if display.is_terminal else f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+    start, mark = f"{time} keepfit: ", f"{level}: " if level in _COLORS else ""
+    text, reason, fix = _in_words(event)
     if display.columns is None:
-        lines = [f"{start}{mark}{'; '.join([words, *details])}"]
+        lines = [f"{start}{mark}{': '.join([text, *reason])}{'; '.join(['', *fix])}"]
     else:
-        lines = [*_wrapped(f"{start}{mark}", words, display.columns)]
-        for detail in details:
+        lines = _wrapped(f"{start}{mark}", text, display.columns)
+        for detail in (*reason, *fix):
             lines += _wrapped(_INDENT, detail, display.columns)
     if display.has_colors:
-        color = f"{_COLORS[level]}{mark}{_PLAIN}" if mark else ""
-        lines[0] = f"{_DIM}{start}{_PLAIN}{color}{lines[0][len(start + mark) :]}"
+        shown_mark = f"{_COLORS[level]}{mark}{_NORMAL}" if mark else ""
+        lines[0] = f"{_DIM}{start}{_NORMAL}{shown_mark}{lines[0][len(start + mark) :]}"
     if exception := event.get("exception"):
         lines += (f"{_INDENT}{printable(line)}" for line in str(exception).splitlines())
     return "\n".join(lines)
 
 
-def _in_words(event: Mapping[str, Any]) -> str:
-    """Return the event as words, with its fields in them or behind them."""
+def _in_words(event: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:
+    """Return the event with its fields, in words; its reason and its fix, if it has them."""
     name = str(event["event"])
-    fields = {
-        key: _shown(value)
-        for key, value in event.items()
-        if key not in _NO_FIELDS and value is not None
-    }
+    fields = {k: _shown(v) for k, v in event.items() if k not in _NO_FIELDS and v is not None}
     words = WORDS.get(name)
     if words and words.fields <= fields.keys():
-        text = words.template.format_map(fields)
-        rest = {k: v for k, v in fields.items() if k not in words.fields | words.hidden}
+        text, used = words.template.format_map(fields), words.fields | words.hidden
     else:
-        text, rest = printable(name.replace("_", " ")), fields
-    if not rest:
-        return text
-    joint = ", " if words else ": "
-    return (
-        text + joint + ", ".join(f"{printable(k.replace('_', ' '))} {v}" for k, v in rest.items())
-    )
+        text, used = printable(name.replace("_", " ")), frozenset[str]()
+    others = [
+        f"{value} s" if key == "seconds" else f"{printable(key.replace('_', ' '))} {value}"
+        for key, value in fields.items()
+        if key not in {"reason", "fix", *used}
+    ]
+    if others:
+        text = f"{text}{', ' if used else ': '}{', '.join(others)}"
+    reason = [fields["reason"]] if "reason" in fields.keys() - used else []
+    fix = [f"fix: {fields['fix']}"] if "fix" in fields.keys() - used else []
+    return text, reason, fix
 
 
 def _shown(value: Any) -> str:
@@ -84,14 +80,10 @@ def _shown(value: Any) -> str:
     return printable(" ".join(str(value).split("\n")))
 
 
-def _joined(items: Iterator[str]) -> str:
+def _joined(items: Iterable[str]) -> str:
     shown = list(items)
     rest = len(shown) - MAX_ITEMS
     return ", ".join(shown[:MAX_ITEMS]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _label(name: str) -> str:
-    return f"{name}: " if name == "fix" else ""
 
 
 def _wrapped(start: str, text: str, columns: int) -> list[str]:

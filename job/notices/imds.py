@@ -73,7 +73,7 @@ class InstanceMetadata:
 
     def describe(self) -> dict[str, object]:
         """Return what is watched, for the log."""
-        return {"machine": self._shown, "paths": list(documents.WATCHED_PATHS)}
+        return {"machine": self._shown}
 
     def fetch(self) -> Iterator[SourceMessage]:
         """Yield the present documents about the machine's end, each as soon as it is there.

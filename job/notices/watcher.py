@@ -161,7 +161,6 @@ class NoticeWatcher:
                 **self._source.describe(),
                 reason=reason,
                 **({"fix": fix} if fix else {}),
-                effect="notices from this source are not received; signals are",
             )
         self._failures = failures | {kind}
 
