@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from io import StringIO
 from typing import Any, Final
@@ -27,6 +27,9 @@ from keepfit.callbacks.logs.printable import printable
 
 _UNLIMITED: Final = 1_000_000
 """Columns of what is no terminal: more than any cell needs, since names have a limit."""
+
+_AS_IT_IS: Final[Mapping[str, Any]] = {"markup": False, "emoji": False, "highlight": False}
+"""Names come from a store: brackets and colons in them mean nothing."""
 
 
 def as_json(value: Any) -> str:
@@ -128,14 +131,14 @@ def show(content: Table | str) -> None:
     if isinstance(content, str):
         sys.stdout.write(f"{content}\n")
     elif sys.stdout.isatty():
-        Console(highlight=False).print(content)
+        Console(**_AS_IT_IS).print(content)
     else:
         sys.stdout.writelines(f"{line}\n" for line in _plain_lines(content))
 
 
 def _plain_lines(table: Table) -> Iterator[str]:
     """Yield the lines of a table that is as wide as its content needs."""
-    plain = Console(file=StringIO(), color_system=None, force_terminal=False, highlight=False)
+    plain = Console(file=StringIO(), color_system=None, force_terminal=False, **_AS_IT_IS)
     unlimited = plain.options.update(max_width=_UNLIMITED)
     plain.width = max(1, Measurement.get(plain, unlimited, table).maximum)
     with plain.capture() as captured:

@@ -145,6 +145,6 @@ def test_an_error_line(case, tmp_path, monkeypatch):
     assert ended.exit_code in (2, 75, 78), ended.output
     assert ended.exception is None or isinstance(ended.exception, SystemExit)
     *_, line = ended.stderr.splitlines()
-    assert '"event": "refused"' in line
+    assert ('"event": "refused"' if case == "watch" else "error: refused: ") in line
     assert found_in([ended.stdout, ended.stderr]) == []
     assert "***" in line or case.startswith("proxy")
