@@ -88,7 +88,7 @@ def test_refused_in_one_line(case, way, tmp_path):
     )
     assert ended.returncode == 78, ended.stderr
     assert "Traceback" not in ended.stderr
-    said = ended.stderr if arguments else ended.stdout
+    said = ended.stderr
     (line,) = (line for line in said.splitlines() if "refused" in line)
     assert words in line
     assert "fix" in line
