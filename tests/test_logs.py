@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -132,15 +133,26 @@ def test_a_pipe(command, forced, monkeypatch):
 
 
 def test_a_script_with_a_log_of_its_own(capsys):
-    """Its structlog is neither used nor changed, and it may use a width or level as it likes."""
+    """Its structlog is neither used nor changed, nor are its context variables."""
     seen = []
 
     def collect(_logger, _method, event):
         seen.append(event["event"])
         raise structlog.DropEvent
 
+    def own_factory(*_args):
+        seen.append("a logger")
+        return structlog.ReturnLogger()
+
     log = logger.get_logger()
-    structlog.configure(processors=[collect], wrapper_class=structlog.BoundLogger)
+    structlog.configure(
+        processors=[collect],
+        wrapper_class=structlog.BoundLogger,
+        context_class=OrderedDict,
+        logger_factory=own_factory,
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(own="field")
     before = structlog.get_config()
     try:
         log.info(events.FINISHED, run="r", step=3)
@@ -150,12 +162,13 @@ def test_a_script_with_a_log_of_its_own(capsys):
         assert structlog.get_config() == before
     finally:
         structlog.reset_defaults()
-    assert seen == ["the script's"]
+        structlog.contextvars.clear_contextvars()
+    assert seen == ["a logger", "the script's"]
     out, err = capsys.readouterr()
     words, document = err.splitlines()
     assert out == ""
     assert words.endswith(" keepfit: the fit has ended at step 3, and is saved as run r")
-    assert json.loads(document)["step"] == 4
+    assert json.loads(document).keys() == {"run", "step", "event", "level", "timestamp"}
 
 
 def test_standard_error_of_the_moment(monkeypatch):

@@ -39,6 +39,7 @@ def completed(words, store):
             "KEEPFIT_STORE": store,
         },
     )
+    assert ended.exit_code == 0, ended.exception
     return ended.stdout.split()
 
 
