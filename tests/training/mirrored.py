@@ -23,11 +23,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.backend.tensorflow.trainer import TFEpochIterator
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.training.data.position import LATER
 from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
 from tests.training import trainings
