@@ -8,14 +8,13 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Final
 
-import structlog
-
 from keepfit.callbacks import events
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.runner_settings import NoticeSettings, RestartSettings
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.s3 import options
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 PREFIX: Final = "KEEPFIT_"
 RESUBMITTED_AT: Final = "KEEPFIT_RESUBMITTED_AT"

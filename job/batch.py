@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.engine import preemption
 from keepfit.callbacks.errors import Cancelled, ConfigurationError, Refused
 from keepfit.callbacks.launch.command import PythonCommand
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import StorageError, Store
 from keepfit.job.process.program import check_program
 
 JOB_ID_VARIABLE = "AWS_BATCH_JOB_ID"
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 @dataclass(frozen=True)

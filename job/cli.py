@@ -5,13 +5,12 @@ from __future__ import annotations
 import typer
 
 from keepfit.callbacks.variables import warn_of_unknown_variables
-from keepfit.job import log_output
-from keepfit.job.commands import infra, jobs, plan, run, stores
+from keepfit.job import log_output, versions
+from keepfit.job.commands import drill, infra, jobs, plan, run, stores
 
 app = typer.Typer(
     name="keepfit",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # "rich" would drop [default: …] as markup
     help="Keep Keras' model.fit running on machines that disappear.",
@@ -19,15 +18,17 @@ app = typer.Typer(
 
 
 @app.callback()
-def _keepfit() -> None:
+def _keepfit(context: typer.Context, version: versions.Version = False) -> None:
     """Keep Keras' model.fit running on machines that disappear."""
-    log_output.configure()
+    del version  # it is shown before
+    log_output.configure(context.invoked_subcommand)
     warn_of_unknown_variables()
 
 
 run.register(app)
 stores.register(app)
 plan.register(app)
+drill.register(app)
 infra.register(app)
 jobs.register(app)
 

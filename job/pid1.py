@@ -12,12 +12,11 @@ import os
 import signal
 from pathlib import Path
 
-import structlog
-
 from keepfit.callbacks import events
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.job.process.children import Supervisor, exit_code
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 SHELLS = ("sh", "bash", "dash", "ash", "zsh", "ksh", "busybox")
 CHILD_ONLY_INITS = ("docker-init", "tini", "catatonit")

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.engine import session
 from keepfit.callbacks.errors import (
@@ -25,7 +23,9 @@ from keepfit.callbacks.errors import (
     Preempted,
 )
 from keepfit.callbacks.keras.implicit import hold_every_fit
+from keepfit.callbacks.keras.progress_bars import lines_for_bars
 from keepfit.callbacks.launch.command import PythonCommand
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import mask_known_of
 from keepfit.callbacks.runner_settings import NoticeSettings
 from keepfit.job import batch_hold
@@ -34,7 +34,7 @@ from keepfit.job.notices.deadline import watch_deadline
 from keepfit.job.notices.watcher import watch_machine
 from keepfit.job.process.program import execute, without_own_frames
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 EXIT_SECONDS = 3.0
 """Seconds for which a preempted process waits for threads of the script."""
@@ -66,6 +66,7 @@ def run_program(
         signals.trap_signals(current.preemption, settings.grace_seconds),
         watch_machine(current.preemption, settings, os.environ),
         watch_deadline(current),
+        lines_for_bars(),
         holding as every_fit,
     ):
         try:

@@ -17,6 +17,7 @@ COMMON = {
     "keepfit.callbacks.errors",
     "keepfit.callbacks.backoff",
     "keepfit.callbacks.exactness",
+    "keepfit.callbacks.logs",
     "keepfit.callbacks.masking",
     "keepfit.callbacks.protocols",
 }
@@ -55,6 +56,12 @@ MAY_IMPORT = {
     "callbacks/launch": {
         "keepfit.callbacks.launch",
         "keepfit.callbacks.errors",
+        "keepfit.callbacks.logs",
+        "keepfit.callbacks.masking",
+    },
+    "callbacks/logs": {
+        "keepfit.callbacks.logs",
+        "keepfit.callbacks.events",
         "keepfit.callbacks.masking",
     },
     "callbacks/files": {
@@ -69,7 +76,6 @@ MAY_IMPORT = {
     "job/notices": {
         "keepfit.job.notices",
         "keepfit.callbacks.runner_settings",
-        "keepfit.job.printable",
         "keepfit.callbacks",
     },
 }

@@ -8,14 +8,17 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-
-import structlog
+from typing import Final
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Superseded
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
+from keepfit.callbacks.logs.logger import get_logger
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
+
+WRITER_THREAD: Final = "keepfit-writer"
+"""The prefix of the name of the thread."""
 
 NICENESS = 10
 """Niceness of the writer's thread: hashing and copying then slow training less on few cores."""
@@ -64,7 +67,7 @@ class SnapshotWriter:
 
     def __init__(self, write: Callable[[Snapshot, bool], Written]) -> None:
         self._write = write
-        self._pool = ThreadPoolExecutor(1, "keepfit-writer", _lower_thread_priority)
+        self._pool = ThreadPoolExecutor(1, WRITER_THREAD, _lower_thread_priority)
         self._newest: Future[SaveResult] | None = None
 
     @property

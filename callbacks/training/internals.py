@@ -158,6 +158,12 @@ def add_first(callbacks: keras.callbacks.CallbackList, callback: keras.callbacks
     callbacks._async_train = callbacks._async_test = callbacks._async_predict = False
 
 
+def add_last(callbacks: keras.callbacks.CallbackList, callback: keras.callbacks.Callback) -> None:
+    """Append a callback to a list that exists, after those that Keras adds; see add_first."""
+    callbacks.callbacks.append(callback)
+    callbacks._async_train = callbacks._async_test = callbacks._async_predict = False
+
+
 def _method_that_creates(callbacks: keras.callbacks.CallbackList) -> str | None:
     """Return the name of Keras' method that is calling the list's constructor, if any is."""
     constructor = keras.callbacks.CallbackList.__init__.__code__
@@ -886,6 +892,7 @@ class VariableReads:
     """
 
     _watching: ClassVar[list[VariableReads]] = []
+    _suspended: ClassVar[set[int]] = set()
 
     def __init__(self, variables: Iterable[Any], on_read: Callable[[], None]) -> None:
         self._variables = {id(variable): weakref.ref(variable) for variable in variables}
@@ -905,8 +912,21 @@ class VariableReads:
                 _OWNER_OF_VALUE.value = _VALUE
 
     @classmethod
+    @contextmanager
+    def suspended(cls) -> Iterator[None]:
+        """Ignore the reads of this thread until the block ends: they are keepfit's own."""
+        own = threading.get_ident()
+        cls._suspended.add(own)
+        try:
+            yield
+        finally:
+            cls._suspended.discard(own)
+
+    @classmethod
     def notify(cls, variable: Any) -> None:
         """Call the functions of those that watch this variable."""
+        if threading.get_ident() in cls._suspended:
+            return
         for reads in list(cls._watching):
             known = reads._variables.get(id(variable))
             if known and known() is variable:

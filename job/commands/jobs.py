@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
-import structlog
 import typer
 
 from keepfit.callbacks import events
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.job.commands import options
 from keepfit.job.commands.failures import aws_errors_exit, fail, store_errors_exit
 from keepfit.job.commands.options import AsJson, Deterministic, Exact, Run, RunName, SaveEvery
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from keepfit.infra.deployment import Deployment
     from keepfit.infra.jobs.lookup import Job
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 INTERRUPTED = 130
 

@@ -11,12 +11,11 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.errors import ConfigurationError
 from keepfit.callbacks.launch.arguments import has_secret, is_secret
 from keepfit.callbacks.launch.process import Launch
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import mask_urls
 from keepfit.callbacks.storage import check_uri
 from keepfit.infra.deployment import DEFAULT
@@ -25,7 +24,7 @@ from keepfit.job.commands.failures import aws_errors_exit, fail, store_errors_ex
 from keepfit.job.commands.job_polling import summarize_run
 from keepfit.job.process.program import check_program, command_of
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 _MEMORY = re.compile(r"(\d+)\s*(MiB|GiB)")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)

@@ -16,14 +16,13 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.backoff import Backoff
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.job.notices.signals import trapped_signals
 from keepfit.job.process.children import JOB_CONTROL, Supervisor, exit_code
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 FIRST_DELAY: Final = 2.0
 LONGEST_DELAY: Final = 60.0
