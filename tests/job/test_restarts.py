@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -167,10 +168,15 @@ def test_under_nohup():
 def test_killed_supervisor():
     """The attempt gets a SIGTERM: who stops what was started does not leave it running."""
     with supervised(3, "wait", "0") as process:
-        until(process, "ATTEMPT")
+        attempt = os.pidfd_open(int(until(process, "ATTEMPT").split()[-1]))
         process.kill()
-        until(process, "SIGNAL SIGTERM")
-        assert process.stdout.read() == "", "the attempt has ended"
+        try:
+            assert select.select([attempt], [], [], 60)[0], "the attempt runs on"
+        finally:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(attempt, signal.SIGKILL)
+            os.close(attempt)
+        assert process.stdout.read() == "SIGNAL SIGTERM\n"
 
 
 KILLED_ONCE = """
