@@ -124,9 +124,8 @@ def outcome(folder: Path) -> Outcome:
     observed = json.loads((folder / "observed.json").read_text())
     last_line = (folder / "out").read_text().rstrip().rpartition("\n")[2]
     files = contents(folder / "work")
-    kills = folder / "kills"
-    moments = tuple(kills.read_text().splitlines()) if kills.exists() else ()
-    return Outcome(last_line, observed["fits"], files, observed["hooks"], moments)
+    kills = tuple(path.read_text() for path in sorted(folder.glob("kill-*")))
+    return Outcome(last_line, observed["fits"], files, observed["hooks"], kills)
 
 
 def contents(folder: Path) -> dict[str, Any]:
