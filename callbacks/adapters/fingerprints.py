@@ -38,12 +38,16 @@ class Fingerprint:
     unread: bool = field(default=False, compare=False)
 
 
-def fingerprint(value: Encoded) -> Fingerprint:
-    """Return the fingerprint of a value."""
+def fingerprint(value: Encoded, *, read_all: bool = False) -> Fingerprint:
+    """Return the fingerprint of a value.
+
+    Args:
+        read_all: read all arrays, however large: they have been captured, and nothing waits.
+    """
     arrays = value.arrays.values()
     constant = [array for array in arrays if is_constant(array)]
     changing = [array for array in arrays if not is_constant(array)]
-    unread = sum(array.nbytes for array in changing) > MAX_READ_SIZE
+    unread = sum(array.nbytes for array in changing) > MAX_READ_SIZE and not read_all
     identified = (*constant, *changing) if unread else tuple(constant)
     kinds = [(array.dtype.str, array.shape) for array in arrays]
     digest = "" if unread else digest_of(changing)

@@ -7,7 +7,7 @@ and encoding, happens on the writer's thread.
 from __future__ import annotations
 
 import mmap
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +30,9 @@ _MANY = 4096
 
 
 def freeze(value: Any, leaf: Leaf) -> Any:
-    """Return a copy of a nest of lists, tuples, sets and mappings; its immutable items are shared.
+    """Return a copy of a nest of lists, tuples, sets, deques and mappings.
+
+    Immutable items are shared.
 
     Containers of derived classes become their base, as they do when they are encoded.
 
@@ -46,8 +48,11 @@ def freeze(value: Any, leaf: Leaf) -> Any:
         case tuple() if type(value) is tuple:
             packed = PackedFloats.of(value) if len(value) >= _MANY else None
             return packed or tuple(_freeze_items(list(value), leaf))
-        case set():
-            return set(value)
+        case set() | frozenset():
+            kind = set if isinstance(value, set) else frozenset
+            return kind(_freeze_items(list(value), leaf))
+        case deque():
+            return deque(_freeze_items(list(value), leaf), value.maxlen)
         case Counter():
             return Counter(_freeze_mapping(value, leaf))
         case OrderedDict():
@@ -88,6 +93,8 @@ def _freeze_items(items: list[Any], leaf: Leaf) -> list[Any]:
 
 def _freeze_mapping(value: Mapping[Any, Any], leaf: Leaf) -> dict[Any, Any]:
     copy = dict(value)
+    if not set(map(type, copy)) <= _IMMUTABLE:
+        copy = {freeze(key, leaf): item for key, item in copy.items()}
     if _are_immutable(list(copy.values())):
         return copy
     return {key: freeze(item, leaf) for key, item in copy.items()}

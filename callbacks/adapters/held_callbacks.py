@@ -7,14 +7,16 @@ import traceback
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters import registry
+from keepfit.callbacks.adapters.appended_files import AppendedFiles
 from keepfit.callbacks.adapters.base import (
     DeferredSends,
     FileAdapter,
@@ -27,6 +29,7 @@ from keepfit.callbacks.adapters.base import (
     State,
     TemporaryFilesAdapter,
 )
+from keepfit.callbacks.adapters.log_files import LOG_FILES
 from keepfit.callbacks.adapters.state_types import Text
 from keepfit.callbacks.checkpoint.format.codec import Array, UnsupportedValue, encode
 from keepfit.callbacks.checkpoint.format.state_schema import check_fields, check_type
@@ -77,9 +80,14 @@ class CapturedCallbacks:
 
 @dataclass(frozen=True)
 class HeldCallbacks:
-    """The callbacks inside one Resumable, in the order in which they are called."""
+    """The callbacks inside one Resumable, in the order in which they are called.
+
+    Attributes:
+        appended: the files that their hooks open themselves to append to them.
+    """
 
     callbacks: Sequence[HeldCallback] = ()
+    appended: AppendedFiles = field(default_factory=AppendedFiles, compare=False)
 
     @classmethod
     def hold(cls, callbacks: Sequence[Any], guard: ExactnessGuard | None = None) -> HeldCallbacks:
@@ -134,11 +142,12 @@ class HeldCallbacks:
             saved: the states that the files continue from.
             sizes: the sizes in bytes of the append-only files at the checkpoint, by path.
         """
-        return _entered(
+        of_callbacks = (
             held.files.resuming(held.callback, held.known_state(state), sizes)
             for held, state in self._match(saved)
             if held.files
         )
+        return _entered(chain(of_callbacks, (LOG_FILES.resuming(None, {}, sizes),)))
 
     def beginning(self, callback: Any) -> AbstractContextManager[None]:
         """Return a context for `on_train_begin` of one of the callbacks."""
@@ -147,7 +156,8 @@ class HeldCallbacks:
     def append_only_files(self) -> dict[str, int]:
         """Flush the callbacks' append-only files, and return their sizes in bytes, by path."""
         sizes = (files.append_only(callback) for callback, files in self._files())
-        return {path: size for of_callback in sizes for path, size in of_callback.items()}
+        kept = {path: size for of_callback in sizes for path, size in of_callback.items()}
+        return {**self.appended.sizes(), **kept}
 
     def replaced_files(self) -> dict[str, FileStamp]:
         """Return the existing files that the callbacks replace as a whole, each with its stamp."""
@@ -208,7 +218,8 @@ class HeldCallbacks:
                 )
 
     def _files(self) -> Iterator[tuple[Any, FileAdapter]]:
-        return ((held.callback, held.files) for held in self if held.files)
+        yield from ((held.callback, held.files) for held in self if held.files)
+        yield None, LOG_FILES
 
     def _match(self, saved: Sequence[State]) -> Iterator[tuple[HeldCallback, State]]:
         """Yield each callback with its saved state: by class, then by order within it."""

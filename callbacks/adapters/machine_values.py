@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +23,10 @@ from keepfit.callbacks.checkpoint.format.key_names import shorten
 from keepfit.callbacks.checkpoint.format.state_schema import InvalidState, check_fields
 
 Number = int | float
+Moment = Number | datetime
+
+MOMENTS = (int, float, datetime)
+"""Types of attributes that may have been read from a clock or the system."""
 
 _CLOCKS = {"time": time.time, "monotonic": time.monotonic, "perf_counter": time.perf_counter}
 _UNITS = (1, 1000, 10**9)
@@ -74,12 +78,12 @@ class Begin:
     """What `on_train_begin` of one callback has left in this attempt.
 
     Attributes:
-        numbers: the attributes that are numbers, after it.
+        numbers: the attributes that are numbers or dates with a time, after it.
         seconds: how long it took.
         reading: the numbers of the process and machine, after it.
     """
 
-    numbers: Mapping[str, Number]
+    numbers: Mapping[str, Moment]
     seconds: float
     reading: Reading
 
@@ -90,17 +94,6 @@ class Begin:
             for name, number in self.numbers.items()
             if type(state.get(name)) is type(number) and state[name] == number
         ]
-
-    def holds_date(self, value: object) -> bool:
-        """Return whether `on_train_begin` has read the value from a clock, as a date and time."""
-        if not isinstance(value, datetime):
-            return False
-        end = self.reading.clocks["time"]
-        moments = [value, value.replace(tzinfo=UTC)] if value.tzinfo is None else [value]
-        return any(
-            end - self.seconds - _ROUNDING <= moment.timestamp() <= end + _ROUNDING
-            for moment in moments
-        )
 
     def plain(self, names: list[str]) -> dict[str, Any]:
         """Return what another attempt compares, as plain values."""
@@ -131,7 +124,7 @@ class Begin:
             },
         )
         for name in checked["names"]:
-            if type(state.get(name)) not in (int, float):
+            if type(state.get(name)) not in MOMENTS:
                 raise InvalidState(f"{shorten(repr(name), 80)} is not a number in this state")
 
     @classmethod
@@ -156,7 +149,19 @@ def belongs_to_attempt(name: str, saved: Begin, present: Begin) -> bool:
     before, now = saved.numbers.get(name), present.numbers.get(name)
     if before is None or now is None or type(before) is not type(now) or before == now:
         return False  # an equal value may as well be restored
+    if isinstance(before, datetime) or isinstance(now, datetime):
+        seconds = _seconds_between(before, now)
+        return seconds is not None and _follows_clock(0.0, seconds, saved, present)
     return _follows_clock(before, now, saved, present) or _is_id(before, now, saved, present)
+
+
+def _seconds_between(before: Moment, now: Moment) -> float | None:
+    """Return the time between two dates; None if only one of them has a time zone."""
+    if not isinstance(before, datetime) or not isinstance(now, datetime):
+        return None
+    if (before.tzinfo is None) != (now.tzinfo is None):
+        return None
+    return (now - before).total_seconds()
 
 
 def _follows_clock(before: Number, now: Number, saved: Begin, present: Begin) -> bool:

@@ -91,3 +91,8 @@ def _is_writable_file(handle: IO[Any]) -> bool:
     name = getattr(handle, "name", None)
     mode = getattr(handle, "mode", "")
     return isinstance(name, str) and Path(name).is_file() and any(c in mode for c in "wax+")
+
+
+def is_kept_file(name: str, value: object) -> bool:
+    """Return whether an attribute is a file of which OpenFilesAdapter keeps the content."""
+    return "." not in name and isinstance(value, _KINDS) and _is_writable_file(value)

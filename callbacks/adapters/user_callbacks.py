@@ -10,36 +10,48 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
 from types import FunctionType
 from typing import Any
 
 import keras
-import structlog
 
-from keepfit.callbacks import events
 from keepfit.callbacks.adapters.base import Adapter, FrozenState, State
-from keepfit.callbacks.adapters.fingerprints import MAX_READ_SIZE, fingerprint
-from keepfit.callbacks.adapters.frozen import copy_array, freeze, may_change
-from keepfit.callbacks.adapters.machine_values import Begin, Reading, belongs_to_attempt
-from keepfit.callbacks.checkpoint.format.codec import Encoded, UnsupportedValue
+from keepfit.callbacks.adapters.fingerprints import Fingerprint, fingerprint
+from keepfit.callbacks.adapters.frozen import Leaf, copy_array, freeze, may_change, share
+from keepfit.callbacks.adapters.machine_values import MOMENTS, Begin, Reading, belongs_to_attempt
+from keepfit.callbacks.adapters.open_files import is_kept_file
+from keepfit.callbacks.adapters.values.captured import (
+    MAX_COPY_SIZE,
+    FrozenAttributes,
+    ScriptParts,
+    StateReport,
+    encoded_or_none,
+)
+from keepfit.callbacks.adapters.values.kinds import (
+    CODE,
+    MOVABLE,
+    Describing,
+    Restoring,
+    check_value,
+    describe_movable,
+)
+from keepfit.callbacks.adapters.values.objects import (
+    INHERITED,
+    OBJECT,
+    OwnObjects,
+    flatten,
+    prefixes,
+    set_field,
+)
+from keepfit.callbacks.adapters.values.variables import TrainedVariables
+from keepfit.callbacks.checkpoint.format.codec import Encoded, Tagged
 from keepfit.callbacks.checkpoint.format.key_names import shorten
 from keepfit.callbacks.checkpoint.format.state_schema import InvalidState, check_fields
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.protocols import StatefulCallback
-
-log = structlog.get_logger("keepfit")
-
-_INHERITED = frozenset(vars(keras.callbacks.Callback()))
-
-MAX_COPY_SIZE = 64 << 20
-"""Bytes of arrays of one callback that are copied at each save, changed or not: 10 ms."""
-
-SLOW_SECONDS = 0.1
-"""Time from which the log says that training waits for the comparison of large arrays."""
 
 _BEGIN = "keepfit.begin"
 """Key of a state, no name of an attribute: what its attempt had from its own machine."""
@@ -47,15 +59,12 @@ _BEGIN = "keepfit.begin"
 _METHODS = (FunctionType, classmethod, staticmethod, property)
 """Kinds of class attributes that a restored attribute must not shadow."""
 
-_CONTAINS_ITSELF = object()
-"""Stands for a value that contains itself; like any plain object, it can't be stored."""
-
 
 class StateMethodsAdapter:
     """Adapter for a callback with `get_state` and `set_state`."""
 
     def get(self, callback: Any) -> State:
-        return {"state": freeze(callback.get_state(), copy_array)}
+        return {"state": freeze(callback.get_state(), describe_movable)}
 
     def capture(self, callback: Any) -> FrozenState:
         """Freeze what `get_state` returns: it may share arrays that the callback changes."""
@@ -64,9 +73,10 @@ class StateMethodsAdapter:
 
     def check(self, callback: Any, state: State) -> None:
         check_fields(state, {"state": Any})
+        check_value(state["state"], MOVABLE)
 
     def set(self, callback: Any, state: State) -> None:
-        callback.set_state(state["state"])
+        callback.set_state(Restoring().value(state["state"], None))
 
 
 class ChangedAttributesAdapter:
@@ -77,19 +87,34 @@ class ChangedAttributesAdapter:
     """
 
     def __init__(
-        self, callback: Any, known: Collection[str] = (), guard: ExactnessGuard | None = None
+        self,
+        callback: Any,
+        known: Collection[str] = (),
+        guard: ExactnessGuard | None = None,
+        model: Any = None,
     ) -> None:
-        self._guard = guard or ExactnessGuard()
-        self._not_own = {*_INHERITED, *known}
-        self._initial = {
-            name: fingerprint(encoded)
-            for name, value in self._own(callback).items()
-            if (encoded := _encoded(value))
-        }
+        """Remember the state before training.
+
+        Args:
+            callback: the callback, or another object of the script.
+            known: names of attributes that another adapter keeps.
+            guard: receives the exactness warnings.
+            model: the model that is trained; None if only the callback knows it, later.
+        """
+        self._not_own = {*INHERITED, *known}
+        self._model = model
+        self._report = StateReport(type(callback).__name__, guard or ExactnessGuard())
+        self._initial: dict[str, Fingerprint] = {}
+        self._owners: dict[str, list[Any]] = {}
         self._changing: set[str] = set()
-        self._reported: set[str] = set()
-        self._slow_reported = False
         self._begin: Begin | None = None
+        frozen = self._freeze(callback, lambda _: share)
+        self._script_has = ScriptParts.of(frozen)
+        for name, value in frozen.values.items():
+            if name in frozen.owners and model is None:
+                self._owners[name] = frozen.owners[name]
+            elif encoded := encoded_or_none(value):
+                self._initial[name] = fingerprint(encoded, read_all=name in frozen.owners)
 
     def get(self, callback: Any) -> State:
         return {name: value.decoded() for name, value in self.capture(callback)().items()}
@@ -99,138 +124,188 @@ class ChangedAttributesAdapter:
 
         The state is found when it is asked for. That can be more than once.
         """
-        kind = type(callback).__name__
         copier = _ArrayCopier(MAX_COPY_SIZE)
-        frozen: State = {}
-        shared: State = {}
-        for name, value in self._own(callback).items():
-            try:
-                frozen[name] = freeze(value, copy_array if name in self._changing else copier)
-            except RecursionError:
-                frozen[name] = _CONTAINS_ITSELF
-            if copier.left_out():
-                shared[name] = value
-        if shared:
-            self._compare_now(kind, frozen, shared)
-        return cache(partial(self._changed, kind, frozen, self._begin))
+        frozen = self._freeze(
+            callback, lambda name: copy_array if name in self._changing else copier, copier
+        )
+        if frozen.shared:
+            self._compare_now(callback, frozen)
+        return cache(partial(self._changed, frozen, self._begin))
 
     @contextmanager
     def beginning(self, callback: Any) -> Iterator[None]:
+        if self._owners:
+            self._note_variables(callback)
         started = time.perf_counter()
         yield
         reading = Reading.now()
-        numbers = {n: v for n, v in self._own(callback).items() if type(v) in (int, float)}
-        self._begin = Begin(numbers, time.perf_counter() - started, reading)
-
-    def _compare_now(self, kind: str, frozen: State, shared: State) -> None:
-        """Compare attributes that share large arrays with training, which waits meanwhile.
-
-        Args:
-            kind: name of the callback's class.
-            frozen: all attributes. The unchanged ones of `shared` are removed, the others copied.
-            shared: these attributes themselves.
-        """
-        started = time.perf_counter()
-        unread = []
-        for name, value in shared.items():
-            if (encoded := _encoded(frozen[name])) is None:
-                continue
-            now = fingerprint(encoded)
-            if now == self._initial.get(name):
-                del frozen[name]
-                unread += [name] if now.unread else []
-            else:
-                self._changing.add(name)
-                frozen[name] = freeze(value, copy_array)
-        self._report_unread(kind, unread)
         seconds = time.perf_counter() - started
-        if seconds > SLOW_SECONDS and not self._slow_reported:
-            self._slow_reported = True
-            log.info(
-                events.STATE_LARGE,
-                callback=kind,
-                attributes=[*shared],
-                seconds=round(seconds, 3),
-                reason=f"arrays of more than {MAX_COPY_SIZE >> 20} MiB are compared at each save, "
-                "while training waits",
-                fix="if training does not change them, say so by array.flags.writeable = False",
-            )
+        frozen = self._freeze(callback, lambda _: share)
+        numbers = {n: v for n, v in frozen.values.items() if type(v) in MOMENTS}
+        self._begin = Begin(numbers, seconds, reading)
+        self._script_has = ScriptParts.of(frozen)
 
     def check(self, callback: Any, state: State) -> None:
         """Check the names: those of attributes that training can have set.
 
-        Their values are whatever the callback once had; keepfit knows nothing of their meaning.
+        Of their values, keepfit knows only the kinds.
         """
         check_fields(state, {}, dict.fromkeys(state, Any))
-        for name in state.keys() - {_BEGIN}:
-            if not _may_be_state(type(callback), name, self._not_own):
+        values = {name: value for name, value in state.items() if name != _BEGIN}
+        for name, value in values.items():
+            if not _may_be_state(callback, name, values, self._not_own):
                 raise InvalidState(
                     f"{shorten(repr(name), 80)} is not an attribute that training sets"
                 )
+            check_value(value)
         if _BEGIN in state:
             Begin.check(state[_BEGIN], state)
 
     def set(self, callback: Any, state: State) -> None:
+        """Restore the state, all of it or nothing. Raises InvalidState if the script differs."""
         values = {name: value for name, value in state.items() if name != _BEGIN}
         saved = Begin.from_plain(state[_BEGIN], values) if _BEGIN in state else None
-        for name, value in values.items():
+        objects = OwnObjects(callback)
+        restoring = Restoring(self._trained(callback))
+        new: list[tuple[Any, str, Any]] = []
+        for name, value in sorted(values.items()):
+            if isinstance(value, Tagged) and value.kind == OBJECT:
+                objects.add(name, value)
+                continue
             if saved and self._begin and belongs_to_attempt(name, saved, self._begin):
                 continue
-            setattr(callback, name, _restore_default_factory(getattr(callback, name, None), value))
+            owner, field = objects.owner(name)
+            new.append((owner, field, restoring.value(value, getattr(owner, field, None))))
+            self._owners.pop(name, None)  # restored variables are not those of the script
+        restoring.apply()
+        objects.replace()
+        for owner, field, value in new:
+            set_field(owner, field, value)
 
-    def _changed(self, kind: str, frozen: State, begin: Begin | None) -> State:
+    def _trained(self, callback: Any) -> TrainedVariables:
+        known = self._model is not None
+        return TrainedVariables(self._model if known else vars(callback).get("_model"))
+
+    def _freeze(
+        self, callback: Any, leaf: Callable[[str], Leaf], copier: _ArrayCopier | None = None
+    ) -> FrozenAttributes:
+        """Freeze all attributes, and the fields of the script's objects among them.
+
+        Args:
+            leaf: returns the function for the leaves of an attribute.
+            copier: the one that leaves large arrays out.
+        """
+        frozen = FrozenAttributes()
+        trained = self._trained(callback)
+        for name, value in flatten(self._own(callback), callback, self._report.lost):
+            describing = Describing(leaf(name), trained)
+            frozen.add(name, value, describing)
+            if copier and copier.left_out():
+                frozen.shared[name] = value
+        return frozen
+
+    def _note_variables(self, callback: Any) -> None:
+        """Remember the first content of variables, now that the trained model is known.
+
+        Only of objects that the callback had from the start: what `set_model` has made is state.
+        """
+        frozen = self._freeze(callback, lambda _: share)
+        for name, owners in self._owners.items():
+            present = frozen.owners.get(name, ())
+            if [*map(id, present)] != [*map(id, owners)]:
+                continue
+            if encoded := encoded_or_none(frozen.values[name]):
+                self._initial[name] = fingerprint(encoded, read_all=True)
+        self._owners = {}
+
+    def _compare_now(self, callback: Any, frozen: FrozenAttributes) -> None:
+        """Compare attributes that share large arrays with training, which waits meanwhile.
+
+        Unchanged ones are removed, the others copied.
+        """
+        started = time.perf_counter()
+        unread = []
+        for name, value in frozen.shared.items():
+            if (encoded := encoded_or_none(frozen.values[name])) is None:
+                continue
+            now = fingerprint(encoded)
+            if now == self._initial.get(name):
+                del frozen.values[name]
+                unread += [name] if now.unread else []
+            else:
+                self._changing.add(name)
+                frozen.add(name, value, Describing(copy_array, self._trained(callback)))
+        self._report.unread(unread)
+        self._report.slow([*frozen.shared], time.perf_counter() - started)
+
+    def _changed(self, frozen: FrozenAttributes, begin: Begin | None) -> State:
         """Return the attributes that training has changed, encoded; report those that are lost."""
         changed: State = {}
-        lost = []
-        for name, value in frozen.items():
-            encoded = _encoded(value)
-            if encoded is None:
-                known = callable(value) or name in self._reported
-                lost += [] if known or (begin and begin.holds_date(value)) else [name]
-            elif fingerprint(encoded) != self._initial.get(name):
+        lost: dict[str, Any] = {}
+        late: set[str] = set()
+        for name, value in frozen.values.items():
+            encoded = encoded_or_none(value)
+            if encoded is None and not is_kept_file(name, value):
+                lost[name] = value
+            elif encoded is None or value is CODE or self._is_initial(name, encoded, frozen):
+                continue
+            elif not self._script_has.suffice(name, frozen):
+                lost[name] = value
+                late.add(name)
+            else:
                 changed[name] = encoded
-        if lost:
-            self._guard.report(
-                events.STATE_UNKNOWN,
-                callback=kind,
-                attributes=lost,
-                reason="attributes of this kind can't be saved",
-                fix="give it get_state() and set_state(state); otherwise these attributes are "
-                "reset when the run is resumed",
-            )
-            self._reported.update(lost)
-        unchanged = begin.unchanged({name: frozen[name] for name in changed}) if begin else []
+        self._report.lose(lost, late)
+        gone = {name.partition(".")[0] for name in lost}
+        changed = {n: v for n, v in changed.items() if n.partition(".")[0] not in gone}
+        for name in [*changed]:
+            for prefix in prefixes(name):
+                changed[prefix] = Encoded.of(frozen.values[prefix])
+        numbers = {name: frozen.values[name] for name in changed}
+        unchanged = begin.unchanged(numbers) if begin else []
         if begin and unchanged:
             changed[_BEGIN] = Encoded.of(begin.plain(unchanged))
         return changed
 
-    def _report_unread(self, kind: str, names: Collection[str]) -> None:
-        """Report attributes whose content is too large to be compared at each save."""
-        new = [name for name in names if name not in self._reported]
-        if not new:
-            return
-        self._guard.report(
-            events.STATE_UNKNOWN,
-            callback=kind,
-            attributes=new,
-            reason=f"arrays of more than {MAX_READ_SIZE >> 20} MiB are saved when they are "
-            "replaced, but not when they are changed in place",
-            fix="if training does not change them, say so by array.flags.writeable = False; "
-            "otherwise give it get_state() and set_state(state)",
-        )
-        self._reported.update(new)
+    def _is_initial(self, name: str, encoded: Encoded, frozen: FrozenAttributes) -> bool:
+        initial = self._initial.get(name)
+        return fingerprint(encoded, read_all=name in frozen.owners) == initial
 
     def _own(self, callback: Any) -> Mapping[str, Any]:
         """Return its attributes, except known ones and those that Keras gives every callback."""
         return {k: v for k, v in vars(callback).items() if k not in self._not_own}
 
 
-def _may_be_state(kind: type, name: object, not_own: Collection[str]) -> bool:
+def _may_be_state(
+    callback: Any, name: object, state: Collection[str], not_own: Collection[str]
+) -> bool:
+    """Return whether training can have set an attribute, or a field of an object in one.
+
+    Args:
+        name: a name from a store, of which nothing is known.
+        state: the values of the state by name; it names each object in which a field is.
+        not_own: names of attributes that no state of the callback has.
+    """
+    if not isinstance(name, str):
+        return False
+    owner, inside = callback, not_own
+    *parents, last = name.split(".")
+    for prefix, part in zip(prefixes(name), parents, strict=True):
+        tag = state[prefix] if isinstance(state, Mapping) and prefix in state else None
+        if not isinstance(tag, Tagged) or tag.kind != OBJECT:
+            return False
+        if not _may_be_attribute(type(owner), part, inside):
+            return False
+        owner = getattr(owner, part, None)
+        inside = INHERITED if isinstance(owner, keras.callbacks.Callback) else ()
+    return _may_be_attribute(type(owner), last, inside)
+
+
+def _may_be_attribute(kind: type, name: str, not_own: Collection[str]) -> bool:
     """Return whether an instance may have an attribute of this name that training has set.
 
     It is none of Keras' own, and hides no method or property of the class.
     """
-    if not isinstance(name, str) or name in not_own or name.startswith("__"):
+    if not name or name in not_own or name.startswith("__"):
         return False
     return not isinstance(inspect.getattr_static(kind, name, None), _METHODS)
 
@@ -257,23 +332,12 @@ class _ArrayCopier:
         return leaf.copy()
 
 
-def _encoded(value: Any) -> Encoded | None:
-    """Return the value encoded; None if it can't be stored."""
-    try:
-        return Encoded.of(value)
-    except (UnsupportedValue, RecursionError):
-        return None
+def adapter_for_object(value: Any, guard: ExactnessGuard, model: Any) -> Adapter:
+    """Return an adapter for a user's object: its own methods, or what training changes.
 
-
-def adapter_for_object(value: Any, guard: ExactnessGuard) -> Adapter:
-    """Return an adapter for a user's object: its own methods, or what training changes."""
+    Args:
+        model: the model that is trained.
+    """
     if isinstance(value, StatefulCallback):
         return StateMethodsAdapter()
-    return ChangedAttributesAdapter(value, guard=guard)
-
-
-def _restore_default_factory(present: Any, value: Any) -> Any:
-    """Return a defaultdict if the script has made one: its factory can't be stored."""
-    if isinstance(present, defaultdict) and isinstance(value, dict):
-        return defaultdict(present.default_factory, value)
-    return value
+    return ChangedAttributesAdapter(value, guard=guard, model=model)

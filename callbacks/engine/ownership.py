@@ -13,6 +13,7 @@ from keepfit.callbacks.checkpoint.commit.attempt import Attempt, Superseded
 from keepfit.callbacks.checkpoint.commit.claim import MAX_CONFLICTS, claim, find_run
 from keepfit.callbacks.checkpoint.commit.cleanup import Cleanup
 from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
+from keepfit.callbacks.checkpoint.format.manifest import StoredFile
 from keepfit.callbacks.checkpoint.format.state_schema import StateSchema
 from keepfit.callbacks.checkpoint.read.file_restore import restore_file
 from keepfit.callbacks.checkpoint.read.reader import (
@@ -217,15 +218,18 @@ class Ownership:
             Refused: the store can't be used.
         """
         for stored in checkpoint.manifest.files:
-            if not may_write(stored.path):
-                continue
-            with self.using_store():
-                try:
-                    if restore_file(self._store, stored):
-                        log.info(events.FILE_RESTORED, file=stored.path, bytes=stored.size)
-                except (NotFound, Damaged, OSError) as error:
-                    self.attempt.check()
-                    log.error(events.FILE_LOST, file=stored.path, reason=str(error))
+            if may_write(stored.path):
+                self.restore_stored(stored)
+
+    def restore_stored(self, stored: StoredFile) -> None:
+        """Restore a file that the script itself names. Raises as restore_files does."""
+        with self.using_store():
+            try:
+                if restore_file(self._store, stored):
+                    log.info(events.FILE_RESTORED, file=stored.path, bytes=stored.size)
+            except (NotFound, Damaged, OSError) as error:
+                self.attempt.check()
+                log.error(events.FILE_LOST, file=stored.path, reason=str(error))
 
     def begin_files(self, sizes: Mapping[str, int]) -> None:
         """Record the append-only files of a `fit` that is not resumed, with their present sizes."""

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -16,6 +17,9 @@ from keepfit.callbacks.checkpoint.commit.attempt import Superseded
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
 
 log = structlog.get_logger("keepfit")
+
+WRITER_THREAD: Final = "keepfit-writer"
+"""The prefix of the name of the thread."""
 
 NICENESS = 10
 """Niceness of the writer's thread: hashing and copying then slow training less on few cores."""
@@ -64,7 +68,7 @@ class SnapshotWriter:
 
     def __init__(self, write: Callable[[Snapshot, bool], Written]) -> None:
         self._write = write
-        self._pool = ThreadPoolExecutor(1, "keepfit-writer", _lower_thread_priority)
+        self._pool = ThreadPoolExecutor(1, WRITER_THREAD, _lower_thread_priority)
         self._newest: Future[SaveResult] | None = None
 
     @property

@@ -34,6 +34,20 @@ def truncate_file(path: str, size: int) -> None:
         os.truncate(path, size)
 
 
+def cut_back(path: str, size: int) -> None:
+    """Truncate a file that callbacks do not own, and say so: others may have written to it too."""
+    removed = file_size(path) - size
+    truncate_file(path, size)
+    if removed > 0:
+        log.info(
+            events.FILE_CUT,
+            file=path,
+            bytes=size,
+            removed=removed,
+            reason="the resumed training writes what follows once more",
+        )
+
+
 def fsync_file(path: str) -> None:
     """Flush the file, if it exists, to disk: what has been written to it survives a power cut."""
     try:

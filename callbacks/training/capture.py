@@ -105,7 +105,7 @@ class TrainingCapture:
         )
 
     def check_callbacks(self) -> None:
-        """Refuse a training with callbacks whose state can't be kept, if it has to be exact.
+        """Report callbacks whose state can't be kept, before training changes any.
 
         Raises:
             Refused: see ExactnessGuard.

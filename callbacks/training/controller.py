@@ -20,9 +20,12 @@ from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.training import internals, refusal, restore, step_function
 from keepfit.callbacks.training.capture import TrainingCapture
 from keepfit.callbacks.training.continuation import EpochEnd, decide, wants_more
+from keepfit.callbacks.training.data.fit_inputs import FitInputs
 from keepfit.callbacks.training.data.py_dataset import PyDatasetState
 from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
 from keepfit.callbacks.training.final_state import DroppedState, FinalState
+from keepfit.callbacks.training.fit_files import FitFiles, begin_callbacks
+from keepfit.callbacks.training.graph_randomness import report_random_state
 from keepfit.callbacks.training.identity.fit_request import FitRequest
 from keepfit.callbacks.training.identity.inputs import FitInput
 from keepfit.callbacks.training.identity.settings import FitSettings
@@ -42,7 +45,7 @@ from keepfit.callbacks.training.phases import (
     Validating,
 )
 from keepfit.callbacks.training.progress import advance
-from keepfit.callbacks.training.resumption import Resumption, begin_callbacks
+from keepfit.callbacks.training.resumption import Resumption
 from keepfit.callbacks.training.saving import FitSaves
 from keepfit.callbacks.training.state_schema import TrainingStateSchema
 from keepfit.callbacks.training.step_function import Logs
@@ -104,8 +107,10 @@ class FitController:
             dropped = before
         self._arguments = arguments
         self._stopping = stopping_callbacks(callbacks)
-        self._py_dataset = PyDatasetState(internals.py_dataset_of_fit(), guard)
-        self._schema = TrainingStateSchema(model, callbacks, self._py_dataset)
+        self._py_dataset = PyDatasetState(internals.py_dataset_of_fit(), guard, model)
+        validation = given.data.validation
+        self._inputs = FitInputs(given.data.train, validation and validation[0], guard)
+        self._schema = TrainingStateSchema(model, callbacks, self._py_dataset, self._inputs)
         requested = FitRequest(
             model,
             arguments.name,
@@ -129,12 +134,20 @@ class FitController:
             guard,
             internals.input_adapter_of_fit(),
             drawn_by_batch=internals.shuffles_within_batches_of_fit(),
+            steps_per_call=model.steps_per_execution,
         )
         self._saves = FitSaves(run, preemption, self._call, self._capture, self._data, callbacks)
         self._index = start.index
         self._resumption = Resumption(
-            model, callbacks, self._capture, self._data, self._py_dataset, start.checkpoint
+            model,
+            callbacks,
+            self._capture,
+            self._data,
+            self._py_dataset,
+            self._inputs,
+            start.checkpoint,
         )
+        self._graph_is_known = False
         self._phase: Phase = _first_phase(start)
         self._epoch_end = EpochEnd(may_stop=bool(self._stopping))
         self._continued: Progress | None = None
@@ -175,7 +188,11 @@ class FitController:
                 self._pass_over(checkpoint, epochs)
                 return
             internals.set_initial_epoch(self._model, position.epoch)
-        begin_callbacks(self._run, self._callbacks, self._index, checkpoint, begin)
+        begin_callbacks(
+            FitFiles(self._run, self._callbacks, self._index, checkpoint),
+            self._call.is_running,
+            begin,
+        )
         step_function.install(self._model, self)
 
     def epoch_begins(self, epoch: int) -> None:
@@ -201,7 +218,13 @@ class FitController:
             actions = self._move(Event.STEP_BEGINS)
         if Action.RAISE_END_OF_DATA in actions:
             raise StopIteration
-        return dict(self._logs) if Action.RETURN_SAVED_LOGS in actions else None
+        if Action.RETURN_SAVED_LOGS in actions:
+            return dict(self._logs)
+        if not self._graph_is_known:
+            self._graph_is_known = True
+            function = step_function.inner(self._model)
+            report_random_state(self._model, function, iterator, self._guard)
+        return None
 
     def after_step(self) -> None:
         """Called after each call of the train function that trained."""
@@ -222,6 +245,7 @@ class FitController:
             self._logs = batch_logs
             self._before_epoch = None
             self._py_dataset.batch_ends()
+            self._inputs.batch_ends()
             self._run.check()
         steps = self._arguments.steps
         self._move(BatchEnds(batch + 1 if steps is None else min(batch + 1, steps)))
@@ -242,12 +266,13 @@ class FitController:
         """Called at `on_test_end`."""
         self._before_validation = None
         self._move(Event.VALIDATION_ENDS)
+        self._inputs.epoch_begins()
 
     def epoch_ends(self) -> None:
         """Called at `on_epoch_end`, before the callbacks inside Resumable."""
         if isinstance(self._phase, Training):
             self._epoch_end.epoch_ends(
-                lambda: self._snapshot(randomness=self._py_dataset.after_batch),
+                lambda: self._snapshot(randomness=self._after_batch),
                 is_last=self._phase.progress.epoch + 1 >= self._arguments.epochs,
                 stopped=bool(self._model.stop_training),
             )
@@ -261,6 +286,7 @@ class FitController:
         self._logs = training_logs
         self._move(Event.FIT_ENDS)
         self._run.end_fit()
+        self._callbacks.appended.end()
 
     def _move(self, event: Event | EpochBegins | BatchEnds) -> tuple[Action, ...]:
         try:
@@ -337,6 +363,7 @@ class FitController:
         self._epoch_end.epoch_begins()
         self._capture.expect_new_variables()
         self._py_dataset.epoch_begins()
+        self._inputs.epoch_begins()
         self._run.check()
         if self._preemption.notice or self._saves.is_due(self._phase.progress):
             self._before_epoch = self._snapshot()
@@ -353,15 +380,14 @@ class FitController:
         # The first batch builds variables that a capture before it could not find.
         self._capture.expect_new_variables()
         self._capture.prepare()
-        if self._guard.refusing:
-            self._capture.check_callbacks()
+        self._capture.check_callbacks()
         self._guard.training_has_begun()
 
     def _offer_save(self) -> None:
         self._offer(self._snapshot)
 
     def _capture_before_validation(self) -> None:
-        self._before_validation = self._snapshot(randomness=self._py_dataset.after_batch)
+        self._before_validation = self._snapshot(randomness=self._after_batch)
         self._epoch_end.validation_begins(self._before_validation)
 
     def _offer_validation(self) -> None:
@@ -381,7 +407,9 @@ class FitController:
         record = stopping_record(self._callbacks, self._stopping, stopped=stopped)
         if stopped and self._continued and self._continued.step == self._phase.progress.step:
             refusal.report_stopped_again(record.by, self._continued.epoch + 1)
-        final = self._snapshot(finished=True, stopping=record.model_dump())
+        self._py_dataset.epoch_begins()  # another fit of the script may use it next
+        inputs = self._inputs.capture_final()
+        final = self._snapshot(finished=True, stopping=record.model_dump(), inputs=inputs)
         self._saves.finish(final, self._epoch_end.take())
         self._run.final_states.fit_finished(FinalState(self._model, self._index))
 
@@ -400,6 +428,7 @@ class FitController:
             more: see TrainingCapture.snapshot.
         """
         more |= {"randomness": randomness} if randomness else {}
+        more.setdefault("inputs", self._inputs.capture())
         phase, progress = self._phase, self._phase.progress
         position = Position(
             fit=self._index,
@@ -413,6 +442,11 @@ class FitController:
         )
         source = self._py_dataset.epoch
         return self._capture.snapshot(position, self._logs, source=source, **more)
+
+    @property
+    def _after_batch(self) -> dict[str, Any] | None:
+        """The random state after the last batch, where the input may have drawn from it since."""
+        return self._py_dataset.after_batch or self._inputs.after_batch
 
     def _offer(self, snapshot: Callable[[], Snapshot]) -> None:
         """Save and exit if a notice requires it; save if that is due."""

@@ -21,7 +21,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import keras
 import tensorflow as tf
 from keras.src.backend.common import global_state
-from tensorflow.python.data.ops import cache_op, shuffle_op
+from tensorflow.core.framework import tensor_pb2
+from tensorflow.python.data.ops import cache_op, random_op, shuffle_op
 from tensorflow.python.eager import context
 from tensorflow.python.ops import stateful_random_ops
 
@@ -154,6 +155,12 @@ def add_first(callbacks: keras.callbacks.CallbackList, callback: keras.callbacks
     those of a callback that was not there may not.
     """
     callbacks.callbacks.insert(0, callback)
+    callbacks._async_train = callbacks._async_test = callbacks._async_predict = False
+
+
+def add_last(callbacks: keras.callbacks.CallbackList, callback: keras.callbacks.Callback) -> None:
+    """Append a callback to a list that exists, after those that Keras adds; see add_first."""
+    callbacks.callbacks.append(callback)
     callbacks._async_train = callbacks._async_test = callbacks._async_predict = False
 
 
@@ -477,17 +484,26 @@ def seed_paths(state: bytes) -> frozenset[bytes]:
     The seeds belong to the dataset, but only the state of an existing iterator contains them: the
     iterator of a shuffle below another one is created at the first batch, and a batch or map
     dataset releases its input as soon as that has ended. Each iterator writes its keys under its
-    path, `Iterator::Root::Prefetch::BatchV2::Shuffle@@key`.
+    path, `Iterator::Root::Prefetch::BatchV2::Shuffle@@key`. Shuffles below a cache are left out, as
+    in `count_shuffles`.
     """
-    return frozenset(_SEEDS.findall(state))
+    return frozenset(path for path in _SEEDS.findall(state) if b"Cache" not in path)
 
 
 _SEEDS = re.compile(rb"(Iterator::[\w:\[\]]+)@@epoch_num_random_samples")
 
 
 def count_shuffles(iterator: Any) -> int:
-    """Count the datasets below the iterator that have seeds of their own, except in functions."""
-    return sum(isinstance(d, shuffle_op._ShuffleDataset) for d in _datasets(iterator))
+    """Count the datasets below the iterator that have seeds of their own.
+
+    Not counted are those in functions, and those below a cache: once it is filled, they are not
+    used again, and a resumed process fills it in the order of their first epoch, as the first
+    attempt did.
+    """
+    return sum(
+        isinstance(dataset, shuffle_op._ShuffleDataset) and cache is None
+        for dataset, cache in _datasets_and_caches(getattr(iterator, "_dataset", None))
+    )
 
 
 def has_cache(iterator: Any) -> bool:
@@ -497,15 +513,322 @@ def has_cache(iterator: Any) -> bool:
 
 def _datasets(iterator: Any) -> list[Any]:
     """Return the iterator's dataset and all its inputs, each as often as it is used."""
+    found = _datasets_and_caches(getattr(iterator, "_dataset", None))
+    return [dataset for dataset, _ in found]
+
+
+def _datasets_and_caches(dataset: Any) -> list[tuple[Any, Any]]:
+    """Return a dataset and all its inputs, each with the outermost cache above it, or None."""
+    found = [] if dataset is None else [(dataset, None)]
+    for each, cache in found:
+        if cache is None and isinstance(each, cache_op.CacheDataset):
+            cache = each  # for the inputs of this one
+        found.extend((source, cache) for source in each._inputs())
+    return found
+
+
+def reshuffling_datasets(dataset: Any) -> list[tuple[Any, Any]]:
+    """Return the shuffles of a pipeline that have another order in each epoch, each one once.
+
+    The second part of each item is the outermost cache above it; None if it is used without one.
+    """
+    found: dict[int, tuple[Any, Any]] = {}
+    for each, cache in _datasets_and_caches(dataset):
+        if isinstance(each, shuffle_op._ShuffleDataset) and each._reshuffle_each_iteration:
+            _, before = found.get(id(each), (each, cache))
+            found[id(each)] = (each, before and cache)
+    return list(found.values())
+
+
+class SeedCount:
+    """The number of random numbers that a shuffle has drawn, two for the order of each epoch.
+
+    It belongs to the dataset and decides the order of the next epoch, but only the state of an
+    iterator contains it. So an iterator is created, which draws two numbers, and is then set to a
+    state with the number before that.
+    """
+
+    _NAME: ClassVar = b"epoch_num_random_samples"
+
+    def __init__(self, shuffle: Any) -> None:
+        with tf.device("CPU:0"):
+            self._iterator = iter(shuffle)
+            ((self._key, state),) = self._iterator._serialize_to_tensors().items()
+            # The entries are sorted. An empty one follows for each place in the shuffle's buffer.
+            self._entries = [_state_entry(state[i]) for i in range(min(3, int(state.shape[0])))]
+        self._seeds = next(e for e in self._entries if self._NAME in _state_keys(e))
+        self._values = dict(zip(_state_keys(self._seeds), _state_values(self._seeds), strict=True))
+        self.drawn = self._values[self._NAME] - 2
+
+    def set(self, drawn: int) -> None:
+        """Make the next epoch the one that follows after `drawn` numbers."""
+        self._values[self._NAME] = drawn
+        _set_state_values(self._seeds, self._values.values())
+        (buffer,) = (e for e in self._entries if e.metadata.endswith(b":buffer@@num_elements"))
+        _set_state_values(buffer, [0])
+        state = tensor_pb2.TensorProto(
+            dtype=tf.variant.as_datatype_enum,
+            tensor_shape=tf.TensorShape([len(self._entries)]).as_proto(),
+            variant_val=self._entries,
+        )
+        with tf.device("CPU:0"):
+            parsed = tf.io.parse_tensor(state.SerializeToString(), tf.variant)
+            self._iterator._restore_from_tensors({self._key: parsed})
+
+
+def _state_entry(variant: tf.Tensor) -> Any:
+    """Return one entry of an iterator's state as a message: the keys of one part, and values."""
+    content = tensor_pb2.TensorProto.FromString(tf.io.serialize_tensor(variant).numpy())
+    encoded = content.tensor_content  # its length as a varint, and the message
+    start = next(i for i, byte in enumerate(encoded) if byte < 128) + 1
+    return tensor_pb2.VariantTensorDataProto.FromString(encoded[start:])
+
+
+def _state_keys(entry: Any) -> list[bytes]:
+    keys: list[bytes] = entry.metadata.split(b"@@")[1:]
+    return keys
+
+
+def _state_values(entry: Any) -> list[int]:
+    """Return the numbers of one entry, which TensorFlow has compressed."""
+    keys = _state_keys(entry)
+    compressed = tf.io.parse_tensor(entry.tensors[0].SerializeToString(), tf.variant)
+    values = tf.raw_ops.UncompressElement(
+        compressed=compressed,
+        output_types=[tf.int64] * len(keys),
+        output_shapes=[[]] * len(keys),
+    )
+    return [int(value) for value in values]
+
+
+def _set_state_values(entry: Any, values: Iterable[int]) -> None:
+    """Set the numbers of one entry, uncompressed, which TensorFlow reads as well."""
+    del entry.tensors[:]
+    entry.tensors.extend(tf.make_tensor_proto(value, tf.int64) for value in values)
+
+
+def has_hidden_state(iterator: Any) -> bool:
+    """Return whether functions of the iterator's pipeline have state that can't be saved.
+
+    Those of the dataset that Keras builds from arrays are not meant: see has_hidden_randomness.
+    """
     dataset = getattr(iterator, "_dataset", None)
-    datasets = [] if dataset is None else [dataset]
-    for dataset in datasets:
-        datasets.extend(dataset._inputs())
-    return datasets
+    return not has_hidden_randomness(iterator) and bool(hidden_state_of_dataset(dataset))
+
+
+def hidden_state_of_dataset(dataset: Any) -> list[str]:
+    """Return the types of the ops in a pipeline's functions whose state can't be saved.
+
+    Where such a function is read by the iterator itself, TensorFlow refuses to save the iterator.
+    Below a shuffle or in a concatenation it does not, as long as nothing has been read from there.
+    """
+    graphs = [
+        function.function.graph
+        for each, _ in _datasets_and_caches(dataset)
+        for function in each._functions()
+    ]
+    ops = {op.type for graph in _nested(graphs) for op in graph.get_operations() if _is_hidden(op)}
+    return sorted(ops)
+
+
+def _is_hidden(op: tf.Operation) -> bool:
+    return op.type in _PYTHON_OPS or op.type.startswith(_CHANGING_OPS) or _is_random(op)
+
+
+_PYTHON_OPS = ("PyFunc", "EagerPyFunc")
+_GENERATOR_OPS = (
+    "RngReadAndSkip",
+    "RngSkip",
+    "StatefulRandom",
+    "StatefulStandardNormal",
+    "StatefulTruncatedNormal",
+    "StatefulUniform",
+)
+"""Prefixes of ops that draw from a tf.random.Generator, and change its state."""
+
+_CHANGING_OPS = ("Assign", *_GENERATOR_OPS)
+"""Prefixes of ops that change a variable: no checkpoint contains those of an input pipeline."""
+
+
+def _is_random(op: tf.Operation) -> bool:
+    """Return whether an op draws random numbers from a state that its kernel contains."""
+    attributes = op.node_def.attr
+    if "seed" not in attributes or "seed2" not in attributes:
+        return False
+    # The kernels of recurrent layers have seeds for a dropout, which Keras does not use.
+    return not (op.type.startswith("CudnnRNN") and attributes["dropout"].f == 0)
+
+
+def _nested(graphs: Iterable[Any]) -> list[Any]:
+    """Return graphs and those of all functions that they call, each one once."""
+    found = {id(graph): graph for graph in graphs}
+    waiting = list(found.values())
+    for graph in waiting:
+        for function in graph._functions.values():
+            inner = getattr(function, "graph", None)
+            if inner is not None and id(inner) not in found:
+                found[id(inner)] = inner
+                waiting.append(inner)
+    return waiting
+
+
+def trace_train_function(train_function: Any, iterator: Any) -> tf.Graph | None:
+    """Return the graph of the train step, traced but not run; None if it is not a graph.
+
+    The first call of the train function uses the same trace. Keras' function decides by the type of
+    its iterator what to call, so the traced function is reachable only through its closure.
+    """
+    if tf.config.functions_run_eagerly():
+        return None
+    names = getattr(getattr(train_function, "__code__", None), "co_freevars", ())
+    cells = dict(zip(names, getattr(train_function, "__closure__", None) or (), strict=True))
+    if cell := cells.get("multi_step_on_iterator"):
+        train_function = cell.cell_contents
+    if not isinstance(train_function, tf.types.experimental.PolymorphicFunction):
+        return None
+    if not isinstance(iterator, tf.data.Iterator | tf.distribute.DistributedIterator):
+        return None
+    graph: tf.Graph = train_function.get_concrete_function(iterator).graph
+    return graph
+
+
+def random_ops_of_graph(graph: tf.Graph) -> list[tf.Operation]:
+    """Return the ops of a graph and its functions that have random state of their own."""
+    return [op for each in _nested([graph]) for op in each.get_operations() if _is_random(op)]
+
+
+def generator_ops_of_graph(
+    graph: tf.Graph, known: Iterable[tf.random.Generator]
+) -> list[tf.Operation]:
+    """Return the ops of a graph and its functions that draw from a tf.random.Generator.
+
+    Args:
+        known: generators to leave out. If the one of an op can't be told, as with a strategy, it is
+            taken for one of these.
+    """
+    handles = [generator.state.handle for generator in known]
+    found = []
+    for op in (op for each in _nested([graph]) for op in each.get_operations()):
+        if op.type.startswith(_GENERATOR_OPS):
+            handle = _captured(op.inputs[0])
+            is_known = bool(handles) if handle is None else any(handle is one for one in handles)
+            found += [] if is_known else [op]
+    return found
+
+
+def _captured(tensor: Any) -> Any:
+    """Return the eager tensor that a graph has captured as `tensor`; None if that is unknown."""
+    while tensor is not None and not hasattr(tensor, "numpy"):
+        captures = getattr(tensor.graph, "captures", ())
+        tensor = next((outer for outer, inner in captures if inner is tensor), None)
+    return tensor
+
+
+def _with_inputs(datasets: Iterable[Any]) -> list[Any]:
+    """Return the datasets and all their inputs, each as often as it is used."""
+    found = list(datasets)
+    for dataset in found:
+        found.extend(dataset._inputs())
+    return found
+
+
+def distributed_datasets(iterator: Any) -> list[tf.data.Dataset]:
+    """Return the datasets that a strategy's iterator reads, one for each worker of this process.
+
+    Other iterators have none.
+    """
+    if not isinstance(iterator, tf.distribute.DistributedIterator):
+        return []
+    return [worker._dataset for worker in iterator._iterators]
+
+
+def renew_distributed_iterator(iterator: Any) -> None:
+    """Replace what a strategy's iterator reads from by new iterators over the same datasets.
+
+    `fit` keeps the iterator itself in a local variable of a generator function.
+    """
+    for worker in iterator._iterators:
+        worker._make_iterator()
+
+
+def feed_distributed_iterator(iterator: Any, source: tf.data.Dataset) -> None:
+    """Make a strategy's iterator, in a process with one worker, read from another dataset."""
+    (worker,) = iterator._iterators
+    own, worker._dataset = worker._dataset, source
+    worker._make_iterator()
+    worker._dataset = own
+
+
+def devices_of_distributed_iterator(iterator: Any) -> int:
+    """Return the number of devices that share each batch of a strategy's iterator."""
+    return sum(len(worker._devices) for worker in iterator._iterators)
+
+
+def seeded_datasets(datasets: Iterable[Any]) -> list[Any]:
+    """Return the datasets with a generator of seeds among these and their inputs, each once."""
+    found = (d for d in _with_inputs(datasets) if isinstance(d, _SEEDED))
+    return list({id(dataset): dataset for dataset in found}.values())
+
+
+_SEEDED = (shuffle_op._ShuffleDataset, random_op._RandomDataset)
+
+
+def is_seeded(dataset: Any) -> bool:
+    """Return False if a dataset with a generator of seeds draws them from the machine's entropy."""
+    return bool(int(dataset._seed) or int(dataset._seed2))
+
+
+def draws_hidden_numbers(datasets: Iterable[Any]) -> bool:
+    """Return True if one of the datasets is marked as `has_hidden_randomness` describes."""
+    return any(_hides_randomness(dataset) for dataset in datasets)
+
+
+def reads_unknown_datasets(datasets: Iterable[Any]) -> bool:
+    """Return True if a dataset reads from one that Python does not know as its input.
+
+    Its function may have captured one, and a dataset from a graph or another device has no inputs.
+    """
+    return any(
+        type(dataset).__name__ in ("_VariantDataset", "_RemoteDataset")
+        or any(
+            tensor.dtype == tf.variant
+            for function in dataset._functions()
+            for tensor, _ in function.function.graph.captures
+        )
+        for dataset in _with_inputs(datasets)
+    )
+
+
+def can_be_saved(dataset: Any) -> bool:
+    """Return True if iterators of the dataset have a state that can be saved."""
+    return iterator_state(iter(dataset)) is not None
+
+
+def caches_shuffled_rows(datasets: Iterable[Any]) -> bool:
+    """Return True if the rows in a cache have an order that the seeds below it determine."""
+    caches = (d for d in _with_inputs(datasets) if isinstance(d, cache_op.CacheDataset))
+    return any(map(seeded_datasets, ([cache] for cache in caches)))
+
+
+def probe(dataset: Any) -> tf.data.Iterator:
+    """Return an iterator for a look at its state, of input that can't be saved too."""
+    options = tf.data.Options()
+    options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
+    return iter(dataset.with_options(options))
+
+
+def _hides_randomness(dataset: Any) -> bool:
+    policy = dataset.options().experimental_external_state_policy
+    return bool(policy == tf.data.experimental.ExternalStatePolicy.IGNORE)
 
 
 def is_endless(iterator: Any) -> bool:
-    """Return True if the dataset repeats for ever, so that no part of it is ever released."""
+    """Return True if the dataset repeats for ever, so that no part of it is ever released.
+
+    A strategy distributes batches by a dataset that does not tell; its iterator does.
+    """
+    if isinstance(iterator, tf.distribute.DistributedIterator):
+        return bool(iterator._cardinality == tf.data.INFINITE_CARDINALITY)
     dataset = getattr(iterator, "_dataset", None)
     return dataset is not None and int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
 
@@ -517,10 +840,7 @@ def has_hidden_randomness(iterator: Any) -> bool:
     drawn with the first batch, and is part of the state only from then on.
     """
     dataset = getattr(iterator, "_dataset", None)
-    if dataset is None:
-        return False
-    policy = dataset.options().experimental_external_state_policy
-    return bool(policy == tf.data.experimental.ExternalStatePolicy.IGNORE)
+    return dataset is not None and _hides_randomness(dataset)
 
 
 def eager_seed_state() -> tuple[Any, ...] | None:
@@ -572,6 +892,7 @@ class VariableReads:
     """
 
     _watching: ClassVar[list[VariableReads]] = []
+    _suspended: ClassVar[set[int]] = set()
 
     def __init__(self, variables: Iterable[Any], on_read: Callable[[], None]) -> None:
         self._variables = {id(variable): weakref.ref(variable) for variable in variables}
@@ -591,8 +912,21 @@ class VariableReads:
                 _OWNER_OF_VALUE.value = _VALUE
 
     @classmethod
+    @contextmanager
+    def suspended(cls) -> Iterator[None]:
+        """Ignore the reads of this thread until the block ends: they are keepfit's own."""
+        own = threading.get_ident()
+        cls._suspended.add(own)
+        try:
+            yield
+        finally:
+            cls._suspended.discard(own)
+
+    @classmethod
     def notify(cls, variable: Any) -> None:
         """Call the functions of those that watch this variable."""
+        if threading.get_ident() in cls._suspended:
+            return
         for reads in list(cls._watching):
             known = reads._variables.get(id(variable))
             if known and known() is variable:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,9 +10,9 @@ import structlog
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
-from keepfit.callbacks.engine.run import Run
 from keepfit.callbacks.training import internals, random_state, restore
 from keepfit.callbacks.training.capture import TrainingCapture
+from keepfit.callbacks.training.data.fit_inputs import FitInputs
 from keepfit.callbacks.training.data.py_dataset import PyDatasetState
 from keepfit.callbacks.training.data.tracker import DataTracker
 from keepfit.callbacks.training.step_function import Logs
@@ -37,6 +36,7 @@ class Resumption:
         capture: TrainingCapture,
         data: DataTracker,
         py_dataset: PyDatasetState,
+        inputs: FitInputs,
         checkpoint: Checkpoint | None,
     ) -> None:
         self._model = model
@@ -44,6 +44,7 @@ class Resumption:
         self._capture = capture
         self._data = data
         self._py_dataset = py_dataset
+        self._inputs = inputs
         self._held = checkpoint
         self.key = checkpoint.key if checkpoint else ""
         self._random_state: dict[str, Any] = {}
@@ -57,6 +58,7 @@ class Resumption:
             self._capture,
             self._data,
             self._py_dataset,
+            self._inputs,
             checkpoint,
         )
 
@@ -81,6 +83,7 @@ class Resumption:
         restore.restore_training(self._model, self._callbacks, checkpoint)
         self._random_state = checkpoint.state["randomness"]
         self._stop_training = checkpoint.state["stop_training"]
+        self._inputs.restore(checkpoint.state.get("inputs"))
         self._py_dataset.restore(checkpoint.state["source"])
         log.info(
             events.RESUMED,
@@ -113,44 +116,14 @@ class Resumption:
         """Restore what the hooks of the interrupted epoch have left: the next batch is new."""
         self.restore_random_state()
         self._py_dataset.batch_ends()
+        self._inputs.batch_ends()
         self._model.stop_training = self._stop_training
 
     def restore_final(self) -> bool:
         """Restore the final state of a finished fit; return whether its variables were kept."""
         checkpoint = self.checkpoint
         internals.set_initial_epoch(self._model, None)
+        self._inputs.restore(checkpoint.state.get("inputs"))
+        self._py_dataset.restore(checkpoint.state["source"])
         restore.restore_finished(self._model, self._callbacks, checkpoint)
         return checkpoint.manifest.has_variables
-
-
-def begin_callbacks(
-    run: Run,
-    callbacks: HeldCallbacks,
-    index: int,
-    checkpoint: Checkpoint | None,
-    begin: Callable[[], None],
-) -> None:
-    """Call `on_train_begin` of the callbacks, with their files as they have to be.
-
-    A resumed fit gets them as they were at the checkpoint, a new one as they were before it began.
-
-    Args:
-        index: number of the fit.
-        checkpoint: the checkpoint from which it resumes, if any.
-        begin: calls `on_train_begin` of all callbacks, which opens files.
-    """
-    callbacks.report_once(
-        lambda report, former: run.owned.record_once(f"{index}-{report}", f"{index}-{former}")
-    )
-    if checkpoint:
-        files = checkpoint.manifest.files
-        sizes = {file.path: file.size for file in files if not file.whole}
-        with callbacks.resuming_files(checkpoint.state["callbacks"], sizes):
-            begin()
-            # Once more: `on_train_begin` may have emptied a file that it opens itself.
-            run.owned.restore_files(checkpoint, callbacks.may_write)
-        return
-    baseline = run.owned.baseline(index, callbacks.baseline())
-    with callbacks.starting_files(baseline):
-        begin()
-    run.owned.begin_files(callbacks.append_only_files())

@@ -16,12 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.adapters.keras_callbacks.history import HISTORY
 from keepfit.callbacks.adapters.state_types import Log, Text
+from keepfit.callbacks.adapters.values.kinds import check_value
 from keepfit.callbacks.checkpoint.format.codec import Array
 from keepfit.callbacks.checkpoint.format.document import first_problem
 from keepfit.callbacks.checkpoint.format.limits import MAX_COUNT, MAX_RANK, Count
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.format.state_schema import InvalidState, check_fields, check_type
 from keepfit.callbacks.training.data import batch_spec
+from keepfit.callbacks.training.data.fit_inputs import FitInputs
 from keepfit.callbacks.training.data.position import IteratorState, iterator_states
 from keepfit.callbacks.training.data.py_dataset import PyDatasetState
 from keepfit.callbacks.training.identity.description import InputDescription
@@ -31,8 +33,21 @@ from keepfit.callbacks.training.random_state import check_random_state
 MAX_BATCH_ITEMS = 1 << 32
 """Largest number of items in a part of a batch."""
 
+MAX_DATASETS = 1 << 16
+"""Largest number of shuffled datasets in an input."""
+
 _Size = Annotated[int, Field(ge=0, le=MAX_COUNT)] | None
 _Shape = Annotated[list[_Size], Field(max_length=MAX_RANK)] | None
+
+
+class SeedNumbers(BaseModel):
+    """The seeds drawn by a strategy's iterators; see SeedCounts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    first: Annotated[list[Count], Field(max_length=MAX_DATASETS)]
+    current: Annotated[list[Count], Field(max_length=MAX_DATASETS)]
+    passed: Count
 
 
 class DataCounts(BaseModel):
@@ -44,6 +59,7 @@ class DataCounts(BaseModel):
     since_start: Count
     since_later: Count
     seeds_are_lost: bool
+    seeds: SeedNumbers | None = None
 
 
 class BatchStructure(BaseModel):
@@ -80,11 +96,16 @@ class TrainingStateSchema:
     """The schema of the states that one `fit` can resume from."""
 
     def __init__(
-        self, model: keras.Model, callbacks: HeldCallbacks, py_dataset: PyDatasetState
+        self,
+        model: keras.Model,
+        callbacks: HeldCallbacks,
+        py_dataset: PyDatasetState,
+        inputs: FitInputs,
     ) -> None:
         self._model = model
         self._callbacks = callbacks
         self._py_dataset = py_dataset
+        self._inputs = inputs
 
     def check_manifest(self, manifest: Manifest) -> None:
         """Check what the manifest alone contains. Raises InvalidState."""
@@ -104,10 +125,12 @@ class TrainingStateSchema:
         """Check the decoded state. Raises InvalidState."""
         history = state["history"]
         check_fields(history, HISTORY.state)
+        check_value(history, ())
         check_type("logs", state["logs"], dict[str, Log])
         check_random_state(state["randomness"])
         self._callbacks.check(state["callbacks"], self._model)
         self._py_dataset.check(state["source"])
+        self._inputs.check(state.get("inputs"))
         _check_iterators(arrays, state["data"])
 
 

@@ -61,12 +61,12 @@ class StepFunction:
 
 def install(model: Any, observer: StepObserver) -> None:
     """Wrap the model's train function; a wrapper that an error left on it is replaced."""
-    model.train_function = StepFunction(_inner(model), observer)
+    model.train_function = StepFunction(inner(model), observer)
 
 
 def uninstall(model: Any) -> None:
     """Restore the model's own train function."""
-    model.train_function = _inner(model)
+    model.train_function = inner(model)
 
 
 def is_installed(model: Any) -> bool:
@@ -80,6 +80,7 @@ def expect_step(model: Any) -> None:
         model.train_function.expected = True
 
 
-def _inner(model: Any) -> Any:
+def inner(model: Any) -> Any:
+    """Return the train function that Keras has made, without the wrapper."""
     function = model.train_function
     return function.inner if isinstance(function, StepFunction) else function

@@ -76,8 +76,14 @@ def _replica_values(variable: Any, group: VariableGroup) -> Sequence[Any]:
 
     Under a distribution strategy, weights and the optimizer's variables are the same in all
     replicas. The sums of metrics and the averages of a batch normalisation are not: each replica
-    has processed other rows.
+    has processed other rows. Nor is a variable that is only reduced when it is read.
     """
+    if isinstance(variable, tf.Variable):
+        on_read = variable.synchronization == tf.VariableSynchronization.ON_READ
+        strategy = getattr(variable, "distribute_strategy", None)
+        if not on_read or strategy is None:
+            return (variable,)
+        return tuple(strategy.experimental_local_results(variable))
     value = getattr(variable, "value", None)
     replicas = getattr(value, "values", ())
     return tuple(replicas) if replicas and group in ("frozen", "metrics") else (variable,)
@@ -97,6 +103,15 @@ def _walk(model: keras.Model) -> Iterator[tuple[VariableGroup, Any]]:
     for variable in attributes:
         if isinstance(variable, tf.Variable):
             yield "model", variable
+        elif isinstance(variable, tf.random.Generator):
+            yield "model", variable.state
+
+
+def generators(model: keras.Model) -> list[tf.random.Generator]:
+    """Return TensorFlow's random generators whose states are kept: the model's and the global."""
+    leaves = [leaf for layer in internals.layers_of(model) for leaf in _leaves(vars(layer))]
+    found = [internals.global_generator(), *leaves]
+    return [each for each in found if isinstance(each, tf.random.Generator)]
 
 
 def _leaves(nest: Any) -> Iterator[Any]:

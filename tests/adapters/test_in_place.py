@@ -20,6 +20,7 @@ from keepfit.callbacks.adapters import fingerprints, user_callbacks
 from keepfit.callbacks.adapters.fingerprints import digest_of
 from keepfit.callbacks.adapters.frozen import copy_array, freeze, is_constant
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
+from keepfit.callbacks.adapters.values import captured as captured_module
 from keepfit.callbacks.checkpoint.format.codec import decode
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.exactness import ExactnessGuard
@@ -268,9 +269,12 @@ def test_large_array_is_read_until_it_has_changed(monkeypatch):
     """After its first change it is copied at each save, since it will change again."""
     set_limits(monkeypatch, 1 << 10, 1 << 30)
     read = []
-    monkeypatch.setattr(
-        user_callbacks, "fingerprint", lambda v: read.append(v) or fingerprints.fingerprint(v)
-    )
+
+    def recording(value, **options):
+        read.append(value)
+        return fingerprints.fingerprint(value, **options)
+
+    monkeypatch.setattr(user_callbacks, "fingerprint", recording)
     callback = Own(data=np.zeros(1 << 12))
     held = HeldCallbacks.hold([callback])
     for step in range(1, 4):
@@ -287,7 +291,7 @@ def test_slow_comparison_is_named_once(monkeypatch, logged):
     held = HeldCallbacks.hold([Own(data=np.zeros(1 << 12), other=0)])
     stored(held)
     assert logged == []
-    monkeypatch.setattr(user_callbacks, "SLOW_SECONDS", 0.0)
+    monkeypatch.setattr(captured_module, "SLOW_SECONDS", 0.0)
     stored(held)
     stored(held)
     (entry,) = logged

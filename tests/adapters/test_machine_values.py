@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import keras
@@ -155,16 +156,28 @@ def test_what_training_takes_from_a_clock_is_state():
 
 
 def test_dates(logged):
-    """A date that `on_train_begin` has read is no loss; one that it has computed is."""
-    held, callback = begun()
-    callback.sockets[0].close()
-    del callback.sockets
-    stored(held)
+    """A date that `on_train_begin` has read is the attempt's own; one from later is restored."""
+    (held, first), (later, second) = begun(), begun()
+    for callback in (first, second):
+        callback.on_train_end()
+        del callback.sockets
+    first.until = first.date + timedelta(hours=1)
+    own = dict(vars(second))
+    # As if the attempts were further apart: a fraction of a second is below the tolerance.
+    second.date += timedelta(hours=1)
+    later.callbacks[0].adapter._begin = shifted(later.callbacks[0].adapter._begin)
+    restore(later, stored(held))
+    assert second.date == own["date"] + timedelta(hours=1)
+    assert second.utc == first.utc  # it was not shifted, so it does not follow the clock
+    assert second.until == first.until
     assert logged == []
-    callback.until = callback.date + timedelta(hours=1)
-    stored(held)
-    (entry,) = logged
-    assert entry["attributes"] == ["until"]
+
+
+def shifted(begin):
+    """Return the beginning of an attempt as if all its clocks were an hour ahead."""
+    clocks = {name: seconds + 3600 for name, seconds in begin.reading.clocks.items()}
+    numbers = {**begin.numbers, "date": begin.numbers["date"] + timedelta(hours=1)}
+    return replace(begin, numbers=numbers, reading=replace(begin.reading, clocks=clocks))
 
 
 def test_without_a_beginning():

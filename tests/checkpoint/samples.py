@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,9 @@ def same(one, other):
             same(key, twin) and same(item, counterpart)
             for (key, item), (twin, counterpart) in zip(one.items(), other.items(), strict=True)
         )
-    if isinstance(one, list | tuple):
+    if isinstance(one, deque) and one.maxlen != other.maxlen:
+        return False
+    if isinstance(one, list | tuple | deque):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, set | frozenset):
         # The order within a set, and so its repr, depends on how it was made.

@@ -38,6 +38,7 @@ from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.local import LocalStore
 from keepfit.callbacks.training import random_state, restore
+from keepfit.callbacks.training.data.fit_inputs import FitInputs
 from keepfit.callbacks.training.data.position import DataChanged, iterator_states
 from keepfit.callbacks.training.data.py_dataset import PyDatasetState
 from keepfit.callbacks.training.data.tracker import DataTracker
@@ -170,8 +171,9 @@ class Resuming:
         self.held = HeldCallbacks.hold(callbacks())
         for held in self.held:
             held.callback.set_model(self.model)
+        guard = ExactnessGuard()
         self.schema = TrainingStateSchema(
-            self.model, self.held, PyDatasetState(None, ExactnessGuard())
+            self.model, self.held, PyDatasetState(None, guard), FitInputs(None, None, guard)
         )
 
     def find(self, store: LocalStore) -> Checkpoint | None:

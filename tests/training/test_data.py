@@ -99,6 +99,11 @@ def twice_and_cached():
     return rows().shuffle(9, seed=3).cache().shuffle(9, seed=4).batch(BATCH)
 
 
+def cached_and_shuffled_as_a_whole():
+    """As in the image tutorials: the buffer of the second shuffle holds everything."""
+    return rows().shuffle(ROWS, seed=3).batch(BATCH).cache().shuffle(1000, seed=4).prefetch(2)
+
+
 def shuffled_and_cached():
     return rows().shuffle(9, seed=3).cache().batch(BATCH)
 
@@ -150,6 +155,7 @@ FINITE = [
     files_and_rows,
     rows_and_batches,
     twice_and_cached,
+    cached_and_shuffled_as_a_whole,
     shuffled_and_cached,
     shuffled_and_repeated,
 ]

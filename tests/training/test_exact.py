@@ -155,6 +155,21 @@ def test_exact_input_is_not_refused(tmp_path, data):
     assert_same(attempt(training, tmp_path), expected)
 
 
+def cached_tutorial():
+    """The input of TensorFlow's image tutorials: shuffled, cached, and shuffled as a whole."""
+    rows = tf.data.Dataset.from_tensor_slices(arrays()).shuffle(ROWS)
+    return rows.batch(BATCH).cache().shuffle(1000).prefetch(2)
+
+
+@pytest.mark.parametrize("batch", [3, 8, 13])
+def test_cached_shuffle_is_not_refused(tmp_path, batch):
+    """A shuffle below a filled cache has no later order: nothing is lost in any of three epochs."""
+    training = Training(data=cached_tutorial)
+    expected = whole(training)
+    preempted(training, tmp_path, "on_train_batch_end", batch)
+    assert_same(attempt(training, tmp_path), expected)
+
+
 class LateLock(keras.callbacks.Callback):
     """A callback that can be saved when training starts, and can't any more after an epoch."""
 

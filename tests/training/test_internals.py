@@ -383,9 +383,9 @@ def test_datasets_of_a_pipeline():
     """Shuffles and caches are found by their classes, anywhere in the pipeline."""
     shuffled = tf.data.Dataset.range(9).shuffle(4)
     both = tf.data.Dataset.zip(shuffled.cache(), shuffled.concatenate(shuffled)).batch(2)
-    assert internals.count_shuffles(iter(both)) == 3
+    assert internals.count_shuffles(iter(both)) == 2, "the one below the cache is counted"
     assert internals.has_cache(iter(both))
-    assert internals.count_shuffles(iter(both.repeat().shuffle(3))) == 4
+    assert internals.count_shuffles(iter(both.repeat().shuffle(3))) == 3
     assert internals.count_shuffles(iter([1])) == 0
     assert not internals.has_cache(iter(shuffled))
 
@@ -469,3 +469,52 @@ def test_the_parts_of_a_dataset():
     ragged = tf.data.Dataset.from_tensor_slices(tf.ragged.constant([[1], [2, 3]]))
     assert internals.attributes_of_dataset(ragged) is None
     assert internals.fingerprint_of_dataset(ragged) == internals.fingerprint_of_dataset(ragged)
+
+
+def test_count_of_a_shuffle():
+    """The seeds of a shuffle belong to the dataset; one of its iterators reads and sets them."""
+    shuffle = tf.data.Dataset.range(30).shuffle(30, seed=1)
+    batches = shuffle.batch(30)
+
+    def order():
+        return next(iter(batches)).numpy().tolist()
+
+    first = order()
+    assert internals.SeedCount(shuffle).drawn == 2, "a shuffle no longer draws two numbers"
+    internals.SeedCount(shuffle).set(0)
+    assert order() == first, "an iterator's state no longer sets the seeds of its dataset"
+    count = internals.SeedCount(shuffle)
+    count.set(count.drawn)
+    assert order() != first
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_traced_train_function(steps):
+    """The graph of the train step is found in the train function, which uses the same trace."""
+    model = small(steps_per_execution=steps)
+    model.make_train_function()
+    iterator = iter(tf.data.Dataset.from_tensor_slices(arrays()).batch(BATCH))
+    graph = internals.trace_train_function(model.train_function, iterator)
+    assert graph is not None, "Keras has renamed multi_step_on_iterator"
+    model.train_function(iterator)
+    assert internals.trace_train_function(model.train_function, iterator) is graph
+    assert internals.random_ops_of_graph(graph) == [], "Keras' Dropout draws in a kernel now"
+
+
+def test_iterators_of_a_strategy():
+    """Their one worker knows its dataset, and can create its iterator again."""
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    data = tf.data.Dataset.range(8).shuffle(8, seed=1)
+    iterator = iter(strategy.experimental_distribute_dataset(data.batch(2)))
+    assert isinstance(iterator, tf.distribute.DistributedIterator)
+    assert hasattr(iterator, "_cardinality"), "a strategy's iterator has lost its cardinality"
+    assert not internals.is_endless(iterator)
+    assert len(internals.distributed_datasets(iterator)) == 1
+    assert internals.devices_of_distributed_iterator(iterator) == 1
+    assert internals.seeded_datasets(internals.distributed_datasets(iterator)) == [data]
+    first = next(iterator)
+    internals.renew_distributed_iterator(iterator)
+    assert len(list(iterator)) == 4, "it was not created again"
+    internals.feed_distributed_iterator(iterator, tf.data.Dataset.from_tensors(first))
+    assert [batch.numpy().tolist() for batch in iterator] == [first.numpy().tolist()]
+    assert internals.distributed_datasets(iter(data)) == []

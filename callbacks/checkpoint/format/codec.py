@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import marshal
 import math
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Self
@@ -18,6 +18,12 @@ from typing import Any, Self
 import numpy as np
 
 from keepfit.callbacks.checkpoint.format.key_names import shorten
+from keepfit.callbacks.checkpoint.format.plain_values import (
+    PLAIN_FORMS,
+    decode_plain,
+    encode_plain,
+    is_unicode,
+)
 from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Json
 
 Array = np.ndarray[Any, Any]
@@ -43,6 +49,12 @@ _NUMBERS: Mapping[type, tuple[str, str]] = {
     bool: ("$bools", "bool"),
 }
 """Forms of long lists by the type of all items but float, each with the dtype of its array."""
+
+_COLLECTIONS: Mapping[str, Callable[[Any], Any]] = {
+    "$tuple": tuple,
+    "$set": set,
+    "$frozenset": frozenset,
+}
 
 _DTYPE_OF_FORM = {"$floats": "float64", **dict(_NUMBERS.values())}
 
@@ -113,6 +125,26 @@ class PackedFloats:
         )
 
 
+@dataclass(frozen=True)
+class Tagged:
+    """A value that the codec can't build: only its owner, which has another one of its kind.
+
+    Attributes:
+        kind: the kind of the value.
+        content: its state, of supported types.
+    """
+
+    kind: str
+    content: Any
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """A captured value that is read when it is encoded, on the writer's thread."""
+
+    read: Callable[[], object]
+
+
 class UnsupportedValue(TypeError):
     """A value of a type that can't be stored; the message contains its path within the state."""
 
@@ -121,9 +153,9 @@ def encode(value: object, name: str, arrays: dict[str, Array]) -> Json:
     """Return `value` as JSON, and add its arrays to `arrays`, under names that begin with `name`.
 
     Supported are None, bool, int, float, str, bytes, NumPy scalars and arrays of the dtypes in
-    NUMPY_DTYPES, and of these: lists, tuples (not named ones), sets, dicts, ordered dicts and
-    counters. Any other mapping becomes a dict, and a class derived from one of these its base. What
-    is encoded already is added as it is.
+    NUMPY_DTYPES, dates, times, paths, complex numbers, and of these: lists, tuples (not named
+    ones), sets, deques, dicts, ordered dicts and counters. Any other mapping becomes a dict, and a
+    class derived from one of these its base. What is encoded already is added as it is.
 
     Raises:
         UnsupportedValue: `value` is or contains a value of another type.
@@ -133,28 +165,21 @@ def encode(value: object, name: str, arrays: dict[str, Array]) -> Json:
             return value
         case float() if not isinstance(value, np.generic):
             return value if math.isfinite(value) else {"$float": repr(value)}
-        case str() if _is_unicode(value):
+        case str() if is_unicode(value):
             return value
         case list():
             return _encode_all(value, name, arrays)
         case tuple() if type(value) is tuple:
             return {"$tuple": _encode_all(value, name, arrays)}
-        case set() | frozenset():
-            items = _encode_all(_in_order(value), name, arrays)
-            return {"$set" if isinstance(value, set) else "$frozenset": items}
+        case set() | frozenset() | deque():
+            return _encode_collection(value, name, arrays)
         case Counter():
             return {"$Counter": _encode_mapping(dict(value), name, arrays)}
         case OrderedDict():
             return {"$OrderedDict": _encode_mapping(dict(value), name, arrays)}
         case Mapping():
             return _encode_mapping(value, name, arrays)
-        case PackedFloats():
-            floats = {"$floats": _store(value.array(), name, arrays)}
-            return {"$tuple": floats} if value.kind is tuple else floats
-        case Encoded():
-            stored = {n: _store(a, f"{name}{n}", arrays) for n, a in value.arrays.items()}
-            return _rename(value.tree, stored)
-    return _encode_array(value, name, arrays)
+    return _encode_captured(value, name, arrays)
 
 
 def decode(value: Json, array: Callable[[str], Array]) -> Any:
@@ -167,27 +192,34 @@ def decode(value: Json, array: Callable[[str], Array]) -> Any:
     match value:
         case list():
             return [decode(item, array) for item in value]
-        case {"$array": name}:
-            return array(name)
-        case {"$scalar": name}:
-            return array(name)[()]
-        case {"$bytes": name}:
-            return array(name).tobytes()
         case {"$float": text}:
             return float(text)
-        case {"$floats": name} | {"$ints": name} | {"$bools": name}:
-            return _row(array(name), _DTYPE_OF_FORM[next(iter(value))]).tolist()
-        case {"$scalars": name}:
-            return list(_row(array(name)))
-        case {"$tuple": items}:
-            return tuple(decode(items, array))
-        case {"$set": items}:
-            return set(decode(items, array))
-        case {"$frozenset": items}:
-            return frozenset(decode(items, array))
+        case dict() if (form := next(iter(value), "")) in _NAMING:
+            return _decode_array(form, array(value[form]))
+        case {"$tuple": items} | {"$set": items} | {"$frozenset": items}:
+            return _COLLECTIONS[next(iter(value))](decode(items, array))
+        case {"$deque": [items, maxlen]}:
+            return deque(decode(items, array), maxlen)
+        case {"$state": [str() as kind, content]}:
+            return Tagged(kind, decode(content, array))
+        case dict() if (form := next(iter(value), "")) in PLAIN_FORMS:
+            return decode_plain(form, value[form])
         case dict():
             return _decode_mapping(value, array)
     return value
+
+
+def _decode_array(form: str, array: Array) -> Any:
+    match form:
+        case "$array":
+            return array
+        case "$scalar":
+            return array[()]
+        case "$bytes":
+            return array.tobytes()
+        case "$scalars":
+            return list(_row(array))
+    return _row(array, _DTYPE_OF_FORM[form]).tolist()
 
 
 class UnreadableState(ValueError):
@@ -233,6 +265,22 @@ def _row(array: Array, dtype: str | None = None) -> Array:
     return array
 
 
+def _encode_captured(value: object, name: str, arrays: dict[str, Array]) -> Json:
+    """Encode what stands for a value that was captured before; or an array, or a plain value."""
+    match value:
+        case PackedFloats():
+            floats = {"$floats": _store(value.array(), name, arrays)}
+            return {"$tuple": floats} if value.kind is tuple else floats
+        case Tagged():
+            return {"$state": [value.kind, encode(value.content, f"{name}/{value.kind}", arrays)]}
+        case Lazy():
+            return encode(value.read(), name, arrays)
+        case Encoded():
+            stored = {n: _store(a, f"{name}{n}", arrays) for n, a in value.arrays.items()}
+            return _rename(value.tree, stored)
+    return _encode_array(value, name, arrays)
+
+
 def _encode_array(value: object, name: str, arrays: dict[str, Array]) -> Json:
     match value:
         case np.ndarray() if is_storable(value):
@@ -241,6 +289,8 @@ def _encode_array(value: object, name: str, arrays: dict[str, Array]) -> Json:
             return {"$scalar": _store(np.asarray(value), name, arrays)}
         case bytes():
             return {"$bytes": _store(np.frombuffer(value, np.uint8), name, arrays)}
+    if (plain := encode_plain(value)) is not None:
+        return plain
     raise UnsupportedValue(f"{name} is a {type(value).__name__}, which can't be stored")
 
 
@@ -270,14 +320,6 @@ def _store(array: Array, name: str, arrays: dict[str, Array]) -> str:
         unused = f"{stem}~{next(numbers)}"
     arrays[unused] = array
     return unused
-
-
-def _is_unicode(text: str) -> bool:
-    """Return False if `text` contains a lone surrogate.
-
-    Python represents file names that are not UTF-8 by lone surrogates.
-    """
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _encode_all(values: list[Any] | tuple[Any, ...], name: str, arrays: dict[str, Array]) -> Json:
@@ -310,6 +352,13 @@ def _as_numbers(values: list[Any] | tuple[Any, ...]) -> tuple[str, Array] | None
     return form, np.concatenate(parts)
 
 
+def _encode_collection(value: Set[Any] | deque[Any], name: str, arrays: dict[str, Array]) -> Json:
+    if isinstance(value, deque):
+        return {"$deque": [_encode_all(list(value), name, arrays), value.maxlen]}
+    items = _encode_all(_in_order(value), name, arrays)
+    return {"$set" if isinstance(value, set) else "$frozenset": items}
+
+
 def _in_order(values: Set[Any]) -> list[Any]:
     """Return the items in an order that depends only on them: equal sets give equal bytes."""
     items = list(values)
@@ -320,7 +369,7 @@ def _in_order(values: Set[Any]) -> list[Any]:
 
 def _encode_mapping(value: Mapping[Any, Any], name: str, arrays: dict[str, Array]) -> Json:
     plain = all(
-        isinstance(key, str) and not key.startswith("$") and _is_unicode(key) for key in value
+        isinstance(key, str) and not key.startswith("$") and is_unicode(key) for key in value
     )
     if len(value) >= LONG_LIST and _as_numbers(items := list(value.values())):
         keys = _encode_all(list(value), f"{name}/keys", arrays)

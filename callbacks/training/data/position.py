@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,42 @@ class DataChanged(Exception):
     """The iterator does not match the data position in the checkpoint."""
 
 
+Counts = tuple[int, ...]
+"""Random numbers drawn by each dataset with a generator of seeds, in an order that is fixed."""
+
+
+@dataclass(frozen=True)
+class SeedCounts:
+    """The seeds drawn by the iterators of one fit.
+
+    Attributes:
+        first: the counts when the first iterator of the fit was new.
+        current: the counts when the present one was new.
+        passed: number of elements before the later state, which is that of a relay.
+    """
+
+    first: Counts
+    current: Counts
+    passed: int = 0
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> SeedCounts:
+        """Return the counts from a manifest."""
+        return cls(tuple(plain["first"]), tuple(plain["current"]), plain["passed"])
+
+    def plain(self) -> dict[str, Any]:
+        """Return the counts as they are stored in the manifest."""
+        return {
+            "first": list(self.first),
+            "current": list(self.current),
+            "passed": self.passed,
+        }
+
+    def next(self, current: Counts) -> SeedCounts:
+        """Return the counts after another iterator was created."""
+        return replace(self, current=current)
+
+
 @dataclass(frozen=True)
 class DataPosition:
     """The position in the input data: immutable, and cheap to keep.
@@ -39,6 +75,7 @@ class DataPosition:
             none, and where the first batch fixes the order, or some seeds are lost anyway, `start`
             can't replace it.
         seeds_are_lost: no state of this pipeline contains all seeds.
+        seeds: the seeds drawn by a strategy's iterators, which have no state; None for others.
     """
 
     start: IteratorState | None = None
@@ -48,6 +85,7 @@ class DataPosition:
     since_later: int = 0
     later_is_complete: bool = False
     seeds_are_lost: bool = False
+    seeds: SeedCounts | None = None
 
     def tensors(self) -> list[Tensor]:
         """Return the iterator states as tensors of a snapshot, serialised when they are read."""
@@ -57,16 +95,22 @@ class DataPosition:
     def plain(self) -> dict[str, Any]:
         """Return the counts that are stored in the manifest."""
         names = ("calls", "since_start", "since_later", "seeds_are_lost")
-        return {name: getattr(self, name) for name in names}
+        plain = {name: getattr(self, name) for name in names}
+        return {**plain, **({"seeds": self.seeds.plain()} if self.seeds else {})}
 
     def _start_bytes(self) -> memoryview:
         return memoryview(self.start.content if self.start else b"")
 
     def _later_bytes(self) -> memoryview:
         """Return `later` serialised, or nothing if it has lost seeds that `start` contains."""
-        if not self.start or not self.later:
+        if not self.later:
             return memoryview(b"")
         later_seeds = internals.seed_paths(self.later.content)
+        if self.seeds:
+            complete = len(later_seeds) == len(self.seeds.current)
+            return memoryview(self.later.content if complete else b"")
+        if not self.start:
+            return memoryview(b"")
         complete = self.later_is_complete or internals.seed_paths(self.start.content) <= later_seeds
         return memoryview(self.later.content if complete else b"")
 

@@ -21,22 +21,31 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.training import internals
+from keepfit.callbacks.training.data.distributed import (
+    MAY_DIFFER,
+    DistributedInput,
+    DistributedReading,
+    Obstacle,
+)
 from keepfit.callbacks.training.data.position import (
     LATER,
     START,
     DataChanged,
     DataPosition,
     IteratorState,
+    SeedCounts,
 )
 
 log = structlog.get_logger("keepfit")
+
+T = TypeVar("T")
 
 REFRESH_BUDGET = 0.01
 """Largest share of the training thread's time that may be spent on capturing later states."""
@@ -137,6 +146,7 @@ class DataTracker:
         source: str = "",
         *,
         drawn_by_batch: bool = False,
+        steps_per_call: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Follow the iterators of one fit.
@@ -145,22 +155,27 @@ class DataTracker:
             guard: receives the exactness warnings.
             source: class name of Keras' adapter for the input, if that is known.
             drawn_by_batch: see PipelineTraits.
+            steps_per_call: number of batches that each call of the train function reads.
             clock: returns seconds, as time.monotonic() does.
         """
         self._guard = guard or ExactnessGuard()
         self._source = source
         self._drawn_by_batch = drawn_by_batch
+        self._steps_per_call = steps_per_call
         self._clock = clock
         self._input_reported = False
         self._iterator: Any = None
         self._known_traits: PipelineTraits | None = None
         self._reading = Reading()
+        self._distributed: DistributedReading | None = None
         self._seeds_are_lost: bool | None = None
         self._cost = _CaptureCost()
 
     @property
     def element_spec(self) -> Any:
-        """The structure of a batch; None if the iterator has none."""
+        """The structure of a batch, or of a replica's part; None if the iterator has none."""
+        if self._distributed:
+            return self._distributed.given.element_spec
         return getattr(self._iterator, "element_spec", None)
 
     def observe(self, iterator: Any) -> bool:
@@ -169,8 +184,11 @@ class DataTracker:
             return False
         self._iterator = iterator
         start = self._capture_state()
-        if start is None:
-            self._report_unsavable_input()
+        is_first = self._known_traits is None
+        if given := DistributedInput.of(iterator):
+            self._observe_distributed(given)
+        elif start is None or (is_first and internals.has_hidden_state(iterator)):
+            self._report_unsavable_input(MAY_DIFFER)
         self._known_traits = self._known_traits or PipelineTraits.of(
             iterator, start, drawn_by_batch=self._drawn_by_batch
         )
@@ -195,14 +213,21 @@ class DataTracker:
         if self._reading.start and self._reading.since_start and self._should_refresh(refresh):
             self._capture_later()
         lost, reading = bool(self._seeds_are_lost), self._reading
+        later, seeds = reading.later, None
+        if self._distributed:
+            later, seeds = self._distributed.position(reading.calls * self._steps_per_call)
+            cheap = refresh is StateRefresh.IF_CHEAP and self._should_refresh(refresh)
+            if cheap and self._distributed.needs_state:
+                self._timed(self._distributed.capture)
         return DataPosition(
             reading.start,
-            reading.later,
+            later,
             reading.calls,
             reading.since_start,
             reading.since_later,
             later_is_complete=self._traits.hidden_randomness or self._traits.endless or lost,
             seeds_are_lost=lost,
+            seeds=seeds,
         )
 
     def restore(self, states: Mapping[str, bytes], plain: Mapping[str, Any], steps: int) -> None:
@@ -218,7 +243,8 @@ class DataTracker:
         """
         started = self._clock()
         saved = {name: IteratorState.from_bytes(content) for name, content in states.items()}
-        if state := saved.get(LATER) or saved.get(START):
+        state = saved.get(LATER) or saved.get(START)
+        if state and not self._distributed:
             state.restore(self._iterator)
         self._reading = Reading(
             saved.get(START, self._reading.start),
@@ -230,6 +256,8 @@ class DataTracker:
         )
         self._seeds_are_lost = plain["seeds_are_lost"]
         calls = plain["since_later" if LATER in saved else "since_start"]
+        if self._distributed:
+            calls = self._restore_distributed(self._distributed, plain, saved.get(LATER))
         batches = self._read(calls * steps)
         if batches <= (calls - 1) * steps:
             raise DataChanged(f"the data ends after {batches} of {calls * steps} batches")
@@ -237,8 +265,35 @@ class DataTracker:
             seconds = round(self._clock() - started, 3)
             log.info(events.DATA_REPLAYED, batches=batches, seconds=seconds)
 
-    def _report_unsavable_input(self) -> None:
-        """Report once that a resumed fit reads the input again, and whether it may differ then."""
+    def _observe_distributed(self, given: DistributedInput) -> None:
+        """Note a new iterator of a strategy."""
+        if self._distributed:
+            self._distributed = self._distributed.followed_by(given)
+            return
+        if obstacle := given.obstacle():
+            self._report_unsavable_input(obstacle)
+        self._distributed = DistributedReading(given, obstacle)
+
+    def _restore_distributed(
+        self, reading: DistributedReading, plain: Mapping[str, Any], later: IteratorState | None
+    ) -> int:
+        """Return the number of calls that have to be read again."""
+        if (saved := plain.get("seeds")) and reading.seeds:
+            steps = self._steps_per_call
+            batches = plain["calls"] * steps
+            return reading.restore(SeedCounts.from_plain(saved), later, batches) // steps
+        if not reading.obstacle:
+            self._guard.report(
+                events.DATA_UNSAVABLE,
+                input=self._source,
+                reason="an older keepfit has written the checkpoint, without the seeds of this "
+                "input: if it is shuffled, it is read in another order",
+                fix="train again with --fresh for an exact result",
+            )
+        return int(plain["calls"])
+
+    def _report_unsavable_input(self, obstacle: Obstacle) -> None:
+        """Report once that a resumed fit reads the input again, and why it may differ then."""
         if self._input_reported:
             return
         self._input_reported = True
@@ -252,9 +307,8 @@ class DataTracker:
         self._guard.report(
             events.DATA_UNSAVABLE,
             input=self._source,
-            reason=f"{reason}, and may get other batches if its source is not deterministic",
-            fix="seed the source's random generator; or use tf.data without Python functions, "
-            "arrays, or a keras.utils.PyDataset",
+            reason=f"{reason}, {obstacle.reason}",
+            fix=obstacle.fix,
         )
 
     @property
@@ -298,8 +352,11 @@ class DataTracker:
         self._reading = replace(self._reading, later=self._capture_state(), since_later=0)
 
     def _capture_state(self) -> IteratorState | None:
+        return self._timed(lambda: IteratorState.of(self._iterator))
+
+    def _timed(self, capture: Callable[[], T]) -> T:
         started = self._clock()
-        state = IteratorState.of(self._iterator)
+        state = capture()
         ended = self._clock()
         self._cost = _CaptureCost(ended, ended - started)
         return state
