@@ -176,7 +176,7 @@ def differences(one: Outcome, other: Outcome) -> list[str]:
     skipped = len(one.fits) - len(other.fits)
     if skipped < 0:
         found.append(f"{len(one.fits)} fits, {len(other.fits)} fits")
-    fits = zip(one.fits[skipped:], other.fits, strict=False)
+    fits = zip(one.fits[skipped:], other.fits, strict=True) if skipped >= 0 else ()
     for number, (first, second) in enumerate(fits, skipped):
         for key, value in first.items():
             found += [f"fit {number}: {key}: {each}" for each in unequal(value, second[key])]
