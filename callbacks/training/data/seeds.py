@@ -80,7 +80,10 @@ class _ShuffleSeeds:
                 raise UnknownFormat("an iterator that was created for its seeds has no state")
             # The entries are sorted. An empty one follows for each place in the shuffle's buffer.
             self._entries = [_entry(state[i]) for i in range(min(3, int(state.shape[0])))]
-        self._seeds = next(entry for entry in self._entries if KEY in _keys(entry))
+        found = [entry for entry in self._entries if KEY in _keys(entry)]
+        if not found:
+            raise UnknownFormat(f"it has no {KEY.decode()}")
+        self._seeds = found[0]
         numbers = _values(self._seeds, len(_keys(self._seeds)))
         self._numbers = dict(zip(_keys(self._seeds), numbers, strict=True))
         self.drawn = self._numbers[KEY] - 2
@@ -106,7 +109,7 @@ def _known_format() -> Iterator[None]:
     """Raise UnknownFormat if the state of an iterator is not as this module expects it."""
     try:
         yield
-    except (tf.errors.OpError, ValueError, LookupError, StopIteration) as error:
+    except (tf.errors.OpError, ValueError, LookupError) as error:
         raise UnknownFormat(" ".join(f"{type(error).__name__}: {error}".split())[:200]) from error
 
 
