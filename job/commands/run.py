@@ -14,7 +14,14 @@ from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.s3.options import RequestOptions
 from keepfit.job import pid1
 from keepfit.job.commands.failures import fail
-from keepfit.job.commands.options import Deterministic, Exact, OnlyExplicit, RunName, SaveEvery
+from keepfit.job.commands.options import (
+    Deterministic,
+    Exact,
+    Module,
+    OnlyExplicit,
+    RunName,
+    SaveEvery,
+)
 from keepfit.job.process import restarts as restarting
 from keepfit.job.process.program import check_program, command_of
 
@@ -28,9 +35,7 @@ def register(app: typer.Typer) -> None:
 def run(
     script: Annotated[str, typer.Argument(help="A Keras script, or with -m a module.")],
     args: Annotated[list[str] | None, typer.Argument(help="Arguments of the script.")] = None,
-    module: Annotated[
-        bool, typer.Option("--module", "-m", help="Run module SCRIPT, as `python -m` would.")
-    ] = False,
+    module: Module = False,
     code: Annotated[
         str | None,
         typer.Option(help="Digest of the code with SCRIPT that `keepfit submit` has stored."),

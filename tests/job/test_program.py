@@ -116,6 +116,16 @@ def test_options_of_python(folder, case):
     assert own == expected
 
 
+def test_uv_run(folder):
+    """`uv run` starts keepfit from an environment: nothing depends on the process before it."""
+    uv = Path(sys.executable).with_name("uv")
+    command = [uv, "run", "--no-project", "--offline", "keepfit", "run", "train.py", "x"]
+    environment = {**os.environ, "VIRTUAL_ENV": sys.prefix}
+    own = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)
+    assert own.returncode == 0, own.stderr
+    assert shown(own.stdout) == shown(run(folder, "train.py", "x").out)
+
+
 def trace(folder: Path, *command: str) -> tuple[Ended, list[str]]:
     """Run a program that raises an exception. Return the lines of its traceback."""
     ended = run(folder, *command)
