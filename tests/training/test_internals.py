@@ -19,6 +19,7 @@ from tensorflow.python.ops import stateful_random_ops
 
 from keepfit.callbacks.training import internals
 from keepfit.callbacks.training.data import seeds
+from keepfit.callbacks.training.internals import randomness
 from tests.training.trainings import BATCH, BATCHES, arrays, set_seed, small
 
 
@@ -414,7 +415,7 @@ def test_global_seed_generator():
     set_seed(1)
     assert internals.global_seed_variable() is None
     keras.random.normal([])
-    generator = global_state.get_global_attribute(internals._GLOBAL_SEED_GENERATOR)
+    generator = global_state.get_global_attribute(randomness._GLOBAL_SEED_GENERATOR)
     assert generator is not None, "Keras keeps its global seed generator elsewhere"
     assert internals.global_seed_variable() is generator.state
     assert internals.make_global_seed_variable() is generator.state
