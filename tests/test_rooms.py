@@ -75,7 +75,7 @@ MAY_IMPORT = {
     "infra/jobs": {"keepfit.infra.jobs", "keepfit.infra.aws"},
     "job/notices": {
         "keepfit.job.notices",
-        "keepfit.job.notice_settings",
+        "keepfit.callbacks.runner_settings",
         "keepfit.callbacks",
     },
 }

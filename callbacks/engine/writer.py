@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Superseded
@@ -15,6 +16,9 @@ from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
 from keepfit.callbacks.logs.logger import get_logger
 
 log = get_logger()
+
+WRITER_THREAD: Final = "keepfit-writer"
+"""The prefix of the name of the thread."""
 
 NICENESS = 10
 """Niceness of the writer's thread: hashing and copying then slow training less on few cores."""
@@ -63,7 +67,7 @@ class SnapshotWriter:
 
     def __init__(self, write: Callable[[Snapshot, bool], Written]) -> None:
         self._write = write
-        self._pool = ThreadPoolExecutor(1, "keepfit-writer", _lower_thread_priority)
+        self._pool = ThreadPoolExecutor(1, WRITER_THREAD, _lower_thread_priority)
         self._newest: Future[SaveResult] | None = None
 
     @property

@@ -24,6 +24,7 @@ from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.training import internals
 from keepfit.callbacks.training.controller import FitArguments, FitController
+from keepfit.callbacks.variables import warn_of_unknown_variables
 
 log = get_logger()
 
@@ -95,6 +96,7 @@ class Resumable(keras.callbacks.Callback):
         keep_fits: int | None = None,
     ) -> None:
         super().__init__()
+        warn_of_unknown_variables()
         self.callbacks = without_redundant(list(callbacks))
         try:
             self.settings = Settings.resolve(

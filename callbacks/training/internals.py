@@ -21,7 +21,6 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import keras
 import tensorflow as tf
 from keras.src.backend.common import global_state
-from tensorflow.core.framework import tensor_pb2
 from tensorflow.python.data.ops import cache_op, random_op, shuffle_op
 from tensorflow.python.eager import context
 from tensorflow.python.ops import stateful_random_ops
@@ -155,6 +154,12 @@ def add_first(callbacks: keras.callbacks.CallbackList, callback: keras.callbacks
     those of a callback that was not there may not.
     """
     callbacks.callbacks.insert(0, callback)
+    callbacks._async_train = callbacks._async_test = callbacks._async_predict = False
+
+
+def add_last(callbacks: keras.callbacks.CallbackList, callback: keras.callbacks.Callback) -> None:
+    """Append a callback to a list that exists, after those that Keras adds; see add_first."""
+    callbacks.callbacks.append(callback)
     callbacks._async_train = callbacks._async_test = callbacks._async_predict = False
 
 
@@ -534,73 +539,6 @@ def reshuffling_datasets(dataset: Any) -> list[tuple[Any, Any]]:
     return list(found.values())
 
 
-class SeedCount:
-    """The number of random numbers that a shuffle has drawn, two for the order of each epoch.
-
-    It belongs to the dataset and decides the order of the next epoch, but only the state of an
-    iterator contains it. So an iterator is created, which draws two numbers, and is then set to a
-    state with the number before that.
-    """
-
-    _NAME: ClassVar = b"epoch_num_random_samples"
-
-    def __init__(self, shuffle: Any) -> None:
-        with tf.device("CPU:0"):
-            self._iterator = iter(shuffle)
-            ((self._key, state),) = self._iterator._serialize_to_tensors().items()
-            # The entries are sorted. An empty one follows for each place in the shuffle's buffer.
-            self._entries = [_state_entry(state[i]) for i in range(min(3, int(state.shape[0])))]
-        self._seeds = next(e for e in self._entries if self._NAME in _state_keys(e))
-        self._values = dict(zip(_state_keys(self._seeds), _state_values(self._seeds), strict=True))
-        self.drawn = self._values[self._NAME] - 2
-
-    def set(self, drawn: int) -> None:
-        """Make the next epoch the one that follows after `drawn` numbers."""
-        self._values[self._NAME] = drawn
-        _set_state_values(self._seeds, self._values.values())
-        (buffer,) = (e for e in self._entries if e.metadata.endswith(b":buffer@@num_elements"))
-        _set_state_values(buffer, [0])
-        state = tensor_pb2.TensorProto(
-            dtype=tf.variant.as_datatype_enum,
-            tensor_shape=tf.TensorShape([len(self._entries)]).as_proto(),
-            variant_val=self._entries,
-        )
-        with tf.device("CPU:0"):
-            parsed = tf.io.parse_tensor(state.SerializeToString(), tf.variant)
-            self._iterator._restore_from_tensors({self._key: parsed})
-
-
-def _state_entry(variant: tf.Tensor) -> Any:
-    """Return one entry of an iterator's state as a message: the keys of one part, and values."""
-    content = tensor_pb2.TensorProto.FromString(tf.io.serialize_tensor(variant).numpy())
-    encoded = content.tensor_content  # its length as a varint, and the message
-    start = next(i for i, byte in enumerate(encoded) if byte < 128) + 1
-    return tensor_pb2.VariantTensorDataProto.FromString(encoded[start:])
-
-
-def _state_keys(entry: Any) -> list[bytes]:
-    keys: list[bytes] = entry.metadata.split(b"@@")[1:]
-    return keys
-
-
-def _state_values(entry: Any) -> list[int]:
-    """Return the numbers of one entry, which TensorFlow has compressed."""
-    keys = _state_keys(entry)
-    compressed = tf.io.parse_tensor(entry.tensors[0].SerializeToString(), tf.variant)
-    values = tf.raw_ops.UncompressElement(
-        compressed=compressed,
-        output_types=[tf.int64] * len(keys),
-        output_shapes=[[]] * len(keys),
-    )
-    return [int(value) for value in values]
-
-
-def _set_state_values(entry: Any, values: Iterable[int]) -> None:
-    """Set the numbers of one entry, uncompressed, which TensorFlow reads as well."""
-    del entry.tensors[:]
-    entry.tensors.extend(tf.make_tensor_proto(value, tf.int64) for value in values)
-
-
 def has_hidden_state(iterator: Any) -> bool:
     """Return whether functions of the iterator's pipeline have state that can't be saved.
 
@@ -758,6 +696,11 @@ def devices_of_distributed_iterator(iterator: Any) -> int:
     return sum(len(worker._devices) for worker in iterator._iterators)
 
 
+def is_shuffle(dataset: Any) -> bool:
+    """Return whether a dataset shuffles its input."""
+    return isinstance(dataset, shuffle_op._ShuffleDataset)
+
+
 def seeded_datasets(datasets: Iterable[Any]) -> list[Any]:
     """Return the datasets with a generator of seeds among these and their inputs, each once."""
     found = (d for d in _with_inputs(datasets) if isinstance(d, _SEEDED))
@@ -886,6 +829,7 @@ class VariableReads:
     """
 
     _watching: ClassVar[list[VariableReads]] = []
+    _suspended: ClassVar[set[int]] = set()
 
     def __init__(self, variables: Iterable[Any], on_read: Callable[[], None]) -> None:
         self._variables = {id(variable): weakref.ref(variable) for variable in variables}
@@ -905,8 +849,21 @@ class VariableReads:
                 _OWNER_OF_VALUE.value = _VALUE
 
     @classmethod
+    @contextmanager
+    def suspended(cls) -> Iterator[None]:
+        """Ignore the reads of this thread until the block ends: they are keepfit's own."""
+        own = threading.get_ident()
+        cls._suspended.add(own)
+        try:
+            yield
+        finally:
+            cls._suspended.discard(own)
+
+    @classmethod
     def notify(cls, variable: Any) -> None:
         """Call the functions of those that watch this variable."""
+        if threading.get_ident() in cls._suspended:
+            return
         for reads in list(cls._watching):
             known = reads._variables.get(id(variable))
             if known and known() is variable:

@@ -18,6 +18,9 @@ RunName = Annotated[
 SaveEvery = Annotated[
     str | None, typer.Option(help='"auto", "30s", "200 batches", "1 epoch". [default: auto]')
 ]
+Module = Annotated[
+    bool, typer.Option("--module", "-m", help="Run module SCRIPT, as `python -m` would.")
+]
 Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="Give the same bits in every run; costs some speed.")
 ]

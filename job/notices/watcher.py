@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from keepfit.callbacks import events
 from keepfit.callbacks.engine.preemption import Notice, PreemptionState
 from keepfit.callbacks.logs.logger import get_logger
-from keepfit.job.notice_settings import NoticeSettings, OnNotice
+from keepfit.callbacks.runner_settings import NoticeSettings, OnNotice
 from keepfit.job.notices import custom, documents
 from keepfit.job.notices.documents import excerpt
 from keepfit.job.notices.imds import InstanceMetadata

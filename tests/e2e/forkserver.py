@@ -1,5 +1,6 @@
 """A server that has imported TensorFlow, and forks processes of `keepfit` from itself.
 
+With `--attempt-of-drill` as the first of its `args`, it is an attempt of a drill instead.
 A forked process is like a newly started one, with a pid, signals and an exit code of its own, but
 it need not spend seconds on imports. A connection requests one process: a line of JSON with its
 `args`, `env` and `folder`, and its standard output and error as descriptors. The answers are its
@@ -24,6 +25,7 @@ with warnings.catch_warnings():
     import keepfit.callbacks.keras.resumable
     import keepfit.job.runner  # noqa: F401
 from keepfit.job import cli
+from keepfit.job.drill.child import entry
 
 
 def main() -> None:
@@ -75,4 +77,8 @@ def set_up(request: dict, streams: list[int]) -> None:
 
 if __name__ == "__main__":
     main()
-    cli.main()
+    if sys.argv[1] == "--attempt-of-drill":
+        del sys.argv[1]
+        entry.main()
+    else:
+        cli.main()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from keepfit.callbacks import events
 from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.logs.logger import capture_logs
-from keepfit.job.notice_settings import NoticeSettings
+from keepfit.callbacks.runner_settings import NoticeSettings
 from keepfit.job.notices.custom import WatchedUrl
 from keepfit.job.notices.exchange import MAX_BYTES, HttpClient
 from keepfit.job.notices.imds import InstanceMetadata

@@ -18,6 +18,7 @@ from tensorflow.python.eager import context
 from tensorflow.python.ops import stateful_random_ops
 
 from keepfit.callbacks.training import internals
+from keepfit.callbacks.training.data import seeds
 from tests.training.trainings import BATCH, BATCHES, arrays, set_seed, small
 
 
@@ -480,11 +481,10 @@ def test_count_of_a_shuffle():
         return next(iter(batches)).numpy().tolist()
 
     first = order()
-    assert internals.SeedCount(shuffle).drawn == 2, "a shuffle no longer draws two numbers"
-    internals.SeedCount(shuffle).set(0)
+    assert seeds.numbers_drawn(shuffle) == 2, "a shuffle no longer draws two numbers"
+    seeds.set_numbers_drawn(shuffle, 0)
     assert order() == first, "an iterator's state no longer sets the seeds of its dataset"
-    count = internals.SeedCount(shuffle)
-    count.set(count.drawn)
+    assert seeds.numbers_drawn(shuffle) == 2
     assert order() != first
 
 
