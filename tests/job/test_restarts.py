@@ -23,7 +23,7 @@ from keepfit.callbacks.backoff import Backoff
 from keepfit.job.log_output import configure
 from keepfit.job.process.restarts import supervise_attempts
 
-configure()
+configure("run")  # JSON
 
 class Immediate(Backoff):
     def seconds(self, failed):
