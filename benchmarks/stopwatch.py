@@ -12,6 +12,8 @@ from typing import Any
 import keras
 import structlog
 
+from keepfit.callbacks.logs.logger import replace_processors
+
 Logs = dict[str, Any] | None
 now = time.perf_counter
 
@@ -93,7 +95,7 @@ def collect_events() -> list[dict[str, Any]]:
         events.append({**event, "time": now()})
         raise structlog.DropEvent
 
-    structlog.configure(processors=[collect])
+    replace_processors([collect])
     return events
 
 

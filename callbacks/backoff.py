@@ -24,5 +24,9 @@ class Backoff:
         self._random = random.Random()  # noqa: S311 # nosec B311 # no secret
 
     def __call__(self, state: RetryCallState) -> float:
-        doubled = self._first * 2 ** min(state.attempt_number - 1, 30)
+        return self.seconds(state.attempt_number)
+
+    def seconds(self, failed: int) -> float:
+        """Return the seconds to wait after so many tries in a row have failed."""
+        doubled = self._first * 2 ** min(failed - 1, 30)
         return self._random.uniform(0, min(self._longest, doubled))

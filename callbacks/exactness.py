@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.errors import Refused
+from keepfit.callbacks.logs.logger import get_logger
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 class ExactnessGuard:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
-
-import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.engine import preemption
-from keepfit.callbacks.errors import Cancelled, Refused
+from keepfit.callbacks.errors import Cancelled, ConfigurationError, Refused
+from keepfit.callbacks.launch.command import PythonCommand
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import StorageError, Store
+from keepfit.job.process.program import check_program
 
 JOB_ID_VARIABLE = "AWS_BATCH_JOB_ID"
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class BatchJob:
     run: str
 
 
-def prepare_attempt(job: BatchJob, code: str | None, script: Path) -> None:
+def prepare_attempt(job: BatchJob, code: str | None, program: PythonCommand) -> None:
     """Exit if the job was cancelled; otherwise download its code, and change to its folder.
 
     Raises:
@@ -51,7 +51,7 @@ def prepare_attempt(job: BatchJob, code: str | None, script: Path) -> None:
         if job.id:
             _exit_if_cancelled(store, job.id)
         if code:
-            _enter_code(store, code, job.run, script)
+            _enter_code(store, code, job.run, program)
     except StorageError as error:
         raise exit_for_store_error(error) from error
 
@@ -70,7 +70,7 @@ def _exit_if_cancelled(store: Store, job: str) -> None:
     raise Cancelled
 
 
-def _enter_code(store: Store, code: str, run: str, script: Path) -> None:
+def _enter_code(store: Store, code: str, run: str, program: PythonCommand) -> None:
     from keepfit.job.code_archive import download_archive
 
     os.environ["KEEPFIT_STORE"] = store.uri  # a relative one would not survive chdir
@@ -83,8 +83,8 @@ def _enter_code(store: Store, code: str, run: str, script: Path) -> None:
             fix="set TMPDIR to a folder that this user can write to, with enough space",
         )
         raise Refused from error
-    if not script.is_file():
-        log.error(
-            events.REFUSED, reason=f"there is no script {str(script)!r} in the code", code=code
-        )
-        raise Refused
+    try:
+        check_program(program)
+    except ConfigurationError as error:
+        log.error(events.REFUSED, reason=str(error), code=code)
+        raise Refused from error

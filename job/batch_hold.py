@@ -9,13 +9,12 @@ from __future__ import annotations
 import threading
 import time
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.errors import Preempted
+from keepfit.callbacks.logs.logger import get_logger
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 EXIT_MARGIN = 5.0
 """Seconds before the deadline at which the process exits, so that its exit code is reported."""

@@ -12,17 +12,11 @@ import os
 import signal
 from pathlib import Path
 
-import structlog
-
 from keepfit.callbacks import events
+from keepfit.callbacks.logs.logger import get_logger
+from keepfit.job.process.children import Supervisor, exit_code
 
-log = structlog.get_logger("keepfit")
-
-SI_KERNEL = 0x80
-"""The si_code of a signal that the kernel itself sends to all processes of a terminal."""
-
-NOT_FORWARDED = (signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP)
-FAULT_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP)
+log = get_logger()
 
 SHELLS = ("sh", "bash", "dash", "ash", "zsh", "ksh", "busybox")
 CHILD_ONLY_INITS = ("docker-init", "tini", "catatonit")
@@ -37,39 +31,10 @@ def supervise_if_pid1() -> None:
 
 def supervise() -> None:
     """Return in a new child only; this process forwards signals, reaps, and exits with its code."""
-    blocked = signal.valid_signals() - set(FAULT_SIGNALS)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
-    child = os.fork()
-    if child == 0:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return
-    os._exit(_forward_until_exit(child, blocked))
-
-
-def _forward_until_exit(child: int, signals: set[signal.Signals]) -> int:
-    while True:
-        arrived = signal.sigwaitinfo(signals)
-        if arrived.si_signo == signal.SIGCHLD:
-            code = _reap(child)
-            if code is not None:
-                return code
-        elif arrived.si_signo not in NOT_FORWARDED and arrived.si_code != SI_KERNEL:
-            os.kill(child, arrived.si_signo)
-
-
-def _reap(child: int) -> int | None:
-    """Reap all ended children; return the exit code if `child` is among them."""
-    code = None
-    while True:
-        try:
-            process, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return code
-        if process == 0:
-            return code
-        if process == child:
-            ended = os.waitstatus_to_exitcode(status)
-            code = ended if ended >= 0 else 128 - ended
+    supervisor = Supervisor()
+    child = supervisor.fork()
+    if child:
+        os._exit(exit_code(supervisor.forward_until_end(child).code))
 
 
 def warn_if_behind_shell(proc: Path = Path("/proc"), parent: int | None = None) -> None:

@@ -8,13 +8,9 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType, TracebackType
-
-import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.engine import session
@@ -27,15 +23,18 @@ from keepfit.callbacks.errors import (
     Preempted,
 )
 from keepfit.callbacks.keras.implicit import hold_every_fit
-from keepfit.callbacks.launch import process as launch
+from keepfit.callbacks.keras.progress_bars import lines_for_bars
+from keepfit.callbacks.launch.command import PythonCommand
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import mask_known_of
+from keepfit.callbacks.runner_settings import NoticeSettings
 from keepfit.job import batch_hold
-from keepfit.job.notice_settings import NoticeSettings
 from keepfit.job.notices import signals
 from keepfit.job.notices.deadline import watch_deadline
 from keepfit.job.notices.watcher import watch_machine
+from keepfit.job.process.program import execute, without_own_frames
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 EXIT_SECONDS = 3.0
 """Seconds for which a preempted process waits for threads of the script."""
@@ -45,15 +44,14 @@ def no_preparation() -> None:
     """Do nothing: the script is available already."""
 
 
-def run_script(
-    script: Path,
-    args: Sequence[str],
+def run_program(
+    program: PythonCommand,
     settings: NoticeSettings,
     prepare: Callable[[], None] = no_preparation,
     *,
     only_explicit: bool = False,
 ) -> int:
-    """Run `script` with `args` and return the exit code of the process.
+    """Run a script or module and return the exit code of the process.
 
     An exception of the script is reported as Python would report it, without keepfit's frames.
 
@@ -68,10 +66,11 @@ def run_script(
         signals.trap_signals(current.preemption, settings.grace_seconds),
         watch_machine(current.preemption, settings, os.environ),
         watch_deadline(current),
+        lines_for_bars(),
         holding as every_fit,
     ):
         try:
-            ending = _run_to_ending(script, args, current, prepare)
+            ending = _run_to_ending(program, current, prepare)
             if ending.preempted:
                 _report_preemption(current)
                 batch_hold.hold_until_gone(current.preemption)
@@ -84,7 +83,7 @@ def run_script(
         return EXIT_UNSAVED
     named = every_fit is not None and every_fit.has_named_other_training
     if ending.code == 0 and not current.used and not named:
-        _report_nothing_resumable(script, only_explicit=only_explicit)
+        _report_nothing_resumable(program.target, only_explicit=only_explicit)
     return ending.code
 
 
@@ -120,11 +119,11 @@ def _no_traceback_of_ended_threads() -> Iterator[None]:
         threading.excepthook = previous
 
 
-def _report_nothing_resumable(script: Path, *, only_explicit: bool) -> None:
+def _report_nothing_resumable(script: str, *, only_explicit: bool) -> None:
     """Log that an interruption would have made the script start over."""
     log.warning(
         events.NOT_RESUMABLE,
-        script=str(script),
+        script=script,
         reason="no fit of this script uses keepfit, so it starts over after an interruption",
         fix="leave out --only-explicit" if only_explicit else "train a keras.Model with its fit",
     )
@@ -143,7 +142,7 @@ def set_deterministic() -> None:
 
 
 def _run_to_ending(
-    script: Path, args: Sequence[str], current: session.Session, prepare: Callable[[], None]
+    program: PythonCommand, current: session.Session, prepare: Callable[[], None]
 ) -> Ending:
     """Run the script and return how it has ended.
 
@@ -152,7 +151,7 @@ def _run_to_ending(
     """
     try:
         prepare()
-        code = _run_to_exit_code(script, args)
+        code = _run_to_exit_code(program)
     except AttemptEnded as error:
         current.preemption.record_end(error)
         code = error.code
@@ -162,14 +161,14 @@ def _run_to_ending(
     return Ending(end.code, preempted=end.code == EXIT_PREEMPTED) if end else Ending(code)
 
 
-def _run_to_exit_code(script: Path, args: Sequence[str]) -> int:
+def _run_to_exit_code(program: PythonCommand) -> int:
     """Run the script and return the exit code that Python would give it.
 
     Raises:
         AttemptEnded: keepfit has ended the attempt, and the script has let the exception pass.
     """
     try:
-        _execute(script, args)
+        execute(program)
     except AttemptEnded:
         raise
     except ConfigurationError as error:
@@ -178,7 +177,7 @@ def _run_to_exit_code(script: Path, args: Sequence[str]) -> int:
     except SystemExit as request:
         return _exit_code(request)
     except BaseException as error:
-        trace = _traceback_from_script(error.__traceback__, os.path.abspath(script))
+        trace = without_own_frames(error.__traceback__)
         _report_exception(error.with_traceback(trace))
         return 1
     return 0
@@ -222,21 +221,6 @@ def _limit_exit_time(code: int) -> None:
         threading.Thread(target=end, name="keepfit-exit", daemon=True).start()
 
 
-def _execute(script: Path, args: Sequence[str]) -> None:
-    path = os.path.abspath(script)
-    sys.argv[:] = [str(script), *args]
-    if not sys.flags.safe_path:
-        sys.path[0] = os.path.dirname(os.path.realpath(script))
-    main = ModuleType("__main__")
-    main.__dict__.update(__file__=path, __builtins__=__builtins__, __cached__=None)
-    sys.modules["__main__"] = main
-    with io.open_code(path) as file:
-        content = file.read()
-    launch.begin(launch.Launch.of_script(script, args, content))
-    code = compile(content, path, "exec")
-    exec(code, main.__dict__)  # nosec B102 # the script of the user, as Python runs it
-
-
 def _exit_code(request: SystemExit) -> int:
     """Return the exit code that Python gives `sys.exit(x)`: 1 for a message, which is printed."""
     if request.code is None:
@@ -259,9 +243,3 @@ def _report_exception(error: BaseException) -> None:
     with redirect_stderr(io.StringIO()) as printed:
         sys.excepthook(type(error), error, error.__traceback__)
     sys.stderr.write(mask_known_of(os.environ, printed.getvalue()))
-
-
-def _traceback_from_script(trace: TracebackType | None, script: str) -> TracebackType | None:
-    while trace and trace.tb_frame.f_code.co_filename != script:
-        trace = trace.tb_next
-    return trace

@@ -7,14 +7,15 @@ import uuid
 
 import boto3
 import pytest
-import structlog
+
+from keepfit.callbacks.logs import logger
 
 
 @pytest.fixture(autouse=True)
 def reset_logging():
     """Reset the logging that a command has configured: its output is closed by then."""
     yield
-    structlog.reset_defaults()
+    logger.reset()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Rows of long tables: each day, one third of them belongs to the quick tests, the rest to soak."""
+"""Rows of long tables: each day, a share of them belongs to the quick tests, the rest to soak."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 
-def marks_of(number: int) -> list[pytest.MarkDecorator]:
-    """Return the marks of a row by its number: each day, another third is not marked."""
-    return [pytest.mark.soak] if (number + datetime.now(UTC).toordinal()) % 3 else []
+def marks_of(number: int, days: int = 3) -> list[pytest.MarkDecorator]:
+    """Return the marks of a row by its number: in `days` days, each row is not marked once."""
+    return [pytest.mark.soak] if (number + datetime.now(UTC).toordinal()) % days else []
 
 
-def rotating(rows: Iterable[Any]) -> list[Any]:
-    """Return the rows as parameters, of which two thirds are marked today."""
-    return [pytest.param(row, marks=marks_of(number)) for number, row in enumerate(rows)]
+def rotating(rows: Iterable[Any], days: int = 3) -> list[Any]:
+    """Return the rows as parameters, of which one in `days` is not marked today."""
+    return [pytest.param(row, marks=marks_of(number, days)) for number, row in enumerate(rows)]

@@ -10,10 +10,10 @@ from pathlib import Path
 import keras
 import pytest
 import tensorflow as tf
-from structlog.testing import capture_logs
 
 from keepfit import Refused, Resumable
 from keepfit.callbacks import environment
+from keepfit.callbacks.logs.logger import capture_logs
 from tests import packaging
 
 TRAIN = """
@@ -88,7 +88,7 @@ def test_refused_in_one_line(case, way, tmp_path):
     )
     assert ended.returncode == 78, ended.stderr
     assert "Traceback" not in ended.stderr
-    said = ended.stderr if arguments else ended.stdout
+    said = ended.stderr
     (line,) = (line for line in said.splitlines() if "refused" in line)
     assert words in line
     assert "fix" in line

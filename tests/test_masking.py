@@ -6,10 +6,10 @@ import io
 import json
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import (
     HIDDEN,
     has_secrets,
@@ -116,26 +116,25 @@ def test_known_secrets():
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_no_event_has_a_secret(terminal, monkeypatch):
+@pytest.mark.parametrize("command", ["run", "ls"])
+def test_no_event_has_a_secret(command, terminal, monkeypatch):
     """Whatever is logged: texts, lists, keys, objects, and the traceback of an error."""
     monkeypatch.setenv("HTTPS_PROXY", f"me:{SECRET}@proxy:3128")
     stream = io.StringIO()
     monkeypatch.setattr(stream, "isatty", lambda: terminal)
-    log_output.configure(stream)
+    log_output.configure(command, stream)
     url = f"https://u:{SECRET}@h/?k={SECRET}"
     try:
         raise OSError(f"{url} is down")
     except OSError as error:
-        log = structlog.get_logger("keepfit")
+        log = get_logger()
         log.error("failed", reason=error, at=[url, (url, {url: url})], exc_info=True, n=1, x=None)
         log.error(f"proxy {SECRET}", fix="none")
-    finally:
-        structlog.reset_defaults()
     written = stream.getvalue()
     assert SECRET not in written
     assert "https://***@h/?***" in written
     assert "Traceback" in written
-    if not terminal:
+    if command == "run" and not terminal:
         first, second = map(json.loads, written.splitlines())
         assert (first["event"], first["n"], first["x"]) == ("failed", 1, None)
         assert second["event"] == "proxy ***"

@@ -7,7 +7,7 @@ from keepfit.callbacks.launch import process
 from keepfit.callbacks.launch.process import Launch
 from keepfit.callbacks.settings import Settings, StoreSettings
 
-VARIABLES = ["STORE", "RUN", "SAVE_EVERY", "KEEP", "FRESH", "RESUME", "EXACT"]
+VARIABLES = ["STORE", "RUN", "SAVE_EVERY", "KEEP", "FRESH", "RESUME", "EXACT", "ONLY_EXPLICIT"]
 DEFAULTS = {
     "store": "file://./runs",
     "run": "train",
@@ -17,6 +17,7 @@ DEFAULTS = {
     "fresh": False,
     "resume": False,
     "exact": False,
+    "only_explicit": False,
 }
 FROM_VARIABLES = {
     "store": "file:///from/variable",
@@ -27,6 +28,7 @@ FROM_VARIABLES = {
     "fresh": True,
     "resume": True,
     "exact": True,
+    "only_explicit": True,
 }
 FROM_ARGUMENTS = {
     "store": "file:///from/argument",
@@ -37,6 +39,7 @@ FROM_ARGUMENTS = {
     "fresh": False,
     "resume": False,
     "exact": False,
+    "only_explicit": False,
 }
 
 

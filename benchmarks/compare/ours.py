@@ -15,6 +15,7 @@ from compare.watch import Durable, Watch, now
 from keepfit import Resumable
 from keepfit.callbacks import events
 from keepfit.callbacks.engine import preemption
+from keepfit.callbacks.logs.logger import replace_processors
 from models import Training
 
 NEVER = "1000000000 batches"
@@ -34,7 +35,7 @@ class Keepfit:
                 waiting.pop(0).set_exception(RuntimeError(event["reason"]))
             raise structlog.DropEvent
 
-        structlog.configure(processors=[collect])
+        replace_processors([collect])
         # The writer may be faster than the watch, so the future of the next save exists already.
         upcoming: list[Durable] = [Future()]
         waiting.append(upcoming[0])

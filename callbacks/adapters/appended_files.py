@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.files.append_opens import append_opens
 from keepfit.callbacks.files.file_helpers import file_size
+from keepfit.callbacks.logs.logger import get_logger
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters import registry
 from keepfit.callbacks.adapters.appended_files import AppendedFiles
@@ -36,9 +34,10 @@ from keepfit.callbacks.checkpoint.format.state_schema import check_fields, check
 from keepfit.callbacks.checkpoint.snapshot import FileStamp, Json, stamp_of
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import without_secrets
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,13 @@ from logging.handlers import BaseRotatingHandler, WatchedFileHandler
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters.base import State
 from keepfit.callbacks.files.append_opens import append_opens
 from keepfit.callbacks.files.file_helpers import cut_back, file_size
+from keepfit.callbacks.logs.logger import get_logger
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 _ROTATING = (BaseRotatingHandler, WatchedFileHandler)
 

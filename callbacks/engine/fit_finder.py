@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.head import Head, ScriptRecord
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.read.reader import manifests_of_fit
 from keepfit.callbacks.identity import scripts
 from keepfit.callbacks.identity.fits import FitMatch, KnownFits, MatchedBy, RequestedFit
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import Store
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 class FitFinder:

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Attempt
 from keepfit.callbacks.checkpoint.commit.claim import MovedRun, move_aside
 from keepfit.callbacks.checkpoint.format.head import ENDED, Head, ScriptRecord
 from keepfit.callbacks.checkpoint.read.reader import read_head
 from keepfit.callbacks.identity import scripts
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.base import Store
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 _STARTED = "fresh"
 """Baseline value of HEAD: the number of the run's first attempt, which was started by --fresh."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import structlog
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from keepfit.callbacks import events
@@ -32,10 +31,11 @@ from keepfit.callbacks.errors import Fenced, Refused
 from keepfit.callbacks.identity import scripts
 from keepfit.callbacks.identity.fits import FitMatch, RequestedFit
 from keepfit.callbacks.launch import process as launch
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.base import Conflict, Damaged, NotFound, StorageError, Store
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 class Ownership:

@@ -12,12 +12,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.errors import AttemptEnded, Preempted
+from keepfit.callbacks.logs.logger import get_logger
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 SPOT_NOTICE = 120.0
 """Seconds from EC2's Spot notice to the end of the machine."""

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
@@ -30,11 +28,12 @@ from keepfit.callbacks.engine.writer import FencedBy, SaveResult, SnapshotWriter
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.files.file_helpers import fsync_file
 from keepfit.callbacks.identity.fits import MatchedBy, RequestedFit
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage import open_store
 from keepfit.callbacks.storage.base import StorageError, Store
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 Compare = Callable[[str, Manifest], None]
 """Compares a checkpoint, given its key and manifest, with the training that asks for it. Raises

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.head import AttemptHistory
 from keepfit.callbacks.checkpoint.snapshot import Position
@@ -16,8 +14,9 @@ from keepfit.callbacks.engine.save_interval import (
     choose_interval,
 )
 from keepfit.callbacks.engine.save_policy import DecisionContext, SaveAutomatically, SavePolicy
+from keepfit.callbacks.logs.logger import get_logger
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 class SaveScheduler:

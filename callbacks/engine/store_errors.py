@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.errors import AttemptEnded, Refused, StoreUnreachable
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import StorageError, Transient
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 def exit_for_store_error(error: StorageError) -> AttemptEnded:

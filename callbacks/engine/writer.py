@@ -10,13 +10,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Superseded
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
+from keepfit.callbacks.logs.logger import get_logger
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 WRITER_THREAD: Final = "keepfit-writer"
 """The prefix of the name of the thread."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 
-import structlog
-
 from keepfit.callbacks import events
+from keepfit.callbacks.logs.logger import get_logger
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 def file_size(path: str) -> int:

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from string import Formatter
 
-import structlog
-
 from keepfit.callbacks import events
+from keepfit.callbacks.logs.logger import get_logger
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 _DIGITS = re.compile(r"\d+")
 

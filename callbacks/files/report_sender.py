@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import requests
-import structlog
 from tenacity import (
     Retrying,
     retry_if_exception,
@@ -24,10 +23,11 @@ from tenacity import (
 from keepfit.callbacks import events
 from keepfit.callbacks.backoff import Backoff
 from keepfit.callbacks.files.send_thread import Sender, SendThread
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import mask_known, mask_url
 from keepfit.callbacks.storage.base import StorageError
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 ANSWER_TIMEOUT = 10.0
 """Seconds after which a try fails if the server has not answered."""

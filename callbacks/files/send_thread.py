@@ -6,12 +6,11 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-import structlog
-
 from keepfit.callbacks import events
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import mask_urls
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 Job = Callable[[], None]
 

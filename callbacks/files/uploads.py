@@ -14,19 +14,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.engine import preemption
 from keepfit.callbacks.errors import ConfigurationError
 from keepfit.callbacks.files.send_thread import NotSent, Sender, SendThread
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import NotFound, StorageError, Transient
 from keepfit.callbacks.storage.s3.address import Object
 
 if TYPE_CHECKING:
     from keepfit.callbacks.storage.s3.transfer import Transfer
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 SCHEME = "s3://"
 

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from enum import Enum, auto
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.head import COMPLETED, Head, ScriptRecord
 from keepfit.callbacks.checkpoint.format.keys import attempt_of
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.launch.arguments import storable
 from keepfit.callbacks.launch.process import Launch
+from keepfit.callbacks.logs.logger import get_logger
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 _SHOWN = 300
 """Characters of each list of arguments in a log line."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-import structlog
-
 from keepfit.callbacks import events
+from keepfit.callbacks.logs.logger import get_logger
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 CONTINUE_RUN: Final[Mapping[str, str]] = {
     "mlflow": "call mlflow.start_run(run_id=…) before fit, with an id that each attempt knows",

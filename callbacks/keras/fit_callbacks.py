@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
-import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.training.internals import JoinsFits
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 Callbacks = Sequence[keras.callbacks.Callback]
 

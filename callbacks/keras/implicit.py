@@ -15,19 +15,19 @@ from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
 import wrapt
 
 from keepfit.callbacks import events
 from keepfit.callbacks.engine import preemption
 from keepfit.callbacks.environment import check_environment, is_supported
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings
 
 if TYPE_CHECKING:
     import keras
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 _OWN_RUN: Final = "give it a run of its own: callbacks=[Resumable(run=…)]"
 

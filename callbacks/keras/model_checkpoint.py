@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters.keras_callbacks.model_checkpoint import RedirectedModelCheckpoint
 from keepfit.callbacks.files.paths import fills_template, fixed_folder
 from keepfit.callbacks.files.uploads import UploadQueue, is_remote, url_of, working_copy
+from keepfit.callbacks.logs.logger import get_logger
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 _UNFINISHED = re.compile(r"\.keepfit-[0-9a-f]{32}-")
 """The beginning of the name of a file that Keras has not finished writing."""

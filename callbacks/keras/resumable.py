@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
-import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.engine import preemption, session
@@ -21,11 +20,13 @@ from keepfit.callbacks.keras.fit_callbacks import (
     without_redundant,
 )
 from keepfit.callbacks.launch.process import NoRunName
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.training import internals
 from keepfit.callbacks.training.controller import FitArguments, FitController
+from keepfit.callbacks.variables import warn_of_unknown_variables
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 Logs = dict[str, Any]
 
@@ -95,6 +96,7 @@ class Resumable(keras.callbacks.Callback):
         keep_fits: int | None = None,
     ) -> None:
         super().__init__()
+        warn_of_unknown_variables()
         self.callbacks = without_redundant(list(callbacks))
         try:
             self.settings = Settings.resolve(

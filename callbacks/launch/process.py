@@ -41,13 +41,21 @@ class Launch:
     digest: str | None = None
 
     @classmethod
-    def of_script(
-        cls, script: Path, arguments: Sequence[str], content: bytes | None = None
+    def of_program(
+        cls, program: PythonCommand, file: Path | None = None, content: bytes | None = None
     ) -> Launch:
-        """Return the launch of a script by `keepfit run`; `content` is that of its file."""
-        digest = None if content is None else hashlib.sha256(content).hexdigest()
-        name = run_name_of(str(script))
-        return cls(name, script=script, arguments=tuple(arguments), digest=digest)
+        """Return the launch of a script or module by `keepfit run`.
+
+        Args:
+            program: what Python's command line would be for it.
+            file: the script's or module's file, once it is found.
+            content: what is executed of the file. Default: what it contains now.
+        """
+        name = _name_of(program, program.target)
+        if file is None:
+            return cls(name, arguments=program.arguments)
+        digest = digest_of(file) if content is None else hashlib.sha256(content).hexdigest()
+        return cls(name, script=file, arguments=program.arguments, digest=digest)
 
     def run_name(self) -> str:
         """Return the default name of a run.

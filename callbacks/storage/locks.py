@@ -7,15 +7,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay
 
 from keepfit.callbacks import events
 from keepfit.callbacks.backoff import Backoff
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import Transient
 from keepfit.callbacks.storage.file_operations import FileOperations
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import structlog
 import tensorflow as tf
 
 from keepfit.callbacks import events
@@ -30,12 +29,13 @@ from keepfit.callbacks.checkpoint.snapshot import (
     array_bytes,
 )
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.training import random_state, variables
 from keepfit.callbacks.training.data import batch_spec
 from keepfit.callbacks.training.data.position import DataPosition
 from keepfit.callbacks.training.matching.specs import VariableOrder
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 class TrainingCapture:

@@ -14,14 +14,14 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import structlog
 import tensorflow as tf
 
 from keepfit.callbacks import events
 from keepfit.callbacks.errors import Refused
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.training import internals, variables
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 FUNCTIONS = ("test_function", "predict_function")
 """The model's traced functions, which read variables without asking Keras for their values."""

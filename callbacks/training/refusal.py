@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
 from keepfit.callbacks.checkpoint.snapshot import Position
 from keepfit.callbacks.errors import Refused
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.training.continuation import Decision, Further
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 def refusal(checkpoint: str, reason: str) -> Refused:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
@@ -14,6 +13,7 @@ from keepfit.callbacks.adapters.keras_callbacks.history import HISTORY
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
 from keepfit.callbacks.checkpoint.snapshot import Position
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.training import internals, random_state, refusal, variables
 from keepfit.callbacks.training.data import batch_spec
 from keepfit.callbacks.training.data.position import DataChanged, iterator_states
@@ -23,7 +23,7 @@ from keepfit.callbacks.training.matching.match import match_by_name, match_varia
 from keepfit.callbacks.training.matching.specs import InvalidOrder, saved_specs, saved_variables
 from keepfit.callbacks.training.phases import Checkpointed, Progress
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 EXAMPLES = 3
 """Number of renamed variables that the log names."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.training import internals, random_state, restore
 from keepfit.callbacks.training.capture import TrainingCapture
 from keepfit.callbacks.training.data.fit_inputs import FitInputs
@@ -17,7 +17,7 @@ from keepfit.callbacks.training.data.py_dataset import PyDatasetState
 from keepfit.callbacks.training.data.tracker import DataTracker
 from keepfit.callbacks.training.step_function import Logs
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 class Resumption:

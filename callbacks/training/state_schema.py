@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.adapters.keras_callbacks.history import HISTORY
 from keepfit.callbacks.adapters.state_types import Log, Text
+from keepfit.callbacks.adapters.values.kinds import check_value
 from keepfit.callbacks.checkpoint.format.codec import Array
 from keepfit.callbacks.checkpoint.format.document import first_problem
 from keepfit.callbacks.checkpoint.format.limits import MAX_COUNT, MAX_RANK, Count
@@ -124,6 +125,7 @@ class TrainingStateSchema:
         """Check the decoded state. Raises InvalidState."""
         history = state["history"]
         check_fields(history, HISTORY.state)
+        check_value(history, ())
         check_type("logs", state["logs"], dict[str, Log])
         check_random_state(state["randomness"])
         self._callbacks.check(state["callbacks"], self._model)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-import structlog
 import typer
 
 from keepfit.callbacks import events
 from keepfit.callbacks.errors import EXIT_PREEMPTED, EXIT_REFUSED
+from keepfit.callbacks.logs.logger import get_logger
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 USAGE_ERROR = 2
 

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import structlog
 import typer
 
 from keepfit.callbacks import events
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.job.commands.failures import USAGE_ERROR, aws_errors_exit, fail, store_errors_exit
 from keepfit.job.commands.options import AsJson, Deployment
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from keepfit.infra.stacks.stack import Event
     from keepfit.infra.stacks.status import DeploymentStatus
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 DECLINED = 1
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import structlog
 import typer
 
 from keepfit.callbacks import events
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.job.commands import options
 from keepfit.job.commands.failures import aws_errors_exit, fail, store_errors_exit
 from keepfit.job.commands.options import AsJson, Deterministic, Exact, Run, RunName, SaveEvery
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from keepfit.infra.deployment import Deployment
     from keepfit.infra.jobs.lookup import Job
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 INTERRUPTED = 130
 
@@ -32,8 +31,12 @@ QueueOption = Annotated[
 
 
 def submit(
-    script: Annotated[Path, typer.Argument(help="A Keras script; its folder is uploaded.")],
+    script: Annotated[
+        str,
+        typer.Argument(help="A Keras script; its folder is uploaded. With -m a module: this one."),
+    ],
     args: Annotated[list[str] | None, typer.Argument(help="Arguments of the script.")] = None,
+    module: options.Module = False,
     run: RunName = None,
     image: Annotated[str | None, typer.Option(help="[default: the deployment's]")] = None,
     vcpus: Annotated[int | None, typer.Option(min=1)] = None,
@@ -74,7 +77,6 @@ def submit(
 
     Prints the run's name, and the commands to follow it.
     """
-    from keepfit.callbacks.launch.names import run_name_of
     from keepfit.callbacks.settings import Settings
     from keepfit.callbacks.storage import open_store
     from keepfit.infra import aws
@@ -82,8 +84,7 @@ def submit(
     from keepfit.job import code_archive
     from keepfit.job.commands import submission
 
-    if not script.is_file():
-        fail(f"there is no script {str(script)!r}")
+    upload = submission.find_upload(script, module=module)
     environment = submission.variables(env or [])
     submission.warn_of_visible(environment, args or [])
     environment |= submission.selected_variables(
@@ -93,7 +94,7 @@ def submit(
     secrets = submission.secrets(secret or [], named)
     needs = {"vcpus": vcpus, "memory": submission.mebibytes(memory), "gpus": gpus}
     with store_errors_exit():
-        run = Settings.resolve(run=run or run_name_of(str(script)), save_every=save_every).run
+        run = Settings.resolve(run=run or upload.name, save_every=save_every).run
     with aws_errors_exit():
         deployment = _deployment(name)
         to, where = queue or deployment.queue, store or deployment.store
@@ -110,14 +111,13 @@ def submit(
         if region := images.region_of(wanted):
             images.check_image(aws.client("ecr", region), wanted)
     submission.check_free(batch, to, run, where, resume=resume, fresh=fresh)
-    real = script.resolve()  # Python imports from the folder of the file itself
-    bundle = submission.pack_script(real, max_size)
+    bundle = submission.pack_folder(upload, max_size)
     with store_errors_exit():
         code_archive.upload_archive(open_store(where), bundle)
     flags = ["--deterministic"] if deterministic else []
     asked = request.JobRequest(
         run=run,
-        command=["run", *flags, "--code", bundle.digest, real.name, *(args or [])],
+        command=["run", *flags, "--code", bundle.digest, *upload.command, *(args or [])],
         environment=environment | {"KEEPFIT_RUN": run, "KEEPFIT_STORE": where},
         image=image,
         needs=needs,

@@ -6,12 +6,20 @@ from typing import Annotated
 
 import typer
 
-Run = Annotated[str, typer.Argument(help="The run's name.")]
+from keepfit.job.commands.completion import complete_run
+
+Run = Annotated[str, typer.Argument(help="The run's name.", autocompletion=complete_run)]
 RunName = Annotated[
-    str | None, typer.Option("--run", help="The run's name. [default: the script's]")
+    str | None,
+    typer.Option(
+        "--run", help="The run's name. [default: the script's]", autocompletion=complete_run
+    ),
 ]
 SaveEvery = Annotated[
     str | None, typer.Option(help='"auto", "30s", "200 batches", "1 epoch". [default: auto]')
+]
+Module = Annotated[
+    bool, typer.Option("--module", "-m", help="Run module SCRIPT, as `python -m` would.")
 ]
 Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="Give the same bits in every run; costs some speed.")

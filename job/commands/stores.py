@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import structlog
 import typer
 
 from keepfit.callbacks import events
 from keepfit.callbacks.errors import EXIT_REFUSED
+from keepfit.callbacks.logs.logger import get_logger
+from keepfit.job.commands.completion import complete_run
 from keepfit.job.commands.failures import fail, store_errors_exit
 from keepfit.job.commands.options import AsJson, Run
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from keepfit.callbacks.checkpoint.read.inspection import CommittedState
     from keepfit.callbacks.storage.base import Store
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 VERIFY_FAILED = 1
 
@@ -99,7 +100,9 @@ def export(
 
 
 def prune(
-    run: Annotated[str | None, typer.Argument(help="[default: all runs]")] = None,
+    run: Annotated[
+        str | None, typer.Argument(help="[default: all runs]", autocompletion=complete_run)
+    ] = None,
     store: StoreOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list what would be deleted.")

@@ -6,22 +6,25 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
-
-import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.errors import ConfigurationError
 from keepfit.callbacks.launch.arguments import has_secret, is_secret
+from keepfit.callbacks.launch.process import Launch
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import mask_urls
 from keepfit.callbacks.storage import check_uri
 from keepfit.infra.deployment import DEFAULT
 from keepfit.infra.jobs.bundle import Bundle
 from keepfit.job.commands.failures import aws_errors_exit, fail, store_errors_exit
 from keepfit.job.commands.job_polling import summarize_run
+from keepfit.job.process.program import check_program, command_of
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 _MEMORY = re.compile(r"(\d+)\s*(MiB|GiB)")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
@@ -119,13 +122,52 @@ def mebibytes(memory: str | None) -> int | None:
     return int(match[1]) * (1024 if match[2] == "GiB" else 1)
 
 
-def pack_script(script: Path, max_size: int) -> Bundle:
-    """Return the folder of the script as an archive of at most `max_size` MiB."""
+@dataclass(frozen=True)
+class Upload:
+    """The folder that a job needs, and the command line that starts the training in it.
+
+    Attributes:
+        name: the default name of the run.
+        folder: the folder; Python imports from it.
+        file: the file in it that the archive must contain, if it is known.
+        command: the part of the command line of `keepfit run` that names the program.
+    """
+
+    name: str
+    folder: Path
+    file: str | None
+    command: tuple[str, ...]
+
+
+def find_upload(target: str, *, module: bool) -> Upload:
+    """Return what to upload for a script, or for a module in the current folder; exit if none."""
+    program = command_of(target, [], module=module)
+    name = Launch.of_program(program).run_name()
+    if not module:
+        try:
+            check_program(program)
+        except ConfigurationError as error:
+            fail(str(error))
+        real = Path(target).resolve()  # Python imports from the folder of the file itself
+        return Upload(name, real.parent, real.name, (real.name,))
+    folder = Path.cwd()
+    spec = PathFinder.find_spec(target.partition(".")[0], [str(folder)])
+    if spec is None:
+        fail(
+            f"the current folder, {str(folder)!r}, has no module {target!r}: submit it from the "
+            f"folder in which `python -m {target}` is started"
+        )
+    file = Path(spec.origin).relative_to(folder).as_posix() if spec.origin else None
+    return Upload(name, folder, file, ("-m", target))
+
+
+def pack_folder(upload: Upload, max_size: int) -> Bundle:
+    """Return the folder as an archive of at most `max_size` MiB."""
     from keepfit.infra.jobs.bundle import BundleError, pack_bundle
 
     with store_errors_exit():
         try:
-            return pack_bundle(script.parent, max_size << 20, script=script.name)
+            return pack_bundle(upload.folder, max_size << 20, script=upload.file)
         except BundleError as error:
             fail(str(error))
 

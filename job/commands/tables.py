@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from io import StringIO
+from typing import Any, Final
 
 import numpy as np
 from rich.console import Console
 from rich.filesize import decimal
+from rich.measure import Measurement
 from rich.table import Table
 
 from keepfit.callbacks.checkpoint.read.history import History
@@ -20,7 +23,13 @@ from keepfit.callbacks.checkpoint.read.inspection import (
     Summary,
     created_at,
 )
-from keepfit.job.printable import printable
+from keepfit.callbacks.logs.printable import printable
+
+_UNLIMITED: Final = 1_000_000
+"""Columns of what is no terminal: more than any cell needs, since names have a limit."""
+
+_AS_IT_IS: Final[Mapping[str, Any]] = {"markup": False, "emoji": False, "highlight": False}
+"""Names come from a store: brackets and colons in them mean nothing."""
 
 
 def as_json(value: Any) -> str:
@@ -45,7 +54,7 @@ def checkpoints_table(found: CommittedState, now: datetime) -> Table:
     """Return a table with a row for each committed checkpoint, the newest first."""
     table = _table("checkpoint", "fit", "epoch", "batch", "step", "attempt", "age", "size", "")
     for key in found.head.manifests():
-        name = key.rpartition("/")[2]
+        name = key.rpartition("/")[2].removesuffix(".json")  # a row has to fit in 80 columns
         if key in found.problems:
             _add(table, name, *[""] * 7, "can't be read")
             continue
@@ -107,17 +116,34 @@ def verification_table(found: Iterable[ObjectCheck]) -> Table:
 
 def text_table(*columns: str) -> Table:
     """Return an empty table, for text rather than numbers."""
-    return Table(*columns, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
 
 
 def show(content: Table | str) -> None:
-    """Print to standard output; without a terminal, as wide as the content needs."""
-    console = Console(
-        soft_wrap=isinstance(content, str), markup=False, emoji=False, highlight=False
-    )
-    if not console.is_terminal:
-        console.width = 1000
-    console.print(content)
+    """Print to standard output.
+
+    Without a terminal, a row is one line with all of its content, and has no control characters,
+    whatever FORCE_COLOR says: `grep` and `awk` read it.
+    """
+    if isinstance(content, str):
+        sys.stdout.write(f"{content}\n")
+    elif sys.stdout.isatty():
+        Console(**_AS_IT_IS).print(content)
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in _plain_lines(content))
+
+
+def _plain_lines(table: Table) -> Iterator[str]:
+    """Yield the lines of a table that is as wide as its content needs."""
+    plain = Console(file=StringIO(), color_system=None, force_terminal=False, **_AS_IT_IS)
+    unlimited = plain.options.update(max_width=_UNLIMITED)
+    plain.width = max(1, Measurement.get(plain, unlimited, table).maximum)
+    with plain.capture() as captured:
+        plain.print(table)
+    yield from (line.rstrip() for line in captured.get().removesuffix("\n").split("\n"))
 
 
 def _add(table: Table, *cells: str) -> None:

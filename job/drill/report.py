@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from keepfit.callbacks.logs.printable import printable
 from keepfit.job.drill.rehearsal import Report, Result, Row
-from keepfit.job.printable import printable
 
 Mask = Callable[[str], str]
 

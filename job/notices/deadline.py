@@ -10,12 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.engine.session import Session
+from keepfit.callbacks.logs.logger import get_logger
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 CHECK_INTERVAL = 1.0
 """Seconds between two checks, each of which costs some microseconds."""

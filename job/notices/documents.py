@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from keepfit.job.printable import printable
+from keepfit.callbacks.logs.printable import printable
 
 SPOT = "spot/instance-action"
 REBALANCE = "events/recommendations/rebalance"

@@ -169,11 +169,19 @@ class HttpClient:
         url: an address of the server, whose secrets must not be in an error.
         timeout: seconds for a whole exchange.
         use_proxies: use the proxies that the environment names.
+        name: the name of the server in errors; its address by default.
     """
 
-    def __init__(self, url: str, *, timeout: float = TIMEOUT, use_proxies: bool = True) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = TIMEOUT,
+        use_proxies: bool = True,
+        name: str | None = None,
+    ) -> None:
         self._url = url
-        self._shown = mask_url(url)
+        self._shown = name or mask_url(url)
         self._timeout = timeout
         self._use_proxies = use_proxies
         self._lookup = Lookup()
@@ -195,8 +203,7 @@ class HttpClient:
         except (OSError, ValueError, OverflowError, http.client.HTTPException) as error:
             if isinstance(getattr(error, "reason", None), TimeoutError):
                 self._fail_late(budget, error)
-            cause = mask_known(str(error) or type(error).__name__, [self._url])
-            self._fail(UNREACHABLE, f"does not answer: {cause}")
+            self._fail(UNREACHABLE, f"does not answer: {mask_known(_cause(error), [self._url])}")
 
     def _opener(self, budget: Budget) -> urllib.request.OpenerDirector:
         """Return an opener that follows no redirect and treats no status as an error."""
@@ -218,6 +225,13 @@ class HttpClient:
 
     def _fail(self, kind: str, cause: str, fix: str | None = None) -> NoReturn:
         raise SourceUnavailable(f"{self._shown} {cause}", kind=kind, fix=fix) from None
+
+
+def _cause(error: Exception) -> str:
+    """Return the words of the operating system if there are some: "Connection refused"."""
+    reason = getattr(error, "reason", error)
+    system = reason.strerror if isinstance(reason, OSError) else None
+    return system or str(error) or type(error).__name__
 
 
 def _read(response: http.client.HTTPResponse, budget: Budget) -> Answer:

@@ -56,9 +56,10 @@ class InstanceMetadata:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._place = urlsplit(endpoint).netloc.rpartition("@")[2]
-        self._shown = mask_url(endpoint)
+        self._address = mask_url(endpoint)
+        self._shown = "IMDS" if endpoint in (IPV4, IPV6) else self._address
         # Without the environment's proxies: the address is that of this machine.
-        self._client = HttpClient(endpoint, timeout=timeout, use_proxies=False)
+        self._client = HttpClient(endpoint, timeout=timeout, use_proxies=False, name=self._shown)
         self._clock = clock
         self._token: _Token | None = None
 
@@ -73,7 +74,7 @@ class InstanceMetadata:
 
     def describe(self) -> dict[str, object]:
         """Return what is watched, for the log."""
-        return {"machine": self._shown, "paths": list(documents.WATCHED_PATHS)}
+        return {"machine": self._address}
 
     def fetch(self) -> Iterator[SourceMessage]:
         """Yield the present documents about the machine's end, each as soon as it is there.

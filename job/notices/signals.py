@@ -20,11 +20,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.engine.preemption import Notice, PreemptionState, no_action
 from keepfit.callbacks.errors import Preempted
+from keepfit.callbacks.logs.logger import get_logger
 
 EXIT_AT_ONCE = 128 + signal.SIGINT
 REACTIONS: dict[int, str] = {
@@ -41,7 +40,7 @@ leave 30."""
 RESEND_SECONDS = 0.2
 """Seconds after which a signal is sent again if its handler's exception was dropped."""
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 def trapped_signals() -> tuple[signal.Signals, ...]:

@@ -10,17 +10,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.engine.preemption import Notice, PreemptionState
-from keepfit.job.notice_settings import NoticeSettings, OnNotice
+from keepfit.callbacks.logs.logger import get_logger
+from keepfit.callbacks.runner_settings import NoticeSettings, OnNotice
 from keepfit.job.notices import custom, documents
 from keepfit.job.notices.documents import excerpt
 from keepfit.job.notices.imds import InstanceMetadata
 from keepfit.job.notices.source import NoticeSource, SourceMessage, SourceUnavailable
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 POLL_SECONDS = 5.0
 """Seconds between two polls, as AWS recommends."""
@@ -162,7 +161,6 @@ class NoticeWatcher:
                 **self._source.describe(),
                 reason=reason,
                 **({"fix": fix} if fix else {}),
-                effect="notices from this source are not received; signals are",
             )
         self._failures = failures | {kind}
 

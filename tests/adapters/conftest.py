@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from structlog.testing import capture_logs
 
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
+from keepfit.callbacks.logs.logger import capture_logs
 
 
 @pytest.fixture(autouse=True)

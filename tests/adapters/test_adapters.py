@@ -2,7 +2,6 @@
 
 import keras
 import numpy as np
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
@@ -10,6 +9,7 @@ from keepfit.callbacks.adapters.registry import hold_callback
 from keepfit.callbacks.adapters.user_callbacks import ChangedAttributesAdapter, StateMethodsAdapter
 from keepfit.callbacks.checkpoint.format.codec import decode
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.logs.logger import capture_logs
 from tests.adapters.kept import stored, transferred
 
 

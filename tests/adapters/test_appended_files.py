@@ -12,12 +12,12 @@ from pathlib import Path
 
 import keras
 import pytest
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters.appended_files import AppendedFiles, AppendingFit
 from keepfit.callbacks.adapters.log_files import LOG_FILES
 from keepfit.callbacks.files.append_opens import AppendOpens, append_opens
+from keepfit.callbacks.logs.logger import capture_logs
 from tests.training.trainings import Failing, ScriptError, Training, attempt, preempted
 
 LOGGER = logging.getLogger("tests.appended")

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.logs.logger import capture_logs
 from tests.adapters.kept import stored, transferred
 
 Callback = keras.callbacks.Callback

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 
 import pytest
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.files.send_thread import NotSent, SendThread
+from keepfit.callbacks.logs.logger import capture_logs
 
 
 class Gate:

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Superseded
@@ -18,6 +17,7 @@ from keepfit.callbacks.checkpoint.format.head import Head
 from keepfit.callbacks.checkpoint.format.keys import head_key
 from keepfit.callbacks.checkpoint.read.reader import read_checkpoint, read_newest_usable
 from keepfit.callbacks.checkpoint.retention import KeepNewest
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.storage.base import Conflict, StorageError, Transient
 from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import (

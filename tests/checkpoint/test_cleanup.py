@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.claim import claim, find_run
 from keepfit.callbacks.checkpoint.commit.cleanup import Cleanup, InlineCleanup, Task
 from keepfit.callbacks.checkpoint.format.keys import shard_key
 from keepfit.callbacks.checkpoint.retention import KeepNewest
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.storage.base import StorageError, Transient
 from keepfit.callbacks.storage.file_operations import FileOperations
 from keepfit.callbacks.storage.local import LocalStore

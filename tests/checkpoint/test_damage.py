@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.keys import head_key
@@ -20,6 +19,7 @@ from keepfit.callbacks.checkpoint.read.reader import (
     read_manifest,
     read_newest_usable,
 )
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.storage.base import Damaged, NotFound
 from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import (

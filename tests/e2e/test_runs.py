@@ -163,8 +163,8 @@ def test_plain_python(tmp_path, argument, code, completed):
     assert head(tmp_path)["origin"] == ({"completed": 1} if completed else {})
     refused = python(tmp_path, "train.py", "other")
     assert refused.returncode == 78
-    assert f"[{argument}] in the run, [other] now" in refused.stdout
-    assert "KEEPFIT_RESUME=1" in refused.stdout
+    assert f"[{argument}] in the run, [other] now" in refused.stderr
+    assert "KEEPFIT_RESUME=1" in refused.stderr
 
 
 def test_a_process_without_a_name(tmp_path):
@@ -172,7 +172,7 @@ def test_a_process_without_a_name(tmp_path):
     code = (write(tmp_path, PLAIN) / "train.py").read_text()
     ended = python(tmp_path, "-c", code)
     assert ended.returncode == 78
-    (line,) = (line for line in ended.stdout.splitlines() if "refused" in line)
+    (line,) = (line for line in ended.stderr.splitlines() if "refused" in line)
     assert "Resumable(run='NAME')" in line
     assert "KEEPFIT_RUN=NAME" in line
     assert "Traceback" not in ended.stderr

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-import structlog
 from typer.testing import CliRunner
 
+from keepfit.callbacks.logs import logger
 from keepfit.callbacks.storage.s3.retries import RetryPolicy
 from keepfit.job.cli import app
 from tests.e2e.cases import stopping, stored, write
@@ -141,10 +141,10 @@ def test_an_error_line(case, tmp_path, monkeypatch):
     monkeypatch.setattr(RetryPolicy.__init__, "__defaults__", (0.1, *others))  # seconds, not 60
     command = ["run", str(tmp_path / "train.py")] if case == "watch" else ["ls"]
     ended = CliRunner().invoke(app, command)
-    structlog.reset_defaults()
+    logger.reset()
     assert ended.exit_code in (2, 75, 78), ended.output
     assert ended.exception is None or isinstance(ended.exception, SystemExit)
     *_, line = ended.stderr.splitlines()
-    assert '"event": "refused"' in line
+    assert ('"event": "refused"' if case == "watch" else "error: refused: ") in line
     assert found_in([ended.stdout, ended.stderr]) == []
     assert "***" in line or case.startswith("proxy")

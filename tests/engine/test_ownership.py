@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.engine.run import Run
 from keepfit.callbacks.errors import Fenced
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import RUN, take_over

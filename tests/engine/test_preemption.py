@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.engine.preemption import (
@@ -18,6 +17,7 @@ from keepfit.callbacks.engine.preemption import (
 from keepfit.callbacks.engine.run import Run
 from keepfit.callbacks.engine.writer import Written
 from keepfit.callbacks.errors import Fenced, Preempted, Refused
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage import open_store
 from tests.checkpoint.samples import RUN, snapshot

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 
-from structlog.testing import capture_logs
-
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.head import AttemptHistory
 from keepfit.callbacks.checkpoint.snapshot import Position
 from keepfit.callbacks.engine.save_policy import parse_save_policy
 from keepfit.callbacks.engine.scheduler import SaveScheduler
+from keepfit.callbacks.logs.logger import capture_logs
 
 BATCH, SAVE_SECONDS = 0.5, 2.0
 

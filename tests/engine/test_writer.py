@@ -3,12 +3,12 @@
 import threading
 
 import pytest
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Superseded
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
 from keepfit.callbacks.engine.writer import Failed, FencedBy, SnapshotWriter, Written
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.storage.base import StorageError
 
 SNAPSHOTS = [Snapshot(Position(step=step), (), {}) for step in range(4)]

@@ -17,7 +17,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-import structlog
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -35,6 +34,7 @@ from keepfit.callbacks.checkpoint.read.reader import (
 )
 from keepfit.callbacks.errors import AttemptEnded, Refused
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.local import LocalStore
 from keepfit.callbacks.training import random_state, restore
@@ -97,7 +97,7 @@ def forged() -> Iterator[ForgedRun]:
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     """Log into nowhere: thousands of rejections are expected."""
-    with structlog.testing.capture_logs():
+    with capture_logs():
         yield
 
 

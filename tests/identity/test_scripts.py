@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.head import COMPLETED, Head, ScriptRecord
@@ -16,6 +15,7 @@ from keepfit.callbacks.identity import scripts
 from keepfit.callbacks.identity.scripts import Verdict, compare_scripts
 from keepfit.callbacks.launch import process
 from keepfit.callbacks.launch.process import Launch
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.local import LocalStore
 from tests.checkpoint.samples import RUN

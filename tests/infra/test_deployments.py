@@ -280,7 +280,7 @@ def test_declined(aws):
     assert ended.returncode == 1, ended.stderr
     assert "Add     Bucket" in ended.stdout
     assert "Make these changes to keepfit-storage?" in ended.stderr
-    assert '"event": "changes_declined"' in ended.stderr
+    assert "warning: changes declined" in ended.stderr
     assert stacks(aws) == {}
 
 

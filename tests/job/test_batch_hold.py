@@ -8,13 +8,13 @@ import threading
 import time
 
 import pytest
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.engine.preemption import Notice, PreemptionState
 from keepfit.callbacks.errors import ConfigurationError
+from keepfit.callbacks.logs.logger import capture_logs
+from keepfit.callbacks.runner_settings import NoticeSettings, OnNotice
 from keepfit.job import batch_hold
-from keepfit.job.notice_settings import NoticeSettings, OnNotice
 from keepfit.job.notices import signals
 
 

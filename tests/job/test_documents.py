@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.engine.preemption import PreemptionState
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.job.notices import documents
 from keepfit.job.notices.custom import WatchedFile, parse_notice
 from keepfit.job.notices.documents import MAX_NOTICE_SECONDS, SPOT_NOTICE_SECONDS

@@ -11,11 +11,11 @@ from urllib.request import Request
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.engine.preemption import PreemptionState
-from keepfit.job.notice_settings import NoticeSettings
+from keepfit.callbacks.logs.logger import capture_logs
+from keepfit.callbacks.runner_settings import NoticeSettings
 from keepfit.job.notices.custom import WatchedUrl
 from keepfit.job.notices.exchange import MAX_BYTES, HttpClient
 from keepfit.job.notices.imds import InstanceMetadata

@@ -11,10 +11,10 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events as names
 from keepfit.callbacks.engine.preemption import Notice, PreemptionState
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.job.notices import custom, documents
 from keepfit.job.notices.imds import IPV4, IPV6, InstanceMetadata
 from keepfit.job.notices.source import SourceUnavailable

@@ -8,7 +8,6 @@ from ast import literal_eval
 import boto3
 import pytest
 
-from keepfit.callbacks import events
 from keepfit.infra import deployment
 from keepfit.infra.jobs.secret_arns import is_key_arn, is_secret_arn, stored_secret
 from tests.job.conftest import keepfit, push, refused
@@ -93,7 +92,7 @@ def test_a_job_with_secrets(deployed, aws, script):
     assert own["containerProperties"] == base["containerProperties"]
     assert own["jobDefinitionName"].startswith("keepfit-compute-"), "no resubmission"
     assert not {"API_KEY", "TOKEN"} & variables(job).keys()
-    assert events.VISIBLE_IN_JOB not in printed.stderr
+    assert "visible in job" not in printed.stderr
     assert sorted(deployed.secrets) == sorted([SECRET, PARAMETER])
 
 
@@ -151,11 +150,12 @@ def test_what_aws_batch_shows(deployed, aws, script):
         *("submit", "--env", "HF_TOKEN=hunter2", "--env", "KEEPFIT_WATCH=https://h/?k=hunter2"),
         *("--env", "RATE=0.1", script, "--api-key", "hunter2"),
     )
-    warning, info = map(json.loads, done.stderr.splitlines())
-    assert (warning["event"], info["event"]) == (events.VISIBLE_IN_JOB, events.SUBMITTED)
-    assert warning["variables"] == ["HF_TOKEN", "KEEPFIT_WATCH"]
-    assert warning["arguments"] is True
-    assert "--secret" in warning["fix"]
+    warning, info = done.stderr.splitlines()
+    assert (
+        " keepfit: warning: visible in job: variables HF_TOKEN, KEEPFIT_WATCH, arguments yes: "
+    ) in warning
+    assert "; fix: pass a secret with --secret" in warning
+    assert " keepfit: submitted: " in info
     assert "hunter2" not in done.stderr + done.stdout
     shown = keepfit("status", "train").stdout + keepfit("status", "train", "--json").stdout
     assert "hunter2" not in shown

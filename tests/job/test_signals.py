@@ -8,11 +8,11 @@ import threading
 import time
 
 import pytest
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.errors import Preempted
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.job.notices import signals
 
 

@@ -238,6 +238,23 @@ def test_a_script_by_another_name(deployed, aws, script, tmp_path):
     ).is_file()
 
 
+def test_a_module(deployed, aws, script, monkeypatch):
+    """The current folder is uploaded, and the job starts the module in it."""
+    package = script.parent / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "train.py").write_text("print(1)")
+    monkeypatch.chdir(script.parent)
+    keepfit("submit", "-m", "package.train", "--epochs", "3")
+    (job,) = submitted(aws, deployed.queue)
+    assert variables(job)["KEEPFIT_RUN"] == "package.train"
+    assert job["container"]["command"][-4:] == ["-m", "package.train", "--epochs", "3"]
+    folder = download_archive(open_store(deployed.store), code_of(job), "package.train")
+    assert (folder / "package/train.py").is_file()
+    line = refused("submit", "-m", "none.train", code=2)
+    assert "no module 'none.train'" in line
+
+
 def test_a_queue_without_machines(deployed, aws, script):
     """The line names the queue's compute environment and its state."""
     (spot,) = aws("batch").describe_compute_environments()["computeEnvironments"]

@@ -14,6 +14,7 @@ import pytest
 
 from keepfit.callbacks.launch import process
 from keepfit.callbacks.launch.process import Launch
+from keepfit.job.process.program import command_of
 from tests.e2e.process import ROOT
 
 SCRIPT = """
@@ -148,7 +149,10 @@ def test_decided_once(monkeypatch):
     monkeypatch.setattr(process, "_current", None)
     assert process.current().name is None, "these tests run in pytest"
     arguments = ["--lr", "0.1"]
-    process.begin(Launch.of_script(Path("folder/train.py"), arguments))
+    program = command_of("folder/train.py", arguments)
+    process.begin(Launch.of_program(program, Path("folder/train.py"), b""))
     arguments.append("changed")
-    assert process.current() == Launch("train", "", Path("folder/train.py"), ("--lr", "0.1"), None)
+    digest = hashlib.sha256(b"").hexdigest()
+    expected = Launch("train", "", Path("folder/train.py"), ("--lr", "0.1"), digest)
+    assert process.current() == expected
     assert process.default_run_name() == "train"

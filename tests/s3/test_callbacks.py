@@ -9,12 +9,12 @@ from pathlib import Path
 
 import keras
 import pytest
-from structlog.testing import capture_logs
 
 import keepfit
 from keepfit.callbacks import events
 from keepfit.callbacks.errors import ConfigurationError
 from keepfit.callbacks.files.uploads import working_copy
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.s3.transfer import Transfer
 from tests.adapters.test_files import arrays_in, assert_same_events, events_in, named

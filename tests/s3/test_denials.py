@@ -4,7 +4,6 @@ The messages are those of AWS' documentation: troubleshoot-403-errors in the use
 what users of KMS have published.
 """
 
-import json
 from html import escape
 
 import pytest
@@ -417,4 +416,4 @@ def test_a_command(refusing):
         ended = CliRunner().invoke(app, ["ls", URI])
     assert ended.exit_code == 78
     (line,) = ended.stderr.splitlines()
-    assert message in json.loads(line)["reason"]
+    assert message in line

@@ -8,11 +8,11 @@ from queue import SimpleQueue
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.read.file_restore import restore_file
 from keepfit.callbacks.checkpoint.read.reader import read_checkpoint
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.storage.base import AlreadyExists, NotFound, StorageError, Transient
 from keepfit.callbacks.storage.s3 import multipart
 from keepfit.callbacks.storage.s3.retries import RetryPolicy

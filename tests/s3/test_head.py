@@ -3,13 +3,13 @@
 from datetime import UTC, datetime
 
 import pytest
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Superseded
 from keepfit.callbacks.checkpoint.commit.claim import claim_run, move_aside
 from keepfit.callbacks.checkpoint.format.keys import head_key
 from keepfit.callbacks.checkpoint.retention import KeepNewest
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.storage.base import Transient
 from tests.checkpoint.samples import RUN, VERSIONS, head_of, take_over
 from tests.s3 import proxy as faults

@@ -12,10 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from structlog.testing import capture_logs
-
 from keepfit.callbacks.checkpoint.commit.attempt import Superseded
 from keepfit.callbacks.checkpoint.read.reader import NoUsableCheckpoint
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.storage.base import (
     MAX_LOAD,
     Body,

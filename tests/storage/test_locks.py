@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import pytest
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.storage.base import Transient
 from keepfit.callbacks.storage.file_operations import FileOperations
 from keepfit.callbacks.storage.local import LocalStore

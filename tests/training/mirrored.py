@@ -23,11 +23,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.backend.tensorflow.trainer import TFEpochIterator
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.training.data.position import LATER
 from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
 from tests.training import trainings
@@ -405,6 +405,7 @@ def main(names: list[str]) -> None:
     """Run the cases, one after another."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # the log is no answer
+    tf.config.threading.set_inter_op_parallelism_threads(16)  # each device waits for the others
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
     for name in names:

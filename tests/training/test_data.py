@@ -13,9 +13,9 @@ import tensorflow as tf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.training import internals
 from keepfit.callbacks.training.data.position import (
     LATER,

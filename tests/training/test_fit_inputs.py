@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.state_schema import InvalidState
 from keepfit.callbacks.errors import Preempted, Refused
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.training.data.fit_inputs import FitInputs
 from keepfit.callbacks.training.data.shuffles import Shuffles
 from tests.rotation import rotating

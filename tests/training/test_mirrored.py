@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 
 import pytest
 import tensorflow as tf
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.training.data import seeds
 from keepfit.callbacks.training.data.position import DataChanged
 from keepfit.callbacks.training.data.tracker import DataTracker

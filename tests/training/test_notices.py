@@ -9,13 +9,13 @@ import time
 
 import keras
 import pytest
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.read.reader import read_checkpoint, read_head
 from keepfit.callbacks.engine import preemption, session
 from keepfit.callbacks.engine.preemption import Notice
 from keepfit.callbacks.errors import Preempted
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.storage import open_store
 from keepfit.job.notices import signals
 from keepfit.job.notices.deadline import watch_deadline

@@ -9,10 +9,10 @@ from typing import Any
 
 import keras
 import pytest
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.errors import Refused
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.training import restore
 from tests.rotation import rotating
 from tests.training.architectures import dense, manifest

@@ -7,11 +7,11 @@ import random
 import keras
 import numpy as np
 import pytest
-from structlog.testing import capture_logs
 
 from keepfit.callbacks import events
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.training.data.py_dataset import PyDatasetState, report_drawing_workers
 from tests.training.trainings import (
     BATCH,

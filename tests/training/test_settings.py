@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from structlog.testing import capture_logs
 
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.training.identity.description import InputDescription, input_differences
 from keepfit.callbacks.training.identity.hyperparameters import (
     changes,

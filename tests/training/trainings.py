@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras.src.backend.common import global_state
-from structlog.testing import capture_logs
 
 from keepfit import Resumable
 from keepfit.callbacks.engine import preemption, session
 from keepfit.callbacks.engine.preemption import Notice
 from keepfit.callbacks.errors import Preempted
+from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.training import variables
 
 SEED = 7

@@ -6,8 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.adapters.fingerprints import MAX_READ_SIZE
 from keepfit.callbacks.adapters.frozen import freeze
@@ -15,8 +13,9 @@ from keepfit.callbacks.adapters.values.kinds import Describing, Fixed, fixed_par
 from keepfit.callbacks.adapters.values.objects import TooManyObjects
 from keepfit.callbacks.checkpoint.format.codec import Encoded, Tagged, UnsupportedValue
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.logs.logger import get_logger
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 MAX_COPY_SIZE = 64 << 20
 """Bytes of arrays of one callback that are copied at each save, changed or not: 10 ms."""

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.artifacts import ArtifactPublisher
 from keepfit.callbacks.checkpoint.commit.cleanup import InlineCleanup, Task
@@ -25,11 +23,12 @@ from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.retention import Retention, finished_fits, unreferenced
 from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from keepfit.callbacks.checkpoint.trained_on import baseline_of_training_on, without_fit
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import Store, Version
 
 __all__ = ["Attempt", "Committed", "Superseded"]
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 NO_FITS: Mapping[int, FitRecord] = {}

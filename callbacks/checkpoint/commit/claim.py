@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import structlog
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from keepfit.callbacks import events
@@ -24,6 +23,7 @@ from keepfit.callbacks.checkpoint.read.reader import (
     read_manifests,
 )
 from keepfit.callbacks.checkpoint.retention import Retention
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import (
     AlreadyExists,
     Conflict,
@@ -34,7 +34,7 @@ from keepfit.callbacks.storage.base import (
     Version,
 )
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 MAX_CONFLICTS = 10

@@ -13,12 +13,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import structlog
-
 from keepfit.callbacks import events
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import Store, Transient
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 RECLAIM_SECONDS = 1.0
 """How long a save waits for the deletion in progress of an object that it needs again."""

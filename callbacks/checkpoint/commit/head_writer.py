@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.head import Head
 from keepfit.callbacks.checkpoint.format.keys import head_key, newest_attempt
 from keepfit.callbacks.checkpoint.read.reader import LoadedHead, read_head
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import (
     Conflict,
     NotFound,
@@ -24,7 +23,7 @@ from keepfit.callbacks.storage.base import (
     Version,
 )
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 class Superseded(Exception):

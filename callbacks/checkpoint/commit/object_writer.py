@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.cleanup import InlineCleanup
 from keepfit.callbacks.checkpoint.commit.file_uploader import FileUpload, FileUploader, PlannedFile
@@ -28,9 +26,10 @@ from keepfit.callbacks.checkpoint.format.keys import manifest_key, shard_key
 from keepfit.callbacks.checkpoint.format.manifest import FIT, Manifest, StoredShard
 from keepfit.callbacks.checkpoint.format.shards import Shard, pack_shards
 from keepfit.callbacks.checkpoint.snapshot import Snapshot
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import AlreadyExists, StorageError, Store
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 
 @dataclass(frozen=True)

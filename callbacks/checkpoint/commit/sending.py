@@ -8,8 +8,6 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.file_uploader import FileUpload, PlannedFile
 from keepfit.callbacks.checkpoint.commit.upload_pool import UploadPool
@@ -20,9 +18,10 @@ from keepfit.callbacks.checkpoint.format.manifest import (
     StoredTensor,
 )
 from keepfit.callbacks.checkpoint.format.shards import Shard, stored_shape
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import StorageError
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 FILE_BUDGET = 1.0
 """How long a save in a hurry waits for files, in seconds after its shards are stored."""

@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
-import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.codec import Array, UnreadableState, decode_once
@@ -22,12 +21,13 @@ from keepfit.callbacks.checkpoint.format.manifest import Manifest, StoredShard, 
 from keepfit.callbacks.checkpoint.format.shards import digest
 from keepfit.callbacks.checkpoint.format.state_schema import ANY_STATE, InvalidState, StateSchema
 from keepfit.callbacks.checkpoint.snapshot import DTYPES
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import Damaged, NotFound, StorageError, Store, Version
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 PARALLEL_READS = min(8, os.cpu_count() or 1)
 """Number of shards read at once; memory use never exceeds the checkpoint's size."""

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-import structlog
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -17,10 +16,11 @@ from tenacity import (
 
 from keepfit.callbacks import events
 from keepfit.callbacks.backoff import Backoff
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import Transient
 from keepfit.callbacks.storage.s3.errors import Expired
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 T = TypeVar("T")
 

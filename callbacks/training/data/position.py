@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import structlog
 import tensorflow as tf
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.codec import Array
 from keepfit.callbacks.checkpoint.snapshot import Tensor
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.training import internals
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 START = "data/start"
 LATER = "data/later"

@@ -23,10 +23,9 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, TypeVar
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.training import internals
 from keepfit.callbacks.training.data.distributed import (
     MAY_DIFFER,
@@ -43,7 +42,7 @@ from keepfit.callbacks.training.data.position import (
     SeedCounts,
 )
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 T = TypeVar("T")
 

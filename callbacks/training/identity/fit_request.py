@@ -9,7 +9,6 @@ from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 import keras
-import structlog
 import tensorflow as tf
 
 from keepfit.callbacks import events
@@ -19,6 +18,7 @@ from keepfit.callbacks.checkpoint.format.state_schema import StateSchema
 from keepfit.callbacks.engine.versions import changed_versions, library_versions
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.identity.fits import FitMatch, KnownFits, MatchedBy, match_fit
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.training import refusal
 from keepfit.callbacks.training.identity.call_site import CallSite
 from keepfit.callbacks.training.identity.inputs import FitInput, InputContent, input_content
@@ -29,7 +29,7 @@ from keepfit.callbacks.training.identity.model_digest import (
 )
 from keepfit.callbacks.training.identity.settings import FitSettings
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 SAMPLE = 1 << 14
 """Numbers of a weight that are compared at the start of a fit: 0.1 ms."""

@@ -14,13 +14,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import structlog
 
 from keepfit.callbacks import events
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.training import internals
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 Plain = bool | int | float | str | None
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import structlog
-
 from keepfit.callbacks import events
 from keepfit.callbacks.errors import Refused
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import mask_url
 
-log = structlog.get_logger("keepfit")
+log = get_logger()
 
 _PATHS = ("filepath", "filename", "log_dir", "backup_dir")
 """The attributes with paths; RemoteMonitor has one that is the path of an address."""

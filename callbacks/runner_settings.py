@@ -1,11 +1,11 @@
-"""The settings for notices: from flags, else from KEEPFIT_* variables, else the defaults."""
+"""The settings of `keepfit run`: from flags, else from KEEPFIT_* variables, else the defaults."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from keepfit.callbacks.engine import save_policy
@@ -92,3 +92,23 @@ class NoticeSettings(BaseSettings):
                 f"Received: watch={mask_url(value)!r}"
             )
         return value
+
+
+class RestartSettings(BaseSettings):
+    """How often `keepfit run` starts the training again on the same machine.
+
+    Attributes:
+        restarts: number of attempts after the first one, at most.
+
+    Raises:
+        ConfigurationError: raised by `resolve`, with one line that names the mistake.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="KEEPFIT_", frozen=True, extra="ignore")
+
+    restarts: int = Field(default=0, ge=0)
+
+    @classmethod
+    def resolve(cls) -> RestartSettings:
+        """Return the settings in effect."""
+        return resolve_settings(cls, {})

@@ -1,0 +1,1 @@
+"""The log of keepfit: lines for users, or JSON for programs. A script's own log is left alone."""

@@ -1,0 +1,1 @@
+"""The programs in examples/, killed at random moments and compared with uninterrupted runs."""
