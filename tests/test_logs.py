@@ -205,6 +205,27 @@ def test_debug_events():
     assert json.loads(stream.getvalue())["event"] == "pruned"
 
 
+@pytest.mark.parametrize(
+    ("event", "fields", "text"),
+    [
+        (events.NOTICE, {"source": "s", "seconds": None, "reaction": "r"}, "notice from s: r"),
+        (
+            events.NOTICE,
+            {"source": "s", "seconds": 9.0, "reaction": "r"},
+            "notice from s, 9 s are left: r",
+        ),
+        (events.SAVE_INTERVAL, {"seconds": 3.5, "reason": "x"}, "saves every 3.5 s: x"),
+        (events.STORE_RETRY, {"seconds": 2, "tries": 3}, "the store is asked again in 2 s"),
+        (events.RESUMED, {"epoch": 3}, "resumed: epoch 3"),
+        ("an_event", {"a_b": {"k": [True, None]}, "seconds": 2}, "an event: a b k=yes, None, 2 s"),
+    ],
+)
+def test_an_event_in_words(event, fields, text, capsys):
+    """Its own words if all fields are there, else its name; fields without a value are left out."""
+    logger.get_logger().info(event, **fields)
+    assert capsys.readouterr().err.partition(" keepfit: ")[2] == f"{text}\n"
+
+
 def test_words_belong_to_events():
     """A renamed event has its words still."""
     assert WORDS.keys() <= {value for name, value in vars(events).items() if name.isupper()}

@@ -35,7 +35,7 @@ class Display:
         See no-color.org and force-color.org; NO_COLOR wins where both are set.
         """
         isatty = getattr(stream, "isatty", None)  # a script may set any object with a `write`
-        terminal = bool(isatty and isatty())
+        terminal = bool(isatty and not getattr(stream, "closed", False) and isatty())
         smart = terminal and environment.get("TERM") not in (None, "", "dumb")
         forced = bool(environment.get("FORCE_COLOR"))
         return cls(

@@ -49,8 +49,8 @@ def _in_words(event: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:
     """Return the event with its fields, in words; its reason and its fix, if it has them."""
     name = str(event["event"])
     fields = {k: _shown(v) for k, v in event.items() if k not in _NO_FIELDS and v is not None}
-    words = WORDS.get(name)
-    if words and words.fields <= fields.keys():
+    words = next((found for found in WORDS.get(name, ()) if found.fields <= fields.keys()), None)
+    if words:
         text, used = words.template.format_map(fields), words.fields | words.hidden
     else:
         text, used = printable(name.replace("_", " ")), frozenset[str]()

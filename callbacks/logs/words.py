@@ -1,8 +1,12 @@
-"""The most frequent events in words. Others are shown by their name and all of their fields."""
+"""The most frequent events in words. Others are shown by their name and all of their fields.
+
+Of several texts for an event, the first whose fields the event has is used.
+"""
 
 from __future__ import annotations
 
 import string
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -15,7 +19,7 @@ class Words:
     """How users read an event.
 
     Attributes:
-        template: a text with `{fields}`; an event without one of them is shown by its name.
+        template: a text with `{fields}`; it is used for events that have all of them.
         hidden: fields that only programs need.
     """
 
@@ -29,11 +33,11 @@ class Words:
         return frozenset(name for _, name, _, _ in parsed if name)
 
 
-def _words(template: str, *hidden: str) -> Words:
-    return Words(template, frozenset(hidden))
+def _words(template: str, *hidden: str) -> tuple[Words]:
+    return (Words(template, frozenset(hidden)),)
 
 
-WORDS: Final = {
+WORDS: Final[Mapping[str, tuple[Words, ...]]] = {
     events.CLAIMED: _words("attempt {attempt} of run {run} in {store}"),
     events.FITS_HELD: _words("each fit is resumable, as run {run}"),
     events.RESUMED: _words("resumed at epoch {epoch}, batch {batch} (step {step})", "checkpoint"),
@@ -46,7 +50,10 @@ WORDS: Final = {
     events.SAVE_INTERVAL: _words("saves every {seconds} s"),
     events.FINISHED: _words("the fit has ended at step {step}, and is saved as run {run}"),
     events.STORE_RETRY: _words("the store is asked again in {seconds} s", "tries"),
-    events.NOTICE: _words("notice from {source}: {reaction}"),
+    events.NOTICE: (
+        *_words("notice from {source}, {seconds} s are left: {reaction}"),
+        *_words("notice from {source}: {reaction}"),
+    ),
     events.MACHINE_WATCHED: _words("watches for notices"),
     events.MACHINE_NOT_WATCHED: _words("no notices: {reason}", "machine", "file", "url"),
     events.PREEMPTED: _words("preempted by {source} at step {step}, {lost} batches lost", "saved"),

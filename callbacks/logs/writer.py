@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from contextlib import suppress
@@ -13,8 +14,6 @@ from structlog.typing import EventDict
 
 from keepfit.callbacks.logs.display import Display
 from keepfit.callbacks.logs.lines import lines_for_users
-
-_to_json = structlog.processors.JSONRenderer(ensure_ascii=False)
 
 
 class LineWriter:
@@ -29,20 +28,19 @@ class LineWriter:
         self._stream = stream
         self._json = json
 
-    def __call__(self, logger: Any, method: str, event: EventDict) -> NoReturn:
+    def __call__(self, _logger: Any, _method: str, event: EventDict) -> NoReturn:
         if stream := self._stream or sys.stderr:
+            text = self._text(Display.of(stream, os.environ), event)
             # Nobody can read a log whose terminal or pipe is gone; the training has to be saved.
             with suppress(OSError, ValueError):
-                stream.write(self._text(Display.of(stream, os.environ), logger, method, event))
+                stream.write(text)
                 stream.flush()
         raise structlog.DropEvent
 
-    def _text(self, display: Display, logger: Any, method: str, event: EventDict) -> str:
+    def _text(self, display: Display, event: EventDict) -> str:
         moment = datetime.fromtimestamp(event["timestamp"], UTC)
         if display.is_terminal or not self._json:
             local = moment.astimezone() if display.is_terminal else moment
             return display.above_current_line(lines_for_users(event, display, local))
         event["timestamp"] = f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}"
-        line = _to_json(logger, method, event)
-        assert isinstance(line, str), "json.dumps returns text"
-        return f"{line}\n"
+        return f"{json.dumps(event, ensure_ascii=False, default=repr)}\n"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from keepfit.job.drill.compare.causes import Comparison, probable_cause
 from keepfit.job.drill.compare.differences import Difference, differences, listed
 from keepfit.job.drill.compare.outcome import Outcome, Warned
+from keepfit.job.drill.compare.output import LINES
 from tests.drill.samples import outcome, state
 
 HISTORY = {"loss": ["3.0", "2.1"], "val_loss": ["3.5", "2.4"]}
@@ -42,7 +43,7 @@ VARIABLES = {"model/kernel": "a", "model/bias": "B", "optimizer/momentum": "C"}
             "fit 3, fits: fit 3 (only one run has it)",
         ),
         (outcome(files={"log.csv": {"line 1": "x"}}), "files: log.csv (line 2)"),
-        (outcome(output=()), "output: standard output ('done' became None)"),
+        (outcome(output=()), "output: standard output (missing, or in another order: 'done')"),
     ],
 )
 def test_the_first_difference(found, first):
@@ -104,6 +105,12 @@ outcomes = st.builds(
 )
 
 
+def is_part(lines, more):
+    """Return whether all lines are in `more`, in their order."""
+    rest = iter(more)
+    return all(line in rest for line in lines)
+
+
 @given(outcomes, outcomes)
 def test_no_difference_if_and_only_if_equal(one, two):
     """Of any two outcomes: each part is looked at."""
@@ -111,11 +118,33 @@ def test_no_difference_if_and_only_if_equal(one, two):
         {name: column for name, column in each.ends[0].history.items() if column},
         each.ends[0].variables,
         each.files,
-        each.output,
     )
-    same = compared(one) == compared(two)
+    same = compared(one) == compared(two) and is_part(one.output, two.output)
     assert (differences(one, two) == []) == same
     assert differences(one, one) == []
+
+
+@pytest.mark.parametrize(
+    ("printed", "same"),
+    [
+        (("reloading", "a", "b"), True),
+        (("a", "reloading", "b", "end"), True),
+        (("b", "a"), False),
+        (("a",), False),
+        (("A", "b"), False),
+    ],
+)
+def test_a_resumed_attempt_may_print_more(printed, same):
+    """A library says that it continues; but each line of the uninterrupted run has to come."""
+    found = differences(outcome(output=("a", "b")), outcome(output=printed))
+    assert (found == []) == same
+
+
+def test_only_the_last_lines_are_compared():
+    """What is printed before them may differ."""
+    last = tuple(f"line {i}" for i in range(LINES))
+    assert differences(outcome(output=("x", *last)), outcome(output=("y", *last))) == []
+    assert differences(outcome(output=("x", *last[1:])), outcome(output=("y", *last[1:])))
 
 
 def compare(expected, found, *, interrupted=True, deterministic=True):
@@ -185,6 +214,14 @@ def test_a_warning_of_the_interrupted_run_comes_first():
     old, new = Warned("old", "always said"), Warned("new", "said after the interruption")
     comparison = compare(outcome(warnings=(old,)), replace(OTHER, warnings=(old, new)))
     assert probable_cause(comparison).startswith(new.reason)
+
+
+def test_a_warning_about_files_explains_files_only():
+    """Training that differs has another cause."""
+    warned = Warned("file_delayed", "a file was replaced while it was read")
+    for found, named in ((outcome(files={}), True), (OTHER, False), (outcome(output=()), False)):
+        comparison = compare(outcome(), replace(found, warnings=(warned,)))
+        assert (warned.reason in probable_cause(comparison)) == named
 
 
 def test_the_text_of_a_difference_without_a_fit():

@@ -82,7 +82,8 @@ def test_a_random_operation_in_a_layer_differs(tmp_path):
     report = drill(tmp_path, scripts.RANDOM_OPERATION, Kind.WITHIN_EPOCH, Kind.FIRST_BATCH)
     found = results(report)
     assert found == {Kind.FIRST_BATCH: Result.IDENTICAL, Kind.WITHIN_EPOCH: Result.DIFFERS}
-    assert report.rows[-1].cause
+    assert "in layer 'noise' (train.py, line " in report.rows[-1].cause
+    assert "[random_state_hidden]" in report.rows[-1].cause
 
 
 @pytest.mark.soak

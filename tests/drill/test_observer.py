@@ -217,9 +217,9 @@ def test_the_refusal_names_the_callback(tmp_path, capsys):
     callback = keras.callbacks.RemoteMonitor("https://user:topsecret@example.org")
     with pytest.raises(Refused):
         refuse_outside([callback], tmp_path)
-    out = capsys.readouterr().out
-    assert "RemoteMonitor" in out
-    assert "topsecret" not in out
+    printed = "".join(capsys.readouterr())
+    assert "RemoteMonitor" in printed
+    assert "topsecret" not in printed
 
 
 def test_instructions_are_the_same_after_json(tmp_path):

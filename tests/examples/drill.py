@@ -124,9 +124,8 @@ def outcome(folder: Path) -> Outcome:
     observed = json.loads((folder / "observed.json").read_text())
     last_line = (folder / "out").read_text().rstrip().rpartition("\n")[2]
     files = contents(folder / "work")
-    kills = folder / "kills"
-    moments = tuple(kills.read_text().splitlines()) if kills.exists() else ()
-    return Outcome(last_line, observed["fits"], files, observed["hooks"], moments)
+    kills = tuple(path.read_text() for path in sorted(folder.glob("kill-*")))
+    return Outcome(last_line, observed["fits"], files, observed["hooks"], kills)
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -177,7 +176,7 @@ def differences(one: Outcome, other: Outcome) -> list[str]:
     skipped = len(one.fits) - len(other.fits)
     if skipped < 0:
         found.append(f"{len(one.fits)} fits, {len(other.fits)} fits")
-    fits = zip(one.fits[skipped:], other.fits, strict=False)
+    fits = zip(one.fits[skipped:], other.fits, strict=True) if skipped >= 0 else ()
     for number, (first, second) in enumerate(fits, skipped):
         for key, value in first.items():
             found += [f"fit {number}: {key}: {each}" for each in unequal(value, second[key])]

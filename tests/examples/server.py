@@ -8,8 +8,8 @@ script in the folder, and is killed with SIGKILL at that number of its own calls
 The answer is {"code": …}: the exit code, or the negative number of the signal.
 
 Each process writes to `observed.json` beside the folder: the number of hooks that Keras has called,
-and the variables and the history of each `fit`. A process that is killed adds a line to `kills`,
-with the moment in words.
+and the variables and the history of each `fit`. A process that is killed writes the moment in words
+to `kill-N`, the N-th one in a folder.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ class Observer:
 
 
 def note(moment: str) -> None:
-    """Add a line to `kills`, not with `open`: keepfit would cut it back as a file of hooks."""
-    file = os.open("../kills", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.write(file, f"{moment}\n".encode())
+    """Write the moment to a new file `kill-N`. keepfit would cut back one that hooks append to."""
+    number = len(list(Path("..").glob("kill-*"))) + 1
+    Path(f"../kill-{number}").write_text(moment)
 
 
 def result_of(callbacks: keras.callbacks.CallbackList) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from tensorflow.python.eager import context
 from tensorflow.python.ops import stateful_random_ops
 
 from keepfit.callbacks.training import internals
+from keepfit.callbacks.training.data import seeds
+from keepfit.callbacks.training.internals import randomness
 from tests.training.trainings import BATCH, BATCHES, arrays, set_seed, small
 
 
@@ -413,7 +415,7 @@ def test_global_seed_generator():
     set_seed(1)
     assert internals.global_seed_variable() is None
     keras.random.normal([])
-    generator = global_state.get_global_attribute(internals._GLOBAL_SEED_GENERATOR)
+    generator = global_state.get_global_attribute(randomness._GLOBAL_SEED_GENERATOR)
     assert generator is not None, "Keras keeps its global seed generator elsewhere"
     assert internals.global_seed_variable() is generator.state
     assert internals.make_global_seed_variable() is generator.state
@@ -480,11 +482,10 @@ def test_count_of_a_shuffle():
         return next(iter(batches)).numpy().tolist()
 
     first = order()
-    assert internals.SeedCount(shuffle).drawn == 2, "a shuffle no longer draws two numbers"
-    internals.SeedCount(shuffle).set(0)
+    assert seeds.numbers_drawn(shuffle) == 2, "a shuffle no longer draws two numbers"
+    seeds.set_numbers_drawn(shuffle, 0)
     assert order() == first, "an iterator's state no longer sets the seeds of its dataset"
-    count = internals.SeedCount(shuffle)
-    count.set(count.drawn)
+    assert seeds.numbers_drawn(shuffle) == 2
     assert order() != first
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import tensorflow as tf
 
 from keepfit.callbacks.training import internals
+from keepfit.callbacks.training.data import seeds
 
 Counts = list[int | None]
 """For each shuffle of a pipeline how many numbers it has drawn; None to leave it as it is."""
@@ -36,7 +37,7 @@ class Shuffles:
 
     def counts(self) -> Counts:
         """Return the present counts; takes milliseconds for each shuffle."""
-        counts: Counts = [_drawn(shuffle) for shuffle, _ in self._found]
+        counts: Counts = [seeds.numbers_drawn(shuffle) for shuffle, _ in self._found]
         below = defaultdict(list)
         for index, (_, cache) in enumerate(self._found):
             if cache is not None:
@@ -51,21 +52,15 @@ class Shuffles:
         """Set the counts, so that the next epoch has the order that it would have had."""
         for (shuffle, _), count in zip(self._found, counts, strict=True):
             if count is not None:
-                internals.SeedCount(shuffle).set(count)
+                seeds.set_numbers_drawn(shuffle, count)
 
     def _is_filled(self, indices: Sequence[int], counts: Counts) -> bool:
         """Return whether the cache above these shuffles is filled: an iterator draws no order."""
         cache = self._found[indices[0]][1]
         with tf.device("CPU:0"):
             iter(cache)
-        drawn = [_drawn(self._found[index][0]) for index in indices]
+        drawn = [seeds.numbers_drawn(self._found[index][0]) for index in indices]
         if drawn == [counts[index] for index in indices]:
             return True
         self.set([count if i in indices else None for i, count in enumerate(counts)])
         return False
-
-
-def _drawn(shuffle: Any) -> int:
-    count = internals.SeedCount(shuffle)
-    count.set(count.drawn)
-    return count.drawn

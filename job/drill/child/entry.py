@@ -12,6 +12,7 @@ from types import ModuleType
 import wrapt
 
 from keepfit.callbacks.environment import is_supported
+from keepfit.callbacks.keras.progress_bars import lines_for_bars
 from keepfit.callbacks.launch import process as launch
 from keepfit.callbacks.launch.names import run_name_of, valid_name
 from keepfit.job import log_output
@@ -51,7 +52,7 @@ def main() -> None:
 
 def run_plain(program: Program) -> None:
     """Run the script as Python itself does."""
-    log_output.configure()
+    log_output.configure("run")  # the drill reads it
     sys.argv[:] = [program.target, *program.arguments]
     if program.is_module:
         sys.path[0] = str(Path.cwd())
@@ -64,10 +65,11 @@ def run_plain(program: Program) -> None:
         from keepfit.job.runner import set_deterministic
 
         set_deterministic()
-    if program.is_module:
-        runpy.run_module(program.target, run_name="__main__", alter_sys=True)
-    else:
-        runpy.run_path(program.target, run_name="__main__")
+    with lines_for_bars():  # as `keepfit run` does, whose output is compared
+        if program.is_module:
+            runpy.run_module(program.target, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(program.target, run_name="__main__")
 
 
 if __name__ == "__main__":

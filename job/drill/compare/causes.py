@@ -5,8 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from keepfit.callbacks import events
 from keepfit.job.drill.compare.differences import Difference, states_differ
 from keepfit.job.drill.compare.outcome import Outcome, Warned
+
+_OF_FILES = frozenset(
+    {
+        events.ARTIFACT_FAILED,
+        events.FILE_DELAYED,
+        events.FILE_LOST,
+        events.FILE_TOO_SHORT,
+        events.SEND_FAILED,
+        events.UPLOAD_FAILED,
+        events.UPLOADS_UNFINISHED,
+    }
+)
+"""Warnings that can only be the cause of a file's difference."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +78,8 @@ def _of_uninterrupted(comparison: Comparison) -> str:
     first = comparison.first
     if first.what == "files":
         return (
-            "the file contains a time, a duration or a name that differs in each run; leave it out "
-            "with --ignore"
+            "the file contains a time, a random name or the order of a set, which differ in each "
+            "run; leave it out with --ignore"
         )
     if first.what == "output":
         return "the script prints something that differs in each run, such as a duration or an id"
@@ -92,9 +106,14 @@ def _of_uninterrupted(comparison: Comparison) -> str:
 
 
 def new_warnings(comparison: Comparison) -> list[Warned]:
-    """Return keepfit's warnings, those first that only the interrupted run has."""
+    """Return keepfit's warnings that may be the cause, first those of the interrupted run only."""
     before = set(comparison.expected.warnings)
-    given = [warned for warned in comparison.found.warnings if warned.reason]
+    what = comparison.first.what
+    given = [
+        warned
+        for warned in comparison.found.warnings
+        if warned.reason and what != "output" and (what == "files" or warned.event not in _OF_FILES)
+    ]
     return sorted(given, key=lambda warned: warned in before)
 
 

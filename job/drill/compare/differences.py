@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from keepfit.job.drill.compare.outcome import Outcome
+from keepfit.job.drill.compare.output import LINES
 from keepfit.job.drill.traces import FitState
 
 MOST_NAMES = 3
@@ -125,9 +126,10 @@ def _of_files(expected: Outcome, found: Outcome) -> Iterator[Difference]:
 
 
 def _of_output(expected: Outcome, found: Outcome) -> Iterator[Difference]:
-    pairs = zip_longest(expected.output, found.output)
-    for wanted, actual in pairs:
-        if wanted != actual:
-            detail = f"{wanted!r} became {actual!r}"
+    """Yield the first line that is missing; a resumed attempt may print others beside them."""
+    printed = iter(found.output)
+    for wanted in expected.output[-LINES:]:
+        if not any(line == wanted for line in printed):
+            detail = f"missing, or in another order: {wanted!r}"
             yield Difference("output", ("standard output",), detail=detail)
             return

@@ -35,7 +35,7 @@ class Outcome:
         ends: the state of each fit at its end, or where the run was ended.
         starts: the state with which each fit began, where the run has recorded it.
         files: a digest of each part of each file that the script has written.
-        output: the last lines of standard output that were printed outside of fits.
+        output: the lines of standard output that were printed outside of fits.
         warnings: keepfit's own warnings, without repetitions.
     """
 

@@ -8,6 +8,9 @@ from collections.abc import Iterable
 LINES = 20
 """How many of the last lines are compared."""
 
+KEPT_LINES = 1000
+"""How many of the last lines are looked at."""
+
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _TIMES = (
     re.compile(r"\d{4}-\d\d-\d\d[T _]\d\d[:_-]\d\d[:_-]\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"),
@@ -63,5 +66,8 @@ def outside_of(content: bytes, ranges: Iterable[tuple[int, int]]) -> str:
 
 
 def last_lines(content: bytes, ranges: Iterable[tuple[int, int]]) -> list[str]:
-    """Return the last lines that the script has printed outside of fits, with times masked."""
-    return [mask(line) for line in shown(outside_of(content, ranges))][-LINES:]
+    """Return the last lines that the script has printed outside of fits, with times masked.
+
+    They are more than are compared, since a resumed attempt may print others between them.
+    """
+    return [mask(line) for line in shown(outside_of(content, ranges))[-KEPT_LINES:]]

@@ -1,0 +1,117 @@
+"""The calls of `fit` on the stacks of this process: Keras tells nobody of them."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from types import FrameType
+from typing import Any
+
+import keras
+
+
+def add_steps_seen(steps: int) -> None:
+    """Add `steps` to the count of steps that the calling `fit` has taken from its iterator.
+
+    With `steps_per_epoch`, one iterator may serve several epochs; `fit` counts its steps, to create
+    another one when all data has been read. The count is reachable only through a local variable
+    of `fit`.
+    """
+    local_of_fit("epoch_iterator")._steps_seen += steps
+
+
+def callback_list_of_fit() -> keras.callbacks.CallbackList:
+    """Return the list of all callbacks of the calling `fit`, which tells none about the others."""
+    callbacks: keras.callbacks.CallbackList = local_of_fit("callbacks")
+    return callbacks
+
+
+def count_fits(thread: int) -> int:
+    """Return how many calls of a model's `fit` are on the stack of a thread."""
+    fits = fits_on(sys._current_frames().get(thread))
+    return sum("epoch_iterator" in frame.f_code.co_varnames for frame in fits)
+
+
+def count_all_fits() -> int:
+    """Return how many calls of a model's `fit` are under way in this process."""
+    return sum(count_fits(thread) for thread in sys._current_frames())
+
+
+class FitCall:
+    """One call of Keras' `fit`, in the thread that has made it.
+
+    Keras tells nobody that a `fit` was left by an exception, so the thread's stack is looked at.
+    The call is recognised by its list of callbacks, which Keras creates for it.
+    """
+
+    def __init__(self, thread: int, callbacks: keras.callbacks.CallbackList) -> None:
+        self._thread = thread
+        self._callbacks = weakref.ref(callbacks)
+
+    @classmethod
+    def current(cls) -> FitCall:
+        """Return the call in which the calling code runs.
+
+        Raises:
+            LookupError: no `fit` is on the call stack.
+        """
+        return cls(threading.get_ident(), local_of_fit("callbacks"))
+
+    def is_running(self) -> bool:
+        """Return True until the call has returned or was left by an exception. For any thread."""
+        callbacks = self._callbacks()
+        frames = fits_on(sys._current_frames().get(self._thread))
+        return callbacks is not None and any(
+            frame.f_locals.get("callbacks") is callbacks for frame in frames
+        )
+
+
+def caller_of_fit() -> FrameType:
+    """Return the frame that has called the innermost `fit`, outside of Keras.
+
+    Keras wraps `fit` to filter tracebacks, so the caller is not the next frame.
+
+    Raises:
+        LookupError: no `fit` is on the call stack.
+    """
+    frame: FrameType | None = next(fits_on(sys._getframe()), None)
+    while frame and f"{frame.f_globals.get('__name__')}.".startswith("keras."):
+        frame = frame.f_back
+    if frame is None:
+        raise LookupError("no Keras fit is on the call stack")
+    return frame
+
+
+def local_of_fit(name: str) -> Any:
+    """Return the local variable `name` of the Keras `fit` on the call stack.
+
+    Raises:
+        LookupError: no such `fit` is on the call stack.
+    """
+    return frame_of_fit(name)[name]
+
+
+def frame_of_fit(name: str) -> Mapping[str, Any]:
+    """Return all local variables of the Keras `fit` on the call stack that has one named `name`.
+
+    Raises:
+        LookupError: no such `fit` is on the call stack.
+    """
+    for frame in fits_on(sys._getframe()):
+        if name in (found := frame.f_locals):
+            return found
+    raise LookupError(f"no Keras fit with a local variable {name!r} is on the call stack")
+
+
+def fits_on(frame: FrameType | None) -> Iterator[FrameType]:
+    """Yield the frames of Keras' `fit` on a stack, the innermost first."""
+    while frame:
+        if _is_fit(frame):
+            yield frame
+        frame = frame.f_back
+
+
+def _is_fit(frame: FrameType) -> bool:
+    return frame.f_code.co_name == "fit" and frame.f_globals["__name__"].startswith("keras.")
