@@ -95,7 +95,12 @@ def test_an_interrupted_drill_leaves_nothing(number, project):
     pipe = project.parent / "pipe"
     os.mkfifo(pipe)
     command = [Path(sys.executable).with_name("keepfit"), "drill", "--no-deterministic"]
-    process = subprocess.Popen([*command, "train.py", pipe], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "train.py", pipe],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a background shell ignores it
+    )
     try:
         pids = [int(pid) for pid in pipe.read_text().split()]
         process.send_signal(number)

@@ -72,8 +72,11 @@ class Moments(keras.callbacks.Callback):
             self._locks.enter_context(locked_store())
 
     def on_train_batch_end(self, batch, logs=None):
-        with open("trained", "ab") as trained:
-            trained.write(b".")
+        # Not opened to append, or keepfit would cut it back to the checkpoint as a callback's file.
+        trained = os.open("trained", os.O_WRONLY | os.O_CREAT, 0o600)
+        os.lseek(trained, 0, os.SEEK_END)
+        os.write(trained, b".")
+        os.close(trained)
         reach(f"{self._fit}:batch:{self._epoch}:{batch}")
         if f"{self._fit}:save:{self._epoch}:{batch - 1}" == AT:
             with self._locks:
