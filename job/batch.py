@@ -86,5 +86,5 @@ def _enter_code(store: Store, code: str, run: str, program: PythonCommand) -> No
     try:
         check_program(program)
     except ConfigurationError as error:
-        log.error(events.REFUSED, reason=str(error), code=code)
+        log.error(events.REFUSED, reason=f"in the submitted code, {error}", code=code)
         raise Refused from error

@@ -111,7 +111,7 @@ def test_a_script_that_is_not_in_the_code(machine, script):
     """A script that is not in the code is one line and 78: a retry would not find it either."""
     ended = machine(upload(machine.store, script.parent), "other.py")
     assert ended.code == 78
-    assert "there is no script 'other.py' in the code" in ended.one("refused")["reason"]
+    assert "in the submitted code, there is no script 'other.py'" in ended.one("refused")["reason"]
 
 
 def test_stopped_while_the_code_is_downloaded(tmp_path, bucket, script):
