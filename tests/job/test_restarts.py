@@ -55,7 +55,8 @@ sys.exit(int(how))
 
 @contextmanager
 def supervised(limit: int, *ways: str, delay: float = 0, **options) -> Iterator[subprocess.Popen]:
-    """Start attempts that end in these ways."""
+    """Start attempts that end in these ways. A background shell would have SIGINT ignored."""
+    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     process = subprocess.Popen(
         [sys.executable, "-c", SUPERVISED, str(limit), str(delay), *ways],
         env={"PYTHONPATH": str(ROOT / "src")},
