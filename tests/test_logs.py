@@ -232,10 +232,10 @@ def test_words_belong_to_events():
 
 
 def test_a_command_on_a_terminal(tmp_path):
-    """A refusal is wrapped; a word that is too long stays whole."""
+    """A refusal is wrapped."""
     folder = tmp_path / ("long " * 15).strip()
     folder.mkdir()
-    code, lines = terminal.shown([KEEPFIT, "show", "none", "--store", f"file://{folder}"])
+    code, lines = terminal.shown([KEEPFIT, "show", "none", "--store", f"file://{folder}"], 140)
     assert code == 2
     assert re.fullmatch(r"\S{8} keepfit: error: refused", lines[0])
     assert all(line.startswith("    ") for line in lines[1:])
