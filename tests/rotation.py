@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 
-def marks_of(number: int, days: int = 3) -> list[pytest.MarkDecorator]:
+def marks_of(number: int, days: int = 4) -> list[pytest.MarkDecorator]:
     """Return the marks of a row by its number: in `days` days, each row is not marked once."""
     return [pytest.mark.soak] if (number + datetime.now(UTC).toordinal()) % days else []
 
 
-def rotating(rows: Iterable[Any], days: int = 3) -> list[Any]:
+def rotating(rows: Iterable[Any], days: int = 4) -> list[Any]:
     """Return the rows as parameters, of which one in `days` is not marked today."""
     return [pytest.param(row, marks=marks_of(number, days)) for number, row in enumerate(rows)]

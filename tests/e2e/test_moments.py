@@ -122,7 +122,7 @@ CELLS = [
     )
     for number, (moment, interruption, code) in enumerate(TABLE)
 ]
-"""All cells; each day, a third of them belongs to the quick tests."""
+"""All cells; each day, a fourth of them belongs to the quick tests."""
 
 
 @contextmanager

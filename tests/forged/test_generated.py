@@ -65,7 +65,7 @@ EXPECTED = (
 MAX_MEMORY = 512 << 20
 """Bytes by which the process may grow over thousands of documents: TensorFlow's own pools."""
 
-TOOLS, FITS, COMMANDS = 5000, 10, 12
+TOOLS, FITS, COMMANDS = 2500, 10, 12
 """Documents of a quick run."""
 
 USED_ONCE_IN = 50

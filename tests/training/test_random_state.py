@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keepfit.callbacks.checkpoint.format.codec import decode, encode
 from keepfit.callbacks.training import internals, random_state
+from keepfit.callbacks.training.internals import randomness
 from tests.training.trainings import set_seed
 
 
@@ -19,9 +20,9 @@ from tests.training.trainings import set_seed
 def seeded():
     """Seed every generator, with TensorFlow's global generator not yet in use."""
     set_seed(3)
-    before, internals.stateful_random_ops.global_generator = internals.global_generator(), None
+    before, randomness.stateful_random_ops.global_generator = internals.global_generator(), None
     yield
-    internals.stateful_random_ops.global_generator = before
+    randomness.stateful_random_ops.global_generator = before
 
 
 def through_the_codec(state):
@@ -63,7 +64,7 @@ DRAWS = [python, numpy, global_generator, keras_without_seed, initializers]
 def new_process(seed):
     """Set the state of a new process: the script has set its seed and drawn nothing."""
     set_seed(seed)
-    internals.stateful_random_ops.global_generator = None
+    randomness.stateful_random_ops.global_generator = None
 
 
 @pytest.mark.parametrize("store", [unchanged, through_the_codec])
@@ -118,7 +119,7 @@ def test_capture_draws_nothing():
     """Capturing the state does not change the draws that follow."""
     expected = [draw() for draw in DRAWS]
     set_seed(3)
-    internals.stateful_random_ops.global_generator = None
+    randomness.stateful_random_ops.global_generator = None
     drawn = []
     for draw in DRAWS:
         random_state.capture_random_state()
@@ -157,7 +158,7 @@ def test_script_that_no_longer_sets_a_seed():
     """The other generators are restored; TensorFlow's ops are random in that case."""
     state = random_state.capture_random_state()
     expected = python(), numpy()
-    context = internals.context.context()
+    context = randomness.context.context()
     seed, rng = context._seed, context._rng
     try:
         context._seed = None
