@@ -9,6 +9,7 @@ import boto3
 import pytest
 
 from keepfit.callbacks.logs import logger
+from keepfit.job import runner
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +17,12 @@ def reset_logging():
     """Reset the logging that a command has configured: its output is closed by then."""
     yield
     logger.reset()
+
+
+@pytest.fixture(autouse=True)
+def live_on(monkeypatch):
+    """Let a command that is called in this process not end it, whatever threads tests have left."""
+    monkeypatch.setattr(runner, "_limit_exit_time", lambda code: None)
 
 
 @pytest.fixture(scope="session")
