@@ -34,12 +34,12 @@ def engine(*args: str | os.PathLike[str]) -> str:
 
 @functools.cache
 def image() -> str:
-    """Return the image's name: KEEPFIT_IMAGE, or one built from this checkout by scripts/image."""
-    if "KEEPFIT_IMAGE" not in os.environ:
+    """Return the image's name: IMAGE_TO_TEST, or one built from this checkout by scripts/image."""
+    if "IMAGE_TO_TEST" not in os.environ:
         with (ROOT / "Dockerfile").open() as one_at_a_time:
             fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
             subprocess.run([ROOT / "scripts/image"], check=True)
-    return os.environ.get("KEEPFIT_IMAGE", "keepfit")
+    return os.environ.get("IMAGE_TO_TEST", "keepfit")
 
 
 def store_environment() -> dict[str, str]:
