@@ -473,19 +473,26 @@ def test_the_parts_of_a_dataset():
     assert internals.fingerprint_of_dataset(ragged) == internals.fingerprint_of_dataset(ragged)
 
 
-def test_count_of_a_shuffle():
-    """The seeds of a shuffle belong to the dataset; one of its iterators reads and sets them."""
-    shuffle = tf.data.Dataset.range(30).shuffle(30, seed=1)
-    batches = shuffle.batch(30)
+SEEDED = {
+    "shuffle": lambda: tf.data.Dataset.range(30).shuffle(30, seed=1),
+    "random": lambda: tf.data.Dataset.random(seed=1, rerandomize_each_iteration=True),
+}
+
+
+@pytest.mark.parametrize("kind", SEEDED)
+def test_count_of_seeds(kind):
+    """Seeds belong to the dataset; one of its iterators reads and sets their count."""
+    seeded = SEEDED[kind]()
+    batches = seeded.batch(30)
 
     def order():
         return next(iter(batches)).numpy().tolist()
 
     first = order()
-    assert seeds.numbers_drawn(shuffle) == 2, "a shuffle no longer draws two numbers"
-    seeds.set_numbers_drawn(shuffle, 0)
+    assert seeds.numbers_drawn(seeded) == 2, "an iterator no longer draws two numbers"
+    seeds.set_numbers_drawn(seeded, 0)
     assert order() == first, "an iterator's state no longer sets the seeds of its dataset"
-    assert seeds.numbers_drawn(shuffle) == 2
+    assert seeds.numbers_drawn(seeded) == 2
     assert order() != first
 
 

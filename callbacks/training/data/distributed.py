@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 from keepfit.callbacks.training import internals
@@ -82,7 +83,7 @@ class DistributedInput:
                 "seed=",
             )
         try:
-            counts = self.counts()
+            counts = self.new_counts
         except seeds.UnknownFormat as error:
             return Obstacle(
                 f"and in another order, because its seeds can't be read: {error}",
@@ -92,6 +93,15 @@ class DistributedInput:
         savable = all(map(internals.can_be_saved, self._datasets))
         self._set(counts)
         return None if savable else MAY_DIFFER
+
+    @cached_property
+    def new_counts(self) -> Counts:
+        """The seeds drawn until the iterator was new: to be asked for before others are created.
+
+        Raises:
+            UnknownFormat: see seeds.numbers_drawn.
+        """
+        return self.counts()
 
     def counts(self) -> Counts:
         """Return the seeds drawn until now, which this does not change."""
@@ -184,7 +194,7 @@ class DistributedReading:
         self.seeds: SeedCounts | None = None
         self._relay: Relay | None = None
         if obstacle is None or obstacle.seeds_are_known:
-            current = given.counts()
+            current = given.new_counts
             self.seeds = SeedCounts(current if first is None else first, current)
             self._relay = None if obstacle else given.relay(current)
         if self._relay:

@@ -77,7 +77,7 @@ class Relay:
         """Capture the plain iterator's state, for later positions."""
         state = internals.iterator_state(self._source)
         if state is not None:
-            passed = seeds.Entry.find(state[:_FIRST_ENTRIES], POSITION).value
+            passed = seeds.value_in(state[:_FIRST_ENTRIES], POSITION)
             self._next = RelayState(IteratorState(state), passed)
 
 

@@ -15,6 +15,9 @@ from keepfit.callbacks.training.internals.datasets import (
     hides_randomness,
 )
 
+_STATE = "_STATE"
+"""The name of an iterator's state in what it saves and restores."""
+
 
 def iterator_state(iterator: Any) -> tf.Tensor | None:
     """Return the iterator's state as an immutable variant tensor; None where it can't be saved.
@@ -25,7 +28,7 @@ def iterator_state(iterator: Any) -> tf.Tensor | None:
     if not isinstance(iterator, tf.data.Iterator):
         return None
     try:
-        (state,) = iterator._serialize_to_tensors().values()
+        state: tf.Tensor = iterator._serialize_to_tensors()[_STATE]
     except (tf.errors.FailedPreconditionError, tf.errors.UnimplementedError):
         return None
     return state
@@ -37,8 +40,7 @@ def restore_iterator(iterator: Any, state: tf.Tensor) -> None:
     Raises:
         tf.errors.OpError: the state belongs to a different pipeline.
     """
-    (name,) = iterator._serialize_to_tensors().keys()
-    iterator._restore_from_tensors({name: state})
+    iterator._restore_from_tensors({_STATE: state})
 
 
 def seed_paths(state: bytes) -> frozenset[bytes]:
