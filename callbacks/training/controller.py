@@ -428,7 +428,8 @@ class FitController:
             more: see TrainingCapture.snapshot.
         """
         more |= {"randomness": randomness} if randomness else {}
-        more.setdefault("inputs", self._inputs.capture())
+        if "inputs" not in more:
+            more["inputs"] = self._inputs.capture()
         phase, progress = self._phase, self._phase.progress
         position = Position(
             fit=self._index,
