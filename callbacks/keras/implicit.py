@@ -11,16 +11,15 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
-
-import wrapt
 
 from keepfit.callbacks import events
 from keepfit.callbacks.engine import preemption
 from keepfit.callbacks.environment import check_environment, is_supported
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.keras.import_hooks import changed_when_imported
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings
 
@@ -48,25 +47,19 @@ def hold_every_fit() -> Iterator[EveryFit]:
         runpy.run_path("train.py")
     ```
     """
-    with ExitStack() as stack:
-        every_fit = EveryFit(stack)
-        wrapt.register_post_import_hook(every_fit.keras_is_imported, "keras")
-        wrapt.register_post_import_hook(every_fit.legacy_keras_is_imported, "tf_keras")
+    every_fit = EveryFit()
+    with (
+        changed_when_imported("keras", every_fit.watching_keras),
+        changed_when_imported("tf_keras", every_fit.watching_legacy_keras),
+    ):
         yield every_fit
 
 
 class EveryFit:
-    """Holds the callbacks of each `fit` of one process, and names training that it can't hold.
+    """Holds the callbacks of each `fit` of one process, and names training that it can't hold."""
 
-    Args:
-        stack: undoes the changes of Keras' classes when it is closed.
-    """
-
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
+    def __init__(self) -> None:
         self._process = os.getpid()
-        self._open = True
-        stack.callback(self._close)
         self._deciding = threading.Lock()
         self._threads: set[int] = set()
         self._reported: set[str] = set()
@@ -78,26 +71,26 @@ class EveryFit:
         """True if the script has trained in a way that can't be resumed, and the log says so."""
         return self._other_training
 
-    def keras_is_imported(self, module: ModuleType) -> None:
+    @contextmanager
+    def watching_keras(self, module: ModuleType) -> Iterator[None]:
         """Watch what the script does with Keras, which it has just imported."""
-        if not self._open:
-            return
-        changed = self._stack.enter_context
-        if not is_supported():
-            changed(_called_before(module.Model, "fit", self._refuse_environment))
-            return
-        from keepfit.callbacks.training import internals
+        with ExitStack() as stack:
+            if is_supported():
+                from keepfit.callbacks.training import internals
 
-        changed(internals.KerasCalls.announced_to(self))
-        changed(_called_before(module.Model, "train_on_batch", self._train_on_batch_begins))
-        changed(_called_before(module.optimizers.Optimizer, "apply", self._step_begins))
+                model, optimizer = module.Model, module.optimizers.Optimizer
+                stack.enter_context(internals.KerasCalls.announced_to(self))
+                stack.enter_context(
+                    _called_before(model, "train_on_batch", self._train_on_batch_begins)
+                )
+                stack.enter_context(_called_before(optimizer, "apply", self._step_begins))
+            else:
+                stack.enter_context(_called_before(module.Model, "fit", self._refuse_environment))
+            yield
 
-    def legacy_keras_is_imported(self, module: ModuleType) -> None:
+    def watching_legacy_keras(self, module: ModuleType) -> AbstractContextManager[None]:
         """Watch models of Keras 2, which keepfit can't hold."""
-        if self._open:
-            self._stack.enter_context(
-                _called_before(module.Model, "fit", self._legacy_training_begins)
-            )
+        return _called_before(module.Model, "fit", self._legacy_training_begins)
 
     def fit_creates_list(self, fit: keras.callbacks.CallbackList) -> None:
         """Add a Resumable to the list that a `fit` has created, if there is none."""
@@ -127,9 +120,6 @@ class EveryFit:
                 reason=f"`{method}` is called before any fit; each attempt does it anew",
             )
 
-    def _close(self) -> None:
-        self._open = False
-
     def _refuse_environment(self) -> None:
         """Refuse a `fit` in an environment that is not supported. Raises Refused."""
         with preemption.current().recording_end():
@@ -147,7 +137,7 @@ class EveryFit:
             self._report(events.FIT_UNSAVED, obstacle, _OWN_RUN)
             return None
         resumable = Resumable()
-        internals.add_first(fit, resumable)
+        internals.insert_callback(fit, 0, resumable)
         self._report_first(resumable.settings)
         return resumable
 
@@ -158,9 +148,9 @@ class EveryFit:
         own = threading.get_ident()
         with self._deciding:
             if os.getpid() != self._process:
-                return "this fit runs in a process that the script has forked, and the run is its"
+                return "this fit runs in a forked process, and the run belongs to its parent"
             if internals.count_fits(own) > 1:
-                return "this fit is called within another one, and repeated only with its callback"
+                return "this fit is called within another one, whose position is that of the run"
             if any(internals.count_fits(thread) for thread in self._threads - {own}):
                 return "another fit of the run is under way in another thread"
             self._threads.add(own)

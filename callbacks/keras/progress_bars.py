@@ -9,11 +9,10 @@ import functools
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from types import ModuleType
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import wrapt
+from keepfit.callbacks.keras.import_hooks import changed_when_imported
 
 if TYPE_CHECKING:
     import keras
@@ -27,18 +26,8 @@ def lines_for_bars() -> Iterator[None]:
     notebook show bars as before; so does `verbose` of 0 or 2. Keras is not imported here: the
     script may set variables that it reads on import.
     """
-    with ExitStack() as stack:
-        is_open = True
-
-        def keras_is_imported(module: ModuleType) -> None:
-            if is_open:
-                stack.enter_context(_updates_without_bars(module.utils.Progbar))
-
-        wrapt.register_post_import_hook(keras_is_imported, "keras")
-        try:
-            yield
-        finally:
-            is_open = False
+    with changed_when_imported("keras", lambda module: _updates_without_bars(module.utils.Progbar)):
+        yield
 
 
 @contextmanager

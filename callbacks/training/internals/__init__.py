@@ -9,9 +9,8 @@ from keepfit.callbacks.training.internals.calls import (
     CallListener,
     JoinsFits,
     KerasCalls,
-    add_first,
-    add_last,
     announce_new_fits,
+    insert_callback,
     set_initial_epoch,
 )
 from keepfit.callbacks.training.internals.datasets import (
@@ -89,8 +88,6 @@ __all__ = [
     "JoinsFits",
     "KerasCalls",
     "VariableReads",
-    "add_first",
-    "add_last",
     "add_steps_seen",
     "announce_new_fits",
     "attributes_of_dataset",
@@ -123,6 +120,7 @@ __all__ = [
     "hides_randomness",
     "input_adapter_of_fit",
     "inputs_of_dataset",
+    "insert_callback",
     "is_endless",
     "is_hidden",
     "is_seeded",

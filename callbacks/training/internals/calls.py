@@ -114,19 +114,15 @@ def announce_new_fits() -> None:
     keras.callbacks.CallbackList.on_train_begin = on_train_begin_after_joining
 
 
-def add_first(callbacks: keras.callbacks.CallbackList, callback: keras.callbacks.Callback) -> None:
-    """Insert a callback as the first of a list that exists, as if `fit` had been given it.
+def insert_callback(
+    callbacks: keras.callbacks.CallbackList, at: int, callback: keras.callbacks.Callback
+) -> None:
+    """Insert a callback into a list that exists, as if `fit` had been given it.
 
     The list has decided in its constructor whether hooks of batches may be called in other threads;
     those of a callback that was not there may not.
     """
-    callbacks.callbacks.insert(0, callback)
-    callbacks._async_train = callbacks._async_test = callbacks._async_predict = False
-
-
-def add_last(callbacks: keras.callbacks.CallbackList, callback: keras.callbacks.Callback) -> None:
-    """Append a callback to a list that exists, after those that Keras adds; see add_first."""
-    callbacks.callbacks.append(callback)
+    callbacks.callbacks.insert(at, callback)
     callbacks._async_train = callbacks._async_test = callbacks._async_predict = False
 
 

@@ -81,7 +81,7 @@ class Observer:
         self.trace.write("fit", fit=self._fits, place=place, printed=_printed())
         self.interruption.reach(Place(self._fits, 0, Hook.FIT_BEGIN))
         added = _FitObserver(self, self._fits, place, fit)
-        internals.add_last(fit, added)
+        internals.insert_callback(fit, len(fit.callbacks), added)
         self._fits += 1
         return added
 
