@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from keepfit.callbacks.errors import EXIT_PREEMPTED
 from keepfit.job.drill.compare.outcome import Outcome, collect, reason_of_end
@@ -105,19 +105,11 @@ class Setting:
         return None if self.seconds is None else LIMIT_FACTOR * self.seconds + LIMIT_SECONDS
 
 
-class Start(Protocol):
-    """Runs a process to its end, and ends all others that it has started."""
-
-    def __call__(
-        self,
-        command: Sequence[str],
-        folder: Path,
-        environment: Mapping[str, str],
-        out: Path,
-        err: Path,
-        limit: float | None,
-    ) -> Attempt:
-        """Run `command` in `folder`, for at most `limit` seconds."""
+Start = Callable[
+    [Sequence[str], Path, Mapping[str, str], Path, Path, float | None],
+    Attempt,
+]
+"""Runs a process to its end, as run_process does, whose arguments it has."""
 
 
 class Runner:
