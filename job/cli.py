@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from keepfit.callbacks.variables import warn_of_unknown_variables
+from keepfit.callbacks.environment_variables import warn_of_unknown_variables
 from keepfit.job import log_output, versions
 from keepfit.job.commands import drill, infra, jobs, plan, run, stores
 

@@ -11,6 +11,7 @@ import keras
 from keepfit.callbacks import events
 from keepfit.callbacks.engine import preemption, session
 from keepfit.callbacks.environment import check_model
+from keepfit.callbacks.environment_variables import warn_of_unknown_variables
 from keepfit.callbacks.errors import ConfigurationError, Refused
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.keras.experiment_trackers import warn_of_new_runs
@@ -24,7 +25,6 @@ from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.training import internals
 from keepfit.callbacks.training.controller import FitArguments, FitController
-from keepfit.callbacks.variables import warn_of_unknown_variables
 
 log = get_logger()
 

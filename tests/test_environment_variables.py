@@ -8,7 +8,11 @@ import sys
 
 import pytest
 
-from keepfit.callbacks.variables import RESUBMITTED_AT, known_variables, unknown_variables
+from keepfit.callbacks.environment_variables import (
+    RESUBMITTED_AT,
+    known_variables,
+    unknown_variables,
+)
 from tests.e2e.process import ROOT
 
 NAME = re.compile(r"KEEPFIT_[A-Z0-9_]*[A-Z0-9]")
@@ -60,9 +64,9 @@ def test_the_documentation_has_all():
 
 
 SCRIPT = """
-from keepfit.callbacks import variables
-variables.warn_of_unknown_variables()
-variables.warn_of_unknown_variables()
+from keepfit.callbacks import environment_variables
+environment_variables.warn_of_unknown_variables()
+environment_variables.warn_of_unknown_variables()
 """
 
 
