@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from dataclasses import dataclass
 
 from keepfit.callbacks import events
@@ -33,6 +33,7 @@ from keepfit.job.notices import signals
 from keepfit.job.notices.deadline import watch_deadline
 from keepfit.job.notices.watcher import watch_machine
 from keepfit.job.process.program import execute, without_own_frames
+from keepfit.job.process.threads import wait_for_threads
 
 log = get_logger()
 
@@ -147,14 +148,15 @@ def _run_to_ending(
     """Run the script and return how it has ended.
 
     If keepfit has ended the attempt, that decides the exit code, whatever the script has made of
-    the exception.
+    the exception. Threads that the script has left behind are part of it, unless a notice ends it.
     """
-    try:
+    code = 0
+    with suppress(AttemptEnded), current.preemption.recording_end():
         prepare()
         code = _run_to_exit_code(program)
-    except AttemptEnded as error:
-        current.preemption.record_end(error)
-        code = error.code
+    if not isinstance(current.preemption.end, Preempted):
+        with suppress(AttemptEnded), current.preemption.recording_end():
+            wait_for_threads()
     end, notice = current.preemption.end, current.preemption.notice
     if (notice is None and not end) or (notice and notice.source == signal.SIGINT.name):
         current.script_ended(completed=code == 0 and not notice and not end)

@@ -16,6 +16,7 @@ COMMON = {
     "keepfit.callbacks.events",
     "keepfit.callbacks.errors",
     "keepfit.callbacks.backoff",
+    "keepfit.callbacks.daemon_executor",
     "keepfit.callbacks.exactness",
     "keepfit.callbacks.logs",
     "keepfit.callbacks.masking",

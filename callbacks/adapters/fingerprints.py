@@ -6,12 +6,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from keepfit.callbacks.adapters.frozen import is_constant
 from keepfit.callbacks.checkpoint.format.codec import Array, Encoded
 from keepfit.callbacks.checkpoint.snapshot import array_bytes
+from keepfit.callbacks.daemon_executor import DaemonExecutor
 
 MAX_READ_SIZE = 1 << 30
 """Bytes of one value's arrays above which the arrays are compared by identity, not by content."""
@@ -64,7 +64,7 @@ def digest_of(arrays: Iterable[Array]) -> str:
     contents = map(array_bytes, arrays)
     blocks = [data[i : i + _BLOCK] for data in contents for i in range(0, data.nbytes, _BLOCK)]
     if len(blocks) > 2 * _THREADS:
-        with ThreadPoolExecutor(_THREADS, "keepfit-digest") as pool:
+        with DaemonExecutor(_THREADS, "keepfit-digest") as pool:
             digests = list(pool.map(_sha256, blocks))
     else:
         digests = [_sha256(block) for block in blocks]

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 from keepfit.callbacks.checkpoint.format.codec import Array
 from keepfit.callbacks.checkpoint.format.manifest import StoredShard
 from keepfit.callbacks.checkpoint.read.reader import read_head, read_manifest, read_shards
+from keepfit.callbacks.daemon_executor import DaemonExecutor
 from keepfit.callbacks.storage import open_store
 from keepfit.callbacks.storage.base import StorageError, Store
 
@@ -33,7 +33,7 @@ class CheckpointPrefetcher:
         self.uri, self.run = uri, run
         self._deadline = deadline
         self._closed = False
-        self._pool = ThreadPoolExecutor(1, "keepfit-prefetch")
+        self._pool = DaemonExecutor(1, "keepfit-prefetch")
         self._store = self._pool.submit(self._open_store)
         self._shards = self._pool.submit(self._read_newest)
 

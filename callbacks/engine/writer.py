@@ -6,13 +6,14 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Superseded
 from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
+from keepfit.callbacks.daemon_executor import DaemonExecutor
 from keepfit.callbacks.logs.logger import get_logger
 
 log = get_logger()
@@ -67,7 +68,7 @@ class SnapshotWriter:
 
     def __init__(self, write: Callable[[Snapshot, bool], Written]) -> None:
         self._write = write
-        self._pool = ThreadPoolExecutor(1, WRITER_THREAD, _lower_thread_priority)
+        self._pool = DaemonExecutor(1, WRITER_THREAD, _lower_thread_priority)
         self._newest: Future[SaveResult] | None = None
 
     @property

@@ -20,13 +20,16 @@ from keepfit.callbacks.keras.fit_callbacks import (
     report_left,
     without_redundant,
 )
-from keepfit.callbacks.launch.process import NoRunName
+from keepfit.callbacks.launch import process as launch
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.training import internals
 from keepfit.callbacks.training.controller import FitArguments, FitController
 
 log = get_logger()
+
+# Python forgets the file of a script after its last line, when a thread of it may still train.
+launch.current()
 
 Logs = dict[str, Any]
 
@@ -107,7 +110,7 @@ class Resumable(keras.callbacks.Callback):
                 keep=keep,
                 keep_fits=keep_fits,
             )
-        except NoRunName as error:
+        except launch.NoRunName as error:
             log.error(events.REFUSED, reason=str(error))
             raise Refused from error
         self._name = None if name is None else _valid_name(name)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from textwrap import dedent
 
 import pytest
@@ -138,6 +141,48 @@ def test_two_fits_in_two_threads(tmp_path):
     assert f"steps {STEPS} {STEPS}\n" in again.out
 
 
+LEFT_BEHIND = {
+    "thread": "threading.Thread(target=train).start()",
+    "pool": "pool = ThreadPoolExecutor(1); pool.submit(len, x); pool.submit(train)",
+}
+"""Ways to leave a training to a thread that Python waits for after the last line of a script."""
+
+
+@pytest.mark.parametrize("way", LEFT_BEHIND)
+def test_a_fit_that_outlives_the_main_thread(tmp_path, plain, way):
+    """It is resumable like any other, and the attempt ends with it."""
+    script = f"""
+from concurrent.futures import ThreadPoolExecutor
+
+def train():
+    model = build()
+    result(model, fit(model))
+
+{LEFT_BEHIND[way]}
+"""
+    with stopped(write(tmp_path, script), *RARELY) as attempt:
+        ended = attempt.end(signal.SIGTERM)
+    check_preempted(ended)
+    assert committed(tmp_path) == STEPS // 2
+    assert finish(tmp_path) == plain
+
+
+def test_a_fit_that_outlives_the_main_thread_of_plain_python(tmp_path):
+    """Its run has the name of the script, which Python has forgotten by then, and it is saved."""
+    script = """
+        main = threading.main_thread()
+        threading.Thread(target=lambda: (main.join(), fit(build()))).start()
+    """
+    write(tmp_path, script)
+    env = {**os.environ, "KEEPFIT_SAVE_EVERY": "9 batches"}
+    ended = subprocess.run(
+        [sys.executable, "train.py"], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert committed(tmp_path) == STEPS
+
+
 BESIDE_A_PLAIN_FIT = """
 def endless():
     other = build()
@@ -150,7 +195,8 @@ fit(build())
 
 def test_a_plain_fit_in_another_thread(tmp_path):
     """It does not keep the process from ending, though its thread is no daemon."""
-    with stopped(write(tmp_path, BESIDE_A_PLAIN_FIT), *RARELY) as attempt:
+    folder = write(tmp_path, BESIDE_A_PLAIN_FIT)
+    with stopped(folder, "--only-explicit", *RARELY) as attempt:
         ended = attempt.end(signal.SIGTERM)
     check_preempted(ended)
     assert committed(tmp_path) == STEPS // 2

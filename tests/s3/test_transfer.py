@@ -8,8 +8,8 @@ import uuid
 
 import pytest
 
+from keepfit.callbacks.daemon_executor import DaemonExecutor
 from keepfit.callbacks.storage.s3.client import make_client
-from keepfit.callbacks.storage.s3.daemon_executor import DaemonExecutor
 from keepfit.callbacks.storage.s3.retries import RetryPolicy
 from keepfit.callbacks.storage.s3.transfer import Transfer
 

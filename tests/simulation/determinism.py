@@ -48,7 +48,7 @@ class SynchronousPool:
     def map(self, task: Callable[[Any], T], items: Iterable[Any]) -> Iterator[T]:
         return map(task, items)
 
-    def close(self) -> None:
+    def shutdown(self, **_: Any) -> None:
         pass
 
     def __enter__(self) -> Self:
@@ -104,8 +104,8 @@ def deterministic() -> Iterator[Process]:
         patch.setattr(claim, "Attempt", partial(attempt.Attempt, clock=standing_clock))
         patch.setattr(claim.claim_run.retry, "sleep", no_wait)
         patch.setattr(object_writer, "datetime", process)
-        patch.setattr(object_writer, "UploadPool", SynchronousPool)
-        patch.setattr(reader, "ThreadPoolExecutor", SynchronousPool)
+        patch.setattr(object_writer, "DaemonExecutor", SynchronousPool)
+        patch.setattr(reader, "DaemonExecutor", SynchronousPool)
         patch.setattr(shards, "MIN_SHARED_SIZE", SHARED_SIZE)
         patch.setattr(fresh_start, "datetime", process)
         patch.setattr(stores, "_open", lambda _: process.client)

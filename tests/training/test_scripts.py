@@ -214,6 +214,7 @@ def test_evaluate_after_an_error(tmp_path):
     """An evaluation isn't a training: it saves nothing, and a notice doesn't end it."""
     with process() as logs:
         model, callback = failed(tmp_path, save_every="1ms")
+        session.current().finish_saves()
         saved = len(logs)
         model.evaluate(*arrays(), verbose=0, callbacks=[callback])
         preemption.current().give_notice(Notice("test"))

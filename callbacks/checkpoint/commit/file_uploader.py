@@ -16,11 +16,10 @@ import hashlib
 import os
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from functools import partial
 
-from keepfit.callbacks.checkpoint.commit.upload_pool import UploadPool
 from keepfit.callbacks.checkpoint.format.key_names import keys_from_paths
 from keepfit.callbacks.checkpoint.format.keys import part_key
 from keepfit.callbacks.checkpoint.format.manifest import Manifest, StoredFile, StoredPart
@@ -113,7 +112,7 @@ class PlannedFile:
     upload: FileUpload
     sends: tuple[Callable[[], StoredPart], ...] = ()
 
-    def start(self, pool: UploadPool) -> FileUpload:
+    def start(self, pool: Executor) -> FileUpload:
         """Begin to upload."""
         started = tuple(pool.submit(send) for send in self.sends)
         return replace(self.upload, parts=(*self.upload.parts, *started))

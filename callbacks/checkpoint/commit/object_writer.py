@@ -20,12 +20,12 @@ from keepfit.callbacks.checkpoint.commit.sending import (
     wait_for_files,
     wait_for_shards,
 )
-from keepfit.callbacks.checkpoint.commit.upload_pool import UploadPool
 from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
 from keepfit.callbacks.checkpoint.format.keys import manifest_key, shard_key
 from keepfit.callbacks.checkpoint.format.manifest import FIT, Manifest, StoredShard
 from keepfit.callbacks.checkpoint.format.shards import Shard, pack_shards
 from keepfit.callbacks.checkpoint.snapshot import Snapshot
+from keepfit.callbacks.daemon_executor import DaemonExecutor
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import AlreadyExists, StorageError, Store
 
@@ -175,7 +175,7 @@ class ObjectWriter:
         self, snapshot: Snapshot, key: str, files: Sequence[PlannedFile], threads: int
     ) -> Iterator[Sending]:
         """Begin to send the objects; after the block, give up what has not been sent."""
-        pool = UploadPool(threads)
+        pool = DaemonExecutor(threads, "keepfit-sender")
         self.unconfirmed.update(k for file in files for k in file.upload.keys)
         try:
             sending = start_sending(
@@ -186,7 +186,7 @@ class ObjectWriter:
             finally:
                 abandon(sending.files, self.unconfirmed)
         finally:
-            pool.close()
+            pool.shutdown(wait=False)
 
     def _manifest(
         self,

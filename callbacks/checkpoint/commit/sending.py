@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 from functools import partial
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.file_uploader import FileUpload, PlannedFile
-from keepfit.callbacks.checkpoint.commit.upload_pool import UploadPool
 from keepfit.callbacks.checkpoint.format.manifest import (
     StoredFile,
     StoredPart,
@@ -56,7 +55,7 @@ class Sending:
 
 
 def start_sending(
-    pool: UploadPool,
+    pool: Executor,
     shards: Iterable[Shard],
     write: Callable[[Shard], StoredShard],
     files: Iterable[PlannedFile],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -21,6 +20,7 @@ from keepfit.callbacks.checkpoint.format.manifest import Manifest, StoredShard, 
 from keepfit.callbacks.checkpoint.format.shards import digest
 from keepfit.callbacks.checkpoint.format.state_schema import ANY_STATE, InvalidState, StateSchema
 from keepfit.callbacks.checkpoint.snapshot import DTYPES
+from keepfit.callbacks.daemon_executor import DaemonExecutor
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import Damaged, NotFound, StorageError, Store, Version
 
@@ -305,7 +305,7 @@ def _map(function: Callable[[T], R], items: Sequence[T], threads: int) -> list[R
     """Return the results for all items, in order; on threads if that is worth their start."""
     if threads < 2 or len(items) < 2:
         return [function(item) for item in items]
-    with ThreadPoolExecutor(threads, "keepfit-reader") as pool:
+    with DaemonExecutor(threads, "keepfit-reader") as pool:
         return list(pool.map(function, items))
 
 

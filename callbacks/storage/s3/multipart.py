@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from keepfit.callbacks.daemon_executor import DaemonExecutor
 from keepfit.callbacks.storage.s3.body import Body, combined
 
 MAX_SINGLE_PUT = 96 << 20
@@ -49,7 +49,7 @@ def send(request: Request, body: Body, threads: int, *, with_checksums: bool) ->
         response = request("upload_part", UploadId=upload, PartNumber=number, Body=part, **check)
         return {"ETag": response["ETag"], "PartNumber": number, **check}, crc
 
-    with ThreadPoolExecutor(threads, "keepfit-part") as pool:
+    with DaemonExecutor(threads, "keepfit-part") as pool:
         sent = list(pool.map(send_part, enumerate(parts, 1)))
     crcs = [crc for _, crc in sent]
     whole = {

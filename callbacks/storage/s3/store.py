@@ -10,11 +10,11 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from threading import Lock
 from typing import Any, Self, TypeVar
 
+from keepfit.callbacks.daemon_executor import DaemonExecutor
 from keepfit.callbacks.storage.base import (
     MAX_LOAD,
     AlreadyExists,
@@ -142,7 +142,7 @@ class S3Store:
         elif len(ranges) == 1:
             self._read_range(key, into, *ranges[0])
         else:
-            with ThreadPoolExecutor(THREADS, "keepfit-range") as pool:
+            with DaemonExecutor(THREADS, "keepfit-range") as pool:
                 list(pool.map(lambda span: self._read_range(key, into, *span), ranges))
 
     def list(self, prefix: str) -> Iterator[Entry]:

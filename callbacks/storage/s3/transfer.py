@@ -9,11 +9,11 @@ from typing import IO, Any, Self, TypeVar
 
 from s3transfer.manager import TransferManager
 
+from keepfit.callbacks.daemon_executor import DaemonExecutor
 from keepfit.callbacks.masking import one_line
 from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.s3.address import Object
 from keepfit.callbacks.storage.s3.client import make_client
-from keepfit.callbacks.storage.s3.daemon_executor import DaemonExecutor
 from keepfit.callbacks.storage.s3.errors import BOTO_ERRORS, translate_error
 from keepfit.callbacks.storage.s3.options import NO_OPTIONS, RequestOptions
 from keepfit.callbacks.storage.s3.retries import RetryPolicy

@@ -8,39 +8,58 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class DaemonExecutor(Executor):
     """An executor with daemon threads.
 
     Python waits at exit for the threads of a ThreadPoolExecutor, and so for a server that they
-    wait for.
+    wait for; and a ThreadPoolExecutor takes no call once the main thread has ended, though a `fit`
+    in another thread may still train and save.
 
     Args:
         max_workers: the number of threads; each starts when there is a call for it.
+        thread_name_prefix: prefix of the names of the threads.
+        initializer: called in each thread when it starts.
     """
 
-    def __init__(self, max_workers: int) -> None:
+    def __init__(
+        self,
+        max_workers: int,
+        thread_name_prefix: str = "keepfit-part",
+        initializer: Callable[[], None] | None = None,
+    ) -> None:
         self._max_workers = max_workers
+        self._name = thread_name_prefix
+        self._initializer = initializer
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = (
             queue.SimpleQueue()
         )
         self._idle = threading.Semaphore(0)
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
+        self._closed = False
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        self._calls.put((future, partial(fn, *args, **kwargs)))
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
         with self._lock:
+            if self._closed:
+                raise RuntimeError(f"{self._name} has been shut down")
+            self._calls.put((future, partial(fn, *args, **kwargs)))
             if not self._idle.acquire(blocking=False) and len(self._threads) < self._max_workers:
-                thread = threading.Thread(target=self._work, name="keepfit-part", daemon=True)
+                name = f"{self._name}_{len(self._threads)}"
+                thread = threading.Thread(target=self._work, name=name, daemon=True)
                 self._threads.append(thread)
                 thread.start()
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        with self._lock:
+            self._closed = True
         with suppress(queue.Empty):
             while cancel_futures:
                 if call := self._calls.get_nowait():
@@ -51,6 +70,8 @@ class DaemonExecutor(Executor):
             thread.join()
 
     def _work(self) -> None:
+        if self._initializer:
+            self._initializer()
         while call := self._calls.get():
             future, function = call
             if future.set_running_or_notify_cancel():
@@ -60,4 +81,6 @@ class DaemonExecutor(Executor):
                     future.set_exception(error)
                 else:
                     future.set_result(result)
+                    del result
+            del call, future, function  # they hold the memory of a shard
             self._idle.release()
