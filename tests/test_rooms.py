@@ -48,11 +48,18 @@ MAY_IMPORT = {
     },
     "callbacks/engine": {
         "keepfit.callbacks.engine",
+        "keepfit.callbacks.journal",
         "keepfit.callbacks.identity",
         "keepfit.callbacks.launch",
         "keepfit.callbacks.settings",
         "keepfit.callbacks.files.file_helpers",
         *STORED,
+    },
+    "callbacks/journal": {
+        "keepfit.callbacks.journal",
+        "keepfit.callbacks.checkpoint.format",
+        "keepfit.callbacks.storage",
+        *COMMON,
     },
     "callbacks/launch": {
         "keepfit.callbacks.launch",

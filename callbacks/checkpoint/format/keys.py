@@ -13,6 +13,7 @@ from keepfit.callbacks.storage.base import MAX_KEY_BYTES
 _NUMBER = r"\d{4,10}"
 _MANIFEST = re.compile(rf"checkpoints/\d{{10,16}}-({_NUMBER})-{_NUMBER}\.json", re.ASCII)
 _SHARD = re.compile(rf"shards/[0-9a-f]{{64}}-({_NUMBER})\.safetensors", re.ASCII)
+_JOURNAL = re.compile(rf"attempts/({_NUMBER})\.json", re.ASCII)
 _PART = re.compile(rf"logs/[^\x00-\x1f\x7f]+/(\d{{12,16}})-({_NUMBER})-{_NUMBER}", re.ASCII)
 
 
@@ -54,6 +55,22 @@ def part_key(run: str, name: str, start: int, attempt: int, sequence: int) -> st
 def artifact_key(run: str, name: str) -> str:
     """Return the key of a whole file for users. keepfit neither reads nor deletes it."""
     return f"{run}/artifacts/{name}"
+
+
+def journal_key(run: str, attempt: int) -> str:
+    """Return the key of an attempt's journal. That attempt alone writes it."""
+    return f"{journals_prefix(run)}{attempt:04d}.json"
+
+
+def journals_prefix(run: str) -> str:
+    """Return the prefix of the keys of all journals."""
+    return f"{run}/attempts/"
+
+
+def journal_attempt(run: str, key: str) -> int | None:
+    """Return the attempt whose journal has this key; None if it is the key of another object."""
+    match = _JOURNAL.fullmatch(key.removeprefix(f"{run}/")) if key.startswith(f"{run}/") else None
+    return int(match[1]) if match else None
 
 
 def report_key(run: str, name: str) -> str:
