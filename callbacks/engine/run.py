@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from keepfit.callbacks import events
+from keepfit.callbacks.checkpoint.commit.cleanup import Task
 from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.format.state_schema import StateSchema
@@ -24,10 +25,15 @@ from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
 from keepfit.callbacks.engine.save_policy import parse_save_policy
 from keepfit.callbacks.engine.scheduler import SaveScheduler
 from keepfit.callbacks.engine.store_errors import exit_for_store_error
+from keepfit.callbacks.engine.versions import library_versions
 from keepfit.callbacks.engine.writer import FencedBy, SaveResult, SnapshotWriter, Written
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.files.file_helpers import fsync_file
 from keepfit.callbacks.identity.fits import MatchedBy, RequestedFit
+from keepfit.callbacks.journal.document import Activity, Machine, Reason
+from keepfit.callbacks.journal.recorder import AttemptFacts, JournalRecorder, ProcessEnd
+from keepfit.callbacks.journal.time_account import ProcessStart
+from keepfit.callbacks.journal.write import JournalWriter
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage import open_store
@@ -67,6 +73,8 @@ class Run:
 
     Attributes:
         owned: the run as far as it lies in the store.
+        recorder: records the journal of this attempt.
+        previous: how the process before this one has ended, if something has watched it.
         final_states: the final states of the finished fits.
         reached_step: batches done in the run so far, as training has last reported them.
         unsaved: the final state of a fit could not be saved.
@@ -80,8 +88,11 @@ class Run:
         preemption: PreemptionState,
         prefetcher: CheckpointPrefetcher | None = None,
         clock: Callable[[], float] = time.monotonic,
+        recorder: JournalRecorder | None = None,
     ) -> None:
         self.owned = Ownership(settings, store, prefetcher)
+        self.recorder = recorder or new_recorder(preemption)
+        self._journal = JournalWriter(store, self.recorder.journal)
         self.final_states = FinalStates(settings.keep_fits)
         self._settings = settings
         self._preemption = preemption
@@ -94,11 +105,13 @@ class Run:
         self._has_written = False  # belongs to the writer's thread
         self._written: Written | None = None
         self._save: Future[SaveResult] | None = None
+        self._mark = self.recorder.captured(0)  # of the snapshot that the writer has, at most one
         self._save_started = 0.0
         self._resumed_step = 0
         self.reached_step = 0
         self.unsaved = False
         self.short_fit: int | None = None
+        self.previous: ProcessEnd | None = None
 
     @classmethod
     def open(
@@ -106,11 +119,13 @@ class Run:
         settings: Settings,
         preemption: PreemptionState,
         prefetcher: CheckpointPrefetcher | None = None,
+        recorder: JournalRecorder | None = None,
     ) -> Run:
         """Open the store of the run that `settings` name; nothing is claimed yet.
 
         Args:
             prefetcher: the one that reads this run already, if any.
+            recorder: records the journal of this attempt.
 
         Raises:
             Refused: the store can't be used; the log says why.
@@ -121,7 +136,7 @@ class Run:
             )
         except StorageError as error:
             raise exit_for_store_error(error) from error
-        return cls(settings, store, preemption, prefetcher)
+        return cls(settings, store, preemption, prefetcher, recorder=recorder)
 
     @property
     def save_seconds(self) -> float:
@@ -153,15 +168,15 @@ class Run:
             raise self._refuse_second_fit()
         self._fit = fit
         self._writer.wait()
+        self.recorder.fit_asked()
         with self.owned.using_store():
             if self.owned.claimed:
                 match = self.owned.next_fit(requested, self._begun, self._unrecorded)
             else:
                 match = self.owned.claim(requested)
                 self._scheduler = self._new_scheduler()
-            checkpoint = (
-                None if match.is_new else self.owned.read_checkpoint(match.index, requested.schema)
-            )
+                self._begin_journal()
+            checkpoint = None if match.is_new else self._read_checkpoint(match.index, requested)
             self._begun.append(match.index)
             record = self.owned.record_of(match.index)
             if record is None or record.data is None or match.by is MatchedBy.CHANGED:
@@ -268,6 +283,17 @@ class Run:
         self._writer.wait()
         self.owned.script_ended(completed=completed and not self.unsaved)
 
+    def ended(self, reason: Reason, exit_code: int | None, detail: str = "") -> None:
+        """Record in the journal why the attempt ends. The first reason counts.
+
+        Args:
+            exit_code: exit code of the process, if it is known.
+            detail: one line about the cause.
+        """
+        self.recorder.ended(reason, self.reached_step, exit_code, detail)
+        if self.owned.claimed:
+            self._write_journal()
+
     def close(self) -> None:
         """Finish the save that is being written, and stop the writer."""
         self._writer.close()
@@ -280,6 +306,28 @@ class Run:
         if self._scheduler is None:
             raise RuntimeError("no fit has claimed the run yet")
         return self._scheduler
+
+    def _begin_journal(self) -> None:
+        attempt, script = self.owned.attempt, self.owned.attempt.head.script
+        before = attempt.number - 1
+        self.recorder.claimed(
+            AttemptFacts(
+                self._settings.run,
+                attempt.number,
+                library_versions(),
+                script.arguments if script else (),
+                self.previous.of_attempt(before) if self.previous and before else None,
+            )
+        )
+        self._write_journal()
+
+    def _write_journal(self) -> None:
+        """Have the journal written by the thread that cleans up, which no save waits for."""
+        self.owned.attempt.submit(Task(self._journal.write, events.JOURNAL_FAILED))
+
+    def _read_checkpoint(self, index: int, requested: RequestedFit) -> Checkpoint | None:
+        with self.recorder.during(Activity.RESTORE):
+            return self.owned.read_checkpoint(index, requested.schema)
 
     def _start_of(self, checkpoint: Checkpoint | None) -> Position:
         """Return the position from which a fit starts; a new one counts on from the run's steps."""
@@ -320,6 +368,7 @@ class Run:
     def _submit(self, snapshot: Snapshot, *, last: bool) -> Future[SaveResult]:
         self._written = self._newest_written()
         self._save_started = self._clock()
+        self._mark = self.recorder.captured(snapshot.position.step)
         self._save = self._writer.submit(snapshot, last=last)
         self._scheduling.submitted(snapshot.position, stalls=not last)
         return self._save
@@ -366,6 +415,8 @@ class Run:
             self._clock() - started,
             sum(shard.size for shard in manifest.shards),
         )
+        self.recorder.saved(self._mark, snapshot.position, written.seconds, written.size, last)
+        self._write_journal()
         mib = round(written.size / 2**20, 1)
         log.info(
             events.SAVED,
@@ -380,3 +431,21 @@ class Run:
             warn_if_save_slow(written.seconds, mib)
             self.owned.attempt.begin_sweep()
         return written
+
+
+def new_recorder(
+    preemption: PreemptionState,
+    before: Activity = Activity.STARTUP,
+    machine: Callable[[], Machine] = Machine,
+) -> JournalRecorder:
+    """Return a recorder of the journal of an attempt.
+
+    Args:
+        before: the activity since the start of the process.
+        machine: returns what is known of the machine by now.
+    """
+
+    def notices() -> list[tuple[str, float, float | None]]:
+        return [(n.source, n.received, n.deadline) for n in preemption.received]
+
+    return JournalRecorder(ProcessStart.of_this_process(), before, machine, notices)
