@@ -110,6 +110,16 @@ class AttemptGoodput:
     paid: float | None = None
     on_demand: float | None = None
 
+    @property
+    def kept_steps(self) -> int:
+        """Number of its steps that were kept."""
+        return max(0, self.kept_step - self.first_step)
+
+    @property
+    def lost_steps(self) -> int:
+        """Number of its recorded steps that were lost."""
+        return max(0, self.last_step - max(self.kept_step, self.first_step))
+
 
 @dataclass(frozen=True)
 class Goodput:
