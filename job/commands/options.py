@@ -31,5 +31,13 @@ OnlyExplicit = Annotated[
     bool,
     typer.Option("--only-explicit", help="Leave a fit without Resumable as it is: not resumable."),
 ]
+HourlyPrice = Annotated[
+    str | None,
+    typer.Option(metavar="USD", help="What the machine costs per hour, for the report of the run."),
+]
+OnDemandPrice = Annotated[
+    str | None,
+    typer.Option(metavar="USD", help="What it would cost on demand, per hour, to compare."),
+]
 Deployment = Annotated[str, typer.Option("--name", help="The deployment's name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
