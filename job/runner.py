@@ -27,8 +27,9 @@ from keepfit.callbacks.keras.progress_bars import lines_for_bars
 from keepfit.callbacks.launch.command import PythonCommand
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import mask_known_of
-from keepfit.callbacks.runner_settings import NoticeSettings
+from keepfit.callbacks.runner_settings import NoticeSettings, PriceSettings
 from keepfit.job import batch_hold
+from keepfit.job.machine.facts import collecting_machine_facts
 from keepfit.job.notices import signals
 from keepfit.job.notices.deadline import watch_deadline
 from keepfit.job.notices.watcher import watch_machine
@@ -66,6 +67,7 @@ def run_program(
         _no_traceback_of_ended_threads(),
         signals.trap_signals(current.preemption, settings.grace_seconds),
         watch_machine(current.preemption, settings, os.environ),
+        collecting_machine_facts(os.environ, PriceSettings.resolve()) as current.machine,
         watch_deadline(current),
         lines_for_bars(),
         holding as every_fit,

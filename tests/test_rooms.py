@@ -87,6 +87,7 @@ MAY_IMPORT = {
         "keepfit.callbacks.runner_settings",
         "keepfit.callbacks",
     },
+    "job/machine": {"keepfit.job.machine", "keepfit.job.notices", "keepfit.callbacks"},
 }
 """The modules of keepfit that a package may import."""
 
