@@ -77,6 +77,8 @@ def run_program(
             _record_ending(ending, current, settings)
             if ending.preempted:
                 _report_preemption(current)
+            current.log_goodput()
+            if ending.preempted:
                 batch_hold.hold_until_gone(current.preemption)
         except Preempted:  # a signal arrived after the script had ended
             ending = Ending(EXIT_PREEMPTED, preempted=True)

@@ -8,7 +8,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.commit.cleanup import Task
 from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.format.state_schema import StateSchema
@@ -22,18 +21,16 @@ from keepfit.callbacks.engine.preemption import (
     warn_if_save_slow,
 )
 from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
+from keepfit.callbacks.engine.run_journal import RunJournal, new_recorder
 from keepfit.callbacks.engine.save_policy import parse_save_policy
 from keepfit.callbacks.engine.scheduler import SaveScheduler
 from keepfit.callbacks.engine.store_errors import exit_for_store_error
-from keepfit.callbacks.engine.versions import library_versions
 from keepfit.callbacks.engine.writer import FencedBy, SaveResult, SnapshotWriter, Written
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.files.file_helpers import fsync_file
 from keepfit.callbacks.identity.fits import MatchedBy, RequestedFit
-from keepfit.callbacks.journal.document import Activity, Machine, Reason
-from keepfit.callbacks.journal.recorder import AttemptFacts, JournalRecorder, ProcessEnd
-from keepfit.callbacks.journal.time_account import ProcessStart
-from keepfit.callbacks.journal.write import JournalWriter
+from keepfit.callbacks.journal.document import Activity, Reason
+from keepfit.callbacks.journal.recorder import JournalRecorder
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage import open_store
@@ -73,8 +70,8 @@ class Run:
 
     Attributes:
         owned: the run as far as it lies in the store.
-        recorder: records the journal of this attempt.
-        previous: how the process before this one has ended, if something has watched it.
+        journal: the journal of this attempt.
+        recorder: records what the journal contains.
         final_states: the final states of the finished fits.
         reached_step: batches done in the run so far, as training has last reported them.
         unsaved: the final state of a fit could not be saved.
@@ -91,8 +88,8 @@ class Run:
         recorder: JournalRecorder | None = None,
     ) -> None:
         self.owned = Ownership(settings, store, prefetcher)
-        self.recorder = recorder or new_recorder(preemption)
-        self._journal = JournalWriter(store, self.recorder.journal)
+        self.journal = RunJournal(store, recorder or new_recorder(preemption))
+        self.recorder = self.journal.recorder
         self.final_states = FinalStates(settings.keep_fits)
         self._settings = settings
         self._preemption = preemption
@@ -111,7 +108,6 @@ class Run:
         self.reached_step = 0
         self.unsaved = False
         self.short_fit: int | None = None
-        self.previous: ProcessEnd | None = None
 
     @classmethod
     def open(
@@ -137,6 +133,11 @@ class Run:
         except StorageError as error:
             raise exit_for_store_error(error) from error
         return cls(settings, store, preemption, prefetcher, recorder=recorder)
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return self._settings.run
 
     @property
     def save_seconds(self) -> float:
@@ -175,7 +176,7 @@ class Run:
             else:
                 match = self.owned.claim(requested)
                 self._scheduler = self._new_scheduler()
-                self._begin_journal()
+                self.journal.begin(self.owned.attempt)
             checkpoint = None if match.is_new else self._read_checkpoint(match.index, requested)
             self._begun.append(match.index)
             record = self.owned.record_of(match.index)
@@ -291,14 +292,14 @@ class Run:
             detail: one line about the cause.
         """
         self.recorder.ended(reason, self.reached_step, exit_code, detail)
-        if self.owned.claimed:
-            self._write_journal()
+        self.journal.write()
 
     def close(self) -> None:
         """Finish the save that is being written, and stop the writer."""
         self._writer.close()
         for requested in self._unrecorded.values():
             requested.close()
+        self.journal.close()
         self.owned.close(CLEANUP_AT_NOTICE if self._preemption.end else None)
 
     @property
@@ -306,24 +307,6 @@ class Run:
         if self._scheduler is None:
             raise RuntimeError("no fit has claimed the run yet")
         return self._scheduler
-
-    def _begin_journal(self) -> None:
-        attempt, script = self.owned.attempt, self.owned.attempt.head.script
-        before = attempt.number - 1
-        self.recorder.claimed(
-            AttemptFacts(
-                self._settings.run,
-                attempt.number,
-                library_versions(),
-                script.arguments if script else (),
-                self.previous.of_attempt(before) if self.previous and before else None,
-            )
-        )
-        self._write_journal()
-
-    def _write_journal(self) -> None:
-        """Have the journal written by the thread that cleans up, which no save waits for."""
-        self.owned.attempt.submit(Task(self._journal.write, events.JOURNAL_FAILED))
 
     def _read_checkpoint(self, index: int, requested: RequestedFit) -> Checkpoint | None:
         with self.recorder.during(Activity.RESTORE):
@@ -416,7 +399,7 @@ class Run:
             sum(shard.size for shard in manifest.shards),
         )
         self.recorder.saved(self._mark, snapshot.position, written.seconds, written.size, last)
-        self._write_journal()
+        self.journal.write()
         mib = round(written.size / 2**20, 1)
         log.info(
             events.SAVED,
@@ -431,21 +414,3 @@ class Run:
             warn_if_save_slow(written.seconds, mib)
             self.owned.attempt.begin_sweep()
         return written
-
-
-def new_recorder(
-    preemption: PreemptionState,
-    before: Activity = Activity.STARTUP,
-    machine: Callable[[], Machine] = Machine,
-) -> JournalRecorder:
-    """Return a recorder of the journal of an attempt.
-
-    Args:
-        before: the activity since the start of the process.
-        machine: returns what is known of the machine by now.
-    """
-
-    def notices() -> list[tuple[str, float, float | None]]:
-        return [(n.source, n.received, n.deadline) for n in preemption.received]
-
-    return JournalRecorder(ProcessStart.of_this_process(), before, machine, notices)

@@ -12,10 +12,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from keepfit.callbacks import events
 from keepfit.callbacks.engine import preemption
 from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
-from keepfit.callbacks.engine.run import Run, new_recorder
+from keepfit.callbacks.engine.run import Run
+from keepfit.callbacks.engine.run_journal import new_recorder
 from keepfit.callbacks.errors import (
     AttemptEnded,
     Cancelled,
@@ -24,11 +26,19 @@ from keepfit.callbacks.errors import (
     StoreUnreachable,
 )
 from keepfit.callbacks.journal.document import Activity, Machine, Reason
+from keepfit.callbacks.journal.goodput_line import describe
 from keepfit.callbacks.journal.recorder import ProcessEnd
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings
 
 LOSS_WARNING = 2.0
 """Seconds before the last possible start of a save: early enough to log that work will be lost."""
+
+
+GOODPUT_SECONDS, GOODPUT_AT_NOTICE = 10.0, 0.5
+"""Seconds for which the end of an attempt waits for the journals of the attempts before it."""
+
+log = get_logger()
 
 
 class Session:
@@ -75,7 +85,7 @@ class Session:
             before = Activity.OTHER if self._runs else Activity.STARTUP
             recorder = new_recorder(self.preemption, before, lambda: self.machine())
             run = Run.open(settings, self.preemption, prefetcher, recorder)
-            run.previous = self.previous
+            run.journal.previous = self.previous
             self._runs[key] = run
 
     @property
@@ -133,6 +143,19 @@ class Session:
         for run in self._opened():
             run.ended(reason, exit_code, detail)
 
+    def log_goodput(self) -> None:
+        """Log the goodput of each run, as far as it is known; a preempted process waits little."""
+        seconds = GOODPUT_AT_NOTICE if self.preemption.end else GOODPUT_SECONDS
+        for run in self._opened():
+            if goodput := run.journal.goodput(seconds):
+                shares = goodput.parts.shares()
+                log.info(
+                    events.GOODPUT,
+                    run=run.name,
+                    line=describe(goodput),
+                    **{name: round(share, 4) for name, share in shares.items()},
+                )
+
     def close(self) -> None:
         """Finish the saves that are being written, and close the runs."""
         for run in self._opened():
@@ -184,6 +207,7 @@ def _end_with_process(session: Session) -> None:
     if not end:
         session.script_ended(completed=not has_failed)
     session.ended(reason_of(end, failed=has_failed), exit_code=end.code if end else None)
+    session.log_goodput()
     session.close()
 
 
