@@ -32,6 +32,8 @@ from keepfit.job import batch_hold
 from keepfit.job.notices import signals
 from keepfit.job.notices.deadline import watch_deadline
 from keepfit.job.notices.watcher import watch_machine
+from keepfit.job.notifications.notification import AttemptEnd
+from keepfit.job.notifications.observer import AttemptObserver
 from keepfit.job.process.program import execute, without_own_frames
 from keepfit.job.process.threads import wait_for_threads
 
@@ -50,6 +52,7 @@ def run_program(
     settings: NoticeSettings,
     prepare: Callable[[], None] = no_preparation,
     *,
+    observer: AttemptObserver,
     only_explicit: bool = False,
 ) -> int:
     """Run a script or module and return the exit code of the process.
@@ -58,6 +61,7 @@ def run_program(
 
     Args:
         prepare: called before the script. It may take long: signals end it as they end a script.
+        observer: learns what becomes of the attempt.
         only_explicit: only a `fit` with a Resumable is resumable.
     """
     holding = nullcontext() if only_explicit else hold_every_fit()
@@ -67,6 +71,7 @@ def run_program(
         signals.trap_signals(current.preemption, settings.grace_seconds),
         watch_machine(current.preemption, settings, os.environ),
         watch_deadline(current),
+        observer.watching(current),
         lines_for_bars(),
         holding as every_fit,
     ):
@@ -74,9 +79,12 @@ def run_program(
             ending = _run_to_ending(program, current, prepare)
             if ending.preempted:
                 _report_preemption(current)
+            observer.attempt_ends(_end_of(ending, current, settings))
+            if ending.preempted:
                 batch_hold.hold_until_gone(current.preemption)
         except Preempted:  # a signal arrived after the script had ended
             ending = Ending(EXIT_PREEMPTED, preempted=True)
+            observer.attempt_ends(_end_of(ending, current, settings))
     if ending.preempted:
         _limit_exit_time(settings.preempted_exit_code)
         return settings.preempted_exit_code
@@ -99,6 +107,15 @@ class Ending:
 
     code: int
     preempted: bool = False
+
+
+def _end_of(ending: Ending, current: session.Session, settings: NoticeSettings) -> AttemptEnd:
+    """Return the end of the attempt as its observer learns of it, with the final exit code."""
+    if ending.preempted:
+        notice = current.preemption.notice
+        source = notice.source if notice else None
+        return AttemptEnd(settings.preempted_exit_code, preempted=True, source=source)
+    return AttemptEnd(EXIT_UNSAVED if ending.code == 0 and current.unsaved else ending.code)
 
 
 @contextmanager

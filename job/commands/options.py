@@ -33,3 +33,9 @@ OnlyExplicit = Annotated[
 ]
 Deployment = Annotated[str, typer.Option("--name", help="The deployment's name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
+Notify = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="URL", help="A webhook that learns of preemptions, ends and stalls; repeatable."
+    ),
+]

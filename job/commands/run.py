@@ -9,10 +9,16 @@ import typer
 
 from keepfit.callbacks.errors import EXIT_REFUSED, ConfigurationError
 from keepfit.callbacks.launch.command import PythonCommand
-from keepfit.callbacks.runner_settings import NoticeSettings, OnNotice, RestartSettings
+from keepfit.callbacks.runner_settings import (
+    NoticeSettings,
+    NotificationSettings,
+    OnNotice,
+    RestartSettings,
+)
 from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.s3.options import RequestOptions
 from keepfit.job import pid1
+from keepfit.job.commands import options
 from keepfit.job.commands.failures import fail
 from keepfit.job.commands.options import (
     Deterministic,
@@ -68,6 +74,11 @@ def run(
         bool,
         typer.Option("--leave-at-once", help="On AWS Batch, exit before the instance is gone."),
     ] = False,
+    notify: options.Notify = None,
+    stalled_after: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Time without a batch until `stalled`. [default: 30min]"),
+    ] = None,
     restarts: Annotated[
         int | None,
         typer.Option(
@@ -100,6 +111,8 @@ def run(
         "GRACE": grace,
         "WATCH": watch,
         "LEAVE_AT_ONCE": leave_at_once or None,
+        "NOTIFY": " ".join(notify or ()),
+        "STALLED_AFTER": stalled_after,
         "RESTARTS": restarts,
         "PREEMPTED_EXIT_CODE": preempted_exit_code,
     }
@@ -111,6 +124,7 @@ def run(
             check_program(program)
         RequestOptions.of(os.environ)  # before TensorFlow is imported, which takes seconds
         notices, allowed = NoticeSettings.resolve(), RestartSettings.resolve()
+        notifications = NotificationSettings.resolve()
     except ConfigurationError as error:
         fail(str(error))
     except StorageError as error:
@@ -123,14 +137,19 @@ def run(
         pid1.supervise_if_pid1()
     if attempt and attempt.script_has_ended:
         os.environ.pop("KEEPFIT_FRESH", None)  # it would begin the finished run anew
-    exit_code = _run_attempt(program, notices, code, deterministic=deterministic)
+    exit_code = _run_attempt(program, notices, notifications, code, deterministic=deterministic)
     if attempt and exit_code != notices.preempted_exit_code:
         attempt.report_end()
     raise typer.Exit(exit_code)
 
 
 def _run_attempt(
-    program: PythonCommand, notices: NoticeSettings, code: str | None, *, deterministic: bool
+    program: PythonCommand,
+    notices: NoticeSettings,
+    notifications: NotificationSettings,
+    code: str | None,
+    *,
+    deterministic: bool,
 ) -> int:
     """Run the program in this process, and return its exit code.
 
@@ -141,6 +160,7 @@ def _run_attempt(
     from keepfit.callbacks.launch import process as launch
     from keepfit.callbacks.settings import Settings
     from keepfit.job import batch, runner
+    from keepfit.job.notifications.notifier import notifier
 
     launch.begin(launch.Launch.of_program(program))
     try:
@@ -155,4 +175,7 @@ def _run_attempt(
         if deterministic:
             runner.set_deterministic()
 
-    return runner.run_program(program, notices, prepare, only_explicit=settings.only_explicit)
+    with notifier(notifications, settings.run) as observer:
+        return runner.run_program(
+            program, notices, prepare, only_explicit=settings.only_explicit, observer=observer
+        )
