@@ -166,9 +166,7 @@ def describe_runs(plan: RunPlan) -> str:
         f"{found['complete']} lost nothing at the end",
     ]
     if found["lower_bounds"]:
-        lines.append(
-            f"{found['lower_bounds']} ended at an unknown time: counted up to the last record"
-        )
+        lines.append(f"{found['lower_bounds']} without a known end: counted up to the last record")
     if plan.left_out:
         lines.append(f"left out, as they have no journal that can be read: {plan.left_out}")
     lines.append(
