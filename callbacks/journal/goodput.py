@@ -147,7 +147,9 @@ def measure(journals: Sequence[Journal], running_at: datetime | None = None) -> 
         running_at: a moment at which the last attempt is known to run; without it, the time after
             its last record is not counted.
     """
-    followers = [*journals[1:], None] if journals else []
+    if not journals:
+        return Goodput()
+    followers = [*journals[1:], None]
     spans = [
         _span(journal, following, running_at)
         for journal, following in zip(journals, followers, strict=True)

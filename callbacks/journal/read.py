@@ -9,7 +9,7 @@ from typing import Final
 from keepfit.callbacks.checkpoint.format.keys import journal_attempt, journals_prefix
 from keepfit.callbacks.checkpoint.format.limits import MAX_NUMBER
 from keepfit.callbacks.journal.document import Journal
-from keepfit.callbacks.storage.base import Damaged, NotFound, Store
+from keepfit.callbacks.storage.base import Damaged, NotFound, StorageError, Store, Transient
 
 MAX_JOURNALS: Final = 10_000
 """Largest number of attempts whose journals are read."""
@@ -47,14 +47,15 @@ class RunJournals:
 def read_journals(
     store: Store, run: str, *, before: int = MAX_NUMBER + 1, at_most: int = MAX_JOURNALS
 ) -> RunJournals:
-    """Read the journals of a run.
+    """Read the journals of a run. One that can't be read does not hide the others.
 
     Args:
         before: only those of attempts before this one.
         at_most: number of journals; the newest ones are read if there are more.
 
     Raises:
-        StorageError: the store does not answer.
+        Transient: the store does not answer.
+        StorageError: they can't be listed.
     """
     entries = store.list(journals_prefix(run))
     numbered = ((journal_attempt(run, entry.key), entry.key) for entry in entries)
@@ -68,7 +69,9 @@ def read_journals(
                 raise Damaged(f"it is the journal of attempt {journal.attempt} of {journal.run!r}")
         except NotFound:
             continue
-        except (Damaged, ValueError) as error:
+        except Transient:
+            raise
+        except (StorageError, ValueError) as error:
             unreadable[number] = str(error)
         else:
             journals.append(journal)

@@ -271,7 +271,8 @@ class JournalRecorder:
         first: dict[str, NoticeEntry] = {}
         for source, received, deadline in self._notices():
             moments = [None if m is None else self._account.moment(m) for m in (received, deadline)]
-            entry = NoticeEntry(at=moments[0] or 0.0, source=source, deadline=moments[1])
+            name = source[:MAX_NAME]
+            entry = NoticeEntry(at=moments[0] or 0.0, source=name, deadline=moments[1])
             first.setdefault(source, entry)
         return tuple(first.values())[:MAX_NOTICES]
 

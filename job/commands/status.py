@@ -136,7 +136,6 @@ def _show_run(run: str, request: _Request, *, json: bool) -> None:
 def _read_report(stored: str, run: str, *, required: bool) -> Report | None:
     """Return what the store knows of a run; None if it has no such run, unless it is required."""
     from keepfit.callbacks.checkpoint.read.inspection import NoSuchRun, RunMoved, Summary
-    from keepfit.callbacks.journal.read import RunJournals
     from keepfit.callbacks.storage import open_store
     from keepfit.job.reports.data import read_report, report_of
 
@@ -150,7 +149,7 @@ def _read_report(stored: str, run: str, *, required: bool) -> Report | None:
             return None
         except RunMoved as moved:
             aside = Summary(run, "set aside", reason=str(moved))
-            return report_of(opened.uri, aside, RunJournals(), None)
+            return report_of(opened.uri, aside)
 
 
 def _find_deployment(request: _Request) -> tuple[Deployment | None, str]:

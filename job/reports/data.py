@@ -12,10 +12,12 @@ from keepfit.callbacks.checkpoint.read.inspection import CommittedState, Summary
 from keepfit.callbacks.journal.document import Journal
 from keepfit.callbacks.journal.goodput import Goodput, measure
 from keepfit.callbacks.journal.read import RunJournals, read_journals
-from keepfit.callbacks.storage.base import Damaged, Store
+from keepfit.callbacks.storage.base import Damaged, StorageError, Store, Transient
 
 MAX_RANGES: Final = 10
 """Largest number of ranges of attempts that a note names."""
+
+_NONE: Final = RunJournals()
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Report:
         versions: of keepfit, Keras and TensorFlow, as the newest journal or checkpoint has them.
         checkpoints: the committed ones, the newest first.
         problems: why the manifest of another checkpoint can't be read, by its key.
+        unlisted: why the journals can't even be listed; None if they can.
     """
 
     store: str
@@ -68,6 +71,7 @@ class Report:
     versions: Mapping[str, str]
     checkpoints: tuple[StoredCheckpoint, ...]
     problems: Mapping[str, str]
+    unlisted: str | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -82,7 +86,7 @@ def read_report(store: Store, run: str) -> Report:
 
     Raises:
         NoSuchRun, RunMoved: there is no run of this name.
-        StorageError: the store can't be read.
+        StorageError: the store can't be read. What can't be read of the journals alone is no error.
     """
     committed: CommittedState | None = None
     try:
@@ -90,18 +94,30 @@ def read_report(store: Store, run: str) -> Report:
         summary = inspection.summary_of(run, committed)
     except Damaged as error:
         summary = Summary(run, "damaged", reason=str(error))
-    return report_of(store.uri, summary, read_journals(store, run), committed)
+    try:
+        return report_of(store.uri, summary, read_journals(store, run), committed)
+    except Transient:
+        raise
+    except StorageError as error:
+        return report_of(store.uri, summary, RunJournals(), committed, unlisted=str(error))
 
 
 def report_of(
-    store: str, summary: Summary, found: RunJournals, committed: CommittedState | None
+    store: str,
+    summary: Summary,
+    found: RunJournals = _NONE,
+    committed: CommittedState | None = None,
+    *,
+    unlisted: str | None = None,
 ) -> Report:
     """Return the report of what has been read.
 
     Args:
         store: URI of the store.
-        committed: HEAD and its manifests; None if HEAD is damaged.
+        committed: HEAD and its manifests; None if they can't be read.
+        unlisted: why the journals can't be listed.
     """
+    newest = max(summary.attempts, found.journals[-1].attempt if found.journals else 0)
     journals = found.journals
     versions: Mapping[str, str] = journals[-1].versions if journals else {}
     if committed and committed.newest and not versions:
@@ -112,11 +128,12 @@ def report_of(
         journals=journals,
         goodput=measure(journals),
         unreadable=found.unreadable,
-        missing=found.missing(max(summary.attempts, journals[-1].attempt if journals else 0)),
+        missing=() if unlisted else found.missing(newest),
         left_out=found.left_out,
         versions=versions,
         checkpoints=tuple(_checkpoints(committed)) if committed else (),
         problems=committed.problems if committed else {},
+        unlisted=unlisted,
     )
 
 
@@ -139,6 +156,8 @@ def _checkpoints(committed: CommittedState) -> Iterator[StoredCheckpoint]:
 
 def _notes(report: Report) -> Iterator[str]:
     """Yield what the report lacks, in sentences for users."""
+    if report.unlisted:
+        yield f"the journals can't be read: {report.unlisted}"
     if report.missing:
         several = len(report.missing) > 1
         yield (

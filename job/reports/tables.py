@@ -36,7 +36,7 @@ def _facts(report: Report) -> Table:
     add_row(facts, "state", f"{run.state}: {run.reason}" if run.reason else run.state)
     add_row(facts, "checkpoint", "none" if run.step is None else f"step {run.step}")
     add_row(facts, "attempts", str(run.attempts))
-    line = describe(report.goodput) if report.journals else "unknown: no attempt has a journal"
+    line = describe(report.goodput) if report.journals else "unknown: no journal can be read"
     add_row(facts, "goodput", line.removeprefix("goodput "))
     return facts
 
@@ -114,6 +114,7 @@ def report_document(report: Report) -> dict[str, Any]:
         "journals": [json.loads(journal.model_dump_json()) for journal in report.journals],
         "missing": report.missing,
         "unreadable": {str(number): reason for number, reason in report.unreadable.items()},
+        "unlisted": report.unlisted,
         "left_out": report.left_out,
         "versions": dict(report.versions),
         "checkpoints": [asdict(checkpoint) for checkpoint in report.checkpoints],
