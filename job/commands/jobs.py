@@ -38,6 +38,8 @@ def submit(
     deterministic: Deterministic = False,
     exact: Exact = False,
     only_explicit: options.OnlyExplicit = False,
+    hourly_price: options.HourlyPrice = None,
+    on_demand_price: options.OnDemandPrice = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -82,6 +84,7 @@ def submit(
     environment |= submission.selected_variables(
         save_every, exact=exact, fresh=fresh, resume=resume, only_explicit=only_explicit
     )
+    prices = submission.given_prices(hourly_price, on_demand_price, environment)
     named = {"KEEPFIT_RUN", "KEEPFIT_STORE", *environment}
     secrets = submission.secrets(secret or [], named)
     needs = {"vcpus": vcpus, "memory": submission.mebibytes(memory), "gpus": gpus}
@@ -96,6 +99,7 @@ def submit(
         base = request.describe_definition(batch, deployment.job)
         request.check_secrets(base, secrets, deployment.secrets)
         environment = submission.storage_variables(environment, base) | environment
+        environment |= submission.price_variables(prices, behind, batch.meta.region_name)
         if any(needs.values()):
             size = queues.size_of(request.resources(needs, base))
             queues.check_size(aws.client("ec2"), behind, size)
