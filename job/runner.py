@@ -33,6 +33,8 @@ from keepfit.job.machine.facts import collecting_machine_facts
 from keepfit.job.notices import signals
 from keepfit.job.notices.deadline import watch_deadline
 from keepfit.job.notices.watcher import watch_machine
+from keepfit.job.notifications.notification import AttemptEnd
+from keepfit.job.notifications.observer import AttemptObserver
 from keepfit.job.process.program import execute, without_own_frames
 from keepfit.job.process.threads import wait_for_threads
 
@@ -51,6 +53,7 @@ def run_program(
     settings: NoticeSettings,
     prepare: Callable[[], None] = no_preparation,
     *,
+    observer: AttemptObserver,
     only_explicit: bool = False,
 ) -> int:
     """Run a script or module and return the exit code of the process.
@@ -59,6 +62,7 @@ def run_program(
 
     Args:
         prepare: called before the script. It may take long: signals end it as they end a script.
+        observer: learns what becomes of the attempt.
         only_explicit: only a `fit` with a Resumable is resumable.
     """
     holding = nullcontext() if only_explicit else hold_every_fit()
@@ -69,6 +73,7 @@ def run_program(
         watch_machine(current.preemption, settings, os.environ),
         collecting_machine_facts(os.environ, PriceSettings.resolve()) as current.machine,
         watch_deadline(current),
+        observer.watching(current),
         lines_for_bars(),
         holding as every_fit,
     ):
@@ -78,10 +83,12 @@ def run_program(
             if ending.preempted:
                 _report_preemption(current)
             current.log_goodput()
+            observer.attempt_ends(_end_of(ending, current, settings))
             if ending.preempted:
                 batch_hold.hold_until_gone(current.preemption)
         except Preempted:  # a signal arrived after the script had ended
             ending = Ending(EXIT_PREEMPTED, preempted=True)
+            observer.attempt_ends(_end_of(ending, current, settings))
     if ending.preempted:
         _limit_exit_time(settings.preempted_exit_code)
         return settings.preempted_exit_code
@@ -115,6 +122,15 @@ def _record_ending(ending: Ending, current: session.Session, settings: NoticeSet
     code = settings.preempted_exit_code if ending.preempted else ending.code
     detail = "the final state could not be saved" if unsaved else ending.detail
     current.ended(reason, EXIT_UNSAVED if unsaved else code, detail)
+
+
+def _end_of(ending: Ending, current: session.Session, settings: NoticeSettings) -> AttemptEnd:
+    """Return the end of the attempt as its observer learns of it, with the final exit code."""
+    if ending.preempted:
+        notice = current.preemption.notice
+        source = notice.source if notice else None
+        return AttemptEnd(settings.preempted_exit_code, preempted=True, source=source)
+    return AttemptEnd(EXIT_UNSAVED if ending.code == 0 and current.unsaved else ending.code)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from keepfit.callbacks.engine.preemption import (
 )
 from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
 from keepfit.callbacks.engine.run_journal import RunJournal, new_recorder
+from keepfit.callbacks.engine.run_progress import RunProgress, TrainingPosition
 from keepfit.callbacks.engine.save_policy import parse_save_policy
 from keepfit.callbacks.engine.scheduler import SaveScheduler
 from keepfit.callbacks.engine.store_errors import exit_for_store_error
@@ -105,6 +106,9 @@ class Run:
         self._mark = self.recorder.captured(0)  # of the snapshot that the writer has, at most one
         self._save_started = 0.0
         self._resumed_step = 0
+        self._resumed_from: TrainingPosition | None = None
+        self._epoch: int | None = None
+        self._events = 0
         self.reached_step = 0
         self.unsaved = False
         self.short_fit: int | None = None
@@ -152,6 +156,27 @@ class Run:
         written = self._newest_written()
         committed = written.position.step if written else self._resumed_step
         return max(0, self.reached_step - committed)
+
+    @property
+    def progress(self) -> RunProgress:
+        """The progress of this run. Any thread may ask for it."""
+        return RunProgress(
+            self._settings.run,
+            self.owned.attempt.number if self.owned.claimed else None,
+            TrainingPosition(self._epoch, self.reached_step),
+            self._resumed_from,
+            self._events,
+        )
+
+    def observe_event(self, epoch: int, step: int) -> None:
+        """Record an event of the training, such as the end of a batch; see RunProgress.
+
+        Args:
+            epoch: the epoch under way, from 0.
+            step: batches done in the run.
+        """
+        self.reached_step, self._epoch = step, epoch + 1
+        self._events += 1
 
     def begin_fit(self, requested: RequestedFit, fit: RunningFit | None = None) -> FitStart:
         """Begin a `fit`; the first one claims the run.
@@ -320,7 +345,9 @@ class Run:
 
     def _resume_from(self, checkpoint: Checkpoint) -> None:
         self.owned.attempt.resume_from(checkpoint.key, checkpoint.manifest)
-        self._resumed_step = self.reached_step = checkpoint.manifest.position.step
+        position = checkpoint.manifest.position
+        self._resumed_step = self.reached_step = position.step
+        self._resumed_from = TrainingPosition(position.epoch + 1, position.step)
         self._written = self._save = None
 
     def _refuse_second_fit(self) -> Refused:

@@ -18,6 +18,7 @@ from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
 from keepfit.callbacks.engine.run import Run
 from keepfit.callbacks.engine.run_journal import new_recorder
+from keepfit.callbacks.engine.run_progress import RunProgress
 from keepfit.callbacks.errors import (
     AttemptEnded,
     Cancelled,
@@ -102,6 +103,11 @@ class Session:
     def reached_step(self) -> int | None:
         """Number of batches that have been trained in all runs; None if no fit was begun."""
         return sum(run.reached_step for run in self._opened()) if self._runs else None
+
+    @property
+    def progress(self) -> tuple[RunProgress, ...]:
+        """The progress of each run, in the order in which they were opened."""
+        return tuple(run.progress for run in self._opened())
 
     @property
     def uncommitted_steps(self) -> int:

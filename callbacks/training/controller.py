@@ -306,7 +306,7 @@ class FitController:
             raise refusal.refusal(
                 self._resumption.key, f"its position is not one of this training: {error}"
             ) from error
-        self._run.reached_step = self._phase.progress.step
+        self._run.observe_event(self._phase.progress.epoch, self._phase.progress.step)
         for action in actions:
             if perform := self._PERFORM.get(action):
                 perform(self)

@@ -40,6 +40,7 @@ def submit(
     only_explicit: options.OnlyExplicit = False,
     hourly_price: options.HourlyPrice = None,
     on_demand_price: options.OnDemandPrice = None,
+    notify: options.Notify = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -79,7 +80,7 @@ def submit(
     from keepfit.job.commands import submission
 
     upload = submission.find_upload(script, module=module)
-    environment = submission.variables(env or [])
+    environment = submission.variables(env or []) | submission.notify_variable(notify or [])
     submission.warn_of_visible(environment, args or [])
     environment |= submission.selected_variables(
         save_every, exact=exact, fresh=fresh, resume=resume, only_explicit=only_explicit

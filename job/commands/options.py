@@ -53,6 +53,12 @@ QueueOption = Annotated[
     str | None, typer.Option("--queue", help="A job queue. [default: the deployment's]")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
+Notify = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="URL", help="A webhook that learns of preemptions, ends and stalls; repeatable."
+    ),
+]
 
 
 def open_runs(store: str | None) -> Store:

@@ -12,6 +12,7 @@ from keepfit.callbacks.journal.recorder import ProcessEnd
 from keepfit.callbacks.launch.command import PythonCommand
 from keepfit.callbacks.runner_settings import (
     NoticeSettings,
+    NotificationSettings,
     OnNotice,
     PriceSettings,
     RestartSettings,
@@ -19,6 +20,7 @@ from keepfit.callbacks.runner_settings import (
 from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.s3.options import RequestOptions
 from keepfit.job import pid1
+from keepfit.job.commands import options
 from keepfit.job.commands.failures import fail
 from keepfit.job.commands.options import (
     Deterministic,
@@ -76,6 +78,11 @@ def run(
         bool,
         typer.Option("--leave-at-once", help="On AWS Batch, exit before the instance is gone."),
     ] = False,
+    notify: options.Notify = None,
+    stalled_after: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Time without a batch until `stalled`. [default: 30min]"),
+    ] = None,
     restarts: Annotated[
         int | None,
         typer.Option(
@@ -110,6 +117,8 @@ def run(
         "GRACE": grace,
         "WATCH": watch,
         "LEAVE_AT_ONCE": leave_at_once or None,
+        "NOTIFY": " ".join(notify or ()),
+        "STALLED_AFTER": stalled_after,
         "RESTARTS": restarts,
         "HOURLY_PRICE": hourly_price,
         "ON_DEMAND_PRICE": on_demand_price,
@@ -124,6 +133,7 @@ def run(
         RequestOptions.of(os.environ)  # before TensorFlow is imported, which takes seconds
         notices, allowed = NoticeSettings.resolve(), RestartSettings.resolve()
         PriceSettings.resolve()
+        notifications = NotificationSettings.resolve()
     except ConfigurationError as error:
         fail(str(error))
     except StorageError as error:
@@ -137,7 +147,9 @@ def run(
     if attempt and attempt.script_has_ended:
         os.environ.pop("KEEPFIT_FRESH", None)  # it would begin the finished run anew
     previous = attempt.previous_end if attempt else None
-    exit_code = _run_attempt(program, notices, code, previous, deterministic=deterministic)
+    exit_code = _run_attempt(
+        program, notices, notifications, code, previous, deterministic=deterministic
+    )
     if attempt and exit_code != notices.preempted_exit_code:
         attempt.report_end()
     raise typer.Exit(exit_code)
@@ -146,6 +158,7 @@ def run(
 def _run_attempt(
     program: PythonCommand,
     notices: NoticeSettings,
+    notifications: NotificationSettings,
     code: str | None,
     previous: ProcessEnd | None,
     *,
@@ -161,6 +174,7 @@ def _run_attempt(
     from keepfit.callbacks.launch import process as launch
     from keepfit.callbacks.settings import Settings
     from keepfit.job import batch, runner
+    from keepfit.job.notifications.notifier import notifier
 
     launch.begin(launch.Launch.of_program(program))
     try:
@@ -176,4 +190,7 @@ def _run_attempt(
         if deterministic:
             runner.set_deterministic()
 
-    return runner.run_program(program, notices, prepare, only_explicit=settings.only_explicit)
+    with notifier(notifications, settings.run) as observer:
+        return runner.run_program(
+            program, notices, prepare, only_explicit=settings.only_explicit, observer=observer
+        )

@@ -18,15 +18,18 @@ from keepfit.callbacks.launch.arguments import has_secret, is_secret
 from keepfit.callbacks.launch.process import Launch
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import mask_urls
-from keepfit.callbacks.runner_settings import PriceSettings
+from keepfit.callbacks.runner_settings import NotificationSettings, PriceSettings
 from keepfit.callbacks.storage import check_uri
 from keepfit.infra.deployment import DEFAULT
 from keepfit.infra.jobs.bundle import Bundle
 from keepfit.job.commands.failures import aws_errors_exit, fail, store_errors_exit
 from keepfit.job.commands.job_polling import summarize_run
+from keepfit.job.notifications.webhook import may_be_secret
 from keepfit.job.process.program import check_program, command_of
 
 log = get_logger()
+
+NOTIFY = "KEEPFIT_NOTIFY"
 
 _MEMORY = re.compile(r"(\d+)\s*(MiB|GiB)")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
@@ -55,18 +58,32 @@ def secrets(given: list[str], variables: Collection[str]) -> dict[str, str]:
     return dict(pairs)
 
 
+def notify_variable(urls: list[str]) -> dict[str, str]:
+    """Return the variable that has the effect of `--notify`; exit if it can't be used."""
+    if not urls:
+        return {}
+    with store_errors_exit():
+        return {NOTIFY: NotificationSettings.resolve(notify=" ".join(urls)).notify}
+
+
 def warn_of_visible(variables: Mapping[str, str], arguments: Sequence[str]) -> None:
     """Log a warning if a variable or an argument seems to be secret: AWS Batch shows them."""
-    names = [n for n, value in variables.items() if is_secret(n) or mask_urls(value) != value]
+    names = [n for n, value in variables.items() if _may_be_secret(n, value)]
     in_arguments = has_secret(arguments)
     if names or in_arguments:
         log.warning(
             events.VISIBLE_IN_JOB,
             variables=names,
             arguments=in_arguments,
-            reason="everyone who may call batch:DescribeJobs can read --env and ARGS",
+            reason="everyone who may call batch:DescribeJobs can read --env, --notify and ARGS",
             fix="pass a secret with --secret NAME=ARN, of Secrets Manager or SSM",
         )
+
+
+def _may_be_secret(name: str, value: str) -> bool:
+    if name == NOTIFY and any(map(may_be_secret, value.split())):
+        return True
+    return is_secret(name) or mask_urls(value) != value
 
 
 def _named(option: str, value: str, given: list[str]) -> list[tuple[str, str]]:
