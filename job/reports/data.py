@@ -118,6 +118,7 @@ def report_of(
         unlisted: why the journals can't be listed.
     """
     newest = max(summary.attempts, found.journals[-1].attempt if found.journals else 0)
+    oldest = found.journals[0].attempt if found.journals and found.left_out else 0
     journals = found.journals
     versions: Mapping[str, str] = journals[-1].versions if journals else {}
     if committed and committed.newest and not versions:
@@ -128,7 +129,7 @@ def report_of(
         journals=journals,
         goodput=measure(journals),
         unreadable=found.unreadable,
-        missing=() if unlisted else found.missing(newest),
+        missing=() if unlisted else tuple(n for n in found.missing(newest) if n > oldest),
         left_out=found.left_out,
         versions=versions,
         checkpoints=tuple(_checkpoints(committed)) if committed else (),
@@ -168,7 +169,7 @@ def _notes(report: Report) -> Iterator[str]:
     for number, reason in report.unreadable.items():
         yield f"the journal of attempt {number} can't be read: {reason}"
     if report.left_out:
-        yield f"{report.left_out} more journals are not read"
+        yield f"{report.left_out} older journals are not read"
     if report.goodput.overlap:
         yield (
             f"{report.goodput.overlap:.1f} s count for two attempts each: one was still alive when "

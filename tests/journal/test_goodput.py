@@ -219,6 +219,18 @@ def test_the_end_that_was_watched(ended: float, unknown: float, waiting: float):
     assert found.overlap == 0
 
 
+@pytest.mark.parametrize(("started", "about"), [(0.02, True), (22, False)])
+def test_the_end_of_a_process_that_has_claimed_nothing(started: float, about: bool):
+    """A process between both attempts is told by its start; its end is not that of the first."""
+    previous = Previous(
+        attempt=1, started=moment(started), ended=moment(25), reason=Reason.KILLED, detail="SIGKILL"
+    )
+    second = journal(2, started=30, resumed=100, steps=200, previous=previous)
+    first, _ = measure([journal(1, kill=True), second]).attempts
+    assert (first.reason, first.end_known) == ((Reason.KILLED, True) if about else (None, False))
+    assert first.parts.unknown == pytest.approx(12 if about else 17)
+
+
 def test_clocks_that_disagree():
     """No part is negative: an attempt that begins before the end of the last one overlaps."""
     found = measure([journal(1, steps=100), journal(2, started=10, resumed=100, steps=200)])
