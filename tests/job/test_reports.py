@@ -57,7 +57,7 @@ def test_report(store):
     assert found["total"] == ["77.5", "100.0"]
     assert "38.7 %: 35.9 % waiting, 11.6 % start-up" in printed
     assert found["1"] == [
-        "2026-11-28 12:00:00", "0:00:20", "100", "10", "4", "under $0.01",
+        "2026-11-28 12:00:00", "0:00:20", "100", "10 +", "4", "under $0.01",
         "killed: killed by SIGKILL",
     ]  # fmt: skip
     assert found["3"][-1] == "finished (0)"
