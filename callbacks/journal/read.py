@@ -9,13 +9,16 @@ from typing import Final
 from keepfit.callbacks.checkpoint.format.keys import journal_attempt, journals_prefix
 from keepfit.callbacks.checkpoint.format.limits import MAX_NUMBER
 from keepfit.callbacks.journal.document import Journal
-from keepfit.callbacks.storage.base import Damaged, NotFound, StorageError, Store, Transient
+from keepfit.callbacks.storage.base import Damaged, Entry, NotFound, StorageError, Store, Transient
 
 MAX_JOURNALS: Final = 10_000
 """Largest number of attempts whose journals are read."""
 
 MAX_JOURNAL_BYTES: Final = 4 << 20
 """Largest journal that is read."""
+
+MAX_TOTAL_BYTES: Final = 128 << 20
+"""Bytes of all journals that are read at once, the newest first: parsed, they take a multiple."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +54,21 @@ def read_journals(
 
     Args:
         before: only those of attempts before this one.
-        at_most: number of journals; the newest ones are read if there are more.
+        at_most: number of journals; the newest ones are read if there are more, or if they have
+            more than MAX_TOTAL_BYTES.
 
     Raises:
         Transient: the store does not answer.
         StorageError: they can't be listed.
     """
     entries = store.list(journals_prefix(run))
-    numbered = ((journal_attempt(run, entry.key), entry.key) for entry in entries)
-    keys = {number: key for number, key in numbered if number is not None and number < before}
-    newest = sorted(keys.items())[-at_most:]
+    numbered = ((journal_attempt(run, entry.key), entry) for entry in entries)
+    found = {number: entry for number, entry in numbered if number is not None and number < before}
+    newest = _newest(found, at_most)
     journals, unreadable = [], {}
-    for number, key in newest:
+    for number, entry in newest:
         try:
-            journal = Journal.from_bytes(store.load(key, MAX_JOURNAL_BYTES)[0])
+            journal = Journal.from_bytes(store.load(entry.key, MAX_JOURNAL_BYTES)[0])
             if (journal.run, journal.attempt) != (run, number):
                 raise Damaged(f"it is the journal of attempt {journal.attempt} of {journal.run!r}")
         except NotFound:
@@ -75,4 +79,16 @@ def read_journals(
             unreadable[number] = str(error)
         else:
             journals.append(journal)
-    return RunJournals(tuple(journals), unreadable, len(keys) - len(newest))
+    return RunJournals(tuple(journals), unreadable, len(found) - len(newest))
+
+
+def _newest(found: Mapping[int, Entry], at_most: int) -> list[tuple[int, Entry]]:
+    """Return the newest journals by number that are read, at most MAX_TOTAL_BYTES of them."""
+    left, kept = MAX_TOTAL_BYTES, []
+    for number in sorted(found, reverse=True)[:at_most]:
+        size = found[number].size
+        left -= size if size <= MAX_JOURNAL_BYTES else 0  # a larger one is not read
+        if left < 0:
+            break
+        kept.append((number, found[number]))
+    return kept[::-1]
