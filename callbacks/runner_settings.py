@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from keepfit.callbacks.engine import save_policy
@@ -18,6 +20,7 @@ from keepfit.callbacks.errors import (
     EXIT_UNSAVED,
     ConfigurationError,
 )
+from keepfit.callbacks.journal.document import MAX_PRICE
 from keepfit.callbacks.masking import mask_url, without_userinfo
 from keepfit.callbacks.settings import resolve_settings
 
@@ -113,6 +116,44 @@ class RestartSettings(BaseSettings):
     def resolve(cls) -> RestartSettings:
         """Return the settings in effect."""
         return resolve_settings(cls, {})
+
+
+class PriceSettings(BaseSettings):
+    """What the machine costs, in US dollars per hour; None if it is not known.
+
+    Attributes:
+        hourly_price: what the machine of an attempt costs.
+        on_demand_price: what a machine of its type costs on demand.
+
+    Raises:
+        ConfigurationError: raised by `resolve`, with one line that names the mistake.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="KEEPFIT_", frozen=True, extra="ignore")
+
+    hourly_price: float | None = None
+    on_demand_price: float | None = None
+
+    @classmethod
+    def resolve(cls, **given: Any) -> Self:
+        """Return the settings in effect; a value of None counts as not given."""
+        return resolve_settings(cls, given)
+
+    @field_validator("hourly_price", "on_demand_price", mode="before")
+    @classmethod
+    def _price_is_an_amount(cls, value: object, field: ValidationInfo) -> float | None:
+        if value is None or value == "":
+            return None
+        try:
+            price = float(str(value))
+        except ValueError:
+            price = math.nan
+        if not 0 <= price <= MAX_PRICE:  # NaN is not
+            raise ConfigurationError(
+                f"{field.field_name} must be a price in US dollars per hour, from 0 to "
+                f"{MAX_PRICE:g}. Received: {field.field_name}={value!r}"
+            )
+        return price
 
 
 class NotificationSettings(BaseSettings):

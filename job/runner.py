@@ -27,8 +27,9 @@ from keepfit.callbacks.keras.progress_bars import lines_for_bars
 from keepfit.callbacks.launch.command import PythonCommand
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import mask_known_of
-from keepfit.callbacks.runner_settings import NoticeSettings
+from keepfit.callbacks.runner_settings import NoticeSettings, PriceSettings
 from keepfit.job import batch_hold
+from keepfit.job.machine.facts import collecting_machine_facts
 from keepfit.job.notices import signals
 from keepfit.job.notices.deadline import watch_deadline
 from keepfit.job.notices.watcher import watch_machine
@@ -70,6 +71,7 @@ def run_program(
         _no_traceback_of_ended_threads(),
         signals.trap_signals(current.preemption, settings.grace_seconds),
         watch_machine(current.preemption, settings, os.environ),
+        collecting_machine_facts(os.environ, PriceSettings.resolve()) as current.machine,
         watch_deadline(current),
         observer.watching(current),
         lines_for_bars(),
@@ -77,8 +79,10 @@ def run_program(
     ):
         try:
             ending = _run_to_ending(program, current, prepare)
+            _record_ending(ending, current, settings)
             if ending.preempted:
                 _report_preemption(current)
+            current.log_goodput()
             observer.attempt_ends(_end_of(ending, current, settings))
             if ending.preempted:
                 batch_hold.hold_until_gone(current.preemption)
@@ -103,10 +107,21 @@ class Ending:
     Attributes:
         code: the exit code.
         preempted: the code means a preemption; the script may exit with the same number itself.
+        detail: one line about an exception that has ended it.
     """
 
     code: int
     preempted: bool = False
+    detail: str = ""
+
+
+def _record_ending(ending: Ending, current: session.Session, settings: NoticeSettings) -> None:
+    """Record in the journal why the attempt ends, with the exit code that the process will have."""
+    unsaved = ending.code == 0 and current.unsaved
+    reason = session.reason_of(current.preemption.end, failed=ending.code != 0 or unsaved)
+    code = settings.preempted_exit_code if ending.preempted else ending.code
+    detail = "the final state could not be saved" if unsaved else ending.detail
+    current.ended(reason, EXIT_UNSAVED if unsaved else code, detail)
 
 
 def _end_of(ending: Ending, current: session.Session, settings: NoticeSettings) -> AttemptEnd:
@@ -167,21 +182,21 @@ def _run_to_ending(
     If keepfit has ended the attempt, that decides the exit code, whatever the script has made of
     the exception. Threads that the script has left behind are part of it, unless a notice ends it.
     """
-    code = 0
+    ended = Ending(0)
     with suppress(AttemptEnded), current.preemption.recording_end():
         prepare()
-        code = _run_to_exit_code(program)
+        ended = _run_to_end(program)
     if not isinstance(current.preemption.end, Preempted):
         with suppress(AttemptEnded), current.preemption.recording_end():
             wait_for_threads()
     end, notice = current.preemption.end, current.preemption.notice
     if (notice is None and not end) or (notice and notice.source == signal.SIGINT.name):
-        current.script_ended(completed=code == 0 and not notice and not end)
-    return Ending(end.code, preempted=end.code == EXIT_PREEMPTED) if end else Ending(code)
+        current.script_ended(completed=ended.code == 0 and not notice and not end)
+    return Ending(end.code, preempted=end.code == EXIT_PREEMPTED) if end else ended
 
 
-def _run_to_exit_code(program: PythonCommand) -> int:
-    """Run the script and return the exit code that Python would give it.
+def _run_to_end(program: PythonCommand) -> Ending:
+    """Run the script and return its end, with the exit code that Python would give it.
 
     Raises:
         AttemptEnded: keepfit has ended the attempt, and the script has let the exception pass.
@@ -192,14 +207,15 @@ def _run_to_exit_code(program: PythonCommand) -> int:
         raise
     except ConfigurationError as error:
         log.error(events.REFUSED, reason=str(error))
-        return EXIT_REFUSED
+        return Ending(EXIT_REFUSED, detail=mask_known_of(os.environ, str(error)))
     except SystemExit as request:
-        return _exit_code(request)
+        return Ending(_exit_code(request))
     except BaseException as error:
         trace = without_own_frames(error.__traceback__)
         _report_exception(error.with_traceback(trace))
-        return 1
-    return 0
+        line = traceback.format_exception_only(error)[-1]
+        return Ending(1, detail=mask_known_of(os.environ, line.strip()))
+    return Ending(0)
 
 
 def _report_preemption(current: session.Session) -> None:

@@ -21,6 +21,7 @@ from keepfit.callbacks.engine.preemption import (
     warn_if_save_slow,
 )
 from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
+from keepfit.callbacks.engine.run_journal import RunJournal, new_recorder
 from keepfit.callbacks.engine.run_progress import RunProgress, TrainingPosition
 from keepfit.callbacks.engine.save_policy import parse_save_policy
 from keepfit.callbacks.engine.scheduler import SaveScheduler
@@ -29,6 +30,8 @@ from keepfit.callbacks.engine.writer import FencedBy, SaveResult, SnapshotWriter
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.files.file_helpers import fsync_file
 from keepfit.callbacks.identity.fits import MatchedBy, RequestedFit
+from keepfit.callbacks.journal.document import Activity, Reason
+from keepfit.callbacks.journal.recorder import JournalRecorder
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage import open_store
@@ -68,6 +71,8 @@ class Run:
 
     Attributes:
         owned: the run as far as it lies in the store.
+        journal: the journal of this attempt.
+        recorder: records what the journal contains.
         final_states: the final states of the finished fits.
         reached_step: batches done in the run so far, as training has last reported them.
         unsaved: the final state of a fit could not be saved.
@@ -81,8 +86,11 @@ class Run:
         preemption: PreemptionState,
         prefetcher: CheckpointPrefetcher | None = None,
         clock: Callable[[], float] = time.monotonic,
+        recorder: JournalRecorder | None = None,
     ) -> None:
         self.owned = Ownership(settings, store, prefetcher)
+        self.journal = RunJournal(store, recorder or new_recorder(preemption))
+        self.recorder = self.journal.recorder
         self.final_states = FinalStates(settings.keep_fits)
         self._settings = settings
         self._preemption = preemption
@@ -95,6 +103,7 @@ class Run:
         self._has_written = False  # belongs to the writer's thread
         self._written: Written | None = None
         self._save: Future[SaveResult] | None = None
+        self._mark = self.recorder.captured(0)  # of the snapshot that the writer has, at most one
         self._save_started = 0.0
         self._resumed_step = 0
         self._resumed_from: TrainingPosition | None = None
@@ -110,11 +119,13 @@ class Run:
         settings: Settings,
         preemption: PreemptionState,
         prefetcher: CheckpointPrefetcher | None = None,
+        recorder: JournalRecorder | None = None,
     ) -> Run:
         """Open the store of the run that `settings` name; nothing is claimed yet.
 
         Args:
             prefetcher: the one that reads this run already, if any.
+            recorder: records the journal of this attempt.
 
         Raises:
             Refused: the store can't be used; the log says why.
@@ -125,7 +136,12 @@ class Run:
             )
         except StorageError as error:
             raise exit_for_store_error(error) from error
-        return cls(settings, store, preemption, prefetcher)
+        return cls(settings, store, preemption, prefetcher, recorder=recorder)
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return self._settings.run
 
     @property
     def save_seconds(self) -> float:
@@ -178,15 +194,15 @@ class Run:
             raise self._refuse_second_fit()
         self._fit = fit
         self._writer.wait()
+        self.recorder.fit_asked()
         with self.owned.using_store():
             if self.owned.claimed:
                 match = self.owned.next_fit(requested, self._begun, self._unrecorded)
             else:
                 match = self.owned.claim(requested)
                 self._scheduler = self._new_scheduler()
-            checkpoint = (
-                None if match.is_new else self.owned.read_checkpoint(match.index, requested.schema)
-            )
+                self.journal.begin(self.owned.attempt)
+            checkpoint = None if match.is_new else self._read_checkpoint(match.index, requested)
             self._begun.append(match.index)
             record = self.owned.record_of(match.index)
             if record is None or record.data is None or match.by is MatchedBy.CHANGED:
@@ -293,11 +309,22 @@ class Run:
         self._writer.wait()
         self.owned.script_ended(completed=completed and not self.unsaved)
 
+    def ended(self, reason: Reason, exit_code: int | None, detail: str = "") -> None:
+        """Record in the journal why the attempt ends. The first reason counts.
+
+        Args:
+            exit_code: exit code of the process, if it is known.
+            detail: one line about the cause.
+        """
+        self.recorder.ended(reason, self.reached_step, exit_code, detail)
+        self.journal.write()
+
     def close(self) -> None:
         """Finish the save that is being written, and stop the writer."""
         self._writer.close()
         for requested in self._unrecorded.values():
             requested.close()
+        self.journal.close()
         self.owned.close(CLEANUP_AT_NOTICE if self._preemption.end else None)
 
     @property
@@ -305,6 +332,10 @@ class Run:
         if self._scheduler is None:
             raise RuntimeError("no fit has claimed the run yet")
         return self._scheduler
+
+    def _read_checkpoint(self, index: int, requested: RequestedFit) -> Checkpoint | None:
+        with self.recorder.during(Activity.RESTORE):
+            return self.owned.read_checkpoint(index, requested.schema)
 
     def _start_of(self, checkpoint: Checkpoint | None) -> Position:
         """Return the position from which a fit starts; a new one counts on from the run's steps."""
@@ -347,6 +378,7 @@ class Run:
     def _submit(self, snapshot: Snapshot, *, last: bool) -> Future[SaveResult]:
         self._written = self._newest_written()
         self._save_started = self._clock()
+        self._mark = self.recorder.captured(snapshot.position.step)
         self._save = self._writer.submit(snapshot, last=last)
         self._scheduling.submitted(snapshot.position, stalls=not last)
         return self._save
@@ -393,6 +425,8 @@ class Run:
             self._clock() - started,
             sum(shard.size for shard in manifest.shards),
         )
+        self.recorder.saved(self._mark, snapshot.position, written.seconds, written.size, last)
+        self.journal.write()
         mib = round(written.size / 2**20, 1)
         log.info(
             events.SAVED,

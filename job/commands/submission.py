@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from keepfit.callbacks.launch.arguments import has_secret, is_secret
 from keepfit.callbacks.launch.process import Launch
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import mask_urls
-from keepfit.callbacks.runner_settings import NotificationSettings
+from keepfit.callbacks.runner_settings import NotificationSettings, PriceSettings
 from keepfit.callbacks.storage import check_uri
 from keepfit.infra.deployment import DEFAULT
 from keepfit.infra.jobs.bundle import Bundle
@@ -128,6 +129,52 @@ def storage_variables(given: Mapping[str, str], base: Mapping[str, Any]) -> dict
         defined = {variable["name"]: variable.get("value", "") for variable in listed}
         RequestOptions.of({**defined, **own, **given})
     return own
+
+
+def price_variables(
+    given: PriceSettings, compute: Sequence[Mapping[str, Any]], region: str
+) -> dict[str, str]:
+    """Return the variables with the prices of the job's machines, as far as they are known.
+
+    Args:
+        given: the prices that the user has given; AWS is asked only if there is none.
+        compute: the compute environments of the job's queue.
+    """
+    from keepfit.infra import aws
+    from keepfit.infra.jobs.prices import Prices, find_prices
+
+    prices = Prices(given.hourly_price, given.on_demand_price)
+    if prices == Prices():
+        prices = find_prices(compute, aws.client, region, datetime.now(UTC))
+    if prices.gaps:
+        log.info(
+            events.PRICE_UNKNOWN,
+            reason="; ".join(prices.gaps),
+            fix="give --hourly-price and --on-demand-price, or allow "
+            "ec2:DescribeSpotPriceHistory and pricing:GetProducts",
+        )
+    found = {
+        "KEEPFIT_HOURLY_PRICE": prices.hourly,
+        "KEEPFIT_ON_DEMAND_PRICE": prices.on_demand,
+    }
+    return {name: f"{price:.6g}" for name, price in found.items() if price is not None}
+
+
+def given_prices(
+    hourly: str | None, on_demand: str | None, environment: Mapping[str, str]
+) -> PriceSettings:
+    """Return the prices of the options, else those of `--env`, else those of this process.
+
+    Exits if one of them is no price, as every attempt would.
+
+    Args:
+        environment: the variables of `--env`.
+    """
+    with store_errors_exit():
+        return PriceSettings.resolve(
+            hourly_price=hourly or environment.get("KEEPFIT_HOURLY_PRICE"),
+            on_demand_price=on_demand or environment.get("KEEPFIT_ON_DEMAND_PRICE"),
+        )
 
 
 def mebibytes(memory: str | None) -> int | None:
