@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -31,11 +32,19 @@ def now():
     return datetime.now(UTC)
 
 
+def saves_in_journal(folder):
+    """Return the number of saves in the journal of the first attempt."""
+    (journal,) = read_journals(LocalStore(folder / "runs"), "train").journals
+    return len(journal.saves)
+
+
 def interrupted(folder):
     """Interrupt the run by SIGKILL, a Spot notice, SIGTERM and an error; then let it finish."""
     once = ("--deterministic", "--save-every", "6 batches")
     with stopping(write(folder, SCRIPT), *once, at=7) as attempt:
         attempt.until_all("moment\n", '"step": 6,')
+        while not saves_in_journal(folder):  # it is written after the save, by another thread
+            threading.Event().wait(0.05)
         attempt.kill()
     watched = folder / "notice"
     with stopped(folder, *OFTEN, "--on-notice", "leave", "--watch", watched, at=4) as attempt:
