@@ -20,6 +20,7 @@ from keepfit.callbacks.journal.kept import (
     last_mark,
     resume_steps,
 )
+from keepfit.callbacks.journal.spans import Span, entry_about, span_of
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def measure(journals: Sequence[Journal], running_at: datetime | None = None) -> 
         return Goodput()
     followers = [*journals[1:], None]
     spans = [
-        _span(journal, following, running_at)
+        span_of(journal, following, running_at)
         for journal, following in zip(journals, followers, strict=True)
     ]
     gaps = [0.0] + [
@@ -172,53 +173,6 @@ def measure(journals: Sequence[Journal], running_at: datetime | None = None) -> 
     )
 
 
-@dataclass(frozen=True)
-class _Span:
-    """The time of an attempt's process in seconds.
-
-    Attributes:
-        recorded: until its last record.
-        seconds: until its end, or its last record if its end is not known.
-        unknown: from `recorded` to its end, or to the start of the next attempt.
-    """
-
-    recorded: float
-    seconds: float
-    unknown: float
-    end_known: bool
-
-    @property
-    def total(self) -> float:
-        return self.recorded + self.unknown
-
-
-def _span(journal: Journal, following: Journal | None, running_at: datetime | None) -> _Span:
-    """Return the time of an attempt, given the next journal, if there is one."""
-    recorded = last_mark(journal).at
-    missing = following is not None and following.attempt != journal.attempt + 1
-    if following is None:
-        alive_at = running_at if journal.end is None else None
-        ended = (alive_at - journal.process_started).total_seconds() if alive_at else recorded
-        seconds = max(ended, recorded)
-        return _Span(recorded, seconds, seconds - recorded, end_known=journal.end is not None)
-    begun = (following.process_started - journal.process_started).total_seconds()
-    watched = None if missing or journal.end else _watched_end(journal, following)
-    if watched is not None:  # it was noted before the next attempt began, whatever a clock says
-        seconds = max(recorded, min(watched, begun))
-        return _Span(recorded, seconds, seconds - recorded, end_known=True)
-    open_end = missing or journal.end is None
-    unknown = max(0.0, begun - recorded) if open_end else 0.0
-    return _Span(recorded, recorded, unknown, end_known=journal.end is not None)
-
-
-def _watched_end(journal: Journal, following: Journal) -> float | None:
-    """Return the end of an attempt in seconds after its start, if something has watched it."""
-    previous = following.previous
-    if previous is None or previous.attempt != journal.attempt or previous.ended is None:
-        return None
-    return (previous.ended - journal.process_started).total_seconds()
-
-
 def _all_kept(journals: Sequence[Journal]) -> list[Kept]:
     """Return what was kept of the training of each attempt."""
     resumed = resume_steps(journals)
@@ -236,7 +190,7 @@ def _all_kept(journals: Sequence[Journal]) -> list[Kept]:
 
 
 def _attempt(
-    journal: Journal, following: Journal | None, span: _Span, kept: Kept, waiting: float
+    journal: Journal, following: Journal | None, span: Span, kept: Kept, waiting: float
 ) -> AttemptGoodput:
     final = last_mark(journal)
     reason, detail = _ending(journal, following)
@@ -265,8 +219,8 @@ def _ending(journal: Journal, following: Journal | None) -> tuple[Reason | None,
     """Return why an attempt ended, by itself or by the one after it, and a line about it."""
     if journal.end:
         return journal.end.reason, journal.end.detail
-    previous = following.previous if following else None
-    if previous and previous.attempt == journal.attempt:
+    previous = entry_about(journal, following)
+    if previous:
         return previous.reason, previous.detail
     return None, ""
 

@@ -43,8 +43,8 @@ def describe(goodput: Goodput) -> str:
 def rounded_shares(parts: Parts) -> dict[str, int]:
     """Return the parts in tenths of a percent that add up to 1000: largest-remainder rounding.
 
-    Parts under SMALLEST are left out, except the productive one. The result is empty if there is no
-    time.
+    Parts under SMALLEST, and those that are rounded to 0, are left out, except the productive one.
+    The result is empty if there is no time.
     """
     shares = {
         name: share
@@ -59,7 +59,7 @@ def rounded_shares(parts: Parts) -> dict[str, int]:
     by_remainder = sorted(exact, key=lambda name: exact[name] - tenths[name], reverse=True)
     for name in by_remainder[: 1000 - sum(tenths.values())]:
         tenths[name] += 1
-    return tenths
+    return {name: n for name, n in tenths.items() if n or name == "productive"}
 
 
 def describe_costs(costs: Costs, attempts: int) -> str:

@@ -38,6 +38,9 @@ def submit(
     deterministic: Deterministic = False,
     exact: Exact = False,
     only_explicit: options.OnlyExplicit = False,
+    hourly_price: options.HourlyPrice = None,
+    on_demand_price: options.OnDemandPrice = None,
+    notify: options.Notify = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -77,11 +80,12 @@ def submit(
     from keepfit.job.commands import submission
 
     upload = submission.find_upload(script, module=module)
-    environment = submission.variables(env or [])
+    environment = submission.variables(env or []) | submission.notify_variable(notify or [])
     submission.warn_of_visible(environment, args or [])
     environment |= submission.selected_variables(
         save_every, exact=exact, fresh=fresh, resume=resume, only_explicit=only_explicit
     )
+    prices = submission.given_prices(hourly_price, on_demand_price, environment)
     named = {"KEEPFIT_RUN", "KEEPFIT_STORE", *environment}
     secrets = submission.secrets(secret or [], named)
     needs = {"vcpus": vcpus, "memory": submission.mebibytes(memory), "gpus": gpus}
@@ -96,6 +100,7 @@ def submit(
         base = request.describe_definition(batch, deployment.job)
         request.check_secrets(base, secrets, deployment.secrets)
         environment = submission.storage_variables(environment, base) | environment
+        environment |= submission.price_variables(prices, behind, batch.meta.region_name)
         if any(needs.values()):
             size = queues.size_of(request.resources(needs, base))
             queues.check_size(aws.client("ec2"), behind, size)

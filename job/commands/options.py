@@ -34,6 +34,14 @@ OnlyExplicit = Annotated[
     bool,
     typer.Option("--only-explicit", help="Leave a fit without Resumable as it is: not resumable."),
 ]
+HourlyPrice = Annotated[
+    str | None,
+    typer.Option(metavar="USD", help="What the machine costs per hour, for the report of the run."),
+]
+OnDemandPrice = Annotated[
+    str | None,
+    typer.Option(metavar="USD", help="What it would cost on demand, per hour, to compare."),
+]
 Deployment = Annotated[str, typer.Option("--name", help="The deployment's name.")]
 StoreOfRuns = Annotated[
     str | None, typer.Option("--store", help="The store of the runs. [default: KEEPFIT_STORE]")
@@ -45,6 +53,12 @@ QueueOption = Annotated[
     str | None, typer.Option("--queue", help="A job queue. [default: the deployment's]")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
+Notify = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="URL", help="A webhook that learns of preemptions, ends and stalls; repeatable."
+    ),
+]
 
 
 def open_runs(store: str | None) -> Store:

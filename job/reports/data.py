@@ -118,6 +118,7 @@ def report_of(
         unlisted: why the journals can't be listed.
     """
     newest = max(summary.attempts, found.journals[-1].attempt if found.journals else 0)
+    oldest = found.journals[0].attempt if found.journals and found.left_out else 0
     journals = found.journals
     versions: Mapping[str, str] = journals[-1].versions if journals else {}
     if committed and committed.newest and not versions:
@@ -128,7 +129,7 @@ def report_of(
         journals=journals,
         goodput=measure(journals),
         unreadable=found.unreadable,
-        missing=() if unlisted else found.missing(newest),
+        missing=() if unlisted else tuple(n for n in found.missing(newest) if n > oldest),
         left_out=found.left_out,
         versions=versions,
         checkpoints=tuple(_checkpoints(committed)) if committed else (),
@@ -168,7 +169,7 @@ def _notes(report: Report) -> Iterator[str]:
     for number, reason in report.unreadable.items():
         yield f"the journal of attempt {number} can't be read: {reason}"
     if report.left_out:
-        yield f"{report.left_out} more journals are not read"
+        yield f"older journals are not read, since there are too many: {report.left_out}"
     if report.goodput.overlap:
         yield (
             f"{report.goodput.overlap:.1f} s count for two attempts each: one was still alive when "
@@ -176,12 +177,16 @@ def _notes(report: Report) -> Iterator[str]:
         )
     costs = report.goodput.costs
     if costs.paid is not None and costs.unpriced:
-        yield f"the cost is without {costs.unpriced} attempts whose price is not known"
+        yield f"the cost is without {_number(costs.unpriced)} whose price is not known"
     if costs.unended:
         yield (
-            f"the cost is without the time after the last record of {costs.unended} attempts "
-            "whose end is not known"
+            "the cost is without the time after the last record of "
+            f"{_number(costs.unended)} whose end is not known"
         )
+
+
+def _number(attempts: int) -> str:
+    return "1 attempt" if attempts == 1 else f"{attempts} attempts"
 
 
 def _attempts(numbers: tuple[int, ...]) -> str:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from keepfit.callbacks.checkpoint.read.inspection import Summary, summarize_all
+from keepfit.callbacks.daemon_executor import DaemonExecutor
 from keepfit.callbacks.journal.document import Journal
 from keepfit.callbacks.journal.goodput import Goodput, measure
 from keepfit.callbacks.journal.kept import last_mark
@@ -16,6 +17,9 @@ from keepfit.callbacks.storage.base import StorageError, Store, Transient
 
 NEWEST: Final = 50
 """Number of runs that are listed unless all are asked for: each needs its journals."""
+
+THREADS: Final = 4
+"""Number of runs whose journals are read at the same time."""
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -81,11 +85,7 @@ def read_overview(
     for run in jobs.keys() - summaries.keys():
         summaries[run] = Summary(run, "")
     # The journals alone know when a run without a checkpoint was last seen.
-    early = {
-        run: status_of(store, summary, jobs.get(run))
-        for run, summary in summaries.items()
-        if summary.saved is None
-    }
+    early = _read_all(store, [s for s in summaries.values() if s.saved is None], jobs)
 
     def seen(summary: Summary) -> tuple[datetime, str]:
         known = early.get(summary.run)
@@ -95,8 +95,17 @@ def read_overview(
 
     newest = sorted(summaries.values(), key=seen, reverse=True)
     listed = newest if limit is None else newest[:limit]
-    runs = [early.get(s.run) or status_of(store, s, jobs.get(s.run)) for s in listed]
-    return Overview(store.uri, tuple(runs), len(newest) - len(listed))
+    runs = early | _read_all(store, [s for s in listed if s.run not in early], jobs)
+    return Overview(store.uri, tuple(runs[s.run] for s in listed), len(newest) - len(listed))
+
+
+def _read_all(
+    store: Store, summaries: Sequence[Summary], jobs: Mapping[str, JobState]
+) -> dict[str, RunStatus]:
+    """Return the status of several runs by name, which are read at the same time."""
+    with DaemonExecutor(THREADS, "keepfit-status") as pool:
+        found = pool.map(lambda s: status_of(store, s, jobs.get(s.run)), summaries)
+        return {status.run: status for status in found}
 
 
 def status_of(store: Store, summary: Summary, job: JobState | None = None) -> RunStatus:

@@ -51,7 +51,10 @@ def goodput_table(goodput: Goodput) -> Table:
 
 
 def attempts_table(report: Report) -> Table:
-    """Return a table with a row for each attempt that has a journal."""
+    """Return a table with a row for each attempt that has a journal.
+
+    A plus sign says that the number may be larger: nothing is known after the last record.
+    """
     table = data_table(
         "attempt", "machine", "started", "duration", "kept", "lost", "saves", "cost", "ended"
     )
@@ -63,7 +66,7 @@ def attempts_table(report: Report) -> Table:
             format_time(attempt.started),
             format_seconds(attempt.seconds) + ("" if attempt.end_known else " +"),
             str(attempt.kept_steps),
-            str(attempt.lost_steps),
+            str(attempt.lost_steps) + (" +" if attempt.parts.unknown else ""),
             str(journal.save_count),
             "" if attempt.paid is None else dollars(attempt.paid),
             describe_end(attempt, journal, newest=journal is report.journals[-1]),

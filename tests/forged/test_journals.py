@@ -76,7 +76,7 @@ def test_any_valid_journals_are_printed(journals: list[Journal]) -> None:
     json.loads(tables.as_json(report_document(report)), parse_constant=_no_constant)
     with TemporaryDirectory(dir=MEMORY) as folder:
         write_scalars(report, Path(folder))
-    assert last_record(journals) is None or journals
+    last_record(journals)  # of the year 1 and 9999 also
 
 
 def _no_constant(name: str) -> None:

@@ -57,7 +57,7 @@ def test_report(store):
     assert found["total"] == ["77.5", "100.0"]
     assert "38.7 %: 35.9 % waiting, 11.6 % start-up" in printed
     assert found["1"] == [
-        "2026-11-28 12:00:00", "0:00:20", "100", "10", "4", "under $0.01",
+        "2026-11-28 12:00:00", "0:00:20", "100", "10 +", "4", "under $0.01",
         "killed: killed by SIGKILL",
     ]  # fmt: skip
     assert found["3"][-1] == "finished (0)"
@@ -108,6 +108,27 @@ def test_damaged_journals(store, tmp_path):
     printed = keepfit("report", RUN).stdout
     assert "attempt 5 has no journal: it was run" in printed
     assert "the journal of attempt 1 can't be read" in printed
+
+
+def test_costs_that_are_not_complete(store):
+    """Notes say for how many attempts the cost is not known."""
+    train(store, RUN, 7, attempts=2)
+    write(store, journal(kill=True, price=1.0), journal(2, started=60, resumed=100, steps=200))
+    notes = parsed("report", RUN)["notes"]
+    assert "the cost is without 1 attempt whose price is not known" in notes
+    assert any("after the last record of 1 attempt whose end" in note for note in notes)
+
+
+def test_more_journals_than_are_read(store, monkeypatch):
+    """The newest are read, as far as their size allows, and a note says so."""
+    train(store, RUN, 7, attempts=3)
+    write(store, *killed_and_resumed())
+    size = max(len(one.to_bytes()) for one in killed_and_resumed())
+    monkeypatch.setattr("keepfit.callbacks.journal.read.MAX_TOTAL_BYTES", 2 * size)
+    found = parsed("report", RUN)
+    assert [one["attempt"] for one in found["journals"]] == [2, 3]
+    assert (found["left_out"], found["missing"]) == (1, [])
+    assert "older journals are not read, since there are too many: 1" in found["notes"]
 
 
 def test_report_of_a_damaged_head(store, tmp_path):

@@ -152,6 +152,26 @@ def test_an_attempt_without_a_journal():
     assert "waiting" not in rounded(third.parts)
 
 
+@pytest.mark.parametrize("previous", [None, Previous(attempt=1, ended=moment(15))])
+def test_the_time_of_an_attempt_without_a_journal(previous: Previous | None):
+    """It is not waiting, also when the end of the attempt before it is known."""
+    third = journal(3, started=60, resumed=100, steps=200, previous=previous)
+    for first in (journal(1, reason=Reason.PREEMPTED), journal(1, kill=True)):
+        found = measure([first, third])
+        assert found.parts.waiting == 0
+        assert found.parts.unknown == pytest.approx(47)
+
+
+def test_two_saves_of_one_step():
+    """The attempt after them continues the newer one: validation before that is kept."""
+    saved = journal(1, steps=50, validation=2, reason=Reason.PREEMPTED)
+    (save,) = saved.saves[-1:]
+    after = save.model_copy(update=saved.written.model_dump() | {"elapsed": saved.written.elapsed})
+    saved = saved.model_copy(update={"saves": (*saved.saves, after)})
+    (_, parts), _ = lost(saved, journal(2, started=60, resumed=50, steps=100))
+    assert parts == {"productive": 5, "validation": 2}
+
+
 def test_nothing_is_known_of_what_a_killed_attempt_has_lost_before_another_trains():
     """The second attempt was killed during its imports: no step tells what is left of the first."""
     imports = journal(2, started=30, steps=0, startup=2, kill=True).model_copy(update={"fits": ()})
@@ -199,6 +219,18 @@ def test_the_end_that_was_watched(ended: float, unknown: float, waiting: float):
     assert found.overlap == 0
 
 
+@pytest.mark.parametrize(("started", "about"), [(0.02, True), (22, False)])
+def test_the_end_of_a_process_that_has_claimed_nothing(started: float, about: bool):
+    """A process between both attempts is told by its start; its end is not that of the first."""
+    previous = Previous(
+        attempt=1, started=moment(started), ended=moment(25), reason=Reason.KILLED, detail="SIGKILL"
+    )
+    second = journal(2, started=30, resumed=100, steps=200, previous=previous)
+    first, _ = measure([journal(1, kill=True), second]).attempts
+    assert (first.reason, first.end_known) == ((Reason.KILLED, True) if about else (None, False))
+    assert first.parts.unknown == pytest.approx(12 if about else 17)
+
+
 def test_clocks_that_disagree():
     """No part is negative: an attempt that begins before the end of the last one overlaps."""
     found = measure([journal(1, steps=100), journal(2, started=10, resumed=100, steps=200)])
@@ -224,6 +256,9 @@ def test_costs():
     assert partly.on_demand is None  # it would not be for the same time
     assert (partly.unpriced, partly.unended) == (1, 1)
     assert measure([journal(1)]).costs.paid is None
+    unpriced = journal(2, started=4000, resumed=100, steps=200, **whole)
+    same_time = measure([journal(1, price=0.4, on_demand=1.2, **whole), unpriced]).costs
+    assert same_time.on_demand == pytest.approx(1.2)
 
 
 def test_a_journal_of_the_last_year():

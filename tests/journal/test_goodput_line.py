@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from keepfit.callbacks.journal.goodput import AttemptGoodput, Costs, Goodput, Parts, measure
@@ -67,6 +67,7 @@ PARTS = st.builds(
 
 @settings(max_examples=200, deadline=None, database=None)
 @given(PARTS)
+@example(Parts(productive=996.4, startup=0.6, restore=0.6, saving=0.6, other=0.6, waiting=1.2))
 def test_the_percentages_add_up(parts: Parts):
     """To 100 in print; none is further from the truth than by what was left out and rounded."""
     line = describe(Goodput((), parts))
