@@ -60,11 +60,9 @@ def format_size(size: float) -> str:
     """Return a size in bytes with a binary unit: "4.2 MiB"."""
     if size < 1024:
         return f"{size:.0f} B"
-    for unit in ("KiB", "MiB", "GiB", "TiB"):
-        size /= 1024
-        if size < 1023.95:
-            break
-    return f"{size:,.1f} {unit}"
+    units = ("KiB", "MiB", "GiB", "TiB")
+    power = next((power for power in (1, 2, 3) if size / 1024**power < 1023.95), 4)
+    return f"{size / 1024**power:,.1f} {units[power - 1]}"
 
 
 def format_number(value: float) -> str:

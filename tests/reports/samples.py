@@ -81,13 +81,19 @@ def attempt(
             )  # fmt: skip
     spent["training"] = (last - first) * step_seconds
     final = mark(last)
-    end = Ending(**final, reason=reason, exit_code=0 if reason is Reason.FINISHED else 75) if reason else None
+    end = (
+        Ending(**final, reason=reason, exit_code=0 if reason is Reason.FINISHED else 75)
+        if reason
+        else None
+    )
     at = Elapsed(**spent).total
     return Journal(
         run=run,
         attempt=number,
         process_started=moment(started),
-        written=Mark(**(final if end else dict(step=saves[-1].step, elapsed=saves[-1].elapsed) if saves else final)),
+        written=Mark(**final)
+        if end or not saves
+        else Mark(step=saves[-1].step, elapsed=saves[-1].elapsed),
         machine=machine,
         versions={"keepfit": "0.2.0", "keras": "3.15.0", "tensorflow": "2.21.0"},
         fits=(fit,),
@@ -130,7 +136,11 @@ def sample(run: str = "mnist") -> Report:
     journals = (
         *journals[:2],
         journals[2].model_copy(
-            update={"end": failed.model_copy(update={"exit_code": 1, "detail": "ValueError: labels out of range"})}
+            update={
+                "end": failed.model_copy(
+                    update={"exit_code": 1, "detail": "ValueError: labels out of range"}
+                )
+            }
         ),
         *journals[3:],
     )  # fmt: skip

@@ -27,7 +27,9 @@ def log_link(machine: Machine) -> str | None:
 def job_link(machine: Machine) -> str | None:
     """Return the address of an attempt's job in AWS Batch, if it is known."""
     console = _console(machine, "batch")
-    return f"{console}#jobs/detail/{quote(machine.job, safe='')}" if console and machine.job else None
+    return (
+        f"{console}#jobs/detail/{quote(machine.job, safe='')}" if console and machine.job else None
+    )
 
 
 def _console(machine: Machine, service: str) -> str | None:

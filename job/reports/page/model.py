@@ -242,7 +242,9 @@ def _figures(report: Report) -> Iterator[Figure]:
     yield Figure("Attempts", f"{run.attempts or len(goodput.attempts):,}", ", ".join(causes))
     lost = sum(attempt.lost_steps for attempt in goodput.attempts)
     again = format_short(goodput.parts.retrained)
-    yield Figure("Steps lost", f"{lost:,}" if report.journals else "unknown", f"{again} of training")
+    yield Figure(
+        "Steps lost", f"{lost:,}" if report.journals else "unknown", f"{again} of training"
+    )
     costs = goodput.costs
     if costs.paid is None:
         yield Figure("Cost", "unknown", "no price is known")
@@ -316,7 +318,11 @@ def _metric_remarks(epochs: Epochs, metrics: Sequence[Metric]) -> Iterator[str]:
     if unfinite := sum(metric.unfinite for metric in metrics):
         yield f"{unfinite:,} values are NaN or infinite, and leave gaps."
     if lost := sum(len(run) for run in epochs.lost):
-        yield f"{lost:,} epochs were lost and trained again; their curves are dashed." if metrics else ""
+        yield (
+            f"{lost:,} epochs were lost and trained again; their curves are dashed."
+            if metrics
+            else ""
+        )
 
 
 def _save_rows(saves: Sequence[Save]) -> Iterator[SaveRow]:

@@ -143,6 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30
 
     def do_GET(self) -> None:
+        """Send the answer, or that it has not changed since the last one."""
         answer = self.server.answer(self.headers.get("Host"), self.path)
         tag = f'"{hashlib.sha256(answer.body).hexdigest()[:32]}"'
         if answer.status is HTTPStatus.OK and self.headers.get("If-None-Match") == tag:
@@ -151,7 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
         fields = {"Content-Type": answer.content_type, "Content-Length": str(len(answer.body))}
         self._send(answer.status, {**fields, "ETag": tag}, answer.body)
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        """Send the headers of the answer."""
+        self.do_GET()
 
     def _send(self, status: HTTPStatus, fields: dict[str, str], body: bytes) -> None:
         self.send_response(status)

@@ -119,7 +119,9 @@ def timeline(journals: Sequence[Journal], goodput: Goodput) -> tuple[Line, ...]:
     length = total / count
     bins = _paint(_intervals(placed), count * BINS, total)
     marks = list(_marks(placed))
-    saves = {_bin(p.start + save.at, total, count * BINS) for p in placed for save in p.journal.saves}
+    saves = {
+        _bin(p.start + save.at, total, count * BINS) for p in placed for save in p.journal.saves
+    }
     return tuple(
         _line(
             placed,
@@ -289,6 +291,8 @@ def _time(one: _Placed, at: float) -> str:
     """Return the time of day at a place on the axis, counted from the start of an attempt."""
     started: datetime = one.goodput.started
     try:
-        return format_time(started + timedelta(seconds=min(max(at - one.start, 0), one.end - one.start)))
+        return format_time(
+            started + timedelta(seconds=min(max(at - one.start, 0), one.end - one.start))
+        )
     except OverflowError:  # a forged journal: the year 9999
         return format_time(started)
