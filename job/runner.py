@@ -108,11 +108,13 @@ class Ending:
         code: the exit code.
         preempted: the code means a preemption; the script may exit with the same number itself.
         detail: one line about an exception that has ended it.
+        error: the name of that exception's class.
     """
 
     code: int
     preempted: bool = False
     detail: str = ""
+    error: str = ""
 
 
 def _record_ending(ending: Ending, current: session.Session, settings: NoticeSettings) -> None:
@@ -130,7 +132,8 @@ def _end_of(ending: Ending, current: session.Session, settings: NoticeSettings) 
         notice = current.preemption.notice
         source = notice.source if notice else None
         return AttemptEnd(settings.preempted_exit_code, preempted=True, source=source)
-    return AttemptEnd(EXIT_UNSAVED if ending.code == 0 and current.unsaved else ending.code)
+    code = EXIT_UNSAVED if ending.code == 0 and current.unsaved else ending.code
+    return AttemptEnd(code, error=ending.error)
 
 
 @contextmanager
@@ -214,7 +217,8 @@ def _run_to_end(program: PythonCommand) -> Ending:
         trace = without_own_frames(error.__traceback__)
         _report_exception(error.with_traceback(trace))
         line = traceback.format_exception_only(error)[-1]
-        return Ending(1, detail=mask_known_of(os.environ, line.strip()))
+        detail = mask_known_of(os.environ, line.strip())
+        return Ending(1, detail=detail, error=type(error).__name__)
     return Ending(0)
 
 

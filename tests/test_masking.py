@@ -113,6 +113,8 @@ def test_known_secrets():
     environment = {"HTTPS_PROXY": f"me:{SECRET}@proxy:3128", "HOME": "me:home@x"}
     assert mask_known_of(environment, f"bad port '{SECRET}@'") == "bad port '***@'"
     assert mask_known_of(environment, "me:home@x") == "me:home@x"
+    several = {"KEEPFIT_NOTIFY": f"https://a.example/x https://me:{SECRET}@b.example"}
+    assert mask_known_of(several, f"bad port '{SECRET}'") == "bad port '***'"
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.format.state_schema import StateSchema
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
-from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
+from keepfit.callbacks.checkpoint.snapshot import Position
 from keepfit.callbacks.engine.final_states import FinalStates
+from keepfit.callbacks.engine.fit_identities import FitIdentities
 from keepfit.callbacks.engine.ownership import Ownership
 from keepfit.callbacks.engine.preemption import (
     PreemptionState,
     RunningFit,
-    warn_if_save_slow,
 )
 from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
 from keepfit.callbacks.engine.run_journal import RunJournal, new_recorder
 from keepfit.callbacks.engine.run_progress import RunProgress, TrainingPosition
+from keepfit.callbacks.engine.run_saves import RunSaves
 from keepfit.callbacks.engine.save_policy import parse_save_policy
-from keepfit.callbacks.engine.scheduler import SaveScheduler
 from keepfit.callbacks.engine.store_errors import exit_for_store_error
-from keepfit.callbacks.engine.writer import FencedBy, SaveResult, SnapshotWriter, Written
 from keepfit.callbacks.errors import Refused
-from keepfit.callbacks.files.file_helpers import fsync_file
 from keepfit.callbacks.identity.fits import MatchedBy, RequestedFit
 from keepfit.callbacks.journal.document import Activity, Reason
 from keepfit.callbacks.journal.recorder import JournalRecorder
@@ -66,16 +62,15 @@ class Run:
     """One training from start to end, of which this process is the newest attempt.
 
     The run is claimed by the first `fit`, after its checkpoint has been compared with the model:
-    a process that does not belong to the run takes nothing over. Snapshots are written on the
-    writer's thread, which alone uses the attempt while it is busy.
+    a process that does not belong to the run takes nothing over.
 
     Attributes:
         owned: the run as far as it lies in the store.
         journal: the journal of this attempt.
         recorder: records what the journal contains.
         final_states: the final states of the finished fits.
+        saves: writes the snapshots of its fits.
         reached_step: batches done in the run so far, as training has last reported them.
-        unsaved: the final state of a fit could not be saved.
         short_fit: index of a finished fit that was asked for more epochs and could not train on.
     """
 
@@ -94,23 +89,16 @@ class Run:
         self.final_states = FinalStates(settings.keep_fits)
         self._settings = settings
         self._preemption = preemption
-        self._clock = clock
-        self._writer = SnapshotWriter(self._write)
-        self._scheduler: SaveScheduler | None = None
+        self._identities = FitIdentities()
+        self.saves = RunSaves(
+            self.owned, self.journal, self._identities, self.final_states, preemption, clock
+        )
         self._begun: list[int] = []
-        self._unrecorded: dict[int, RequestedFit] = {}
         self._fit: RunningFit | None = None
-        self._has_written = False  # belongs to the writer's thread
-        self._written: Written | None = None
-        self._save: Future[SaveResult] | None = None
-        self._mark = self.recorder.captured(0)  # of the snapshot that the writer has, at most one
-        self._save_started = 0.0
-        self._resumed_step = 0
         self._resumed_from: TrainingPosition | None = None
         self._epoch: int | None = None
         self._events = 0
         self.reached_step = 0
-        self.unsaved = False
         self.short_fit: int | None = None
 
     @classmethod
@@ -144,18 +132,9 @@ class Run:
         return self._settings.run
 
     @property
-    def save_seconds(self) -> float:
-        """Seconds that a save takes: those of the last one, or of the one under way if longer."""
-        written = self._newest_written()
-        elapsed = self._clock() - self._save_started if self._writer.busy else 0.0
-        return max(written.seconds if written else 0.0, elapsed)
-
-    @property
     def uncommitted_steps(self) -> int:
         """Number of batches that have been trained and are in no checkpoint."""
-        written = self._newest_written()
-        committed = written.position.step if written else self._resumed_step
-        return max(0, self.reached_step - committed)
+        return max(0, self.reached_step - self.saves.committed_step)
 
     @property
     def progress(self) -> RunProgress:
@@ -193,28 +172,29 @@ class Run:
         if self._fit and self._fit.is_running():
             raise self._refuse_second_fit()
         self._fit = fit
-        self._writer.wait()
+        self.saves.wait()
         self.recorder.fit_asked()
         with self.owned.using_store():
             if self.owned.claimed:
-                match = self.owned.next_fit(requested, self._begun, self._unrecorded)
+                match = self.owned.next_fit(requested, self._begun, self._identities.unrecorded)
             else:
                 match = self.owned.claim(requested)
-                self._scheduler = self._new_scheduler()
+                self.saves.schedule(parse_save_policy(self._settings.save_every))
                 self.journal.begin(self.owned.attempt)
             checkpoint = None if match.is_new else self._read_checkpoint(match.index, requested)
             self._begun.append(match.index)
             record = self.owned.record_of(match.index)
             if record is None or record.data is None or match.by is MatchedBy.CHANGED:
-                self._unrecorded[match.index] = requested
+                self._identities.add(match.index, requested)
             if match.is_new and match.ambiguous:  # a script that skips fits must not miss it
-                self.owned.attempt.record_fits(self._records())
+                attempt = self.owned.attempt
+                attempt.record_fits(self._identities.records(attempt.head.fits))
         if checkpoint:
             requested.compare(checkpoint.key, checkpoint.manifest, record)
             self._resume_from(checkpoint)
         start = self._start_of(checkpoint)
-        self._resumed_step = self.reached_step = start.step
-        self._scheduling.continue_from(start)
+        self.reached_step = start.step
+        self.saves.fit_starts(start, resumed=checkpoint is not None)
         return FitStart(match.index, self.reached_step, checkpoint)
 
     def train_on(self, index: int, compare: Compare, schema: StateSchema) -> Checkpoint | None:
@@ -233,81 +213,17 @@ class Run:
             compare(checkpoint.key, checkpoint.manifest)
             self.owned.attempt.record_training_on(index)
         self._resume_from(checkpoint)
-        self._scheduling.continue_from(checkpoint.manifest.position)
+        self.saves.fit_starts(checkpoint.manifest.position, resumed=True)
         return checkpoint
 
     def end_fit(self) -> None:
         """Record that the fit is over, so that the next one may begin."""
         self._fit = None
 
-    def observe_boundary(self, epoch: int, step: int) -> None:
-        """Record a boundary at which a save is possible, to measure what saves cost.
-
-        Args:
-            epoch: the epoch under way.
-            step: batches done in the run.
-        """
-        self._scheduling.observe(epoch, step, busy=self._writer.busy, durable=self._durable())
-
-    def save_is_due(self, epoch: int, step: int) -> bool:
-        """Return whether to save at the boundary that was observed last; False while one is saved.
-
-        Args:
-            epoch, step: as for observe_boundary.
-        """
-        if self._writer.busy:
-            return False
-        return self._preemption.save_requested or self._scheduling.should_save(
-            epoch, step, durable=self._durable()
-        )
-
-    def submit(self, snapshot: Snapshot) -> None:
-        """Have the snapshot written while training continues."""
-        self._preemption.clear_save_request()
-        self._submit(snapshot, last=False)
-
-    def save(self, snapshot: Snapshot) -> SaveResult:
-        """Write the last snapshot of a fit, wait for it, and return the result.
-
-        Raises:
-            Fenced: a newer attempt owns the run.
-        """
-        self.finish_saves()
-        result = self._submit(snapshot, last=True).result()
-        self.check()
-        return result
-
-    def finish_fit(self, snapshot: Snapshot) -> bool:
-        """Save the final state of a fit, and return True if it is committed.
-
-        If it is not, the runner's exit code reports it.
-        """
-        result = self.save(snapshot)
-        step = snapshot.position.step
-        if isinstance(result, Written):
-            log.info(events.FINISHED, run=self._settings.run, step=step)
-            return True
-        self.unsaved = True
-        log.error(events.FINAL_UNSAVED, run=self._settings.run, reason=result.reason)
-        return False
-
-    def check(self) -> None:
-        """Check that this attempt still owns the run, as far as the writer knows.
-
-        Raises:
-            Fenced: the writer found that a newer attempt owns the run.
-        """
-        if self._save and self._save.done() and isinstance(end := self._save.result(), FencedBy):
-            raise self.owned.fenced(end.reason)
-
-    def finish_saves(self) -> None:
-        """Wait for the save that is being written."""
-        self._writer.wait()
-
     def script_ended(self, *, completed: bool) -> None:
         """Record that the script has come to its own end; `completed`: no error has ended it."""
-        self._writer.wait()
-        self.owned.script_ended(completed=completed and not self.unsaved)
+        self.saves.wait()
+        self.owned.script_ended(completed=completed and not self.saves.unsaved)
 
     def ended(self, reason: Reason, exit_code: int | None, detail: str = "") -> None:
         """Record in the journal why the attempt ends. The first reason counts.
@@ -321,17 +237,10 @@ class Run:
 
     def close(self) -> None:
         """Finish the save that is being written, and stop the writer."""
-        self._writer.close()
-        for requested in self._unrecorded.values():
-            requested.close()
+        self.saves.close()
+        self._identities.close()
         self.journal.close()
         self.owned.close(CLEANUP_AT_NOTICE if self._preemption.end else None)
-
-    @property
-    def _scheduling(self) -> SaveScheduler:
-        if self._scheduler is None:
-            raise RuntimeError("no fit has claimed the run yet")
-        return self._scheduler
 
     def _read_checkpoint(self, index: int, requested: RequestedFit) -> Checkpoint | None:
         with self.recorder.during(Activity.RESTORE):
@@ -346,9 +255,8 @@ class Run:
     def _resume_from(self, checkpoint: Checkpoint) -> None:
         self.owned.attempt.resume_from(checkpoint.key, checkpoint.manifest)
         position = checkpoint.manifest.position
-        self._resumed_step = self.reached_step = position.step
+        self.reached_step = position.step
         self._resumed_from = TrainingPosition(position.epoch + 1, position.step)
-        self._written = self._save = None
 
     def _refuse_second_fit(self) -> Refused:
         log.error(
@@ -358,86 +266,3 @@ class Run:
             fix="give each of them a run of its own: Resumable(run=…)",
         )
         return Refused()
-
-    def _new_scheduler(self) -> SaveScheduler:
-        attempt = self.owned.attempt
-        policy = parse_save_policy(self._settings.save_every)
-        return SaveScheduler(policy, attempt.head.history, lambda: attempt.age, self._clock)
-
-    def _newest_written(self) -> Written | None:
-        """Return the newest committed save of this fit. Any thread may call it."""
-        save = self._save
-        if save and save.done() and isinstance(result := save.result(), Written):
-            return result
-        return self._written
-
-    def _durable(self) -> float | None:
-        written = self._newest_written()
-        return written.seconds if written else None
-
-    def _submit(self, snapshot: Snapshot, *, last: bool) -> Future[SaveResult]:
-        self._written = self._newest_written()
-        self._save_started = self._clock()
-        self._mark = self.recorder.captured(snapshot.position.step)
-        self._save = self._writer.submit(snapshot, last=last)
-        self._scheduling.submitted(snapshot.position, stalls=not last)
-        return self._save
-
-    def _records(self) -> dict[int, FitRecord]:
-        """Return the identities of the fits that HEAD does not record, as far as they are known."""
-        recorded = self.owned.attempt.head.fits
-        return {
-            index: requested.record(complete=False).continuing(recorded.get(index))
-            for index, requested in self._unrecorded.items()
-        }
-
-    def _identify_fits(self) -> None:
-        """Wait until the fits are identified; a notice ends the wait, so it delays no last save."""
-        for requested in self._unrecorded.values():
-            requested.wait_until_known(lambda: self._preemption.notice is not None)
-
-    def _write(self, snapshot: Snapshot, last: bool) -> Written:
-        """Write a snapshot, on the writer's thread.
-
-        Raises:
-            Superseded: a newer attempt owns the run.
-            Exception: the snapshot could not be saved.
-        """
-        started = self._clock()
-        snapshot = snapshot.encoded()
-        for path in (*snapshot.append_only_files, *snapshot.replaced_files):
-            fsync_file(path)
-        if snapshot.position.finished:
-            self._identify_fits()
-        known = [index for index, requested in self._unrecorded.items() if requested.is_known]
-        manifest = self.owned.attempt.commit(
-            snapshot,
-            last=last,
-            hurry=lambda: self._preemption.final_save_begun,
-            notice=lambda: self._preemption.notice is not None,
-            release=self.final_states.released_at(snapshot.position.fit),
-            fits=self._records(),
-        ).manifest
-        for index in known:
-            del self._unrecorded[index]
-        written = Written(
-            snapshot.position,
-            self._clock() - started,
-            sum(shard.size for shard in manifest.shards),
-        )
-        self.recorder.saved(self._mark, snapshot.position, written.seconds, written.size, last)
-        self.journal.write()
-        mib = round(written.size / 2**20, 1)
-        log.info(
-            events.SAVED,
-            epoch=snapshot.position.epoch + 1,
-            batch=snapshot.position.batch,
-            step=snapshot.position.step,
-            mib=mib,
-            seconds=round(written.seconds, 3),
-        )
-        if not self._has_written:
-            self._has_written = True
-            warn_if_save_slow(written.seconds, mib)
-            self.owned.attempt.begin_sweep()
-        return written

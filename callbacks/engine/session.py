@@ -97,7 +97,7 @@ class Session:
     @property
     def unsaved(self) -> bool:
         """True if the final state of a run could not be saved."""
-        return any(run.unsaved for run in self._runs.values())
+        return any(run.saves.unsaved for run in self._runs.values())
 
     @property
     def reached_step(self) -> int | None:
@@ -127,13 +127,13 @@ class Session:
             return False
         if not self.uncommitted_steps:
             return False
-        save_seconds = max(run.save_seconds for run in self._opened())
+        save_seconds = max(run.saves.seconds for run in self._opened())
         return deadline - now < save_seconds + LOSS_WARNING
 
     def finish_saves(self) -> None:
         """Wait for the saves that are being written."""
         for run in self._opened():
-            run.finish_saves()
+            run.saves.wait()
 
     def script_ended(self, *, completed: bool) -> None:
         """Record in each run that the script has come to its own end.

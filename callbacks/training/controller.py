@@ -252,7 +252,7 @@ class FitController:
             self._before_epoch = None
             self._py_dataset.batch_ends()
             self._inputs.batch_ends()
-            self._run.check()
+            self._run.saves.check()
         steps = self._arguments.steps
         self._move(BatchEnds(batch + 1 if steps is None else min(batch + 1, steps)))
 
@@ -265,7 +265,7 @@ class FitController:
 
     def validation_batch_ends(self) -> None:
         """Called at `on_test_batch_end`."""
-        self._run.check()
+        self._run.saves.check()
         self._move(Event.VALIDATION_BATCH_ENDS)
 
     def validation_ends(self) -> None:
@@ -376,7 +376,7 @@ class FitController:
         self._capture.expect_new_variables()
         self._py_dataset.epoch_begins()
         self._inputs.epoch_begins()
-        self._run.check()
+        self._run.saves.check()
         if self._preemption.notice or self._saves.is_due(self._phase.progress):
             self._before_epoch = self._snapshot()
 

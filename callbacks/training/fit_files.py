@@ -87,6 +87,6 @@ def _cut_back(run: Run, index: int, path: str, stored: StoredFile | None) -> Non
         run.owned.restore_stored(stored)
         size = stored.size
     else:
-        run.finish_saves()  # the writer's thread changes HEAD as well
+        run.saves.wait()  # the writer's thread changes HEAD as well
         size = run.owned.baseline(index, {path: file_size(path)})[path]
     cut_back(path, size)

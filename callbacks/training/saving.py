@@ -44,17 +44,17 @@ class FitSaves:
     def must_exit(self) -> bool:
         """Return whether a notice requires to leave the fit at this boundary; once at each."""
         self._policy.observe_boundary()
-        return self._policy.must_exit(self._run.save_seconds)
+        return self._policy.must_exit(self._run.saves.seconds)
 
     def is_due(self, progress: Progress) -> bool:
         """Return whether a save is due at this boundary; once at each."""
-        self._run.observe_boundary(progress.epoch, progress.step)
-        return self._run.save_is_due(progress.epoch, progress.step)
+        self._run.saves.observe_boundary(progress.epoch, progress.step)
+        return self._run.saves.is_due(progress.epoch, progress.step)
 
     def submit(self, snapshot: Snapshot, refresh: StateRefresh) -> None:
         """Have the snapshot written while training continues."""
         with self._run.recorder.during(Activity.SAVING):
-            self._run.submit(self._capture.with_data(snapshot, self._data.position(refresh)))
+            self._run.saves.submit(self._capture.with_data(snapshot, self._data.position(refresh)))
 
     def save_and_exit(self, snapshot: Snapshot, refresh: StateRefresh) -> None:
         """Save for the last time and leave the fit.
@@ -65,7 +65,7 @@ class FitSaves:
         self._preemption.begin_final_save()
         with self._run.recorder.during(Activity.SAVING):
             snapshot = self._capture.with_data(snapshot, self._data.position(refresh))
-            result = self._run.save(snapshot)
+            result = self._run.saves.save(snapshot)
         self._leave(snapshot, saved=isinstance(result, Written))
 
     def finish(self, snapshot: Snapshot, continuation: Snapshot | None) -> None:
@@ -86,7 +86,7 @@ class FitSaves:
             continuation = self._capture.with_data(continuation, position)
             final = replace(final, continuation=continuation)
         with self._run.recorder.during(Activity.SAVING):
-            saved = self._run.finish_fit(final)
+            saved = self._run.saves.save_final(final)
         if self.must_exit():
             self._leave(snapshot, saved=saved)
         self._callbacks.finish_sends(None)

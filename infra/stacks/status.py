@@ -93,8 +93,9 @@ def _subscriptions(sns: Any, topic: str, emails: Sequence[str]) -> list[Resource
     """Return the state of each address of the deployment, as the topic has it."""
     with explain_errors(f"topic {topic}"):
         pages = sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
-        found = {s["Endpoint"]: s["SubscriptionArn"] for p in pages for s in p["Subscriptions"]}
-    return [_subscription(email, found.get(email)) for email in emails]
+        listed = [found for page in pages for found in page["Subscriptions"]]
+    arns = {found["Endpoint"].lower(): found["SubscriptionArn"] for found in listed}
+    return [_subscription(email, arns.get(email.lower())) for email in emails]
 
 
 def _subscription(email: str, arn: str | None) -> ResourceStatus:

@@ -49,11 +49,13 @@ class AttemptEnd:
         code: the exit code of the process.
         preempted: the exit code means a preemption.
         source: the source of the notice that has ended the attempt, if one has.
+        error: the name of the class of the exception that has ended the script, if one has.
     """
 
     code: int
     preempted: bool = False
     source: str | None = None
+    error: str = ""
 
     @property
     def kind(self) -> Kind:
@@ -69,6 +71,8 @@ class AttemptEnd:
             return self.source or "the store did not answer"
         if not self.code:
             return None
+        if self.error:
+            return f"an error of the script: {self.error}"
         return _REASONS.get(self.code, "the script has ended with this exit code, see the log")
 
 

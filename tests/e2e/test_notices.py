@@ -6,6 +6,9 @@ import signal
 import time
 from contextlib import contextmanager
 
+from keepfit.callbacks.journal.document import PriceClass
+from keepfit.callbacks.journal.read import read_journals
+from keepfit.callbacks.storage import open_store
 from tests.e2e.process import SMALL, started
 from tests.imds import Machine, serving
 
@@ -25,9 +28,14 @@ def on_ec2():
 
 
 def test_aws_batch_does_not_retry_on_a_dying_machine(tmp_path):
-    """It saves at once, but the process stays; when stopped, it exits with the configured code."""
+    """It saves at once, but the process stays; when stopped, it exits with the configured code.
+
+    The journal names the machine and its price.
+    """
     flags = (*RARE_SAVES, "--on-notice", "leave", "--preempted-exit-code", "143")
     with on_ec2() as (machine, env):
+        machine.documents |= {"instance-type": "c6i.xlarge", "instance-life-cycle": "on-demand"}
+        env["KEEPFIT_ON_DEMAND_PRICE"] = "0.2"
         job = {**env, "AWS_BATCH_JOB_ID": "a", "AWS_BATCH_JOB_ATTEMPT": "1"}
         with started(tmp_path, *flags, SMALL, "infinite", *ENDLESS, **job) as attempt:
             attempt.until_event("machine_watched")
@@ -38,6 +46,10 @@ def test_aws_batch_does_not_retry_on_a_dying_machine(tmp_path):
             attempt.send(signal.SIGTERM)
             ended = attempt.wait()
     assert ended.code == 143, ended.err
+    (journal,) = read_journals(open_store(f"file://{tmp_path}/runs"), "small").journals
+    found = journal.machine
+    assert (found.instance_type, found.price_class) == ("c6i.xlarge", PriceClass.ON_DEMAND)
+    assert (found.job, found.job_attempt, found.hourly_price) == ("a", 1, 0.2)
 
 
 def test_a_batch_that_outlasts_the_grace_period(tmp_path):

@@ -39,11 +39,11 @@ def test_preempted_resumed_finished(tmp_path):
             began = time.monotonic()
             first = attempt.wait()
             took = time.monotonic() - began
-        preempted = hook.await_event("preempted")
+        preempted = hook.await_document(event="preempted")
         with started(tmp_path, *FLAGS, SMALL, "numpy", KEEPFIT_NOTIFY=secret) as attempt:
             second = attempt.wait()
     assert (first.code, second.code) == (75, 0), first.err + second.err
-    assert took < 10
+    assert took < 30
     assert first.one("notify_failed")["reason"] == f"{hanging.url} has not answered within 1.0 s"
     assert second.named("notify_failed") == []
     assert hook.names == ["preempted", "resumed", "finished"]
@@ -66,15 +66,17 @@ def test_stalled_and_failed(tmp_path):
     os.mkfifo(pipe)
     script.write_text(STALLS)
     with webhook() as hook:
-        flags = ("--notify", hook.url, "--stalled-after", "0.5s", "--save-every", "1h")
+        flags = ("--notify", hook.url, "--stalled-after", "1s", "--save-every", "1h")
         with started(tmp_path, *flags, script, pipe) as attempt:
-            stalled = hook.await_event("stalled")
+            hook.await_document(event="stalled", step=2)
             pipe.write_text("go on")
             ended = attempt.wait()
     assert ended.code == 1, ended.err
-    assert ended.one("stalled")["step"] == stalled["step"] == 2
-    assert hook.names == ["stalled", "failed"]
-    failed = hook.documents[1]
+    # On a slow machine, the first batch may have taken so long, too.
+    assert ended.named("stalled")[-1]["step"] == 2
+    assert hook.names[-2:] == ["stalled", "failed"]
+    failed = hook.documents[-1]
     assert (failed["run"], failed["step"], failed["exit_code"]) == ("train", 8, 1)
+    assert failed["reason"] == "an error of the script: ValueError"
     assert "hunter2" in ended.err
     assert "hunter2" not in str(hook.documents)

@@ -72,7 +72,7 @@ def test_a_save_that_takes_too_long(tmp_path, tick, warned):
     run.begin_fit(AnyFit())
     with capture_logs() as logs:
         for step in (1, 2):
-            assert isinstance(run.save(snapshot(step)), Written)
+            assert isinstance(run.saves.save(snapshot(step)), Written)
     run.close()
     warnings = [log for log in logs if log["event"] == events.SAVE_SLOW]
     assert len(warnings) == warned

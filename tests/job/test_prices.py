@@ -13,8 +13,7 @@ from keepfit.callbacks.runner_settings import PriceSettings
 from keepfit.infra.aws import AwsError
 from keepfit.infra.jobs.prices import current_spot_price, find_prices, only_type
 from keepfit.job.commands.submission import price_variables
-from tests.job.conftest import keepfit, refused
-from tests.job.test_submission import submitted, variables
+from tests.job.conftest import refused
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 PRODUCT = json.dumps(
@@ -134,17 +133,16 @@ def test_prices_of_the_user(monkeypatch):
     assert aws.asked == []
 
 
-def test_prices_reach_the_job(deployed, aws, script):
-    """As the variables that `keepfit run` reads; what is no price is refused at once."""
-    assert "hourly_price" in refused("submit", "--hourly-price", "nan", script, code=2)
-    line = refused("submit", "--env", "KEEPFIT_ON_DEMAND_PRICE=much", script, code=2)
-    assert "on_demand_price" in line
-    options = ["--hourly-price", "0.07", "--env", "KEEPFIT_ON_DEMAND_PRICE=0.2"]
-    keepfit("submit", *options, script)
-    (job,) = submitted(aws, deployed.queue)
-    found = variables(job)
-    assert found["KEEPFIT_HOURLY_PRICE"] == "0.07"
-    assert found["KEEPFIT_ON_DEMAND_PRICE"] == "0.2"
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (["--hourly-price", "nan"], "hourly_price"),
+        (["--env", "KEEPFIT_ON_DEMAND_PRICE=much"], "on_demand_price"),
+    ],
+)
+def test_what_is_no_price_is_refused(script, options, name):
+    """Every attempt would refuse it, so `submit` does before anything is created."""
+    assert f"{name} must be a price" in refused("submit", *options, script, code=2)
 
 
 def test_the_request_has_valid_parameters(aws):

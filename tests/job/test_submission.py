@@ -51,6 +51,7 @@ def test_submitted_job(deployed, aws, script):
     printed = keepfit(
         *("submit", "--run", "first.run", "--vcpus", "4", "--memory", "8GiB"),
         *("--save-every", "5min", "--deterministic", "--env", "RATE=0.1"),
+        *("--hourly-price", "0.07", "--env", "KEEPFIT_ON_DEMAND_PRICE=0.2"),
         *(script, "--epochs", "3"),
     ).stdout
     assert "keepfit status first.run" in printed
@@ -62,6 +63,7 @@ def test_submitted_job(deployed, aws, script):
     assert flags == ["run", "--deterministic", "--code"]
     assert (name, option, value) == ("train.py", "--epochs", "3")
     expected = {"KEEPFIT_RUN": "first.run", "KEEPFIT_STORE": deployed.store, "RATE": "0.1"}
+    expected |= {"KEEPFIT_HOURLY_PRICE": "0.07", "KEEPFIT_ON_DEMAND_PRICE": "0.2"}
     assert variables(job).items() >= (expected | {"KEEPFIT_SAVE_EVERY": "5min"}).items()
     assert job["tags"]["keepfit:run"] == "first.run"
     folder = download_archive(open_store(deployed.store), code, "first.run")

@@ -136,6 +136,7 @@ def test_a_short_attempt(hook, observe):
     [
         (AttemptEnd(0), "finished", None),
         (AttemptEnd(1), "failed", "see the log"),
+        (AttemptEnd(1, error="ValueError"), "failed", "an error of the script: ValueError"),
         (AttemptEnd(74), "failed", "final state"),
         (AttemptEnd(76), "failed", "another attempt"),
         (AttemptEnd(77), "failed", "cancelled"),

@@ -78,7 +78,7 @@ def test_the_end_waits_briefly(hangs):
         sender.send(notification(Kind.STALLED))
         sender.send(notification(Kind.PREEMPTED))
         assert time.monotonic() - began < 5
-        other.await_event("preempted")
+        other.await_document(event="preempted")
         began = time.monotonic()
         sender.finish(1.0)
         assert 1.0 <= time.monotonic() - began < 1.9

@@ -44,11 +44,16 @@ class Webhook:
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.requests) >= number, LIMIT)
 
-    def await_event(self, name: str) -> dict[str, Any]:
-        """Wait for a document of this event. Return it."""
+    def await_document(self, **fields: Any) -> dict[str, Any]:
+        """Wait for a document with these fields. Return the first one."""
+
+        def found() -> dict[str, Any] | None:
+            return next((d for d in self.documents if d.items() >= fields.items()), None)
+
         with self.changed:
-            assert self.changed.wait_for(lambda: name in self.names, LIMIT), self.names
-        return self.documents[self.names.index(name)]
+            document = self.changed.wait_for(found, LIMIT)
+        assert document, self.documents
+        return document
 
     def record(self, path: str, headers: dict[str, str]) -> int:
         """Record a request, and return the status of its answer."""

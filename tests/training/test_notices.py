@@ -102,7 +102,7 @@ def test_a_failing_last_save(tmp_path):
 
         def act(self) -> None:
             for run in session.current()._runs.values():
-                run._writer.wait()
+                run.saves.wait()
             (tmp_path / "run/checkpoints").rename(tmp_path / "aside")
             (tmp_path / "run/checkpoints").write_text("no folder")
 
@@ -178,10 +178,7 @@ class NoticeWhileSaving(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         current = session.current()
-        if (
-            any(run._writer.busy for run in current._runs.values())
-            and not current.preemption.notice
-        ):
+        if any(run.saves.busy for run in current._runs.values()) and not current.preemption.notice:
             give_spot_notice(self.seconds)
 
 
