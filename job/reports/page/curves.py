@@ -36,12 +36,14 @@ class Epochs:
         kept: those that count, by rising steps.
         lost: those that were trained again later, in runs; each begins with the epoch before it,
             if that was kept.
+        gone: number of lost epochs.
         recorded: number of epochs that have ended, those included that the journals left out.
         known: number of epochs that the journals have.
     """
 
     kept: tuple[Point, ...]
     lost: tuple[tuple[Point, ...], ...]
+    gone: int
     recorded: int
     known: int
 
@@ -71,6 +73,7 @@ def epochs_of(report: Report) -> Epochs:
     """Return the epochs of all attempts, those apart that were lost."""
     kept: dict[int, Point] = {}
     lost: list[tuple[Point, ...]] = []
+    count = 0
     for journal, attempt in zip(report.journals, report.goodput.attempts, strict=True):
         before: tuple[Point, ...] = ()
         gone: list[Point] = []
@@ -83,9 +86,11 @@ def epochs_of(report: Report) -> Epochs:
                 gone.append(point)
         if gone:
             lost.append((*before, *gone))
+            count += len(gone)
     return Epochs(
         kept=tuple(kept[step] for step in sorted(kept)),
         lost=tuple(lost),
+        gone=count,
         recorded=sum(journal.epoch_count for journal in report.journals),
         known=sum(len(journal.epochs) for journal in report.journals),
     )

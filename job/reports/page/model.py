@@ -242,15 +242,20 @@ def _figures(report: Report) -> Iterator[Figure]:
     yield Figure("Attempts", f"{run.attempts or len(goodput.attempts):,}", ", ".join(causes))
     lost = sum(attempt.lost_steps for attempt in goodput.attempts)
     again = format_short(goodput.parts.retrained)
-    yield Figure(
-        "Steps lost", f"{lost:,}" if report.journals else "unknown", f"{again} of training"
-    )
+    more = any(attempt.parts.unknown for attempt in goodput.attempts)
+    known = _at_least(f"{lost:,}", more=more) if report.journals else "unknown"
+    yield Figure("Steps lost", known, f"{again} of training" if report.journals else "")
     costs = goodput.costs
     if costs.paid is None:
         yield Figure("Cost", "unknown", "no price is known")
     else:
         compared = "" if costs.on_demand is None else f"{dollars(costs.on_demand)} on demand"
         yield Figure("Cost", dollars(costs.paid), compared)
+
+
+def _at_least(text: str, *, more: bool) -> str:
+    """Return a number that may be larger than what is recorded."""
+    return f"≥ {text}" if more else text
 
 
 def _parts(report: Report) -> Iterator[PartRow]:
@@ -317,12 +322,8 @@ def _metric_remarks(epochs: Epochs, metrics: Sequence[Metric]) -> Iterator[str]:
         yield f"{count - len(metrics)} more metrics are not shown."
     if unfinite := sum(metric.unfinite for metric in metrics):
         yield f"{unfinite:,} values are NaN or infinite, and leave gaps."
-    if lost := sum(len(run) for run in epochs.lost):
-        yield (
-            f"{lost:,} epochs were lost and trained again; their curves are dashed."
-            if metrics
-            else ""
-        )
+    if metrics and epochs.gone:
+        yield f"{epochs.gone:,} epochs were lost and trained again; their curves are dashed."
 
 
 def _save_rows(saves: Sequence[Save]) -> Iterator[SaveRow]:
@@ -380,10 +381,10 @@ def _attempt(journal: Journal, attempt: AttemptGoodput, *, newest: bool) -> Atte
     return AttemptRow(
         number=attempt.attempt,
         started=format_time(attempt.started),
-        duration=("" if attempt.end_known else "≥ ") + format_seconds(attempt.seconds),
+        duration=_at_least(format_seconds(attempt.seconds), more=not attempt.end_known),
         machine=describe_machine(journal.machine),
         kept=f"{attempt.kept_steps:,}",
-        lost=f"{attempt.lost_steps:,}",
+        lost=_at_least(f"{attempt.lost_steps:,}", more=bool(attempt.parts.unknown)),
         saves=f"{journal.save_count:,}",
         notices=", ".join(dict.fromkeys(notice.source for notice in journal.notices)),
         cost="" if attempt.paid is None else dollars(attempt.paid),

@@ -136,6 +136,8 @@ def timeline(journals: Sequence[Journal], goodput: Goodput) -> tuple[Line, ...]:
 
 def _place(journals: Sequence[Journal], goodput: Goodput) -> list[_Placed]:
     """Put the attempts one after the other, with gaps that leave room for them."""
+    if not journals:
+        return []
     pairs = list(zip(journals, goodput.attempts, strict=True))
     lengths = [max(last_mark(journal).at, attempt.seconds) for journal, attempt in pairs]
     longest = LONGEST_GAP * math.fsum(lengths)
