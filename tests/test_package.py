@@ -70,6 +70,11 @@ def test_the_wheel_has_one_name_at_its_top(built):
         "callbacks/keras/resumable.py",
         "job/examples/mnist.npz",
         "infra/templates/compute.yaml",
+        *(
+            str(file.relative_to(ROOT))
+            for folder in ("assets", "templates")
+            for file in (ROOT / "job/reports/page" / folder).iterdir()
+        ),
     }
     assert {f"keepfit/{name}" for name in (*needed, "py.typed", "__main__.py")} <= names.keys()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +14,12 @@ from keepfit.job.commands.failures import fail, store_errors_exit
 from keepfit.job.commands.options import AsJson, Run, StoreOfRuns, open_runs
 
 if TYPE_CHECKING:
+    from keepfit.callbacks.storage.base import Store
     from keepfit.job.reports.data import Report
 
 log = get_logger()
+
+INTERRUPTED = 130
 
 
 def report(
@@ -26,20 +30,39 @@ def report(
         Path | None,
         typer.Option(metavar="FOLDER", help="Write the shares of the time for TensorBoard."),
     ] = None,
-) -> None:
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the report as a page of HTML, with curves."),
+    ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Show the page in a browser of this machine, live.")
+    ] = False,
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, help="The port of --serve. [default: any free one]",
+                     show_default=False),
+    ] = 0,
+) -> None:  # fmt: skip
     """Show what became of the time of a run: its goodput, its attempts, their costs."""
     from keepfit.job.commands.tables import as_json, show
     from keepfit.job.reports import data, tables
 
+    if json and serve:
+        fail("--json and --serve exclude each other")
     with store_errors_exit():
-        found = data.read_report(open_runs(store), run)
+        opened = open_runs(store)
+        found = data.read_report(opened, run)
     if tensorboard:
         _write_scalars(found, tensorboard)
+    if to:
+        _write_page(found, to)
     if json:
         show(as_json(tables.report_document(found)))
-        return
-    for table in tables.report_tables(found):
-        show(table)
+    elif serve:
+        _serve(opened, found, port)
+    elif not to:
+        for table in tables.report_tables(found):
+            show(table)
 
 
 def _write_scalars(found: Report, folder: Path) -> None:
@@ -53,6 +76,41 @@ def _write_scalars(found: Report, folder: Path) -> None:
     except OSError as error:
         fail(f"the event file can't be written: {error}")
     log.info(events.SCALARS_WRITTEN, file=str(path), attempts=len(found.journals))
+
+
+def _write_page(found: Report, path: Path) -> None:
+    """Write the page, or end the command with one line."""
+    from keepfit.job.reports.page.render import page_of
+
+    page = page_of(found)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            unfinished.write_bytes(page)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: the path is no name of a file
+        fail(f"the page can't be written: {error}")
+    log.info(events.REPORT_WRITTEN, file=str(path), size=len(page))
+
+
+def _serve(store: Store, found: Report, port: int) -> None:
+    """Serve the page until Ctrl-C."""
+    from keepfit.job.reports.data import read_report
+    from keepfit.job.reports.page.server import LiveReport, ReportServer
+
+    live = LiveReport(lambda: read_report(store, found.run.run), found)
+    try:
+        server = ReportServer(live, port)
+    except OSError as error:
+        fail(f"port {port} can't be used: {error.strerror}; --port selects another one")
+    with server:
+        log.info(events.REPORT_SERVED, url=server.address, end="Ctrl-C")
+        try:
+            server.serve_forever(poll_interval=0.1)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
 
 
 def register(app: typer.Typer) -> None:

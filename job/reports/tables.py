@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rich.table import Table
 
-from keepfit.callbacks.journal.document import Journal, Machine
-from keepfit.callbacks.journal.goodput import AttemptGoodput, Goodput
+from keepfit.callbacks.journal.goodput import Goodput
 from keepfit.callbacks.journal.goodput_line import LABELS, describe, dollars, rounded_shares
 from keepfit.job.commands.tables import add_row, data_table, text_table
 from keepfit.job.reports.data import Report
+from keepfit.job.reports.texts import describe_end, describe_machine, format_seconds, format_time
 
 
 def report_tables(report: Report) -> Iterator[Table]:
@@ -73,38 +72,6 @@ def attempts_table(report: Report) -> Table:
             describe_end(attempt, journal, newest=journal is report.journals[-1]),
         )
     return table
-
-
-def describe_machine(machine: Machine) -> str:
-    """Return type, zone and price class of a machine, or its host name."""
-    known = (machine.instance_type, machine.zone, machine.price_class)
-    return " ".join(filter(None, known)) or machine.host or ""
-
-
-def describe_end(attempt: AttemptGoodput, journal: Journal, *, newest: bool) -> str:
-    """Return why an attempt ended, and its exit code, or what is known instead.
-
-    Args:
-        newest: no later attempt has a journal.
-    """
-    if attempt.reason is None:
-        return "no record: running, or killed" if newest else "no record: killed"
-    code = journal.end.exit_code if journal.end else None
-    text = attempt.reason if code is None else f"{attempt.reason} ({code})"
-    return f"{text}: {attempt.detail}" if attempt.detail else text
-
-
-def format_time(moment: datetime) -> str:
-    """Return a time of day in UTC."""
-    try:
-        return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-    except OverflowError:  # a forged journal: the year 1 or 9999
-        return moment.isoformat()
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a duration as hours, minutes and seconds."""
-    return str(timedelta(seconds=round(seconds)))
 
 
 def report_document(report: Report) -> dict[str, Any]:
