@@ -62,7 +62,7 @@ def test_the_timeline_shows_the_parts_in_proportion():
     (line,) = model().lines
     for one, following in zip(line.segments, line.segments[1:], strict=False):
         assert one.start + one.width <= following.start
-    width = {part: 0 for part in ("productive", "retrained", "unknown", "waiting")}
+    width = dict.fromkeys(("productive", "retrained", "unknown", "waiting"), 0)
     for segment in line.segments:
         width[segment.part] = width.get(segment.part, 0) + segment.width
     assert sum(width.values()) == BINS
@@ -192,7 +192,7 @@ def test_what_is_no_region_makes_no_link(region):
 
 def test_notes_are_cut():
     """The number of those that are left out is said."""
-    unreadable = {number: "no JSON" for number in range(1, 41)}
+    unreadable = dict.fromkeys(range(1, 41), "no JSON")
     notes = model(replace(sample(), unreadable=unreadable)).notes
     assert len(notes) == 21
     assert notes[-1].endswith("more notes are not shown")
