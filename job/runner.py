@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
-import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext, suppress
 
 from keepfit.callbacks import events
 from keepfit.callbacks.engine import session
 from keepfit.callbacks.errors import (
     EXIT_PREEMPTED,
-    EXIT_REFUSED,
     EXIT_UNSAVED,
     AttemptEnded,
-    ConfigurationError,
     Preempted,
 )
 from keepfit.callbacks.keras.implicit import hold_every_fit
 from keepfit.callbacks.keras.progress_bars import lines_for_bars
 from keepfit.callbacks.launch.command import PythonCommand
 from keepfit.callbacks.logs.logger import get_logger
-from keepfit.callbacks.masking import mask_known_of
 from keepfit.callbacks.runner_settings import NoticeSettings, PriceSettings
 from keepfit.job import batch_hold
 from keepfit.job.machine.facts import collecting_machine_facts
@@ -35,7 +28,7 @@ from keepfit.job.notices.deadline import watch_deadline
 from keepfit.job.notices.watcher import watch_machine
 from keepfit.job.notifications.notification import AttemptEnd
 from keepfit.job.notifications.observer import AttemptObserver
-from keepfit.job.process.program import execute, without_own_frames
+from keepfit.job.process.ending import Ending, run_to_end
 from keepfit.job.process.threads import wait_for_threads
 
 log = get_logger()
@@ -98,23 +91,6 @@ def run_program(
     if ending.code == 0 and not current.used and not named:
         _report_nothing_resumable(program.target, only_explicit=only_explicit)
     return ending.code
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a script has ended.
-
-    Attributes:
-        code: the exit code.
-        preempted: the code means a preemption; the script may exit with the same number itself.
-        detail: one line about an exception that has ended it.
-        error: the name of that exception's class.
-    """
-
-    code: int
-    preempted: bool = False
-    detail: str = ""
-    error: str = ""
 
 
 def _record_ending(ending: Ending, current: session.Session, settings: NoticeSettings) -> None:
@@ -188,7 +164,7 @@ def _run_to_ending(
     ended = Ending(0)
     with suppress(AttemptEnded), current.preemption.recording_end():
         prepare()
-        ended = _run_to_end(program)
+        ended = run_to_end(program)
     if not isinstance(current.preemption.end, Preempted):
         with suppress(AttemptEnded), current.preemption.recording_end():
             wait_for_threads()
@@ -196,30 +172,6 @@ def _run_to_ending(
     if (notice is None and not end) or (notice and notice.source == signal.SIGINT.name):
         current.script_ended(completed=ended.code == 0 and not notice and not end)
     return Ending(end.code, preempted=end.code == EXIT_PREEMPTED) if end else ended
-
-
-def _run_to_end(program: PythonCommand) -> Ending:
-    """Run the script and return its end, with the exit code that Python would give it.
-
-    Raises:
-        AttemptEnded: keepfit has ended the attempt, and the script has let the exception pass.
-    """
-    try:
-        execute(program)
-    except AttemptEnded:
-        raise
-    except ConfigurationError as error:
-        log.error(events.REFUSED, reason=str(error))
-        return Ending(EXIT_REFUSED, detail=mask_known_of(os.environ, str(error)))
-    except SystemExit as request:
-        return Ending(_exit_code(request))
-    except BaseException as error:
-        trace = without_own_frames(error.__traceback__)
-        _report_exception(error.with_traceback(trace))
-        line = traceback.format_exception_only(error)[-1]
-        detail = mask_known_of(os.environ, line.strip())
-        return Ending(1, detail=detail, error=type(error).__name__)
-    return Ending(0)
 
 
 def _report_preemption(current: session.Session) -> None:
@@ -258,27 +210,3 @@ def _limit_exit_time(code: int) -> None:
 
     if others:
         threading.Thread(target=end, name="keepfit-exit", daemon=True).start()
-
-
-def _exit_code(request: SystemExit) -> int:
-    """Return the exit code that Python gives `sys.exit(x)`: 1 for a message, which is printed."""
-    if request.code is None:
-        return 0
-    if isinstance(request.code, int):
-        return request.code
-    print(request.code, file=sys.stderr)
-    return 1
-
-
-def _report_exception(error: BaseException) -> None:
-    """Print the traceback as Python would, but without the secrets of URLs.
-
-    The errors of HTTP libraries contain the whole address.
-    """
-    text = "".join(traceback.format_exception(error))
-    if mask_known_of(os.environ, text) == text:
-        sys.excepthook(type(error), error, error.__traceback__)
-        return
-    with redirect_stderr(io.StringIO()) as printed:
-        sys.excepthook(type(error), error, error.__traceback__)
-    sys.stderr.write(mask_known_of(os.environ, printed.getvalue()))

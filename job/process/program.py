@@ -69,7 +69,7 @@ def without_own_frames(trace: TracebackType | None) -> TracebackType | None:
 
 def _is_launcher(file: str) -> bool:
     """Return whether the file belongs to keepfit's launch of the program or to Python's import."""
-    own = (__file__, str(Path(__file__).parents[1] / "runner.py"), importlib.__file__)
+    own = (__file__, str(Path(__file__).with_name("ending.py")), importlib.__file__)
     return file in own or file.startswith("<frozen ")
 
 
