@@ -82,15 +82,18 @@ def _write_page(found: Report, path: Path) -> None:
     """Write the page, or end the command with one line."""
     from keepfit.job.reports.page.render import page_of
 
-    page = page_of(found)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        page = page_of(found)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             unfinished.write_bytes(page)
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:  # ValueError: the path is no name of a file
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # ValueError: "." names no file, or the page is too large
         fail(f"the page can't be written: {error}")
     log.info(events.REPORT_WRITTEN, file=str(path), size=len(page))
 

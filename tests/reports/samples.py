@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TypeVar
 
 from keepfit.callbacks.checkpoint.read.inspection import Summary
 from keepfit.callbacks.journal.document import (
@@ -22,6 +23,8 @@ from keepfit.callbacks.journal.document import (
 from keepfit.callbacks.journal.read import RunJournals
 from keepfit.job.reports.data import Report, StoredCheckpoint, report_of
 from tests.journal.factory import moment
+
+_Mark = TypeVar("_Mark", bound=Mark)
 
 HOSTILE = '</script><img src=x onerror="document.title=1">\u202egnp.exe&amp;'
 """A name that would run a program if it were not escaped, and reverses the text after it."""
@@ -164,13 +167,30 @@ def report(journals: tuple[Journal, ...], *, run: str = "mnist", state: str = "f
 
 def large(attempts: int = 500, epochs: int = 200) -> Report:
     """Return the report of a run with many attempts and `attempts * epochs` epochs."""
-    step, journals = 0, []
-    for number in range(1, attempts + 1):
-        last = step + epochs * 10
-        reason = Reason.FINISHED if number == attempts else (None, Reason.PREEMPTED)[number % 2]
+    last, journals = epochs * 10, []
+    each = attempt(1, started=0, first=0, last=last, batches=10, save_every=100, reason=None)
+    for index in range(attempts):
+        reason = Reason.FINISHED if index == attempts - 1 else (Reason.PREEMPTED, None)[index % 2]
+        at = index * (last - 100)
+        end = (
+            Ending(step=at + last, elapsed=each.written.elapsed, reason=reason) if reason else None
+        )
         journals.append(
-            attempt(number, started=(number - 1) * 140, first=step, last=last, batches=10,
-                    save_every=100, reason=reason)
-        )  # fmt: skip
-        step = last - 100 if reason is None else last
+            each.model_copy(
+                update={
+                    "attempt": index + 1,
+                    "process_started": moment(index * 600),
+                    "written": each.written.model_copy(update={"step": at + last}),
+                    "fits": (Fit(fit=0, step=at, elapsed=Elapsed(startup=11.0), resumed=at > 0),),
+                    "saves": _later(each.saves, at),
+                    "epochs": _later(each.epochs, at),
+                    "end": end,
+                }
+            )
+        )
     return report(tuple(journals))
+
+
+def _later(marks: tuple[_Mark, ...], steps: int) -> tuple[_Mark, ...]:
+    """Return marks at later steps."""
+    return tuple(mark.model_copy(update={"step": mark.step + steps}) for mark in marks)

@@ -57,6 +57,7 @@ def hostile():
         }
     )
     found = report((one,), run=HOSTILE, state=HOSTILE)
+    found = replace(found, run=replace(found.run, reason=HOSTILE))
     return replace(found, store=HOSTILE, unreadable={2: HOSTILE}, unlisted=HOSTILE)
 
 

@@ -7,10 +7,11 @@ no room for the rest.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
+from operator import attrgetter
 from typing import Final
 
 from keepfit.callbacks.journal.document import Activity, Elapsed, Journal, Mark, Reason
@@ -39,6 +40,9 @@ ENDS: Final = {
     Reason.KILLED: "killed",
 }
 """The marks of the ends; others are errors."""
+
+_ACTIVITIES: Final = tuple(Activity)
+_ELAPSED: Final[Callable[[Elapsed], tuple[float, ...]]] = attrgetter(*_ACTIVITIES)
 
 
 @dataclass(frozen=True)
@@ -173,18 +177,21 @@ def _pieces(journal: Journal, kept: int, seconds: float) -> Iterator[tuple[str, 
     Between two marks, the activities are in the order of Activity.
     """
     final = last_mark(journal)
-    marks: list[Mark] = sorted(
-        [*journal.fits, *journal.saves, *journal.epochs, final], key=lambda mark: mark.at
-    )
-    before, step = Elapsed(), 0
-    for mark in marks:
-        for activity in Activity:
-            spent = getattr(mark.elapsed, activity) - getattr(before, activity)
-            if spent > 0:
-                yield _part(activity, step, mark.step, kept), spent
-        before, step = mark.elapsed, mark.step
+    marks: list[Mark] = [*journal.fits, *journal.saves, *journal.epochs, final]
+    # A run may have 100,000 epochs, so the fields of Elapsed are read once.
+    spans = sorted(((_ELAPSED(mark.elapsed), mark.step) for mark in marks), key=_total)
+    before, step = _ELAPSED(Elapsed()), 0
+    for elapsed, reached in spans:
+        for activity, since, until in zip(_ACTIVITIES, before, elapsed, strict=True):
+            if until > since:
+                yield _part(activity, step, reached, kept), until - since
+        before, step = elapsed, reached
     if seconds > final.at:
         yield "unknown", seconds - final.at
+
+
+def _total(span: tuple[tuple[float, ...], int]) -> float:
+    return math.fsum(span[0])
 
 
 def _part(activity: Activity, before: int, step: int, kept: int) -> str:
@@ -204,8 +211,11 @@ def _paint(intervals: Iterable[_Interval], bins: int, total: float) -> list[str]
     seconds: list[dict[str, float]] = [{} for _ in range(bins)]
     width = total / bins
     for one in intervals:
-        for index in range(_bin(one.start, total, bins), _bin(one.end, total, bins) + 1):
-            covered = min(one.end, (index + 1) * width) - max(one.start, index * width)
+        first, last = _bin(one.start, total, bins), _bin(one.end, total, bins)
+        for index in range(first, last + 1):
+            left = one.start if index == first else index * width
+            right = one.end if index == last else (index + 1) * width
+            covered = right - left
             if covered > 0:
                 seconds[index][one.part] = seconds[index].get(one.part, 0.0) + covered
     return [max(known, key=lambda part: known[part]) if known else "" for known in seconds]
