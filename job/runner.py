@@ -30,6 +30,7 @@ from keepfit.job.notifications.notification import AttemptEnd
 from keepfit.job.notifications.observer import AttemptObserver
 from keepfit.job.process.ending import Ending, run_to_end
 from keepfit.job.process.threads import wait_for_threads
+from keepfit.job.reports.publish import publish_page
 
 log = get_logger()
 
@@ -77,6 +78,9 @@ def run_program(
                 _report_preemption(current)
             current.log_goodput()
             observer.attempt_ends(_end_of(ending, current, settings))
+            if ending.code == 0 and not current.preemption.notice:
+                for store, run in current.claimed_runs():
+                    publish_page(store, run)
             if ending.preempted:
                 batch_hold.hold_until_gone(current.preemption)
         except Preempted:  # a signal arrived after the script had ended

@@ -10,6 +10,13 @@ import pytest
 
 from keepfit.callbacks.logs import logger
 from keepfit.job import runner
+from tests.e2e.process import share_fork_server
+
+
+def pytest_configure(config):
+    """Let all workers of a session use one fork server: each would import TensorFlow again."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        share_fork_server()
 
 
 @pytest.fixture(autouse=True)

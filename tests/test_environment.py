@@ -15,6 +15,8 @@ from keepfit import Refused, Resumable
 from keepfit.callbacks import environment
 from keepfit.callbacks.logs.logger import capture_logs
 from tests import packaging
+from tests.e2e.process import run
+from tests.rotation import marks_of
 
 TRAIN = """
 import os, sys
@@ -67,8 +69,37 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("way", ["keepfit run", "python"])
-@pytest.mark.parametrize("case", CASES)
+def started_by(way: str, folder: Path, variables: dict[str, str]) -> tuple[int, str, str]:
+    """Run train.py. Return the exit code, the output and the errors.
+
+    Variables decide what is imported, so only a process without any can be forked from one that
+    has imported everything.
+    """
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    if way == "keepfit run" and not variables:
+        forked = run(folder, "train.py", **quiet)
+        return forked.code, forked.out, forked.err
+    program, *arguments = way.split()
+    ended = subprocess.run(
+        [Path(sys.executable).with_name(program), *arguments, "train.py"],
+        cwd=folder,
+        env={**packaging.clean_environment(), **quiet, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+WAYS = [(case, "keepfit run") for case in CASES] + [
+    pytest.param(case, "python", marks=[] if CASES[case][2] else marks_of(number, days=3))
+    for number, case in enumerate(CASES)
+]
+"""All cases in both ways. A refusal under `python` after TensorFlow's import takes 5 s: each day,
+a third of these belongs to the quick tests."""
+
+
+@pytest.mark.parametrize(("case", "way"), WAYS)
 def test_refused_in_one_line(case, way, tmp_path):
     """With exit code 78, the cause and the way out; the store is not touched."""
     before, around, variables, words = CASES[case]
@@ -77,22 +108,13 @@ def test_refused_in_one_line(case, way, tmp_path):
     head = tmp_path / "runs/train/HEAD.json"
     head.parent.mkdir(parents=True)
     head.write_bytes(b"of an earlier attempt")
-    program, *arguments = way.split()
-    ended = subprocess.run(
-        [Path(sys.executable).with_name(program), *arguments, "train.py"],
-        cwd=tmp_path,
-        env={**packaging.clean_environment(), "TF_CPP_MIN_LOG_LEVEL": "3", **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 78, ended.stderr
-    assert "Traceback" not in ended.stderr
-    said = ended.stderr
+    code, out, said = started_by(way, tmp_path, variables)
+    assert code == 78, said
+    assert "Traceback" not in said
     (line,) = (line for line in said.splitlines() if "refused" in line)
     assert words in line
     assert "fix" in line
-    assert "trained" not in ended.stdout
+    assert "trained" not in out
     assert head.read_bytes() == b"of an earlier attempt"
     assert [path for path in tmp_path.glob("runs/**/*") if path.is_file()] == [head]
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests import packaging
 from tests.e2e.process import ROOT
+from tests.rotation import marks_of
 
 OURS = sorted(
     {
@@ -69,8 +70,15 @@ def project(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("installed", ["editable", "wheel"])
-@pytest.mark.parametrize("way", ["keepfit run", "python -m keepfit run", "python"])
+STARTS = [
+    pytest.param(way, installed, marks=marks_of(number + other, days=2))
+    for number, way in enumerate(("keepfit run", "python -m keepfit run", "python"))
+    for other, installed in enumerate(("editable", "wheel"))
+]
+"""Each start imports TensorFlow: each day, one half of them belongs to the quick tests."""
+
+
+@pytest.mark.parametrize(("way", "installed"), STARTS)
 def test_each_module_is_the_users(way, installed, project, request):
     """However the script is started, and whichever is imported first."""
     here = Path(sys.executable).parent

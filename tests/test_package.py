@@ -18,6 +18,7 @@ import keepfit
 from keepfit.callbacks.environment import SUPPORTED
 from tests import packaging
 from tests.e2e.process import ROOT
+from tests.rotation import marks_of
 
 USER = """
 import keepfit
@@ -90,12 +91,19 @@ def test_the_wheel_is_the_same_from_the_sdist(built):
     assert again == packaging.contents(wheel)
 
 
-@pytest.mark.parametrize("installed", ["editable", "wheel"])
-@pytest.mark.parametrize("checker", [("mypy", "--strict"), ("basedpyright",)], ids=lambda c: c[0])
+CHECKS = [
+    pytest.param(checker, installed, marks=marks_of(number + other, days=2))
+    for number, checker in enumerate(("mypy --strict", "basedpyright"))
+    for other, installed in enumerate(("editable", "wheel"))
+]
+"""Each day, each checker sees one of the two installations."""
+
+
+@pytest.mark.parametrize(("checker", "installed"), CHECKS)
 def test_type_checkers_know_the_public_names(checker, installed, built, tmp_path):
     """Right arguments pass, and a wrong one is named."""
     folder = Path(sys.executable).parent
-    tool, *options = checker
+    tool, *options = checker.split()
     python = folder / "python"
     if installed == "wheel":
         python = packaging.environment(tmp_path / "environment", built[1]) / "python"

@@ -31,6 +31,7 @@ from keepfit.callbacks.journal.goodput_line import describe
 from keepfit.callbacks.journal.recorder import ProcessEnd
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings
+from keepfit.callbacks.storage.base import Store
 
 LOSS_WARNING = 2.0
 """Seconds before the last possible start of a save: early enough to log that work will be lost."""
@@ -161,6 +162,16 @@ class Session:
                     line=describe(goodput),
                     **{name: round(share, 4) for name, share in shares.items()},
                 )
+
+    def claimed_runs(self) -> Iterator[tuple[Store, str]]:
+        """Yield the store and the name of each run that this process has claimed.
+
+        What is stored of them is complete: optional work that was under way is done.
+        """
+        for run in self._opened():
+            if run.owned.claimed:
+                run.owned.attempt.flush(None)
+                yield run.owned.store, run.name
 
     def close(self) -> None:
         """Finish the saves that are being written, and close the runs."""

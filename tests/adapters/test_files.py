@@ -16,6 +16,7 @@ from tensorflow.python.framework import tensor_util
 from tensorflow.python.lib.io import tf_record
 
 from keepfit.callbacks import events
+from tests.rotation import marks_of, rotating
 from tests.training.trainings import BATCHES, Training, attempt, preempted, whole
 
 WEIGHTS = {"save_weights_only": True}
@@ -173,7 +174,7 @@ def test_tensorboard_with_steps_per_second(workdir):
     assert [e[:3] for e in events_in("board")] == expected
 
 
-@pytest.mark.parametrize("update_freq", [1, 5, 7, "batch", "epoch"])
+@pytest.mark.parametrize("update_freq", rotating([1, 5, 7, "batch", "epoch"], days=2))
 def test_tensorboard_resumed_at_each_batch(workdir, update_freq):
     """update_freq records the same batches and epochs, also after the last batch of an epoch."""
     training = tensorboard(update_freq=update_freq, histogram_freq=0, write_graph=False)
@@ -281,8 +282,14 @@ class JsonLines:
         )
 
 
-@pytest.mark.parametrize("mode", ["wt", "at"])
-@pytest.mark.parametrize("new_machine", [False, True], ids=["same machine", "new machine"])
+@pytest.mark.parametrize(
+    ("new_machine", "mode"),
+    [
+        pytest.param(new, mode, marks=marks_of(new + (mode == "at"), days=2))
+        for new in (False, True)
+        for mode in ("wt", "at")
+    ],
+)
 def test_json_lines(workdir, mode, new_machine):
     """There is one line per epoch, although the script empties the file at each start."""
     path = Path("loss_log.json")

@@ -44,9 +44,20 @@ class Ended:
         return entries[0]
 
 
+SHARED_FORK_SERVER = "FORK_SERVER_OF_TESTS"
+"""The environment variable that names the fork server of all test processes of a session."""
+
+
+def share_fork_server() -> None:
+    """Start a fork server for the test processes that this process starts."""
+    os.environ[SHARED_FORK_SERVER] = fork_server().removeprefix("\0")
+
+
 @functools.cache
 def fork_server() -> str:
-    """Start a fork server that ends with this test process. Return its address."""
+    """Return the address of the shared fork server, or of one that ends with this process."""
+    if shared := os.environ.get(SHARED_FORK_SERVER):
+        return f"\0{shared}"
     address = f"\0keepfit-tests-{uuid.uuid4().hex}"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)

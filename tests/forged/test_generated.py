@@ -65,13 +65,13 @@ EXPECTED = (
 MAX_MEMORY = 512 << 20
 """Bytes by which the process may grow over thousands of documents: TensorFlow's own pools."""
 
-TOOLS, FITS, COMMANDS = 2500, 10, 12
-"""Documents of a quick run."""
+TOOLS, FITS, COMMANDS = 800, 10, 12
+"""Documents of a quick run. Each run generates other ones."""
 
-USED_ONCE_IN = 50
+USED_ONCE_IN = 16
 """One of so many documents is shown and restored, which takes ten times as long as to read it."""
 
-LOTS = 40
+LOTS = 250
 """The multiple of a long run: 200,000 documents."""
 
 

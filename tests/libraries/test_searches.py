@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.process import ROOT, Ended, run
+from tests.rotation import marks_of
 
 JOBS = ROOT / "tests/libraries/jobs"
 MAX_ATTEMPTS = 30
@@ -59,7 +60,7 @@ def uninterrupted(tmp_path_factory):
 @pytest.mark.parametrize(
     ("kind", "overwrite", "new_machine"),
     [
-        ("random", "0", "0"),
+        pytest.param("random", "0", "0", marks=marks_of(0, days=2)),
         pytest.param("random", "1", "0", marks=soak),
         pytest.param("random", "0", "1", marks=soak),
         pytest.param("hyperband", "0", "0", marks=soak),
@@ -67,7 +68,7 @@ def uninterrupted(tmp_path_factory):
         pytest.param("hyperband", "0", "1", marks=soak),
         # GridSearch can't go on in a folder of its own: a KeyError, with and without keepfit.
         pytest.param("grid", "0", "1", marks=soak),
-        ("grid", "1", "0"),
+        pytest.param("grid", "1", "0", marks=marks_of(1, days=2)),
     ],
 )
 def test_search_killed_in_each_trial(tmp_path, uninterrupted, kind, overwrite, new_machine):

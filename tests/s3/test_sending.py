@@ -18,6 +18,7 @@ from keepfit.callbacks import events
 from keepfit.callbacks.storage.s3.transfer import Transfer
 from tests.adapters.test_files import arrays_in, assert_same_events, events_in
 from tests.e2e.process import run, started
+from tests.rotation import marks_of
 
 SCRIPT = Path(__file__).with_name("sending.py")
 FLAGS = ("--deterministic", "--resume", "--run", "sending")
@@ -137,8 +138,14 @@ def test_notice_while_nothing_answers(tmp_path, url, hung, disk):
     assert len(ended.named(events.REPORT_FAILED)) == 2
 
 
-@pytest.mark.parametrize("new_machine", [False, True], ids=["same machine", "new machine"])
-@pytest.mark.parametrize("die", [11, 15], ids=lambda batches: f"after {batches}")
+@pytest.mark.parametrize(
+    ("die", "new_machine"),
+    [
+        pytest.param(die, new, marks=marks_of(new + (die == 15), days=2))
+        for die in (11, 15)
+        for new in (False, True)
+    ],
+)
 def test_pending_uploads_arrive_after_a_kill(tmp_path, url, hung, disk, expected, die, new_machine):
     """The final objects are those of an uninterrupted run."""
     killed = run(

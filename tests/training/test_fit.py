@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -10,12 +12,14 @@ from keepfit.callbacks import events
 from keepfit.callbacks.engine import preemption
 from keepfit.callbacks.engine.preemption import Notice
 from keepfit.callbacks.errors import Preempted
+from tests.rotation import marks_of
 from tests.training.trainings import (
     BATCH,
     BATCHES,
     SEED,
     USUAL,
     Failing,
+    Outcome,
     ScriptError,
     Training,
     assert_same,
@@ -94,11 +98,21 @@ INPUTS = {
     "generator": Training(held=callbacks, data=generated),
     "arrays": Training(model=classifier, held=callbacks, data=from_arrays),
 }
+BY_NOTICE = [pytest.param(name, marks=marks_of(n, days=2)) for n, name in enumerate(INPUTS)]
+BY_ERROR = [pytest.param(name, marks=marks_of(n + 1, days=2)) for n, name in enumerate(INPUTS)]
+"""Each day, a notice interrupts one half of the inputs, and an error the other half."""
 
 
-@pytest.mark.parametrize("training", INPUTS.values(), ids=INPUTS)
-def test_notice_for_every_kind_of_input(tmp_path, training):
+@functools.cache
+def whole_with(name: str) -> Outcome:
+    """Return the outcome of the training with an input, never interrupted; computed once."""
+    return whole(INPUTS[name])
+
+
+@pytest.mark.parametrize("name", BY_NOTICE)
+def test_notice_for_every_kind_of_input(tmp_path, name):
     """Interrupted mid-epoch and between epochs, each kind of input resumes where it was."""
+    training = INPUTS[name]
     for moment in [
         ("on_train_batch_end", 3),
         ("on_test_batch_end", 2),
@@ -107,23 +121,24 @@ def test_notice_for_every_kind_of_input(tmp_path, training):
         ("on_train_batch_end", 1),
     ]:
         preempted(training, tmp_path, *moment)
-    assert_same(attempt(training, tmp_path), whole(training))
+    assert_same(attempt(training, tmp_path), whole_with(name))
 
 
-@pytest.mark.parametrize("training", INPUTS.values(), ids=INPUTS)
-def test_saved_after_every_batch(tmp_path, training):
+@pytest.mark.parametrize("name", BY_ERROR)
+def test_saved_after_every_batch(tmp_path, name):
     """The last save before an error is as exact as a save at a notice: training resumes from it."""
+    training = INPUTS[name]
     for hook, number in [("on_train_batch_end", 8), ("on_test_batch_end", 3), ("on_epoch_end", 1)]:
         with pytest.raises(ScriptError):
             attempt(training, tmp_path, Failing(hook, number), save_every="1 batch")
-    assert_same(attempt(training, tmp_path, save_every="1 batch"), whole(training))
+    assert_same(attempt(training, tmp_path, save_every="1 batch"), whole_with(name))
 
 
 def test_validation_after_data_of_unknown_length(tmp_path):
     """The call of the train function that found no data isn't repeated on resume."""
     training = INPUTS["unknown length"]
     preempted(training, tmp_path, "on_test_batch_end", 2)
-    assert_same(attempt(training, tmp_path), whole(training))
+    assert_same(attempt(training, tmp_path), whole_with("unknown length"))
 
 
 def test_model_that_is_not_built_yet(tmp_path):
