@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 
@@ -58,16 +59,33 @@ def test_the_timeline_has_each_start_end_and_notice():
 
 
 def test_the_timeline_shows_the_parts_in_proportion():
-    """Segments follow each other without overlap, and trained again takes its share."""
+    """Each part has its share of the line, within two bins for each of its pieces."""
+    found = report((attempt(1, started=0, first=0, last=400, reason=Reason.FINISHED),))
+    (line,) = model(found).lines
+    assert line.segments[0].part == "startup"
+    pieces = {"startup": 1, "validation": 4, "productive": 5}
+    for part, count in pieces.items():
+        width = sum(segment.width for segment in line.segments if segment.part == part)
+        share = getattr(found.goodput.parts, part) / found.goodput.parts.total
+        assert width == pytest.approx(share * BINS, abs=2 * count), part
+
+
+def test_the_timeline_covers_the_whole_time():
+    """Segments follow each other without a gap, and lost training is among them."""
     (line,) = model().lines
-    for one, following in zip(line.segments, line.segments[1:], strict=False):
-        assert one.start + one.width <= following.start
-    width = dict.fromkeys(("productive", "retrained", "unknown", "waiting"), 0)
-    for segment in line.segments:
-        width[segment.part] = width.get(segment.part, 0) + segment.width
-    assert sum(width.values()) == BINS
-    assert width["productive"] > BINS / 2 > width["waiting"] > 0
-    assert width["retrained"] > 0 < width["unknown"]
+    assert line.segments[0].start == 0
+    for one, following in pairwise(line.segments):
+        assert one.start + one.width == following.start
+    assert line.segments[-1].start + line.segments[-1].width == BINS
+    parts = {segment.part for segment in line.segments}
+    assert {"productive", "validation", "retrained", "unknown", "waiting"} <= parts
+
+
+def test_a_place_on_the_timeline_has_the_part_that_took_the_most_of_it():
+    """A validation of 3 s after each 25 s of training disappears in bins of 9 s."""
+    found = report((attempt(1, started=0, first=0, last=20_000, reason=Reason.FINISHED),))
+    (line,) = model(found).lines
+    assert [segment.part for segment in line.segments] == ["startup", "productive"]
 
 
 def test_a_long_gap_is_drawn_shorter_and_says_so():

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from keepfit.job.reports.data import Report
-from keepfit.job.reports.page.model import Budget, Page, page_model
+from keepfit.job.reports.page.contents import Page
+from keepfit.job.reports.page.model import Budget, page_model
 
 if TYPE_CHECKING:
     from jinja2 import Environment
