@@ -10,7 +10,12 @@ from typing import Final
 
 from keepfit.callbacks import events
 from keepfit.callbacks.logs.logger import get_logger
-from keepfit.callbacks.runner_settings import NoticeSettings, RestartSettings
+from keepfit.callbacks.runner_settings import (
+    NoticeSettings,
+    NotificationSettings,
+    PriceSettings,
+    RestartSettings,
+)
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.s3 import options
 
@@ -25,7 +30,13 @@ def setting_variables() -> frozenset[str]:
     """Return the variables that set a field of the settings; their case does not matter."""
     return frozenset(
         f"{PREFIX}{name.upper()}"
-        for kind in (Settings, NoticeSettings, RestartSettings)
+        for kind in (
+            Settings,
+            NoticeSettings,
+            NotificationSettings,
+            RestartSettings,
+            PriceSettings,
+        )
         for name, field in kind.model_fields.items()
         if field.validation_alias is None
     )

@@ -89,12 +89,14 @@ def has_secrets(url: str) -> bool:
 def mask_known_of(environment: Mapping[str, str], text: str) -> str:
     """Return the text without the secrets of any URL in the environment's variables.
 
-    These are the addresses of proxies, which need no scheme, of endpoints and of watched URLs.
+    These are the addresses of proxies, which need no scheme, of endpoints, of watched URLs and of
+    webhooks, of which a variable may have several.
     """
     urls = (
-        value
+        url
         for name, value in environment.items()
         if "://" in value or name.lower().endswith("_proxy")
+        for url in (value, *(part for part in value.split() if part != value))
     )
     return mask_known(text, urls)
 

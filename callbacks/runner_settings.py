@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from keepfit.callbacks.engine import save_policy
@@ -17,7 +20,8 @@ from keepfit.callbacks.errors import (
     EXIT_UNSAVED,
     ConfigurationError,
 )
-from keepfit.callbacks.masking import mask_url
+from keepfit.callbacks.journal.document import MAX_PRICE
+from keepfit.callbacks.masking import mask_url, without_userinfo
 from keepfit.callbacks.settings import resolve_settings
 
 RESERVED_CODES = (EXIT_UNSAVED, EXIT_FENCED, EXIT_CANCELLED, EXIT_REFUSED)
@@ -112,3 +116,109 @@ class RestartSettings(BaseSettings):
     def resolve(cls) -> RestartSettings:
         """Return the settings in effect."""
         return resolve_settings(cls, {})
+
+
+class PriceSettings(BaseSettings):
+    """What the machine costs, in US dollars per hour; None if it is not known.
+
+    Attributes:
+        hourly_price: what the machine of an attempt costs.
+        on_demand_price: what a machine of its type costs on demand.
+
+    Raises:
+        ConfigurationError: raised by `resolve`, with one line that names the mistake.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="KEEPFIT_", frozen=True, extra="ignore")
+
+    hourly_price: float | None = None
+    on_demand_price: float | None = None
+
+    @classmethod
+    def resolve(cls, **given: Any) -> Self:
+        """Return the settings in effect; a value of None counts as not given."""
+        return resolve_settings(cls, given)
+
+    @field_validator("hourly_price", "on_demand_price", mode="before")
+    @classmethod
+    def _price_is_an_amount(cls, value: object, field: ValidationInfo) -> float | None:
+        if value is None or value == "":
+            return None
+        try:
+            price = float(str(value))
+        except ValueError:
+            price = math.nan
+        if not 0 <= price <= MAX_PRICE:  # NaN is not
+            raise ConfigurationError(
+                f"{field.field_name} must be a price in US dollars per hour, from 0 to "
+                f"{MAX_PRICE:g}. Received: {field.field_name}={value!r}"
+            )
+        return price
+
+
+class NotificationSettings(BaseSettings):
+    """Where `keepfit run` sends notifications, and when a training has stalled.
+
+    Attributes:
+        notify: http(s):// URLs, separated by spaces.
+        stalled_after: time without a batch after which a fit under way has stalled.
+
+    Raises:
+        ConfigurationError: raised by `resolve`, with one line that names the mistake.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="KEEPFIT_", frozen=True, extra="ignore")
+
+    notify: str = ""
+    stalled_after: str = "30min"
+
+    @classmethod
+    def resolve(cls, **given: str | None) -> NotificationSettings:
+        """Return the settings in effect; a value of None counts as not given."""
+        return resolve_settings(cls, given)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The addresses, each once."""
+        return tuple(dict.fromkeys(self.notify.split()))
+
+    @property
+    def stalled_seconds(self) -> float:
+        """Seconds without a batch after which a fit under way has stalled."""
+        return save_policy.parse_duration(self.stalled_after) or 0.0
+
+    @field_validator("notify")
+    @classmethod
+    def _notify_has_urls(cls, value: str) -> str:
+        for number, url in enumerate(value.split(), 1):
+            if not _is_http_url(url):  # it may be secret, so it is not shown
+                raise ConfigurationError(
+                    f"notify must be the http(s):// URLs of webhooks, separated by spaces, and "
+                    f"number {number} of them is not"
+                )
+        return value
+
+    @field_validator("stalled_after")
+    @classmethod
+    def _stalled_after_is_a_time(cls, value: str) -> str:
+        if not save_policy.parse_duration(value):
+            raise ConfigurationError(
+                f'stalled_after must be a time: "30min", "2h", or seconds. '
+                f"Received: stalled_after={value!r}"
+            )
+        return value
+
+
+def _is_http_url(text: str) -> bool:
+    """Return whether the text is an http(s) URL with a host, of characters that a request can have.
+
+    The userinfo may have any characters, as it is not a part of the request's address.
+    """
+    address, _ = without_userinfo(text)
+    try:
+        parts = urlsplit(address)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    is_sendable = address.isascii() and text.isprintable()
+    return parts.scheme in ("http", "https") and has_host and is_sendable

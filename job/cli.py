@@ -6,7 +6,7 @@ import typer
 
 from keepfit.callbacks.environment_variables import warn_of_unknown_variables
 from keepfit.job import log_output, versions
-from keepfit.job.commands import drill, infra, jobs, plan, run, stores
+from keepfit.job.commands import drill, infra, jobs, plan, reports, run, status, stores
 
 app = typer.Typer(
     name="keepfit",
@@ -27,10 +27,12 @@ def _keepfit(context: typer.Context, version: versions.Version = False) -> None:
 
 run.register(app)
 stores.register(app)
+reports.register(app)
 plan.register(app)
 drill.register(app)
 infra.register(app)
 jobs.register(app)
+status.register(app)
 
 
 def main() -> None:

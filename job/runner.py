@@ -27,11 +27,14 @@ from keepfit.callbacks.keras.progress_bars import lines_for_bars
 from keepfit.callbacks.launch.command import PythonCommand
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import mask_known_of
-from keepfit.callbacks.runner_settings import NoticeSettings
+from keepfit.callbacks.runner_settings import NoticeSettings, PriceSettings
 from keepfit.job import batch_hold
+from keepfit.job.machine.facts import collecting_machine_facts
 from keepfit.job.notices import signals
 from keepfit.job.notices.deadline import watch_deadline
 from keepfit.job.notices.watcher import watch_machine
+from keepfit.job.notifications.notification import AttemptEnd
+from keepfit.job.notifications.observer import AttemptObserver
 from keepfit.job.process.program import execute, without_own_frames
 from keepfit.job.process.threads import wait_for_threads
 
@@ -50,6 +53,7 @@ def run_program(
     settings: NoticeSettings,
     prepare: Callable[[], None] = no_preparation,
     *,
+    observer: AttemptObserver,
     only_explicit: bool = False,
 ) -> int:
     """Run a script or module and return the exit code of the process.
@@ -58,6 +62,7 @@ def run_program(
 
     Args:
         prepare: called before the script. It may take long: signals end it as they end a script.
+        observer: learns what becomes of the attempt.
         only_explicit: only a `fit` with a Resumable is resumable.
     """
     holding = nullcontext() if only_explicit else hold_every_fit()
@@ -66,17 +71,24 @@ def run_program(
         _no_traceback_of_ended_threads(),
         signals.trap_signals(current.preemption, settings.grace_seconds),
         watch_machine(current.preemption, settings, os.environ),
+        collecting_machine_facts(os.environ, PriceSettings.resolve()) as current.machine,
         watch_deadline(current),
+        observer.watching(current),
         lines_for_bars(),
         holding as every_fit,
     ):
         try:
             ending = _run_to_ending(program, current, prepare)
+            _record_ending(ending, current, settings)
             if ending.preempted:
                 _report_preemption(current)
+            current.log_goodput()
+            observer.attempt_ends(_end_of(ending, current, settings))
+            if ending.preempted:
                 batch_hold.hold_until_gone(current.preemption)
         except Preempted:  # a signal arrived after the script had ended
             ending = Ending(EXIT_PREEMPTED, preempted=True)
+            observer.attempt_ends(_end_of(ending, current, settings))
     if ending.preempted:
         _limit_exit_time(settings.preempted_exit_code)
         return settings.preempted_exit_code
@@ -95,10 +107,30 @@ class Ending:
     Attributes:
         code: the exit code.
         preempted: the code means a preemption; the script may exit with the same number itself.
+        detail: one line about an exception that has ended it.
     """
 
     code: int
     preempted: bool = False
+    detail: str = ""
+
+
+def _record_ending(ending: Ending, current: session.Session, settings: NoticeSettings) -> None:
+    """Record in the journal why the attempt ends, with the exit code that the process will have."""
+    unsaved = ending.code == 0 and current.unsaved
+    reason = session.reason_of(current.preemption.end, failed=ending.code != 0 or unsaved)
+    code = settings.preempted_exit_code if ending.preempted else ending.code
+    detail = "the final state could not be saved" if unsaved else ending.detail
+    current.ended(reason, EXIT_UNSAVED if unsaved else code, detail)
+
+
+def _end_of(ending: Ending, current: session.Session, settings: NoticeSettings) -> AttemptEnd:
+    """Return the end of the attempt as its observer learns of it, with the final exit code."""
+    if ending.preempted:
+        notice = current.preemption.notice
+        source = notice.source if notice else None
+        return AttemptEnd(settings.preempted_exit_code, preempted=True, source=source)
+    return AttemptEnd(EXIT_UNSAVED if ending.code == 0 and current.unsaved else ending.code)
 
 
 @contextmanager
@@ -150,21 +182,21 @@ def _run_to_ending(
     If keepfit has ended the attempt, that decides the exit code, whatever the script has made of
     the exception. Threads that the script has left behind are part of it, unless a notice ends it.
     """
-    code = 0
+    ended = Ending(0)
     with suppress(AttemptEnded), current.preemption.recording_end():
         prepare()
-        code = _run_to_exit_code(program)
+        ended = _run_to_end(program)
     if not isinstance(current.preemption.end, Preempted):
         with suppress(AttemptEnded), current.preemption.recording_end():
             wait_for_threads()
     end, notice = current.preemption.end, current.preemption.notice
     if (notice is None and not end) or (notice and notice.source == signal.SIGINT.name):
-        current.script_ended(completed=code == 0 and not notice and not end)
-    return Ending(end.code, preempted=end.code == EXIT_PREEMPTED) if end else Ending(code)
+        current.script_ended(completed=ended.code == 0 and not notice and not end)
+    return Ending(end.code, preempted=end.code == EXIT_PREEMPTED) if end else ended
 
 
-def _run_to_exit_code(program: PythonCommand) -> int:
-    """Run the script and return the exit code that Python would give it.
+def _run_to_end(program: PythonCommand) -> Ending:
+    """Run the script and return its end, with the exit code that Python would give it.
 
     Raises:
         AttemptEnded: keepfit has ended the attempt, and the script has let the exception pass.
@@ -175,14 +207,15 @@ def _run_to_exit_code(program: PythonCommand) -> int:
         raise
     except ConfigurationError as error:
         log.error(events.REFUSED, reason=str(error))
-        return EXIT_REFUSED
+        return Ending(EXIT_REFUSED, detail=mask_known_of(os.environ, str(error)))
     except SystemExit as request:
-        return _exit_code(request)
+        return Ending(_exit_code(request))
     except BaseException as error:
         trace = without_own_frames(error.__traceback__)
         _report_exception(error.with_traceback(trace))
-        return 1
-    return 0
+        line = traceback.format_exception_only(error)[-1]
+        return Ending(1, detail=mask_known_of(os.environ, line.strip()))
+    return Ending(0)
 
 
 def _report_preemption(current: session.Session) -> None:

@@ -58,6 +58,7 @@ MAY_IMPORT = {
     "callbacks/journal": {
         "keepfit.callbacks.journal",
         "keepfit.callbacks.checkpoint.format",
+        "keepfit.callbacks.checkpoint.snapshot",
         "keepfit.callbacks.storage",
         *COMMON,
     },
@@ -86,6 +87,7 @@ MAY_IMPORT = {
         "keepfit.callbacks.runner_settings",
         "keepfit.callbacks",
     },
+    "job/machine": {"keepfit.job.machine", "keepfit.job.notices", "keepfit.callbacks"},
 }
 """The modules of keepfit that a package may import."""
 

@@ -49,7 +49,7 @@ class Ownership:
         self, settings: Settings, store: Store, prefetcher: CheckpointPrefetcher | None = None
     ) -> None:
         self._settings = settings
-        self._store = store
+        self.store = store
         self._prefetcher = prefetcher
         self._claimed: Attempt | None = None
         self._finder = FitFinder(store, resume=settings.resume)
@@ -81,7 +81,7 @@ class Ownership:
         """
         settings = self._settings
         script = scripts.record_of(launch.current())
-        moved = fresh_start.move_aside_if_asked(self._store, settings, script)
+        moved = fresh_start.move_aside_if_asked(self.store, settings, script)
         after = moved.attempt if moved else 0
 
         @retry(
@@ -90,23 +90,23 @@ class Ownership:
             reraise=True,
         )
         def compare_and_claim() -> tuple[Attempt, FitMatch]:
-            found = find_run(self._store, settings.run, after=after)
+            found = find_run(self.store, settings.run, after=after)
             match = self._finder.find_first(requested, found.head, script)
             attempt = claim(
-                self._store,
+                self.store,
                 settings.run,
                 found,
                 retention=KeepNewest(settings.keep),
                 versions=library_versions(),
                 after=after,
-                cleanup=Cleanup(self._store),
+                cleanup=Cleanup(self.store),
                 script=script,
             )
             return attempt, match
 
         self._claimed, match = compare_and_claim()
         attempt = self._claimed
-        log.info(events.CLAIMED, run=settings.run, store=self._store.uri, attempt=attempt.number)
+        log.info(events.CLAIMED, run=settings.run, store=self.store.uri, attempt=attempt.number)
         report_first(match, attempt.head)
         if settings.starts_fresh:
             fresh_start.record_start(attempt)
@@ -140,7 +140,7 @@ class Ownership:
         prefetched = self._prefetcher.take() if self._prefetcher else {}
         try:
             found = read_newest_usable(
-                self._store,
+                self.store,
                 head.run,
                 checkpoints_of_fit(head, index),
                 fit=index,
@@ -176,7 +176,7 @@ class Ownership:
         keys = self.attempt.continuations_of(index)
         try:
             run = self.attempt.head.run
-            return read_newest_usable(self._store, run, keys, fit=index, schema=schema)
+            return read_newest_usable(self.store, run, keys, fit=index, schema=schema)
         except NoUsableCheckpoint:  # the log says which were rejected
             self.attempt.check()
             return None
@@ -225,7 +225,7 @@ class Ownership:
         """Restore a file that the script itself names. Raises as restore_files does."""
         with self.using_store():
             try:
-                if restore_file(self._store, stored):
+                if restore_file(self.store, stored):
                     log.info(events.FILE_RESTORED, file=stored.path, bytes=stored.size)
             except (NotFound, Damaged, OSError) as error:
                 self.attempt.check()

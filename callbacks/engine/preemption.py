@@ -7,9 +7,10 @@ once, training continues, and the last save starts when there is just enough tim
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from keepfit.callbacks import events
@@ -75,12 +76,14 @@ class Notice:
         deadline: when the process ends at the latest, in time.monotonic(); None if unknown.
         training_allowed: the time until the deadline may be used for training.
         hold_until_deadline: the process should not exit before the deadline.
+        received: when it came, in time.monotonic().
     """
 
     source: str
     deadline: float | None = None
     training_allowed: bool = False
     hold_until_deadline: bool = False
+    received: float = field(default_factory=time.monotonic, compare=False)
 
     def merge(self, later: Notice) -> Notice:
         """Merge two notices: the earliest deadline wins; training continues only if both allow it.
@@ -95,6 +98,7 @@ class Notice:
             deadline=min(deadlines, default=None),
             training_allowed=self.training_allowed and later.training_allowed,
             hold_until_deadline=self.hold_until_deadline and later.hold_until_deadline,
+            received=self.received,
         )
 
 
@@ -126,6 +130,11 @@ class PreemptionState:
         """All notices merged, or None; a further one can never move the deadline later."""
         notices = tuple(self._notices)
         return functools.reduce(Notice.merge, notices) if notices else None
+
+    @property
+    def received(self) -> tuple[Notice, ...]:
+        """All notices, in the order in which they came; a signal is given twice."""
+        return tuple(self._notices)
 
     def deadline(self) -> float | None:
         """Return when this process ends, in time.monotonic(), or None if unknown."""

@@ -21,6 +21,8 @@ from keepfit.callbacks.engine.preemption import (
     warn_if_save_slow,
 )
 from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
+from keepfit.callbacks.engine.run_journal import RunJournal, new_recorder
+from keepfit.callbacks.engine.run_progress import RunProgress, TrainingPosition
 from keepfit.callbacks.engine.save_policy import parse_save_policy
 from keepfit.callbacks.engine.scheduler import SaveScheduler
 from keepfit.callbacks.engine.store_errors import exit_for_store_error
@@ -28,6 +30,8 @@ from keepfit.callbacks.engine.writer import FencedBy, SaveResult, SnapshotWriter
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.files.file_helpers import fsync_file
 from keepfit.callbacks.identity.fits import MatchedBy, RequestedFit
+from keepfit.callbacks.journal.document import Activity, Reason
+from keepfit.callbacks.journal.recorder import JournalRecorder
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage import open_store
@@ -67,6 +71,8 @@ class Run:
 
     Attributes:
         owned: the run as far as it lies in the store.
+        journal: the journal of this attempt.
+        recorder: records what the journal contains.
         final_states: the final states of the finished fits.
         reached_step: batches done in the run so far, as training has last reported them.
         unsaved: the final state of a fit could not be saved.
@@ -80,8 +86,11 @@ class Run:
         preemption: PreemptionState,
         prefetcher: CheckpointPrefetcher | None = None,
         clock: Callable[[], float] = time.monotonic,
+        recorder: JournalRecorder | None = None,
     ) -> None:
         self.owned = Ownership(settings, store, prefetcher)
+        self.journal = RunJournal(store, recorder or new_recorder(preemption))
+        self.recorder = self.journal.recorder
         self.final_states = FinalStates(settings.keep_fits)
         self._settings = settings
         self._preemption = preemption
@@ -94,8 +103,12 @@ class Run:
         self._has_written = False  # belongs to the writer's thread
         self._written: Written | None = None
         self._save: Future[SaveResult] | None = None
+        self._mark = self.recorder.captured(0)  # of the snapshot that the writer has, at most one
         self._save_started = 0.0
         self._resumed_step = 0
+        self._resumed_from: TrainingPosition | None = None
+        self._epoch: int | None = None
+        self._events = 0
         self.reached_step = 0
         self.unsaved = False
         self.short_fit: int | None = None
@@ -106,11 +119,13 @@ class Run:
         settings: Settings,
         preemption: PreemptionState,
         prefetcher: CheckpointPrefetcher | None = None,
+        recorder: JournalRecorder | None = None,
     ) -> Run:
         """Open the store of the run that `settings` name; nothing is claimed yet.
 
         Args:
             prefetcher: the one that reads this run already, if any.
+            recorder: records the journal of this attempt.
 
         Raises:
             Refused: the store can't be used; the log says why.
@@ -121,7 +136,12 @@ class Run:
             )
         except StorageError as error:
             raise exit_for_store_error(error) from error
-        return cls(settings, store, preemption, prefetcher)
+        return cls(settings, store, preemption, prefetcher, recorder=recorder)
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return self._settings.run
 
     @property
     def save_seconds(self) -> float:
@@ -136,6 +156,27 @@ class Run:
         written = self._newest_written()
         committed = written.position.step if written else self._resumed_step
         return max(0, self.reached_step - committed)
+
+    @property
+    def progress(self) -> RunProgress:
+        """The progress of this run. Any thread may ask for it."""
+        return RunProgress(
+            self._settings.run,
+            self.owned.attempt.number if self.owned.claimed else None,
+            TrainingPosition(self._epoch, self.reached_step),
+            self._resumed_from,
+            self._events,
+        )
+
+    def observe_event(self, epoch: int, step: int) -> None:
+        """Record an event of the training, such as the end of a batch; see RunProgress.
+
+        Args:
+            epoch: the epoch under way, from 0.
+            step: batches done in the run.
+        """
+        self.reached_step, self._epoch = step, epoch + 1
+        self._events += 1
 
     def begin_fit(self, requested: RequestedFit, fit: RunningFit | None = None) -> FitStart:
         """Begin a `fit`; the first one claims the run.
@@ -153,15 +194,15 @@ class Run:
             raise self._refuse_second_fit()
         self._fit = fit
         self._writer.wait()
+        self.recorder.fit_asked()
         with self.owned.using_store():
             if self.owned.claimed:
                 match = self.owned.next_fit(requested, self._begun, self._unrecorded)
             else:
                 match = self.owned.claim(requested)
                 self._scheduler = self._new_scheduler()
-            checkpoint = (
-                None if match.is_new else self.owned.read_checkpoint(match.index, requested.schema)
-            )
+                self.journal.begin(self.owned.attempt)
+            checkpoint = None if match.is_new else self._read_checkpoint(match.index, requested)
             self._begun.append(match.index)
             record = self.owned.record_of(match.index)
             if record is None or record.data is None or match.by is MatchedBy.CHANGED:
@@ -268,11 +309,22 @@ class Run:
         self._writer.wait()
         self.owned.script_ended(completed=completed and not self.unsaved)
 
+    def ended(self, reason: Reason, exit_code: int | None, detail: str = "") -> None:
+        """Record in the journal why the attempt ends. The first reason counts.
+
+        Args:
+            exit_code: exit code of the process, if it is known.
+            detail: one line about the cause.
+        """
+        self.recorder.ended(reason, self.reached_step, exit_code, detail)
+        self.journal.write()
+
     def close(self) -> None:
         """Finish the save that is being written, and stop the writer."""
         self._writer.close()
         for requested in self._unrecorded.values():
             requested.close()
+        self.journal.close()
         self.owned.close(CLEANUP_AT_NOTICE if self._preemption.end else None)
 
     @property
@@ -280,6 +332,10 @@ class Run:
         if self._scheduler is None:
             raise RuntimeError("no fit has claimed the run yet")
         return self._scheduler
+
+    def _read_checkpoint(self, index: int, requested: RequestedFit) -> Checkpoint | None:
+        with self.recorder.during(Activity.RESTORE):
+            return self.owned.read_checkpoint(index, requested.schema)
 
     def _start_of(self, checkpoint: Checkpoint | None) -> Position:
         """Return the position from which a fit starts; a new one counts on from the run's steps."""
@@ -289,7 +345,9 @@ class Run:
 
     def _resume_from(self, checkpoint: Checkpoint) -> None:
         self.owned.attempt.resume_from(checkpoint.key, checkpoint.manifest)
-        self._resumed_step = self.reached_step = checkpoint.manifest.position.step
+        position = checkpoint.manifest.position
+        self._resumed_step = self.reached_step = position.step
+        self._resumed_from = TrainingPosition(position.epoch + 1, position.step)
         self._written = self._save = None
 
     def _refuse_second_fit(self) -> Refused:
@@ -320,6 +378,7 @@ class Run:
     def _submit(self, snapshot: Snapshot, *, last: bool) -> Future[SaveResult]:
         self._written = self._newest_written()
         self._save_started = self._clock()
+        self._mark = self.recorder.captured(snapshot.position.step)
         self._save = self._writer.submit(snapshot, last=last)
         self._scheduling.submitted(snapshot.position, stalls=not last)
         return self._save
@@ -366,6 +425,8 @@ class Run:
             self._clock() - started,
             sum(shard.size for shard in manifest.shards),
         )
+        self.recorder.saved(self._mark, snapshot.position, written.seconds, written.size, last)
+        self.journal.write()
         mib = round(written.size / 2**20, 1)
         log.info(
             events.SAVED,

@@ -9,17 +9,37 @@ from __future__ import annotations
 import atexit
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from keepfit.callbacks import events
 from keepfit.callbacks.engine import preemption
 from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
 from keepfit.callbacks.engine.run import Run
+from keepfit.callbacks.engine.run_journal import new_recorder
+from keepfit.callbacks.engine.run_progress import RunProgress
+from keepfit.callbacks.errors import (
+    AttemptEnded,
+    Cancelled,
+    Fenced,
+    Preempted,
+    StoreUnreachable,
+)
+from keepfit.callbacks.journal.document import Activity, Machine, Reason
+from keepfit.callbacks.journal.goodput_line import describe
+from keepfit.callbacks.journal.recorder import ProcessEnd
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings
 
 LOSS_WARNING = 2.0
 """Seconds before the last possible start of a save: early enough to log that work will be lost."""
+
+
+GOODPUT_SECONDS, GOODPUT_AT_NOTICE = 10.0, 0.5
+"""Seconds for which the end of an attempt waits for the journals of the attempts before it."""
+
+log = get_logger()
 
 
 class Session:
@@ -27,10 +47,14 @@ class Session:
 
     Attributes:
         preemption: the notices that this process has received.
+        machine: returns what is known of this machine by now.
+        previous: how the process before this one has ended, if something has watched it.
     """
 
     def __init__(self, state: PreemptionState | None = None) -> None:
         self.preemption = state or PreemptionState()
+        self.machine: Callable[[], Machine] = Machine
+        self.previous: ProcessEnd | None = None
         self._runs: dict[tuple[str, str], Run] = {}
         self._opening = threading.Lock()
         self._prefetcher: CheckpointPrefetcher | None = None
@@ -59,7 +83,11 @@ class Session:
             if prefetcher and (prefetcher.uri, prefetcher.run) != key:
                 prefetcher.close()  # another run's checkpoint would only occupy memory
                 prefetcher = None
-            self._runs[key] = Run.open(settings, self.preemption, prefetcher)
+            before = Activity.OTHER if self._runs else Activity.STARTUP
+            recorder = new_recorder(self.preemption, before, lambda: self.machine())
+            run = Run.open(settings, self.preemption, prefetcher, recorder)
+            run.journal.previous = self.previous
+            self._runs[key] = run
 
     @property
     def used(self) -> bool:
@@ -75,6 +103,11 @@ class Session:
     def reached_step(self) -> int | None:
         """Number of batches that have been trained in all runs; None if no fit was begun."""
         return sum(run.reached_step for run in self._opened()) if self._runs else None
+
+    @property
+    def progress(self) -> tuple[RunProgress, ...]:
+        """The progress of each run, in the order in which they were opened."""
+        return tuple(run.progress for run in self._opened())
 
     @property
     def uncommitted_steps(self) -> int:
@@ -111,6 +144,24 @@ class Session:
         for run in self._opened():
             run.script_ended(completed=completed)
 
+    def ended(self, reason: Reason, exit_code: int | None, detail: str = "") -> None:
+        """Record in the journal of each run why the attempt ends; see Run.ended."""
+        for run in self._opened():
+            run.ended(reason, exit_code, detail)
+
+    def log_goodput(self) -> None:
+        """Log the goodput of each run, as far as it is known; a preempted process waits little."""
+        seconds = GOODPUT_AT_NOTICE if self.preemption.end else GOODPUT_SECONDS
+        for run in self._opened():
+            if goodput := run.journal.goodput(seconds):
+                shares = goodput.parts.shares()
+                log.info(
+                    events.GOODPUT,
+                    run=run.name,
+                    line=describe(goodput),
+                    **{name: round(share, 4) for name, share in shares.items()},
+                )
+
     def close(self) -> None:
         """Finish the saves that are being written, and close the runs."""
         for run in self._opened():
@@ -120,6 +171,24 @@ class Session:
 
     def _opened(self) -> tuple[Run, ...]:
         return tuple(self._runs.values())  # another thread may open one meanwhile
+
+
+def reason_of(end: AttemptEnded | None, *, failed: bool) -> Reason:
+    """Return why an attempt ends.
+
+    Args:
+        end: the exception by which keepfit has ended it, if it has.
+        failed: the script has failed.
+    """
+    reasons: tuple[tuple[type[AttemptEnded], Reason], ...] = (
+        (StoreUnreachable, Reason.UNREACHABLE),
+        (Preempted, Reason.PREEMPTED),
+        (Fenced, Reason.FENCED),
+        (Cancelled, Reason.CANCELLED),
+    )
+    if end is None:
+        return Reason.FAILED if failed else Reason.FINISHED
+    return next((reason for kind, reason in reasons if isinstance(end, kind)), Reason.REFUSED)
 
 
 _current: Session | None = None
@@ -140,8 +209,11 @@ def _end_with_process(session: Session) -> None:
     What a script gives to sys.exit can't be found out here; an exception that ends it can.
     """
     has_failed = hasattr(sys, "last_exc") or hasattr(sys, "last_value")
-    if not session.preemption.end:
+    end = session.preemption.end
+    if not end:
         session.script_ended(completed=not has_failed)
+    session.ended(reason_of(end, failed=has_failed), exit_code=end.code if end else None)
+    session.log_goodput()
     session.close()
 
 

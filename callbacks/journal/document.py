@@ -140,7 +140,7 @@ class Save(Mark):
         epoch: index of the epoch, from 0; `batch` is the number of batches done in it.
         seconds: from the capture until the checkpoint was durable.
         size: size of its shards in bytes, those included that were stored before.
-        stall: seconds for which training waited for its capture.
+        stall: seconds for which training has waited for saves since the save before.
         last: it is the final state of a fit, or the last save before the attempt was preempted.
     """
 
@@ -169,7 +169,9 @@ class Epoch(Mark):
 
 
 class Fit(Mark):
-    """A `fit` that has begun; the mark is the moment before its first batch.
+    """A `fit` that trains; the mark is the moment before its first batch in this attempt.
+
+    A fit that an earlier attempt has finished has no entry.
 
     Attributes:
         resumed: it continues a checkpoint, whose step is that of the mark.
@@ -236,12 +238,15 @@ class Previous(Entry):
 
     Attributes:
         attempt: its number.
-        ended: when its process ended, if something has watched it.
+        started: when that process started. If this is not the start in that attempt's own journal,
+            the process has never claimed the run, and this entry says nothing about that attempt.
+        ended: when that process ended.
         reason: why, if known.
         detail: one line about the cause: "killed by SIGKILL".
     """
 
     attempt: AttemptNumber
+    started: AwareDatetime | None = None
     ended: AwareDatetime | None = None
     reason: Reason | None = None
     detail: Text = ""

@@ -192,7 +192,7 @@ class Resumable(keras.callbacks.Callback):
             fit.batch_ends(batch, logs or {})
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        self._current_fit().epoch_ends()
+        self._current_fit().epoch_ends(logs or {})
         self._call("on_epoch_end", epoch, logs)
 
     def on_train_end(self, logs: Logs | None = None) -> None:

@@ -33,6 +33,20 @@ class Words:
         return frozenset(name for _, name, _, _ in parsed if name)
 
 
+PARTS: Final = (
+    "productive",
+    "validation",
+    "startup",
+    "restore",
+    "saving",
+    "other",
+    "retrained",
+    "unknown",
+    "waiting",
+)
+"""The shares of time in the event `goodput`; its line has those that matter."""
+
+
 def _words(template: str, *hidden: str) -> tuple[Words]:
     return (Words(template, frozenset(hidden)),)
 
@@ -58,6 +72,7 @@ WORDS: Final[Mapping[str, tuple[Words, ...]]] = {
     events.MACHINE_NOT_WATCHED: _words("no notices: {reason}", "machine", "file", "url"),
     events.PREEMPTED: _words("preempted by {source} at step {step}, {lost} batches lost", "saved"),
     events.HOLDING: _words("waits {seconds} s until the instance is gone"),
+    events.GOODPUT: _words("{line}", "run", *PARTS),
     events.EXPORTED: _words("exported the model of epoch {epoch} (step {step}) to {file}"),
     events.PRUNED: _words("deleted {objects} objects"),
 }

@@ -17,7 +17,9 @@ from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.engine.run import FitStart, Run
 from keepfit.callbacks.errors import Preempted
 from keepfit.callbacks.exactness import ExactnessGuard
+from keepfit.callbacks.journal.document import Activity
 from keepfit.callbacks.training import internals, refusal, restore, step_function
+from keepfit.callbacks.training.activities import activity_of
 from keepfit.callbacks.training.capture import TrainingCapture
 from keepfit.callbacks.training.continuation import EpochEnd, decide, wants_more
 from keepfit.callbacks.training.data.fit_inputs import FitInputs
@@ -147,7 +149,7 @@ class FitController:
             self._inputs,
             start.checkpoint,
         )
-        self._graph_is_known = False
+        self._has_trained = self._graph_is_known = False
         self._phase: Phase = _first_phase(start)
         self._epoch_end = EpochEnd(may_stop=bool(self._stopping))
         self._continued: Progress | None = None
@@ -178,6 +180,7 @@ class FitController:
         Raises:
             Preempted: the fit was finished before, and a notice ends the attempt.
         """
+        self._record_activity()
         checkpoint, epochs = None, self._arguments.epochs
         if isinstance(self._phase, Starting) and self._phase.resume:
             checkpoint = self._resumption.checkpoint
@@ -222,6 +225,8 @@ class FitController:
             return dict(self._logs)
         if not self._graph_is_known:
             self._graph_is_known = True
+            step, resumed = self._phase.progress.step, bool(self._resumption.key)
+            self._run.recorder.fit_trains(self._index, step, resumed=resumed)
             function = step_function.inner(self._model)
             report_random_state(self._model, function, iterator, self._guard)
         return None
@@ -242,6 +247,7 @@ class FitController:
                 names a batch after the end of the data if the last call had fewer.
         """
         if not self.muted:
+            self._has_trained = True
             self._logs = batch_logs
             self._before_epoch = None
             self._py_dataset.batch_ends()
@@ -268,9 +274,11 @@ class FitController:
         self._move(Event.VALIDATION_ENDS)
         self._inputs.epoch_begins()
 
-    def epoch_ends(self) -> None:
+    def epoch_ends(self, logs: Logs) -> None:
         """Called at `on_epoch_end`, before the callbacks inside Resumable."""
         if isinstance(self._phase, Training):
+            progress = self._phase.progress
+            self._run.recorder.epoch_ended(self._index, progress.epoch, progress.step, logs)
             self._epoch_end.epoch_ends(
                 lambda: self._snapshot(randomness=self._after_batch),
                 is_last=self._phase.progress.epoch + 1 >= self._arguments.epochs,
@@ -298,11 +306,15 @@ class FitController:
             raise refusal.refusal(
                 self._resumption.key, f"its position is not one of this training: {error}"
             ) from error
-        self._run.reached_step = self._phase.progress.step
+        self._run.observe_event(self._phase.progress.epoch, self._phase.progress.step)
         for action in actions:
             if perform := self._PERFORM.get(action):
                 perform(self)
+        self._record_activity()
         return actions
+
+    def _record_activity(self) -> None:
+        self._run.recorder.switch(activity_of(self._phase, has_trained=self._has_trained))
 
     def _compare(self, key: str, manifest: Manifest) -> None:
         self._preemption.fit_begins(self._call)  # it may trace: see __init__
@@ -442,7 +454,8 @@ class FitController:
             finished=finished,
         )
         source = self._py_dataset.epoch
-        return self._capture.snapshot(position, self._logs, source=source, **more)
+        with self._run.recorder.during(Activity.SAVING):
+            return self._capture.snapshot(position, self._logs, source=source, **more)
 
     @property
     def _after_batch(self) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from keepfit.callbacks.engine.preemption import PreemptionPolicy, PreemptionStat
 from keepfit.callbacks.engine.run import Run
 from keepfit.callbacks.engine.writer import Written
 from keepfit.callbacks.errors import Preempted
+from keepfit.callbacks.journal.document import Activity
 from keepfit.callbacks.training.capture import TrainingCapture
 from keepfit.callbacks.training.data.position import DataPosition
 from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh
@@ -52,7 +53,8 @@ class FitSaves:
 
     def submit(self, snapshot: Snapshot, refresh: StateRefresh) -> None:
         """Have the snapshot written while training continues."""
-        self._run.submit(self._capture.with_data(snapshot, self._data.position(refresh)))
+        with self._run.recorder.during(Activity.SAVING):
+            self._run.submit(self._capture.with_data(snapshot, self._data.position(refresh)))
 
     def save_and_exit(self, snapshot: Snapshot, refresh: StateRefresh) -> None:
         """Save for the last time and leave the fit.
@@ -61,7 +63,9 @@ class FitSaves:
             Preempted: always.
         """
         self._preemption.begin_final_save()
-        result = self._run.save(self._capture.with_data(snapshot, self._data.position(refresh)))
+        with self._run.recorder.during(Activity.SAVING):
+            snapshot = self._capture.with_data(snapshot, self._data.position(refresh))
+            result = self._run.save(snapshot)
         self._leave(snapshot, saved=isinstance(result, Written))
 
     def finish(self, snapshot: Snapshot, continuation: Snapshot | None) -> None:
@@ -81,7 +85,8 @@ class FitSaves:
             position = self._data.position(StateRefresh.NEVER)
             continuation = self._capture.with_data(continuation, position)
             final = replace(final, continuation=continuation)
-        saved = self._run.finish_fit(final)
+        with self._run.recorder.during(Activity.SAVING):
+            saved = self._run.finish_fit(final)
         if self.must_exit():
             self._leave(snapshot, saved=saved)
         self._callbacks.finish_sends(None)

@@ -2,7 +2,8 @@
 
 AWS Batch gives a job ten attempts. An EventBridge rule calls `handler` when an interrupted job has
 used them up. Ten interruptions are normal in a long training; a run without any progress between
-them is not, and would cost money forever.
+them is not, and would cost money forever. What is not submitted again is published to the topic of
+the deployment, if it has one.
 
 Events may arrive twice. Two jobs of one run are harmless: the store fences the older one.
 """
@@ -10,6 +11,7 @@ Events may arrive twice. Two jobs of one run are harmless: the store fences the 
 from __future__ import annotations
 
 import logging
+import os
 import re
 from typing import Any
 
@@ -31,18 +33,17 @@ def handler(event: dict[str, Any], context: object) -> str | None:
     (job,) = batch.describe_jobs(jobs=[event["detail"]["jobId"]])["jobs"]
     name = f"job {job['jobName']} ({job['jobId']})"
     variables = {v["name"]: v.get("value", "") for v in job["container"].get("environment", ())}
-    reason = _skip(job, variables)
-    if reason:
-        log.info("%s is not submitted again: %s", name, reason)
+    if job.get("isTerminated") or job.get("isCancelled"):
+        log.info("%s is not submitted again: it was terminated or cancelled", name)
+        return None
+    if reason := _skip(job, variables):
+        _give_up(name, reason)
         return None
     run, since = variables["KEEPFIT_RUN"], int(variables.get(SINCE, "0"))
     step = newest_step(variables["KEEPFIT_STORE"], run, _options(variables))
     if step <= since:
-        log.error(
-            "%s is not submitted again: run %s got no further than batch %d in its last attempts; "
-            "see their logs",
-            *(name, run, step),
-        )
+        reason = f"run {run} got no further than batch {step} in its last attempts; see their logs"
+        _give_up(name, reason)
         return None
     submitted: str = batch.submit_job(**_submit_again(job, variables, step))["jobId"]
     log.info("%s is submitted again as %s: run %s is at batch %d", name, submitted, run, step)
@@ -70,9 +71,17 @@ def _options(variables: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in options.items() if value}
 
 
+def _give_up(name: str, reason: str) -> None:
+    """Log the reason, and publish it where the deployment has a topic."""
+    text = f"{name} is not submitted again: {reason}"
+    log.error(text)
+    if topic := os.environ.get("TOPIC"):
+        subject = "keepfit: a job is not submitted again"
+        boto3.client("sns").publish(TopicArn=topic, Subject=subject, Message=f"keepfit: {text}")
+
+
 def _skip(job: dict[str, Any], variables: dict[str, str]) -> str | None:
-    if job.get("isTerminated") or job.get("isCancelled"):
-        return "it was terminated or cancelled"
+    """Return why the job can't be submitted again, whatever its run has done; or None."""
     exit_code = job["container"].get("exitCode")
     if exit_code != 75 and not job.get("statusReason", "").startswith("Host EC2"):
         return f"it was not interrupted (exit code {exit_code}, {job.get('statusReason')})"

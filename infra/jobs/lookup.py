@@ -13,6 +13,10 @@ from keepfit.infra.aws import AwsError, explain_errors
 FINAL_STATES = frozenset({"SUCCEEDED", "FAILED"})
 WAITING_STATES = frozenset({"SUBMITTED", "PENDING", "RUNNABLE"})
 MAX_DESCRIBED = 100
+MAX_LISTED = 1000
+"""Largest number of jobs of a queue that are described: each 100 of them are a request."""
+
+ALL_STATES = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")
 
 
 class NoJob(AwsError):
@@ -108,6 +112,33 @@ def newest_job(batch: Any, queue: str, run: str) -> Job:
     attempts = [attempt for job in reversed(found) for attempt in job.attempts]
     counted = (replace(attempt, number=n) for n, attempt in enumerate(attempts, 1))
     return replace(found[0], attempts=tuple(counted))
+
+
+@dataclass(frozen=True)
+class QueueJobs:
+    """The jobs of keepfit in a queue, the newest first; `left_out` is the number of older ones."""
+
+    jobs: tuple[Job, ...]
+    left_out: int
+
+
+def jobs_of_queue(batch: Any, queue: str, limit: int = MAX_LISTED) -> QueueJobs:
+    """Return the jobs of a queue that AWS Batch still knows, the newest first.
+
+    Raises:
+        AwsError: AWS refuses the request or does not answer.
+    """
+    with explain_errors(f"the jobs of queue {queue}"):
+        paginator = batch.get_paginator("list_jobs")
+        listed = {
+            found["jobId"]: found.get("createdAt", 0)
+            for state in ALL_STATES  # a job may change its state between two requests
+            for page in paginator.paginate(jobQueue=queue, jobStatus=state)
+            for found in page["jobSummaryList"]
+        }
+        newest = sorted(listed, key=listed.__getitem__, reverse=True)
+        jobs = sorted(_described(batch, newest[:limit]), key=lambda job: job.created, reverse=True)
+    return QueueJobs(tuple(jobs), max(0, len(newest) - limit))
 
 
 def describe_job(batch: Any, job_id: str) -> Job:

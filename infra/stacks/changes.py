@@ -89,7 +89,9 @@ class StackDeployer:
         Raises:
             AwsError: the stack can't be created or updated.
         """
-        body = template.template_body(kind)
+        kept = before.parameters if before else {}
+        emails = given.get(template.EMAILS, kept.get(template.EMAILS, ""))
+        body = template.template_body(kind, [email for email in emails.split(",") if email])
         with ChangeSet(self.cloudformation, name, before, body, given) as change_set:
             if before is not None and change_set.empty:
                 self.confirm(name, None)

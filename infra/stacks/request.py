@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keepfit.infra.aws import AwsError
-from keepfit.infra.stacks import network
+from keepfit.infra.stacks import network, template
 
 _KEY_ARN = re.compile(
     r"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):[0-9]{12}:key/[A-Za-z0-9-]+", re.ASCII
@@ -35,6 +35,7 @@ class DeploymentRequest:
     image: str | None = None
     secrets: tuple[str, ...] | None = None
     secret_keys: tuple[str, ...] | None = None
+    emails: tuple[str, ...] | None = None
 
 
 def check_kms_key(request: DeploymentRequest, before: Mapping[str, str], region: str) -> None:
@@ -109,6 +110,7 @@ def compute_parameters(
         "RouteTables": _list(request.route_tables),
         "Secrets": _list(request.secrets),
         "SecretKeys": _list(request.secret_keys),
+        template.EMAILS: _list(request.emails),
         "Gpu": request.gpu,
         "MaxVcpus": request.max_vcpus,
         "OnDemandVcpus": request.on_demand_vcpus,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +10,17 @@ from keepfit.infra.aws import explain_errors
 from keepfit.infra.deployment import stack_names
 from keepfit.infra.jobs import queues
 from keepfit.infra.stacks.stack import describe_stack
+from keepfit.infra.stacks.template import EMAILS
+
+NO_TOPIC = "none"
+"""The output of a deployment without addresses."""
 
 UNFINISHED = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
 
 
 @dataclass(frozen=True)
 class ResourceStatus:
-    """A stack, the queue or a compute environment.
+    """A stack, the queue, a compute environment, or an address that gets mails.
 
     Attributes:
         status: the state in AWS' own terms, preceded by ENABLED or DISABLED where that applies.
@@ -36,7 +41,7 @@ class DeploymentStatus:
     outputs: dict[str, str]
 
 
-def read_status(cloudformation: Any, batch: Any, name: str) -> DeploymentStatus | None:
+def read_status(cloudformation: Any, batch: Any, sns: Any, name: str) -> DeploymentStatus | None:
     """Return the status of the deployment of that name; None if it has no stack.
 
     Raises:
@@ -50,6 +55,9 @@ def read_status(cloudformation: Any, batch: Any, name: str) -> DeploymentStatus 
     parts = [ResourceStatus(stack.name, "stack", stack.status, stack.reason) for stack in existing]
     if "Queue" in outputs:
         parts += _batch(batch, outputs["Queue"])
+    if outputs.get("Topic", NO_TOPIC) != NO_TOPIC:
+        emails = ",".join(stack.parameters.get(EMAILS, "") for stack in existing).split(",")
+        parts += _subscriptions(sns, outputs["Topic"], [email for email in emails if email])
     return DeploymentStatus(tuple(parts), outputs)
 
 
@@ -79,3 +87,22 @@ def _part(found: dict[str, Any], name: str, kind: str) -> ResourceStatus:
     # AWS Batch gives a reason also when nothing is wrong.
     healthy = status == "ENABLED, VALID"
     return ResourceStatus(name, kind, status, None if healthy else found.get("statusReason"))
+
+
+def _subscriptions(sns: Any, topic: str, emails: Sequence[str]) -> list[ResourceStatus]:
+    """Return the state of each address of the deployment, as the topic has it."""
+    with explain_errors(f"topic {topic}"):
+        pages = sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
+        found = {s["Endpoint"]: s["SubscriptionArn"] for p in pages for s in p["Subscriptions"]}
+    return [_subscription(email, found.get(email)) for email in emails]
+
+
+def _subscription(email: str, arn: str | None) -> ResourceStatus:
+    """Return the state of an address; `arn` is that of its subscription, if there is one."""
+    if arn is None or arn == "Deleted":
+        reason = "it was unsubscribed, or not confirmed in time: remove it, and add it again"
+        return ResourceStatus(email, "email", "NOT SUBSCRIBED", reason)
+    if not arn.startswith("arn:"):
+        reason = "no mails yet: open the link in the mail that AWS has sent to this address"
+        return ResourceStatus(email, "email", "NOT CONFIRMED", reason)
+    return ResourceStatus(email, "email", "CONFIRMED", None)

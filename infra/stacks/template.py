@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from textwrap import indent
 from typing import Literal
 
 Kind = Literal["storage", "compute"]
 
-_DOCSTRING = re.compile(r'\A""".*?"""\n\n', re.DOTALL)
+EMAILS = "Emails"
+"""The parameter of the compute stack that has the addresses of subscriptions."""
+
+_DOCSTRING = re.compile(r'\A""".*?"""\n\n|^ +""".*?"""\n', re.DOTALL | re.MULTILINE)
 _FUNCTION = re.compile(r"^( +)# infra/functions/(\w+\.py)\n", re.MULTILINE)
+_SUBSCRIPTIONS = re.compile(r"^  # AWS::SNS::Subscription, .*\n", re.MULTILINE)
 
 
-def template_body(kind: Kind) -> str:
+def template_body(kind: Kind, emails: Sequence[str] = ()) -> str:
     """Return the template, with each Lambda function's source in place of its name.
 
-    The module's docstring is left out: CloudFormation limits the source to 4096 characters.
+    Docstrings are left out: CloudFormation limits the source to 4096 characters.
+
+    Args:
+        emails: the addresses of subscriptions. A template can't repeat a resource for the items of
+            a parameter.
     """
     folder = files("keepfit.infra")
 
@@ -24,7 +35,20 @@ def template_body(kind: Kind) -> str:
         text = (folder / "functions" / match[2]).read_text("utf-8")
         return indent(_DOCSTRING.sub("", text), match[1])
 
-    return _FUNCTION.sub(source, (folder / "templates" / f"{kind}.yaml").read_text("utf-8"))
+    body = (folder / "templates" / f"{kind}.yaml").read_text("utf-8")
+    subscriptions = "\n".join(map(_subscription, emails))
+    return _FUNCTION.sub(source, _SUBSCRIPTIONS.sub(lambda _: subscriptions, body))
+
+
+def _subscription(email: str) -> str:
+    """Return the resource for an address; its name stays the same whatever other ones there are."""
+    name = f"Email{hashlib.sha256(email.encode()).hexdigest()[:12]}"
+    return f"""\
+  {name}:
+    Type: AWS::SNS::Subscription
+    Condition: HasEmails
+    Properties: {{TopicArn: !Ref Topic, Protocol: email, Endpoint: {json.dumps(email)}}}
+"""
 
 
 def template_parameters(template: str) -> frozenset[str]:

@@ -12,6 +12,7 @@ import typer
 
 from keepfit.callbacks import events
 from keepfit.callbacks.logs.logger import get_logger
+from keepfit.job.commands import infra_options as values
 from keepfit.job.commands.failures import USAGE_ERROR, aws_errors_exit, fail, store_errors_exit
 from keepfit.job.commands.options import AsJson, Deployment
 
@@ -80,6 +81,14 @@ def up(
         list[str] | None,
         typer.Option(metavar="ARN", help="The KMS key of secrets, if not AWS' own; repeatable."),
     ] = None,
+    notify: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="EMAIL",
+            help="An address that learns of ended jobs and a blocked queue; repeatable, replaces "
+            "all.",
+        ),
+    ] = None,
     yes: Yes = False,
 ) -> None:
     """Create or change a deployment; options that are not given keep their values.
@@ -92,9 +101,9 @@ def up(
 
     _check(name, yes=yes)
     asked = request.DeploymentRequest(
-        prefix, kms_key, vpc, _split_list(subnets) or (), _split_list(route_tables),
+        prefix, kms_key, vpc, values.split_list(subnets) or (), values.split_list(route_tables),
         instance_types, gpu, max_vcpus, on_demand_vcpus, image,
-        _secrets(secret), _secret_keys(secret_key),
+        values.secrets(secret), values.secret_keys(secret_key), values.emails(notify),
     )  # fmt: skip
     with aws_errors_exit():
         cloudformation, ec2 = aws.client("cloudformation"), aws.client("ec2")
@@ -115,6 +124,13 @@ def up(
         given = regional | request.compute_parameters(asked, before, stored.outputs)
         computed = deployment.deploy("compute", compute, compute_stack, given)
     _show_outputs(stored.outputs | computed.outputs)
+    if added := sorted({*(asked.emails or ())} - {*before.get("Emails", "").split(",")}):
+        log.info(
+            events.CONFIRMATION_AWAITED,
+            addresses=added,
+            fix="open the link in the mail that AWS has sent to each; `keepfit infra status` shows "
+            "whether that is done",
+        )
 
 
 @infra.command()
@@ -197,7 +213,9 @@ def _read_status(name: str) -> DeploymentStatus:
     from keepfit.infra import aws
     from keepfit.infra.stacks import status
 
-    found = status.read_status(aws.client("cloudformation"), aws.client("batch"), name)
+    found = status.read_status(
+        aws.client("cloudformation"), aws.client("batch"), aws.client("sns"), name
+    )
     if found is None:
         raise aws.AwsError(
             f"there is no deployment {name!r} in this region: create it with `keepfit infra up`, "
@@ -263,32 +281,3 @@ def _show_rows(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
     for row in rows:
         table.add_row(*row)
     tables.show(table)
-
-
-def _secrets(given: list[str] | None) -> tuple[str, ...] | None:
-    """Return the ARNs of whole secrets; an empty text alone means none at all."""
-    from keepfit.infra.jobs import secret_arns
-
-    if not given:
-        return None
-    wanted = [text for text in given if text]
-    if not all(map(secret_arns.is_secret_arn, wanted)):
-        fail(f"--secret is not the ARN of a secret: {secret_arns.FORMS}", USAGE_ERROR)
-    return tuple(dict.fromkeys(map(secret_arns.stored_secret, wanted)))
-
-
-def _secret_keys(given: list[str] | None) -> tuple[str, ...] | None:
-    """Return the ARNs of KMS keys; an empty text alone means none at all."""
-    from keepfit.infra.jobs import secret_arns
-
-    if not given:
-        return None
-    wanted = [text for text in given if text]
-    if not all(map(secret_arns.is_key_arn, wanted)):
-        form = "arn:aws:kms:REGION:ACCOUNT:key/ID"
-        fail(f"--secret-key is not the ARN of a KMS key: {form}", USAGE_ERROR)
-    return tuple(dict.fromkeys(wanted))
-
-
-def _split_list(value: str | None) -> tuple[str, ...] | None:
-    return None if value is None else tuple(part for part in re.split(r"[,\s]+", value) if part)

@@ -5,27 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from rich.table import Table
 
 from keepfit.callbacks.checkpoint.read.inspection import Summary
+from keepfit.callbacks.journal.goodput_line import describe
 from keepfit.infra.jobs.costs import CostReport
 from keepfit.infra.jobs.lookup import Attempt
-from keepfit.job.commands.tables import text_table
+from keepfit.job.commands.tables import add_row, text_table
+from keepfit.job.reports.data import Report
+from keepfit.job.reports.tables import attempts_table, goodput_document
+
+NO_JOB: Final = "AWS Batch has no job of this run any more"
 
 
 def job_table(
-    run: str, found: CostReport | None, saved: Summary | None, now: datetime
+    run: str, found: CostReport | None, report: Report | None, note: str, now: datetime
 ) -> Iterator[Table]:
-    """Yield tables of a job and its attempts; `found` is None if AWS Batch has deleted the job."""
+    """Yield tables of a run's job, its attempts and its goodput.
+
+    Args:
+        found: the job; None if there is none, and `note` says why.
+        report: the run as its store has it; None if it does not have it yet.
+    """
     facts = text_table("run", run)
     if found:
         facts.add_row("job", found.job.id)
         facts.add_row("state", f"{found.job.status}  {found.job.reason}".strip())
     else:
-        facts.add_row("state", "AWS Batch has no job of this run any more")
-    facts.add_row("checkpoint", _checkpoint(saved))
+        add_row(facts, "job", note)
+    add_row(facts, "checkpoint", _checkpoint(report.run if report else None))
+    if report and report.journals:
+        add_row(facts, "goodput", describe(report.goodput).removeprefix("goodput "))
     if found:
         facts.add_row("cost so far", _cost(found))
         for gap in found.gaps:
@@ -33,18 +45,26 @@ def job_table(
     yield facts
     if found and found.job.attempts:
         yield _attempts(found, now)
+    elif report and report.journals:
+        yield attempts_table(report)
 
 
-def job_document(run: str, found: CostReport | None, saved: Summary | None) -> dict[str, Any]:
-    """Return the fields of `status --json`."""
-    checkpoint = asdict(saved) if saved else None
+def job_document(
+    run: str, found: CostReport | None, report: Report | None, note: str
+) -> dict[str, Any]:
+    """Return the fields of `status RUN --json`."""
+    stored = {
+        "checkpoint": asdict(report.run) if report else None,
+        "goodput": goodput_document(report.goodput) if report and report.journals else None,
+        "note": note,
+    }
     if found is None:
-        return {"run": run, "checkpoint": checkpoint}
+        return {"run": run, **stored}
     return {
         **asdict(found.job),
         "machines": {number: asdict(machine) for number, machine in found.ran_on.items()},
         "cost": {"so_far": found.so_far, "on_demand": found.on_demand, "unknown": found.gaps},
-        "checkpoint": checkpoint,
+        **stored,
     }
 
 

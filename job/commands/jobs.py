@@ -1,8 +1,7 @@
-"""`keepfit submit`, `status`, `logs` and `cancel`: a run on AWS Batch."""
+"""`keepfit submit`, `logs` and `cancel`: a run on AWS Batch."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +10,7 @@ from keepfit.callbacks import events
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.job.commands import options
 from keepfit.job.commands.failures import aws_errors_exit, fail, store_errors_exit
-from keepfit.job.commands.options import AsJson, Deterministic, Exact, Run, RunName, SaveEvery
+from keepfit.job.commands.options import Deterministic, Exact, Run, RunName, SaveEvery
 
 if TYPE_CHECKING:
     from keepfit.callbacks.storage.base import Store
@@ -21,13 +20,6 @@ if TYPE_CHECKING:
 log = get_logger()
 
 INTERRUPTED = 130
-
-StoreOption = Annotated[
-    str | None, typer.Option("--store", help="The store of the runs. [default: the deployment's]")
-]
-QueueOption = Annotated[
-    str | None, typer.Option("--queue", help="A job queue. [default: the deployment's]")
-]
 
 
 def submit(
@@ -46,6 +38,9 @@ def submit(
     deterministic: Deterministic = False,
     exact: Exact = False,
     only_explicit: options.OnlyExplicit = False,
+    hourly_price: options.HourlyPrice = None,
+    on_demand_price: options.OnDemandPrice = None,
+    notify: options.Notify = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -69,8 +64,8 @@ def submit(
     max_size: Annotated[
         int, typer.Option(min=1, max=4096, help="Limit for the folder, in MiB.")
     ] = 100,
-    queue: QueueOption = None,
-    store: StoreOption = None,
+    queue: options.QueueOption = None,
+    store: options.StoreOfJobs = None,
     name: options.Deployment = "keepfit",
 ) -> None:
     """Run SCRIPT on AWS Spot instances, over any number of interruptions.
@@ -85,11 +80,12 @@ def submit(
     from keepfit.job.commands import submission
 
     upload = submission.find_upload(script, module=module)
-    environment = submission.variables(env or [])
+    environment = submission.variables(env or []) | submission.notify_variable(notify or [])
     submission.warn_of_visible(environment, args or [])
     environment |= submission.selected_variables(
         save_every, exact=exact, fresh=fresh, resume=resume, only_explicit=only_explicit
     )
+    prices = submission.given_prices(hourly_price, on_demand_price, environment)
     named = {"KEEPFIT_RUN", "KEEPFIT_STORE", *environment}
     secrets = submission.secrets(secret or [], named)
     needs = {"vcpus": vcpus, "memory": submission.mebibytes(memory), "gpus": gpus}
@@ -104,6 +100,7 @@ def submit(
         base = request.describe_definition(batch, deployment.job)
         request.check_secrets(base, secrets, deployment.secrets)
         environment = submission.storage_variables(environment, base) | environment
+        environment |= submission.price_variables(prices, behind, batch.meta.region_name)
         if any(needs.values()):
             size = queues.size_of(request.resources(needs, base))
             queues.check_size(aws.client("ec2"), behind, size)
@@ -129,46 +126,13 @@ def submit(
     typer.echo(submission.next_steps(run, name, queue))
 
 
-def status(
-    run: Run,
-    queue: QueueOption = None,
-    store: StoreOption = None,
-    name: options.Deployment = "keepfit",
-    json: AsJson = False,
-) -> None:
-    """Show a run's jobs: their state, attempts, newest checkpoint and cost."""
-    from keepfit.infra import aws
-    from keepfit.infra.jobs.costs import report_costs
-    from keepfit.infra.jobs.lookup import NoJob
-    from keepfit.job.commands import job_polling, job_tables, tables
-
-    with aws_errors_exit():
-        deployment = _deployment(name)
-        batch = aws.client("batch")
-        try:
-            job = _newest(batch, queue or deployment.queue, run)
-        except NoJob:
-            job = None
-    saved = job_polling.summarize_run(store or (job and job.store) or deployment.store, run)
-    now = datetime.now(UTC)
-    with aws_errors_exit():
-        if job is None and saved is None:
-            raise NoJob(run)
-        found = report_costs(job, aws.client, batch.meta.region_name, now) if job else None
-    if json:
-        tables.show(tables.as_json(job_tables.job_document(run, found, saved)))
-        return
-    for part in job_tables.job_table(run, found, saved, now):
-        tables.show(part)
-
-
 def logs(
     run: Run,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Continue until the job is over.")
     ] = False,
     attempt: Annotated[int | None, typer.Option(min=1, help="Print only this one.")] = None,
-    queue: QueueOption = None,
+    queue: options.QueueOption = None,
     name: options.Deployment = "keepfit",
 ) -> None:
     """Print what the attempts of a run have written, in order."""
@@ -191,8 +155,8 @@ def logs(
 
 def cancel(
     run: Run,
-    queue: QueueOption = None,
-    store: StoreOption = None,
+    queue: options.QueueOption = None,
+    store: options.StoreOfJobs = None,
     name: options.Deployment = "keepfit",
 ) -> None:
     """Cancel a run's job. It saves first; `keepfit submit --resume` continues from there."""
@@ -246,7 +210,7 @@ def register(app: typer.Typer) -> None:
     """Register these commands with `app`."""
     settings = {"allow_interspersed_args": False, "ignore_unknown_options": False}
     app.command(context_settings=settings)(submit)
-    for command in (status, logs, cancel):
+    for command in (logs, cancel):
         app.command()(command)
 
 

@@ -8,16 +8,26 @@ from typing import Annotated
 import typer
 
 from keepfit.callbacks.errors import EXIT_REFUSED, ConfigurationError
+from keepfit.callbacks.journal.recorder import ProcessEnd
 from keepfit.callbacks.launch.command import PythonCommand
-from keepfit.callbacks.runner_settings import NoticeSettings, OnNotice, RestartSettings
+from keepfit.callbacks.runner_settings import (
+    NoticeSettings,
+    NotificationSettings,
+    OnNotice,
+    PriceSettings,
+    RestartSettings,
+)
 from keepfit.callbacks.storage.base import StorageError
 from keepfit.callbacks.storage.s3.options import RequestOptions
 from keepfit.job import pid1
+from keepfit.job.commands import options
 from keepfit.job.commands.failures import fail
 from keepfit.job.commands.options import (
     Deterministic,
     Exact,
+    HourlyPrice,
     Module,
+    OnDemandPrice,
     OnlyExplicit,
     RunName,
     SaveEvery,
@@ -68,6 +78,11 @@ def run(
         bool,
         typer.Option("--leave-at-once", help="On AWS Batch, exit before the instance is gone."),
     ] = False,
+    notify: options.Notify = None,
+    stalled_after: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Time without a batch until `stalled`. [default: 30min]"),
+    ] = None,
     restarts: Annotated[
         int | None,
         typer.Option(
@@ -76,6 +91,8 @@ def run(
             help="Up to N more attempts here after one that was killed or preempted. [default: 0]",
         ),
     ] = None,
+    hourly_price: HourlyPrice = None,
+    on_demand_price: OnDemandPrice = None,
     preempted_exit_code: Annotated[
         int | None, typer.Option(help="Exit code in place of 75, if a scheduler requires another.")
     ] = None,
@@ -100,7 +117,11 @@ def run(
         "GRACE": grace,
         "WATCH": watch,
         "LEAVE_AT_ONCE": leave_at_once or None,
+        "NOTIFY": " ".join(notify or ()),
+        "STALLED_AFTER": stalled_after,
         "RESTARTS": restarts,
+        "HOURLY_PRICE": hourly_price,
+        "ON_DEMAND_PRICE": on_demand_price,
         "PREEMPTED_EXIT_CODE": preempted_exit_code,
     }
     os.environ.update({f"KEEPFIT_{k}": str(v) for k, v in given.items() if v not in (None, "")})
@@ -111,6 +132,8 @@ def run(
             check_program(program)
         RequestOptions.of(os.environ)  # before TensorFlow is imported, which takes seconds
         notices, allowed = NoticeSettings.resolve(), RestartSettings.resolve()
+        PriceSettings.resolve()
+        notifications = NotificationSettings.resolve()
     except ConfigurationError as error:
         fail(str(error))
     except StorageError as error:
@@ -123,24 +146,35 @@ def run(
         pid1.supervise_if_pid1()
     if attempt and attempt.script_has_ended:
         os.environ.pop("KEEPFIT_FRESH", None)  # it would begin the finished run anew
-    exit_code = _run_attempt(program, notices, code, deterministic=deterministic)
+    previous = attempt.previous_end if attempt else None
+    exit_code = _run_attempt(
+        program, notices, notifications, code, previous, deterministic=deterministic
+    )
     if attempt and exit_code != notices.preempted_exit_code:
         attempt.report_end()
     raise typer.Exit(exit_code)
 
 
 def _run_attempt(
-    program: PythonCommand, notices: NoticeSettings, code: str | None, *, deterministic: bool
+    program: PythonCommand,
+    notices: NoticeSettings,
+    notifications: NotificationSettings,
+    code: str | None,
+    previous: ProcessEnd | None,
+    *,
+    deterministic: bool,
 ) -> int:
     """Run the program in this process, and return its exit code.
 
     Args:
         code: the digest of the code that `keepfit submit` has stored, if it did.
+        previous: how the process of the attempt before this one has ended, if that is known.
     """
     from keepfit.callbacks.engine import session
     from keepfit.callbacks.launch import process as launch
     from keepfit.callbacks.settings import Settings
     from keepfit.job import batch, runner
+    from keepfit.job.notifications.notifier import notifier
 
     launch.begin(launch.Launch.of_program(program))
     try:
@@ -150,9 +184,13 @@ def _run_attempt(
     job = batch.BatchJob(os.environ.get(batch.JOB_ID_VARIABLE), settings.store, settings.run)
 
     def prepare() -> None:
+        session.current().previous = previous
         session.current().start_prefetch(settings)
         batch.prepare_attempt(job, code, program)
         if deterministic:
             runner.set_deterministic()
 
-    return runner.run_program(program, notices, prepare, only_explicit=settings.only_explicit)
+    with notifier(notifications, settings.run) as observer:
+        return runner.run_program(
+            program, notices, prepare, only_explicit=settings.only_explicit, observer=observer
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ from keepfit.callbacks.errors import EXIT_REFUSED
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.job.commands.completion import complete_run
 from keepfit.job.commands.failures import fail, store_errors_exit
-from keepfit.job.commands.options import AsJson, Run
+from keepfit.job.commands.options import AsJson, Run, StoreOfRuns, open_runs
 
 if TYPE_CHECKING:
     from keepfit.callbacks.checkpoint.read.history import History
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 log = get_logger()
 
 VERIFY_FAILED = 1
-
-StoreOption = Annotated[
-    str | None, typer.Option("--store", help="The store of the runs. [default: KEEPFIT_STORE]")
-]
 
 
 def ls(
@@ -38,18 +34,18 @@ def ls(
     from keepfit.job.commands import tables
 
     with store_errors_exit():
-        opened = _open(store)
+        opened = open_runs(store)
         found = list(inspection.summarize_all(opened))
     tables.show(tables.as_json(found) if json else tables.runs_table(found, datetime.now(UTC)))
 
 
-def show(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
+def show(run: Run, store: StoreOfRuns = None, json: AsJson = False) -> None:
     """Show a run's checkpoints and the history of its training."""
     from keepfit.callbacks.checkpoint.read import inspection
     from keepfit.job.commands import tables
 
     with store_errors_exit():
-        opened = _open(store)
+        opened = open_runs(store)
         summary = inspection.summarize(opened, run)
         found = inspection.read_committed(opened, run)
         history = _history(opened, found)
@@ -63,13 +59,13 @@ def show(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
         tables.show(tables.history_table(history))
 
 
-def verify(run: Run, store: StoreOption = None, json: AsJson = False) -> None:
+def verify(run: Run, store: StoreOfRuns = None, json: AsJson = False) -> None:
     """Read all of a run's checkpoints and check every digest; exit code 1 if one is wrong."""
     from keepfit.callbacks.checkpoint.read import inspection
     from keepfit.job.commands import tables
 
     with store_errors_exit():
-        found = inspection.verify(_open(store), run)
+        found = inspection.verify(open_runs(store), run)
     tables.show(tables.as_json(found) if json else tables.verification_table(found))
     if any(finding.problem for finding in found):
         raise typer.Exit(VERIFY_FAILED)
@@ -80,7 +76,7 @@ def export(
     to: Annotated[
         Path, typer.Option(help="A file that ends in .keras, .weights.h5 or .safetensors.")
     ],
-    store: StoreOption = None,
+    store: StoreOfRuns = None,
 ) -> None:
     """Write a run's newest model to a file."""
     if not to.name.endswith((".keras", ".weights.h5", ".safetensors")):
@@ -90,7 +86,7 @@ def export(
     from keepfit.job.commands import model_export
 
     with store_errors_exit():
-        checkpoint = model_export.read_newest(_open(store), run)
+        checkpoint = model_export.read_newest(open_runs(store), run)
         try:
             optimizer = model_export.export_model(checkpoint, to)
         except model_export.NotExportable as error:
@@ -103,7 +99,7 @@ def prune(
     run: Annotated[
         str | None, typer.Argument(help="[default: all runs]", autocompletion=complete_run)
     ] = None,
-    store: StoreOption = None,
+    store: StoreOfRuns = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list what would be deleted.")
     ] = False,
@@ -117,7 +113,7 @@ def prune(
     from keepfit.job.commands import tables
 
     with store_errors_exit():
-        opened = _open(store)
+        opened = open_runs(store)
         keys, damaged = _orphans(opened, run)
     if json:
         tables.show(tables.as_json(keys))
@@ -181,10 +177,3 @@ def _history(store: Store, found: CommittedState) -> History | None:
     except (NotFound, Damaged) as error:
         log.warning(events.CHECKPOINT_REJECTED, reason=str(error))
         return None
-
-
-def _open(store: str | None) -> Any:
-    from keepfit.callbacks.settings import StoreSettings
-    from keepfit.callbacks.storage import open_store
-
-    return open_store(StoreSettings.resolve(store=store).store)

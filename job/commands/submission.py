@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,18 @@ from keepfit.callbacks.launch.arguments import has_secret, is_secret
 from keepfit.callbacks.launch.process import Launch
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import mask_urls
+from keepfit.callbacks.runner_settings import NotificationSettings, PriceSettings
 from keepfit.callbacks.storage import check_uri
 from keepfit.infra.deployment import DEFAULT
 from keepfit.infra.jobs.bundle import Bundle
 from keepfit.job.commands.failures import aws_errors_exit, fail, store_errors_exit
 from keepfit.job.commands.job_polling import summarize_run
+from keepfit.job.notifications.webhook import may_be_secret
 from keepfit.job.process.program import check_program, command_of
 
 log = get_logger()
+
+NOTIFY = "KEEPFIT_NOTIFY"
 
 _MEMORY = re.compile(r"(\d+)\s*(MiB|GiB)")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
@@ -53,18 +58,32 @@ def secrets(given: list[str], variables: Collection[str]) -> dict[str, str]:
     return dict(pairs)
 
 
+def notify_variable(urls: list[str]) -> dict[str, str]:
+    """Return the variable that has the effect of `--notify`; exit if it can't be used."""
+    if not urls:
+        return {}
+    with store_errors_exit():
+        return {NOTIFY: NotificationSettings.resolve(notify=" ".join(urls)).notify}
+
+
 def warn_of_visible(variables: Mapping[str, str], arguments: Sequence[str]) -> None:
     """Log a warning if a variable or an argument seems to be secret: AWS Batch shows them."""
-    names = [n for n, value in variables.items() if is_secret(n) or mask_urls(value) != value]
+    names = [n for n, value in variables.items() if _may_be_secret(n, value)]
     in_arguments = has_secret(arguments)
     if names or in_arguments:
         log.warning(
             events.VISIBLE_IN_JOB,
             variables=names,
             arguments=in_arguments,
-            reason="everyone who may call batch:DescribeJobs can read --env and ARGS",
+            reason="everyone who may call batch:DescribeJobs can read --env, --notify and ARGS",
             fix="pass a secret with --secret NAME=ARN, of Secrets Manager or SSM",
         )
+
+
+def _may_be_secret(name: str, value: str) -> bool:
+    if name == NOTIFY and any(map(may_be_secret, value.split())):
+        return True
+    return is_secret(name) or mask_urls(value) != value
 
 
 def _named(option: str, value: str, given: list[str]) -> list[tuple[str, str]]:
@@ -110,6 +129,52 @@ def storage_variables(given: Mapping[str, str], base: Mapping[str, Any]) -> dict
         defined = {variable["name"]: variable.get("value", "") for variable in listed}
         RequestOptions.of({**defined, **own, **given})
     return own
+
+
+def price_variables(
+    given: PriceSettings, compute: Sequence[Mapping[str, Any]], region: str
+) -> dict[str, str]:
+    """Return the variables with the prices of the job's machines, as far as they are known.
+
+    Args:
+        given: the prices that the user has given; AWS is asked only if there is none.
+        compute: the compute environments of the job's queue.
+    """
+    from keepfit.infra import aws
+    from keepfit.infra.jobs.prices import Prices, find_prices
+
+    prices = Prices(given.hourly_price, given.on_demand_price)
+    if prices == Prices():
+        prices = find_prices(compute, aws.client, region, datetime.now(UTC))
+    if prices.gaps:
+        log.info(
+            events.PRICE_UNKNOWN,
+            reason="; ".join(prices.gaps),
+            fix="give --hourly-price and --on-demand-price, or allow "
+            "ec2:DescribeSpotPriceHistory and pricing:GetProducts",
+        )
+    found = {
+        "KEEPFIT_HOURLY_PRICE": prices.hourly,
+        "KEEPFIT_ON_DEMAND_PRICE": prices.on_demand,
+    }
+    return {name: f"{price:.6g}" for name, price in found.items() if price is not None}
+
+
+def given_prices(
+    hourly: str | None, on_demand: str | None, environment: Mapping[str, str]
+) -> PriceSettings:
+    """Return the prices of the options, else those of `--env`, else those of this process.
+
+    Exits if one of them is no price, as every attempt would.
+
+    Args:
+        environment: the variables of `--env`.
+    """
+    with store_errors_exit():
+        return PriceSettings.resolve(
+            hourly_price=hourly or environment.get("KEEPFIT_HOURLY_PRICE"),
+            on_demand_price=on_demand or environment.get("KEEPFIT_ON_DEMAND_PRICE"),
+        )
 
 
 def mebibytes(memory: str | None) -> int | None:

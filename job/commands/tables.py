@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from io import StringIO
 from typing import Any, Final
 
@@ -31,6 +31,11 @@ _UNLIMITED: Final = 1_000_000
 _AS_IT_IS: Final[Mapping[str, Any]] = {"markup": False, "emoji": False, "highlight": False}
 """Names come from a store: brackets and colons in them mean nothing."""
 
+_TEXTS: Final = frozenset(
+    ("run", "state", "checkpoint", "object", "part", "machine", "started", "ended", "")
+)
+"""Names of the columns that have texts."""
+
 
 def as_json(value: Any) -> str:
     """Return one JSON document. Times are ISO 8601, UTC; sizes are in bytes."""
@@ -40,33 +45,33 @@ def as_json(value: Any) -> str:
 
 def runs_table(found: Sequence[Summary], now: datetime) -> Table:
     """Return a table with a row for each run."""
-    table = _table("run", "state", "fit", "epoch", "batch", "step", "age", "size", "attempts")
+    table = data_table("run", "state", "fit", "epoch", "batch", "step", "age", "size", "attempts")
     for run in found:
         numbers = ("" if n is None else str(n) for n in (run.fit, run.epoch, run.batch, run.step))
-        age = _age(now - run.saved) if run.saved else ""
+        age = format_age(now - run.saved) if run.saved else ""
         state = f"{run.state}: {run.reason}" if run.reason else run.state
         size = decimal(run.size) if run.size else ""
-        _add(table, run.run, state, *numbers, age, size, str(run.attempts))
+        add_row(table, run.run, state, *numbers, age, size, str(run.attempts))
     return table
 
 
 def checkpoints_table(found: CommittedState, now: datetime) -> Table:
     """Return a table with a row for each committed checkpoint, the newest first."""
-    table = _table("checkpoint", "fit", "epoch", "batch", "step", "attempt", "age", "size", "")
+    table = data_table("checkpoint", "fit", "epoch", "batch", "step", "attempt", "age", "size", "")
     for key in found.head.manifests():
         name = key.rpartition("/")[2].removesuffix(".json")  # a row has to fit in 80 columns
         if key in found.problems:
-            _add(table, name, *[""] * 7, "can't be read")
+            add_row(table, name, *[""] * 7, "can't be read")
             continue
         manifest = found.manifests[key]
         position = manifest.position
         made = created_at(manifest)
-        _add(
+        add_row(
             table,
             name,
             *map(str, (position.fit + 1, position.epoch + 1, position.batch, position.step)),
             str(manifest.attempt),
-            _age(now - made) if made else "",
+            format_age(now - made) if made else "",
             decimal(sum(shard.size for shard in manifest.shards)),
             "final" if position.finished else "",
         )
@@ -76,11 +81,11 @@ def checkpoints_table(found: CommittedState, now: datetime) -> Table:
 def history_table(found: History) -> Table:
     """Return a table with a row for each finished epoch: the history that `fit` would return."""
     columns = {name: values for name, values in found.history.items() if values}
-    table = _table("epoch", *columns)
+    table = data_table("epoch", *columns)
     for row, epoch in enumerate(found.epoch):
         numbers = (values[row] if row < len(values) else "" for values in columns.values())
         cells = (f"{n:.6g}" if isinstance(n, float) else str(n) for n in numbers)
-        _add(table, str(epoch + 1), *cells)
+        add_row(table, str(epoch + 1), *cells)
     return table
 
 
@@ -108,9 +113,9 @@ def run_document(
 
 def verification_table(found: Iterable[ObjectCheck]) -> Table:
     """Return a table with a row for each object that was read."""
-    table = _table("object", "size", "")
+    table = data_table("object", "size", "")
     for finding in found:
-        _add(table, finding.key, decimal(finding.size), finding.problem or "ok")
+        add_row(table, finding.key, decimal(finding.size), finding.problem or "ok")
     return table
 
 
@@ -146,20 +151,22 @@ def _plain_lines(table: Table) -> Iterator[str]:
     yield from (line.rstrip() for line in captured.get().removesuffix("\n").split("\n"))
 
 
-def _add(table: Table, *cells: str) -> None:
+def add_row(table: Table, *cells: str) -> None:
     """Add a row. What a terminal would obey is written as an escape: names come from a store."""
     table.add_row(*(printable(cell) for cell in cells))
 
 
-def _table(*columns: str) -> Table:
+def data_table(*columns: str) -> Table:
+    """Return an empty table, with numbers to the right and texts to the left."""
     table = Table(box=None, pad_edge=False)
     for name in columns:
-        left = name in ("run", "state", "checkpoint", "object", "")
+        left = name in _TEXTS
         table.add_column(printable(name), justify="left" if left else "right", overflow="fold")
     return table
 
 
-def _age(age: Any) -> str:
+def format_age(age: timedelta) -> str:
+    """Return an age as text, in its largest useful unit."""
     seconds = max(0, int(age.total_seconds()))
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:

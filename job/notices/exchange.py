@@ -170,6 +170,7 @@ class HttpClient:
         timeout: seconds for a whole exchange.
         use_proxies: use the proxies that the environment names.
         name: the name of the server in errors; its address by default.
+        reads_body: read the body of an answer 200; otherwise its text is empty.
     """
 
     def __init__(
@@ -179,11 +180,13 @@ class HttpClient:
         timeout: float = TIMEOUT,
         use_proxies: bool = True,
         name: str | None = None,
+        reads_body: bool = True,
     ) -> None:
         self._url = url
         self._shown = name or mask_url(url)
         self._timeout = timeout
         self._use_proxies = use_proxies
+        self._reads_body = reads_body
         self._lookup = Lookup()
 
     def send(self, make_request: Callable[[], urllib.request.Request]) -> Answer:
@@ -195,7 +198,7 @@ class HttpClient:
         budget = Budget(self._timeout)
         try:
             with self._opener(budget).open(make_request()) as response:
-                return _read(response, budget)
+                return _read(response, budget, body=self._reads_body)
         except _Unacceptable as error:
             self._fail(error.kind, error.cause, error.fix)
         except TimeoutError as error:
@@ -234,8 +237,8 @@ def _cause(error: Exception) -> str:
     return system or str(error) or type(error).__name__
 
 
-def _read(response: http.client.HTTPResponse, budget: Budget) -> Answer:
-    """Read the body if the status is 200.
+def _read(response: http.client.HTTPResponse, budget: Budget, *, body: bool) -> Answer:
+    """Read the body if the status is 200 and `body` is true.
 
     Raises:
         _Unacceptable: it is too large, or compressed.
@@ -244,7 +247,7 @@ def _read(response: http.client.HTTPResponse, budget: Budget) -> Answer:
     if budget.ended:  # http.client takes this for the end of the headers
         raise http.client.HTTPException("the connection has ended within the headers")
     date = parse_http_date(response.headers["Date"])
-    if response.status != http.client.OK:
+    if response.status != http.client.OK or not body:
         return Answer(response.status, date, "")
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding.strip().lower() != "identity":
@@ -256,10 +259,10 @@ def _read(response: http.client.HTTPResponse, budget: Budget) -> Answer:
     if (response.length or 0) > MAX_BYTES:
         raise _too_large()
     # With a size: `read()` would allocate as many bytes as the server says that there are.
-    body = response.read(MAX_BYTES + 1)
+    content = response.read(MAX_BYTES + 1)
     if response.length:
-        raise http.client.IncompleteRead(body, response.length)
-    return Answer(response.status, date, body.decode(errors="replace"))
+        raise http.client.IncompleteRead(content, response.length)
+    return Answer(response.status, date, content.decode(errors="replace"))
 
 
 def _connect(budget: Budget, lookup: Lookup, address: tuple[str, int], *_: object) -> socket.socket:

@@ -14,10 +14,13 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from keepfit.callbacks import events
 from keepfit.callbacks.backoff import Backoff
+from keepfit.callbacks.journal.document import Reason
+from keepfit.callbacks.journal.recorder import ProcessEnd
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.job.notices.signals import trapped_signals
 from keepfit.job.process.children import JOB_CONTROL, Supervisor, exit_code
@@ -41,11 +44,13 @@ class Attempt:
         number: 1 for the first one.
         script_has_ended: the script came to its end in an earlier attempt, whose process was killed
             after it.
+        previous_end: how the process of the attempt before this one has ended; None for the first.
     """
 
     number: int
     script_has_ended: bool
     _shared: mmap.mmap
+    previous_end: ProcessEnd | None = None
 
     def report_end(self) -> None:
         """Tell the attempts after this one that the script has come to its end."""
@@ -63,10 +68,32 @@ def restart_reason(code: int, preempted_code: int) -> str | None:
         preempted_code: the exit code for a preemption.
     """
     if code < 0:
-        return f"the attempt was killed by {signal.Signals(-code).name}"
+        return f"the attempt was killed by {_signal_name(-code)}"
     if code == preempted_code:
         return f"the attempt was preempted, or the store did not answer (exit code {code})"
     return None
+
+
+def process_end(code: int, started: datetime, ended: datetime) -> ProcessEnd:
+    """Return what is known of the end of an attempt from outside of its process.
+
+    An exit code alone does not tell why it has ended: the attempt's own journal does.
+
+    Args:
+        code: how it has ended; the negative number of a signal that has killed it.
+        started, ended: in UTC.
+    """
+    if code < 0:
+        return ProcessEnd(started, ended, Reason.KILLED, f"killed by {_signal_name(-code)}")
+    return ProcessEnd(started, ended, None, f"exit code {code}")
+
+
+def _signal_name(number: int) -> str:
+    """Return the name of a signal; real-time signals have none of their own."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def supervise_attempts(limit: int, preempted_code: int, backoff: Backoff | None = None) -> Attempt:
@@ -86,13 +113,16 @@ def supervise_attempts(limit: int, preempted_code: int, backoff: Backoff | None 
     ignored = {signal.SIGHUP} - stopping
     supervisor = Supervisor(ignored | (JOB_CONTROL if os.getpid() != 1 else set()))
     failed, number, parent = 0, 1, os.getpid()
+    previous = None
     while True:
+        started = datetime.now(UTC)
         child = supervisor.fork()
         if not child:
             _receive_end_of(parent)
-            return Attempt(number, bool(shared[0]), shared)
+            return Attempt(number, bool(shared[0]), shared, previous)
         began = time.monotonic()
         end = supervisor.forward_until_end(child)
+        previous = process_end(end.code, started, datetime.now(UTC))
         failed = 1 if time.monotonic() - began >= STEADY_SECONDS else failed + 1
         reason = restart_reason(end.code, preempted_code)
         if reason is None or end.received & stopping:

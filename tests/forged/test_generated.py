@@ -265,6 +265,8 @@ def test_any_document_ends_a_command_in_a_line(forged: ForgedRun) -> None:
                 ("show", RUN, "--json"),
                 ("verify", RUN),
                 ("prune", "--yes", "--dry-run"),
+                ("report", RUN),
+                ("status",),
                 export,
             ):
                 where = (store.uri,) if command == ("ls",) else ("--store", store.uri)

@@ -20,7 +20,8 @@ def moto_server():
 @pytest.fixture(scope="session")
 def localstack_server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("localstack")
-    with localstack(folder, "s3", "cloudformation", "iam", "sts", "ecr", "events") as address:
+    services = ("s3", "cloudformation", "iam", "sts", "ecr", "events", "sns")
+    with localstack(folder, *services) as address:
         yield address
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import re
 import uuid
 
 import boto3
@@ -20,12 +21,12 @@ from keepfit.infra import deployment
 from keepfit.infra.functions import resubmit
 from keepfit.infra.stacks import template
 from tests.e2e.process import ROOT
+from tests.infra.batch_events import HOST_GONE, rule_matches, state_change
 from tests.infra.conftest import keepfit, use_endpoint
 from tests.servers.moto import reset
 
 SOURCE = (ROOT / "infra/functions/resubmit.py").read_text()
-CODE = SOURCE.split('"""\n\n', 1)[1]
-HOST_GONE = "Host EC2 (instance i-0a1) terminated."
+CODE = re.sub(r'^ +"""(.|\n)*?"""\n', "", SOURCE.split('"""\n\n', 1)[1], flags=re.MULTILINE)
 COMMAND = ["run", "--save-every", "30s", "/job/train.py", "--epochs", "10"]
 NEEDS = [{"type": "VCPU", "value": "4"}, {"type": "MEMORY", "value": "8192"}]
 
@@ -108,6 +109,23 @@ def failed_job(deployed, aws, run):
     return end
 
 
+@pytest.fixture
+def published(aws, run, monkeypatch):
+    """Return a function that returns the messages of a topic, whose address the function has."""
+    topic = aws("sns").create_topic(Name=run)["TopicArn"]
+    queue = aws("sqs").create_queue(QueueName=run)["QueueUrl"]
+    arn = aws("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
+    endpoint = arn["Attributes"]["QueueArn"]
+    aws("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=endpoint)
+    monkeypatch.setenv("TOPIC", topic)
+
+    def messages():
+        received = aws("sqs").receive_message(QueueUrl=queue, MaxNumberOfMessages=10)
+        return [json.loads(m["Body"])["Message"] for m in received.get("Messages", ())]
+
+    return messages
+
+
 def describe(aws, job):
     (description,) = aws("batch").describe_jobs(jobs=[job])["jobs"]
     variables = {v["name"]: v["value"] for v in description["container"]["environment"]}
@@ -170,12 +188,13 @@ def test_the_options_of_the_job_apply(failed_job, saved):
 
 
 @pytest.mark.parametrize(("step", "since"), [(40, 40), (None, None), (None, 7), (12, 40)])
-def test_a_run_that_did_not_progress(failed_job, saved, log_lines, run, step, since):
-    """It is not resubmitted, as it would cost money forever; the log names the run."""
+def test_a_run_that_did_not_progress(failed_job, saved, log_lines, published, run, step, since):
+    """It is not resubmitted, as it would cost money forever; log and topic name the run."""
     if step is not None:
         saved(step)
     assert resubmit.handler(failed_job(since=since), None) is None
     (line,) = log_lines()
+    assert published() == [f"keepfit: {line}"]
     assert f"run {run} got no further" in line
     assert "logs" in line
 
@@ -197,12 +216,23 @@ def test_an_interruption_by_the_host(failed_job, saved):
         ({"exit_code": 137, "reason": "OutOfMemoryError"}, "was not interrupted"),
     ],
 )
-def test_other_failures(failed_job, saved, log_lines, failure, reason):
-    """Errors and cancelled jobs (which exit with 75, too) are not resubmitted."""
+def test_other_failures(failed_job, saved, log_lines, published, failure, reason):
+    """Errors and cancelled jobs (which exit with 75, too) are not resubmitted.
+
+    Who has cancelled a job knows that it ends; of the others the topic learns.
+    """
     saved(1)
     assert resubmit.handler(failed_job(**failure), None) is None
     (line,) = log_lines()
     assert reason in line
+    assert published() == ([] if "cancelled" in reason else [f"keepfit: {line}"])
+
+
+def test_without_a_topic(failed_job, log_lines, monkeypatch):
+    """A deployment without addresses has the log only."""
+    monkeypatch.delenv("TOPIC", raising=False)
+    assert resubmit.handler(failed_job(), None) is None
+    assert len(log_lines()) == 1
 
 
 def test_only_manifests_count(aws, deployed, saved, run):
@@ -222,6 +252,7 @@ def test_the_template_contains_the_module(tmp_path):
     path.write_text(body)
     code = load(str(path))["Resources"]["Resubmit"]["Properties"]["Code"]["ZipFile"]
     assert code == CODE
+    compile(code, "index.py", "exec")
     assert len(CODE) <= 4096
     assert len(body.encode()) <= 51_200
     assert "infra/functions" not in body
@@ -237,7 +268,7 @@ def test_it_imports_only_modules_of_lambda():
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in node.names
     }
-    assert imported == {"__future__", "logging", "re", "typing", "boto3"}
+    assert imported == {"__future__", "logging", "os", "re", "typing", "boto3"}
 
 
 def test_its_role_is_minimal(compute):
@@ -272,22 +303,6 @@ def test_only_the_rule_may_call_it(compute):
     assert compute["ResubmitLogs"]["Properties"]["RetentionInDays"] == {"Ref": "LogDays"}
 
 
-def state_change(**detail):
-    """Return the event of a job's state change, as AWS Batch sends it to EventBridge."""
-    job = {"jobQueue": "queue", "status": "FAILED", "statusReason": "Essential container exited"}
-    return {
-        "version": "0",
-        "id": "c8f9c4b5-76e5-d76a-f980-7011e206042b",
-        "source": "aws.batch",
-        "detail-type": "Batch Job State Change",
-        "account": "123456789012",
-        "time": "2026-11-23T12:00:00Z",
-        "region": "us-east-1",
-        "resources": ["arn:aws:batch:us-east-1:123456789012:job/4c7599ae"],
-        "detail": {**job, **detail},
-    }
-
-
 @pytest.mark.parametrize(
     ("event", "matches"),
     [
@@ -304,10 +319,4 @@ def state_change(**detail):
 )
 def test_the_rule(compute, local_aws, event, matches):
     """It matches the failed jobs of its queue that were interrupted; LocalStack evaluates it."""
-    pattern = json.loads(json.dumps(compute["Resubmission"]["Properties"]["EventPattern"]))
-    assert pattern["detail"]["jobQueue"] == [{"Ref": "Queue"}]
-    pattern["detail"]["jobQueue"] = ["queue"]
-    evaluated = local_aws("events").test_event_pattern(
-        EventPattern=json.dumps(pattern), Event=json.dumps(event)
-    )
-    assert evaluated["Result"] is matches
+    assert rule_matches(local_aws, compute["Resubmission"], event) is matches

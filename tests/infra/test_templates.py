@@ -16,8 +16,6 @@ from keepfit.infra.stacks import template
 from keepfit.infra.stacks.request import CPU_TYPES
 from tests.e2e.process import ROOT
 
-TEMPLATES = sorted((ROOT / "infra/templates").glob("*.yaml"))
-
 
 @pytest.fixture(scope="module")
 def storage():
@@ -33,9 +31,11 @@ def properties(resources, name):
     return resources[name]["Properties"]
 
 
-@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
-def test_cfn_lint_finds_nothing(path):
-    """Every type, property and value is valid in CloudFormation."""
+@pytest.mark.parametrize("kind", ["storage", "compute"])
+def test_cfn_lint_finds_nothing(kind, tmp_path):
+    """Every type, property and value is valid in CloudFormation, with all that is filled in."""
+    path = tmp_path / f"{kind}.yaml"
+    path.write_text(template.template_body(kind, ("me+a@example.com", "o'neil@example.org")))
     tool = Path(sys.executable).with_name("cfn-lint")
     ended = subprocess.run([tool, path], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout

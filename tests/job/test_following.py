@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from keepfit.callbacks.storage import open_store
 from keepfit.infra.aws import AwsError
 from keepfit.infra.jobs import machines
 from keepfit.infra.jobs.costs import report_costs
-from keepfit.infra.jobs.lookup import Attempt, Job, job_name, jobs_of
+from keepfit.infra.jobs.lookup import Attempt, Job, job_name, jobs_of, jobs_of_queue
 from keepfit.infra.jobs.machines import Instance
 from keepfit.job.cancellation import is_cancelled
 from tests.checkpoint.samples import take_over
@@ -70,6 +71,26 @@ def test_status_of_a_run_whose_job_has_expired(deployed, trained):
     assert "AWS Batch has no job of this run any more" in printed
     assert "step 3" in printed
     assert json.loads(keepfit("status", "run", "--json").stdout)["checkpoint"]["step"] == 3
+
+
+def test_status_of_a_queue(deployed, trained, aws, moto_server, monkeypatch):
+    """All runs of the store and all jobs of the queue, the newest of each run."""
+    monkeypatch.delenv("KEEPFIT_STORE", raising=False)
+    submit_pending_job(aws, deployed, moto_server, "run")
+    newest = submit_pending_job(aws, deployed, moto_server, "run")
+    waiting = submit_pending_job(aws, deployed, moto_server, "waiting")
+    found = json.loads(keepfit("status", "--json").stdout)
+    assert found["store"] == deployed.store
+    runs = {run["run"]: run for run in found["runs"]}
+    assert sorted(runs) == ["run", "waiting"]
+    assert runs["run"]["job"]["id"] == newest
+    assert (runs["run"]["state"], runs["run"]["step"]) == ("resumable", 3)
+    assert runs["waiting"]["job"]["id"] == waiting
+    assert runs["waiting"]["state"] == ""
+    printed = keepfit("status", "--queue", deployed.queue).stdout
+    assert re.search("run +(PENDING|SUBMITTED), resumable +3", printed)
+    newest_only = jobs_of_queue(aws("batch"), deployed.queue, 1)
+    assert ([job.run for job in newest_only.jobs], newest_only.left_out) == (["waiting"], 2)
 
 
 @pytest.mark.parametrize("command", ["status", "logs", "cancel"])

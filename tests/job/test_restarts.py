@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 
 import pytest
 
@@ -31,15 +32,18 @@ class Immediate(Backoff):
         print("DELAY", failed, flush=True)
         return float(sys.argv[2])
 
-def end(number, frame):
+def stop(number, frame):
     os.write(1, f"SIGNAL {signal.Signals(number).name}\\n".encode())  # print is not reentrant
     os._exit(75)
 
 attempt = supervise_attempts(int(sys.argv[1]), 75, Immediate(1.0, 1.0))
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) != signal.SIG_IGN:
-        signal.signal(number, end)
+        signal.signal(number, stop)
 print("ATTEMPT", attempt.number, attempt.script_has_ended, os.getpid(), flush=True)
+if end := attempt.previous_end:
+    moments = end.started.isoformat(), end.ended.isoformat()
+    print("PREVIOUS", end.reason, end.detail.replace(" ", "-"), *moments, flush=True)
 how = sys.argv[2 + attempt.number]
 if how == "end":
     attempt.report_end()
@@ -49,6 +53,8 @@ if how == "wait":
         signal.pause()
 if how.startswith("SIG"):
     os.kill(os.getpid(), signal.Signals[how])
+if how.isdigit() and signal.SIGRTMIN < int(how) < signal.SIGRTMAX:
+    os.kill(os.getpid(), int(how))
 sys.exit(int(how))
 """
 
@@ -106,6 +112,21 @@ def test_killed_and_preempted():
     for line, cause in zip(lines, ["SIGKILL", "SIGSEGV", "75"], strict=True):
         assert cause in line["reason"]
         assert line["of"] == 6
+
+
+def test_end_of_the_attempt_before():
+    """Each attempt learns when and how the process before it has ended; the first one of none."""
+    before = datetime.now(UTC)
+    found = ended(5, "SIGKILL", str(signal.SIGRTMIN + 2), "75", "0")
+    ends = [line.split()[1:] for line in found.out.splitlines() if line.startswith("PREVIOUS")]
+    assert [end[:2] for end in ends] == [
+        ["killed", "killed-by-SIGKILL"],
+        ["killed", f"killed-by-signal-{signal.SIGRTMIN + 2}"],
+        ["None", "exit-code-75"],
+    ]
+    moments = [datetime.fromisoformat(moment) for end in ends for moment in end[2:]]
+    in_order = [before, *moments, datetime.now(UTC)]
+    assert in_order == sorted(in_order)
 
 
 @pytest.mark.parametrize(("limit", "last", "code"), [(2, "SIGKILL", 137), (1, "75", 75)])

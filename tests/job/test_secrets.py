@@ -77,7 +77,13 @@ def deployed(aws):
 def test_a_job_with_secrets(deployed, aws, script):
     """Its definition names them by ARN, and the role that reads them; nothing has their values."""
     printed = keepfit(
-        *("submit", "--secret", f"API_KEY={SECRET}:key::", "--secret", f"TOKEN={PARAMETER}"),
+        *(
+            "submit",
+            "--secret",
+            f"API_KEY={SECRET}:key::",
+            "--secret",
+            f"KEEPFIT_NOTIFY={PARAMETER}",
+        ),
         *("--env", "RATE=0.1", script),
     )
     (job,) = submitted(aws, deployed.queue)
@@ -86,12 +92,12 @@ def test_a_job_with_secrets(deployed, aws, script):
     (base,) = described(jobDefinitions=[deployed.job])["jobDefinitions"]
     assert own["containerProperties"].pop("secrets") == [
         {"name": "API_KEY", "valueFrom": f"{SECRET}:key::"},
-        {"name": "TOKEN", "valueFrom": PARAMETER},
+        {"name": "KEEPFIT_NOTIFY", "valueFrom": PARAMETER},
     ]
     base["containerProperties"].pop("secrets", None)
     assert own["containerProperties"] == base["containerProperties"]
     assert own["jobDefinitionName"].startswith("keepfit-compute-"), "no resubmission"
-    assert not {"API_KEY", "TOKEN"} & variables(job).keys()
+    assert not {"API_KEY", "KEEPFIT_NOTIFY"} & variables(job).keys()
     assert "visible in job" not in printed.stderr
     assert sorted(deployed.secrets) == sorted([SECRET, PARAMETER])
 
@@ -117,6 +123,8 @@ BAD_INPUT = [
     (["--secret", f"A={SECRET}", "--secret", f"A={PARAMETER}"], 2, ["A is given more than once"]),
     (["--secret", f"A={SECRET}", "--env", "A=hunter2"], 2, ["A is given more than once"]),
     (["--secret", f"KEEPFIT_RUN={SECRET}"], 2, ["KEEPFIT_RUN is given more than once"]),
+    (["--secret", f"KEEPFIT_NOTIFY={SECRET}", "--notify", "https://h/"], 2, ["KEEPFIT_NOTIFY is"]),
+    (["--notify", "h.example/hunter2"], 2, ["number 1", "http(s)://"]),
     (["--secret", f"AWS_REGION={SECRET}"], 78, ["sets AWS_REGION itself"]),
     (["--secret", f"A={OTHER}:key::"], 78, [f"may read {OTHER}: run", f"--secret {PARAMETER}"]),
     (["--store", "s3://me:hunter2@bucket/runs"], 2, ["no user, password", "s3://***@bucket/runs"]),
@@ -148,11 +156,13 @@ def test_what_aws_batch_shows(deployed, aws, script):
     """A value that seems to be secret is submitted, and one line says who can read it."""
     done = keepfit(
         *("submit", "--env", "HF_TOKEN=hunter2", "--env", "KEEPFIT_WATCH=https://h/?k=hunter2"),
+        *("--notify", "https://h.example/hunter2", "--notify", "https://other.example"),
         *("--env", "RATE=0.1", script, "--api-key", "hunter2"),
     )
     warning, info = done.stderr.splitlines()
     assert (
-        " keepfit: warning: visible in job: variables HF_TOKEN, KEEPFIT_WATCH, arguments yes: "
+        " keepfit: warning: visible in job: variables HF_TOKEN, KEEPFIT_WATCH, KEEPFIT_NOTIFY, "
+        "arguments yes: "
     ) in warning
     assert "; fix: pass a secret with --secret" in warning
     assert " keepfit: submitted: " in info
@@ -161,6 +171,8 @@ def test_what_aws_batch_shows(deployed, aws, script):
     assert "hunter2" not in shown
     (job,) = submitted(aws, deployed.queue)
     assert variables(job).pop("HF_TOKEN") == "hunter2"
+    addresses = "https://h.example/hunter2 https://other.example"
+    assert variables(job)["KEEPFIT_NOTIFY"] == addresses
     # The script needs them, so they stand where AWS Batch shows them, and nowhere else.
     del job["container"]["command"], job["container"]["environment"]
     definitions = aws("batch").describe_job_definitions()["jobDefinitions"]

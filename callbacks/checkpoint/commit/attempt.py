@@ -250,6 +250,10 @@ class Attempt:
         task = Task(lambda: self._cleanup.delete(self._leftovers()), events.PRUNE_FAILED)
         self._cleanup.submit(task)
 
+    def submit(self, task: Task) -> None:
+        """Have optional work done by the cleanup, which no save waits for."""
+        self._cleanup.submit(task)
+
     def flush(self, seconds: float | None) -> bool:
         """Wait at most so long for deletions and artifacts; return True if they are done."""
         return self._cleanup.flush(seconds)

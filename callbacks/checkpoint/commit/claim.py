@@ -13,7 +13,12 @@ from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Attempt
 from keepfit.callbacks.checkpoint.commit.cleanup import InlineCleanup
 from keepfit.callbacks.checkpoint.format.head import ENDED, AttemptHistory, Head, ScriptRecord
-from keepfit.callbacks.checkpoint.format.keys import head_key, newest_attempt
+from keepfit.callbacks.checkpoint.format.keys import (
+    head_key,
+    journal_attempt,
+    journals_prefix,
+    newest_attempt,
+)
 from keepfit.callbacks.checkpoint.format.limits import MAX_NUMBER
 from keepfit.callbacks.checkpoint.read.reader import (
     LoadedHead,
@@ -249,6 +254,12 @@ def _list_objects(store: Store, run: str) -> _Objects:
     return _Objects((*manifests, *shards), loaded)
 
 
+def _newest_journal(store: Store, run: str) -> int:
+    """Return the number of the newest attempt with a journal; it may have saved nothing else."""
+    keys = (entry.key for entry in store.list(journals_prefix(run)))
+    return max((journal_attempt(run, key) or 0 for key in keys), default=0)
+
+
 def _recover_head(store: Store, run: str, objects: _Objects, head: LoadedHead) -> Head | None:
     """Rebuild HEAD from the objects, and log it.
 
@@ -279,7 +290,7 @@ def _recover_head(store: Store, run: str, objects: _Objects, head: LoadedHead) -
     log.error(events.HEAD_DAMAGED, reason=problem, using=newest[0])
     return Head(
         run=run,
-        attempt=max(newest_attempt(run, objects.keys), 1),
+        attempt=max(newest_attempt(run, objects.keys), _newest_journal(store, run), 1),
         writer="recovered",
         swaps=0,
         checkpoints=tuple(newest),

@@ -129,6 +129,11 @@ def summarize(store: Store, run: str) -> Summary:
     except (Damaged, RunMoved) as error:
         state = "damaged" if isinstance(error, Damaged) else "set aside"
         return Summary(run, state, reason=str(error))
+    return summary_of(run, committed)
+
+
+def summary_of(run: str, committed: CommittedState) -> Summary:
+    """Summarize a run whose HEAD and manifests have been read."""
     head, manifests = committed.head, committed.manifests
     newest = next(iter(head.checkpoints), None)
     if newest is None:

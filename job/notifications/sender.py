@@ -1,0 +1,107 @@
+"""Notifications are sent by a thread for each address; nothing waits for it but the very end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    sleep_using_event,
+    stop_after_delay,
+    stop_any,
+    stop_when_event_set,
+)
+
+from keepfit.callbacks import events
+from keepfit.callbacks.backoff import Backoff
+from keepfit.callbacks.files.send_thread import SendThread
+from keepfit.callbacks.logs.logger import get_logger
+from keepfit.job.notifications.notification import Notification
+from keepfit.job.notifications.webhook import DeliveryFailed, Webhook
+
+log = get_logger()
+
+RETRY_SECONDS: Final = 60.0
+"""Seconds for all tries of one notification together."""
+
+END_SECONDS: Final = 1.0
+"""Seconds for which the end of the process waits for notifications at most."""
+
+
+class NotificationSender:
+    """Sends each notification to all addresses, in the order of the events.
+
+    Args:
+        urls: the addresses.
+    """
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self._channels = [_Channel(Webhook(url)) for url in urls]
+        self._count = 0
+
+    def send(self, notification: Notification) -> None:
+        """Have the notification sent; this returns at once."""
+        self._count += 1
+        for channel in self._channels:
+            channel.send(notification, self._count)
+
+    def finish(self, seconds: float) -> None:
+        """Wait at most so long for what is still to be sent, and log what was not."""
+        end = time.monotonic() + seconds
+        for channel in self._channels:
+            channel.finish(max(0.0, end - time.monotonic()), seconds)
+
+
+class _Channel:
+    """One address, with the thread that sends to it."""
+
+    def __init__(self, webhook: Webhook) -> None:
+        self._webhook = webhook
+        self._thread = SendThread("keepfit-notify")
+
+    def send(self, notification: Notification, number: int) -> None:
+        # With its number: of two jobs of one name, the thread would do the newer one only.
+        name = f"{notification.event.value} ({number})"
+        self._thread.add(name, partial(self._deliver, notification))
+
+    def finish(self, seconds: float, limit: float) -> None:
+        """Wait for `seconds`; `limit` are those that all channels have had together."""
+        if left := self._thread.finish(seconds):
+            names = [name.partition(" ")[0] for name in left]
+            self._report(names, f"{self._webhook.shown} has not answered within {limit:.1f} s")
+
+    def _deliver(self, notification: Notification) -> None:
+        """Send one notification, on the thread."""
+        try:
+            _retrying(self._thread.abandoned)(self._webhook.post, notification.document())
+        except DeliveryFailed as error:
+            if not self._thread.abandoned.is_set():  # otherwise `finish` has logged it
+                self._report([notification.event.value], str(error))
+
+    def _report(self, names: Sequence[str], reason: str) -> None:
+        log.warning(
+            events.NOTIFY_FAILED,
+            notifications=list(names),
+            reason=reason,
+            fix="the run is not affected; check --notify and the server",
+        )
+
+
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, DeliveryFailed) and error.transient
+
+
+def _retrying(abandoned: threading.Event) -> Retrying:
+    """Return the tries of one notification, which end when it is accepted or abandoned."""
+    return Retrying(
+        retry=retry_if_exception(_is_transient),
+        stop=stop_any(stop_after_delay(RETRY_SECONDS), stop_when_event_set(abandoned)),
+        sleep=sleep_using_event(abandoned),
+        wait=Backoff(0.5, 8.0),
+        reraise=True,
+    )

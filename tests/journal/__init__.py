@@ -1,0 +1,1 @@
+"""The journals of attempts, and the goodput of a run."""

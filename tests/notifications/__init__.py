@@ -1,0 +1,1 @@
+"""Notifications of `keepfit run --notify`, without TensorFlow."""
