@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+import against
 import inputs
 import notice
 from compare import picture, run, table
@@ -24,6 +25,7 @@ app = typer.Typer(add_completion=False)
 app.command()(saves.saves)
 app.command()(notice.notice)
 app.command()(inputs.inputs)
+app.command()(against.against)
 
 
 @app.callback(invoke_without_command=True)

@@ -110,6 +110,8 @@ def recovery(
         began: when the process was started, as time.monotonic() counts.
     """
     if method == "keepfit":  # as `keepfit run` does before it runs a script
+        # The process that saved had other arguments, which would be another training.
+        os.environ["KEEPFIT_RESUME"] = "1"
         from keepfit.callbacks.engine import session
         from keepfit.callbacks.settings import Settings
 
