@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Attempt
 from keepfit.callbacks.checkpoint.commit.claim import MovedRun, move_aside
-from keepfit.callbacks.checkpoint.format.head import ENDED, Head, ScriptRecord
+from keepfit.callbacks.checkpoint.format.head import ENDED, STARTED, Head, ScriptRecord
 from keepfit.callbacks.checkpoint.read.reader import read_head
 from keepfit.callbacks.identity import scripts
 from keepfit.callbacks.logs.logger import get_logger
@@ -22,13 +22,10 @@ from keepfit.callbacks.storage.base import Store
 
 log = get_logger()
 
-_STARTED = "fresh"
-"""Baseline value of HEAD: the number of the run's first attempt, which was started by --fresh."""
-
 
 def is_interrupted_fresh_run(head: Head) -> bool:
     """Return whether --fresh has begun this run, and its last attempt was interrupted."""
-    return _STARTED in head.baseline and head.baseline.get(ENDED) != head.attempt
+    return STARTED in head.baseline and head.baseline.get(ENDED) != head.attempt
 
 
 def move_aside_if_asked(
@@ -66,13 +63,13 @@ def record_start(attempt: Attempt) -> None:
     Raises:
         Superseded, StorageError: see Attempt.record_baseline.
     """
-    if _STARTED not in attempt.head.baseline:
-        attempt.record_baseline({**attempt.head.baseline, _STARTED: attempt.number})
+    if STARTED not in attempt.head.baseline:
+        attempt.record_baseline({**attempt.head.baseline, STARTED: attempt.number})
 
 
 def values_at_end(head: Head) -> dict[str, int]:
     """Return the baseline value that tells that the attempt has come to its own end, if needed."""
-    return {ENDED: head.attempt} if _STARTED in head.baseline else {}
+    return {ENDED: head.attempt} if STARTED in head.baseline else {}
 
 
 def _accepts(head: Head, script: ScriptRecord | None, settings: Settings) -> bool:

@@ -67,7 +67,11 @@ class RunJournal:
         if before:
             self._earlier = self._reader.submit(
                 lambda: read_journals(
-                    self._store, head.run, before=attempt.number, at_most=MAX_EARLIER
+                    self._store,
+                    head.run,
+                    first=head.first_attempt,
+                    before=attempt.number,
+                    at_most=MAX_EARLIER,
                 )
             )
 

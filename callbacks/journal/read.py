@@ -29,11 +29,13 @@ class RunJournals:
         journals: the readable ones, in the order of their attempts.
         unreadable: why others can't be read, by number of the attempt.
         left_out: number of older journals that were not read, since there are too many.
+        first: number of the first attempt of the run.
     """
 
     journals: tuple[Journal, ...] = ()
     unreadable: Mapping[int, str] = field(default_factory=dict)
     left_out: int = 0
+    first: int = 1
 
     def missing(self, attempts: int) -> tuple[int, ...]:
         """Return the numbers of the attempts without a journal.
@@ -44,15 +46,25 @@ class RunJournals:
             attempts: the number of the newest attempt, from HEAD.
         """
         known = {journal.attempt for journal in self.journals} | self.unreadable.keys()
-        return tuple(n for n in range(1, min(attempts, MAX_JOURNALS) + 1) if n not in known)
+        return tuple(
+            n
+            for n in range(self.first, min(attempts, self.first + MAX_JOURNALS) + 1)
+            if n not in known
+        )
 
 
 def read_journals(
-    store: Store, run: str, *, before: int = MAX_NUMBER + 1, at_most: int = MAX_JOURNALS
+    store: Store,
+    run: str,
+    *,
+    first: int = 1,
+    before: int = MAX_NUMBER + 1,
+    at_most: int = MAX_JOURNALS,
 ) -> RunJournals:
     """Read the journals of a run. One that can't be read does not hide the others.
 
     Args:
+        first: number of the first attempt of the run; see Head.first_attempt.
         before: only those of attempts before this one.
         at_most: number of journals; the newest ones are read if there are more, or if they have
             more than MAX_TOTAL_BYTES.
@@ -63,7 +75,7 @@ def read_journals(
     """
     entries = store.list(journals_prefix(run))
     numbered = ((journal_attempt(run, entry.key), entry) for entry in entries)
-    found = {number: entry for number, entry in numbered if number is not None and number < before}
+    found = {n: entry for n, entry in numbered if n is not None and first <= n < before}
     newest = _newest(found, at_most)
     journals, unreadable = [], {}
     for number, entry in newest:
@@ -79,7 +91,7 @@ def read_journals(
             unreadable[number] = str(error)
         else:
             journals.append(journal)
-    return RunJournals(tuple(journals), unreadable, len(found) - len(newest))
+    return RunJournals(tuple(journals), unreadable, len(found) - len(newest), first)
 
 
 def _newest(found: Mapping[int, Entry], at_most: int) -> list[tuple[int, Entry]]:

@@ -192,7 +192,7 @@ def _read(runs: Sequence[str], uri: str | None) -> tuple[list[tuple[Journal, ...
         store = open_store(StoreSettings.resolve(store=uri).store)
         for run in runs:
             summary = inspection.summarize(store, run)
-            read = read_journals(store, run)
+            read = read_journals(store, run, first=summary.first_attempt)
             if not read.journals:
                 raise ConfigurationError(
                     f"run {run!r} has no journal that can be read; keepfit 0.1 has written none. "

@@ -95,7 +95,9 @@ def read_report(store: Store, run: str) -> Report:
     except Damaged as error:
         summary = Summary(run, "damaged", reason=str(error))
     try:
-        return report_of(store.uri, summary, read_journals(store, run), committed)
+        return report_of(
+            store.uri, summary, read_journals(store, run, first=summary.first_attempt), committed
+        )
     except Transient:
         raise
     except StorageError as error:

@@ -118,7 +118,7 @@ def status_of(store: Store, summary: Summary, job: JobState | None = None) -> Ru
     found = RunJournals()
     if summary.state not in ("", "set aside"):
         try:
-            found = read_journals(store, summary.run)
+            found = read_journals(store, summary.run, first=summary.first_attempt)
         except Transient:
             raise
         except StorageError as error:

@@ -85,6 +85,16 @@ def test_only_the_newest_are_read(tmp_path):
     assert found.left_out == 2
 
 
+def test_attempts_of_the_run_that_fresh_moved_aside(tmp_path):
+    """They are none of this run, even if one is still alive and writes its journal."""
+    store = LocalStore(tmp_path)
+    for number in (3, 4, 6):
+        store.swap(journal_key("run", number), journal(attempt=number).to_bytes(), expected=None)
+    found = read_journals(store, "run", first=4)
+    assert [each.attempt for each in found.journals] == [4, 6]
+    assert found.missing(6) == (5,)
+
+
 def test_the_key_of_a_journal():
     """It is that of one attempt, and nothing that keepfit deletes."""
     key = journal_key("run", 12)

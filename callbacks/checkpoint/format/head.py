@@ -30,6 +30,10 @@ from keepfit.callbacks.checkpoint.format.limits import (
 MAX_INTERRUPTIONS, MAX_SECONDS = MAX_NUMBER, 1e12
 """Upper limits of the counts of a run; a higher value is invalid, and must not overflow."""
 
+STARTED = "fresh"
+"""Baseline value of HEAD: the number of the run's first attempt, which was started by --fresh.
+Attempts before it belong to the run that was moved aside."""
+
 ENDED = "ended"
 """Baseline value of HEAD: the number of the last attempt whose script came to its own end."""
 
@@ -141,6 +145,11 @@ class Head(Document):
     def next_swaps(self) -> int:
         """The value of `swaps` after another swap, which begins again at the largest."""
         return self.swaps % MAX_COUNT + 1
+
+    @property
+    def first_attempt(self) -> int:
+        """The number of the run's first attempt."""
+        return min(self.baseline.get(STARTED, 1), self.attempt)
 
     def manifests(self) -> tuple[str, ...]:
         """Return the keys of all committed manifests, the newest first, without duplicates."""

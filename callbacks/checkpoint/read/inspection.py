@@ -42,6 +42,8 @@ class Summary:
         state: "finished", "resumable", "begun" (nothing saved yet), "set aside" (moved by --fresh),
             "damaged", or "unreadable" (the store does not let us read it).
         attempts: number of attempts so far.
+        first_attempt: number of the first one; higher than 1 after --fresh, which moves the earlier
+            attempts aside.
         fit, epoch: position of the newest checkpoint, counted from 1 as users count.
         batch, step: batches done in that epoch and in the run.
         saved: creation time of the newest checkpoint, UTC.
@@ -61,6 +63,7 @@ class Summary:
     size: int = 0
     checkpoints: int = 0
     reason: str | None = None
+    first_attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -137,9 +140,15 @@ def summary_of(run: str, committed: CommittedState) -> Summary:
     head, manifests = committed.head, committed.manifests
     newest = next(iter(head.checkpoints), None)
     if newest is None:
-        return Summary(run, "begun", attempts=head.attempt)
+        return Summary(run, "begun", attempts=head.attempt, first_attempt=head.first_attempt)
     if newest not in manifests:
-        return Summary(run, "damaged", attempts=head.attempt, reason=committed.problems[newest])
+        return Summary(
+            run,
+            "damaged",
+            attempts=head.attempt,
+            reason=committed.problems[newest],
+            first_attempt=head.first_attempt,
+        )
     position = manifests[newest].position
     finished = position.finished and head.finished.get(position.fit) == newest
     return Summary(
@@ -153,6 +162,7 @@ def summary_of(run: str, committed: CommittedState) -> Summary:
         saved=created_at(manifests[newest]),
         size=sum(_sizes(manifests.values()).values()),
         checkpoints=len(head.checkpoints),
+        first_attempt=head.first_attempt,
     )
 
 
