@@ -55,6 +55,9 @@ class FileOperations:
                 raise BlockingIOError(errno.EWOULDBLOCK, "the lock was moved")
             yield
         finally:
+            # A process that the script has forked meanwhile has the descriptor as well, so closing
+            # it here would not release the lock.
+            fcntl.flock(fd, fcntl.LOCK_UN)
             os.close(fd)
 
 

@@ -108,5 +108,5 @@ def deterministic() -> Iterator[Process]:
         patch.setattr(reader, "DaemonExecutor", SynchronousPool)
         patch.setattr(shards, "MIN_SHARED_SIZE", SHARED_SIZE)
         patch.setattr(fresh_start, "datetime", process)
-        patch.setattr(stores, "_open", lambda _: process.client)
+        patch.setattr(stores, "open_runs", lambda _: process.client)
         yield process

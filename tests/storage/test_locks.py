@@ -1,6 +1,7 @@
 """Locks of runs in a directory: one for each run, logged and limited while they are awaited."""
 
 import fcntl
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -135,3 +136,22 @@ def test_lock_that_moves_between_open_and_lock(tmp_path, monkeypatch):
         pass
     with FileOperations().locked(tmp_path / "run/.lock"), locked(moved[0] / ".lock"):
         pass
+
+
+def test_a_process_that_is_forked_meanwhile_does_not_keep_the_lock(tmp_path):
+    """A worker of the input pipeline has the descriptor of the lock, and may outlive its use."""
+    files, path = FileOperations(), tmp_path / ".lock"
+    end, ended = os.pipe()
+    with files.locked(path):
+        child = os.fork()
+        if not child:
+            os.close(ended)
+            os.read(end, 1)
+            os._exit(0)
+    try:
+        with files.locked(path):
+            assert path.exists()
+    finally:
+        os.close(ended)
+        os.waitpid(child, 0)
+        os.close(end)
