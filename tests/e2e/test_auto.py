@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 from tests.e2e.process import SMALL, document, started
 
-ENDLESS = ("--deterministic", SMALL, "infinite", "--epochs", "1000000", "--patience", "1000000")
+LONG = ("--epochs", "1000000", "--patience", "1000000", "--batch-seconds", "0.02")
+ENDLESS = ("--deterministic", SMALL, "infinite", *LONG)
 
 
 def attempt_history(folder):
