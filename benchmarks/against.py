@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +34,7 @@ Record = Mapping[str, Any]
 
 
 def _cpu(runs: Sequence[Record]) -> float:
-    return statistics.median(run["process_cpu"] for run in runs)
+    return float(statistics.median(run["process_cpu"] for run in runs))
 
 
 CPU = figures.Question("CPU time of the process", "s", "", None, _cpu)
@@ -51,7 +51,7 @@ fit into a time, so the CPU time of the whole process compares nothing.
 
 def against(
     commit: Annotated[str, typer.Argument(help="The commit to compare with.")],
-    pairs: Annotated[int, typer.Option(help="Number of processes of each side.")] = 5,
+    pairs: Annotated[int, typer.Option(min=1, help="Number of processes of each side.")] = 5,
     stores: Annotated[str, typer.Option(help="file, S3, or both.")] = ",".join(STORES),
     keep: Annotated[
         Path | None, typer.Option(help="File to which the raw figures are written, as JSON.")
@@ -61,12 +61,13 @@ def against(
 
     Each side is measured by its own benchmarks, with the packages of this environment.
     """
+    chosen = named_stores(stores)
     console = Console(width=max(Console().width, 130))
     records: dict[str, list[Record]] = {}
     with tempfile.TemporaryDirectory() as folder, serving(None) as server:
-        roots = dict(zip(SIDES, (_checkout(commit, Path(folder)), ROOT), strict=True))
+        roots = dict(zip(SIDES, (checkout(ROOT, commit, Path(folder)), ROOT), strict=True))
         for turn in range(pairs):
-            for store in stores.split(","):
+            for store in chosen:
                 for side in SIDES if turn % 2 == 0 else SIDES[::-1]:
                     console.print(f"pair {turn + 1} of {pairs}: {store}, {side}")
                     with _empty(store, server) as url:
@@ -76,8 +77,47 @@ def against(
             if keep:
                 keep.write_text(json.dumps(records))
     for what in FIGURES:
-        console.print(table(what, stores.split(","), records))
+        console.print(table(what, chosen, records))
     console.print(f"{machine()}; {server.name}", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One figure of both sides, in one kind of store.
+
+    Attributes:
+        before, after: the displayed figures, one of each process, in the order of the pairs.
+    """
+
+    figure: str
+    store: str
+    unit: str
+    before: Sequence[float]
+    after: Sequence[float]
+
+    @property
+    def ratios(self) -> list[float]:
+        """The ratio of each pair whose figure before is not zero."""
+        pairs = zip(self.before, self.after, strict=True)
+        return [after / before for before, after in pairs if before]
+
+
+def comparisons(
+    what: str, stores: Sequence[str], records: Mapping[str, Sequence[Record]]
+) -> Iterator[Comparison]:
+    """Yield each figure of a kind of measurement, unless it is zero in all processes.
+
+    Args:
+        what: a key of FIGURES.
+        stores: names in STORES.
+        records: the raw figures, by "<what> <store> <side>".
+    """
+    for question in FIGURES[what]:
+        for store in stores:
+            before, after = (_values(question, records[f"{what} {store} {side}"]) for side in SIDES)
+            if any(before) or any(after):  # nothing is sent to a folder
+                name = question.name.replace(" in S3", "")
+                yield Comparison(name, store, question.unit, before, after)
 
 
 def table(what: str, stores: Sequence[str], records: Mapping[str, Sequence[Record]]) -> Table:
@@ -85,16 +125,11 @@ def table(what: str, stores: Sequence[str], records: Mapping[str, Sequence[Recor
     result = Table(title=f"{what}, {MAIN.name}: medians of processes", title_justify="left")
     for name in ("figure", "store", "unit", *SIDES, "after/before", "least", "most", "pairs"):
         result.add_column(name, justify="left" if name in ("figure", "store") else "right")
-    for question in FIGURES[what]:
-        for store in stores:
-            before, after = (_values(question, records[f"{what} {store} {side}"]) for side in SIDES)
-            if not all(before):
-                continue  # nothing is sent to a folder
-            ratios = [b / a for a, b in zip(before, after, strict=True)]
-            medians = [f"{statistics.median(values):.4g}" for values in (before, after)]
-            spread = [f"{f(ratios):.2f}" for f in (statistics.median, min, max)]
-            name = question.name.replace(" in S3", "")
-            result.add_row(name, store, question.unit, *medians, *spread, str(len(ratios)))
+    for one in comparisons(what, stores, records):
+        medians = [f"{statistics.median(values):.4g}" for values in (one.before, one.after)]
+        ratios = one.ratios
+        spread = [f"{f(ratios):.2f}" if ratios else "" for f in (statistics.median, min, max)]
+        result.add_row(one.figure, one.store, one.unit, *medians, *spread, str(len(ratios)))
     return result
 
 
@@ -104,10 +139,18 @@ def _values(question: figures.Question, records: Sequence[Record]) -> list[float
     return [value * question.scale for value in found if value is not None]
 
 
-def _checkout(commit: str, folder: Path) -> Path:
-    """Extract the commit's files into a folder; the repository itself does not change."""
+def named_stores(names: str) -> list[str]:
+    """Return the names, separated by commas; an unknown one is refused."""
+    chosen = names.split(",")
+    if unknown := sorted(set(chosen) - set(STORES)):
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(STORES)}")
+    return chosen
+
+
+def checkout(repository: Path, commit: str, folder: Path) -> Path:
+    """Extract a commit's files into a folder; the repository itself does not change."""
     archive = subprocess.run(
-        ["git", "archive", commit], cwd=ROOT, check=True, stdout=subprocess.PIPE
+        ["git", "archive", commit], cwd=repository, check=True, stdout=subprocess.PIPE
     )
     subprocess.run(["tar", "-x"], cwd=folder, input=archive.stdout, check=True)
     return folder

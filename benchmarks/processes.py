@@ -23,7 +23,8 @@ def measure(module: str, *arguments: str, root: Path = ROOT) -> Any:
         root: root of the repository, or of a copy at another commit.
 
     Raises:
-        SystemExit: the process failed; the message contains its standard error.
+        SystemExit: the process failed; the message contains its exit code and its output, in which
+            keepfit's log is.
     """
     process = subprocess.run(
         [sys.executable, "-m", module, *arguments],
@@ -35,5 +36,8 @@ def measure(module: str, *arguments: str, root: Path = ROOT) -> Any:
         timeout=LIMIT,
     )
     if process.returncode:
-        sys.exit(f"{process.stderr}\nscripts/bench: {module} {' '.join(arguments)} failed")
+        sys.exit(
+            f"{process.stderr}{process.stdout}\nscripts/bench: exit code {process.returncode} of "
+            f"{module} {' '.join(arguments)}"
+        )
     return json.loads(process.stdout.splitlines()[-1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -38,9 +38,12 @@ class ProcessStart:
 
 @dataclass(frozen=True)
 class _State:
-    """The account at the last change of the activity, at `since` seconds after the start."""
+    """The account at the last change of the activity, at `since` seconds after the start.
 
-    elapsed: Elapsed
+    `elapsed` is no Elapsed, whose copies would make training wait for each save.
+    """
+
+    elapsed: Mapping[Activity, float]
     activity: Activity
     since: float
 
@@ -68,7 +71,7 @@ class TimeAccount:
     ) -> None:
         self._started = started
         self._clock = clock
-        self._state = _State(Elapsed(), before, 0.0)  # replaced as a whole, which is atomic
+        self._state = _State({}, before, 0.0)  # replaced as a whole, which is atomic
 
     @property
     def activity(self) -> Activity:
@@ -94,7 +97,7 @@ class TimeAccount:
     def elapsed(self) -> Elapsed:
         """Return the seconds of each activity until now, in whole microseconds."""
         exact = _until(self._state, self._now())
-        return Elapsed(**{name: round(seconds, 6) for name, seconds in exact})
+        return Elapsed(**{each.value: round(seconds, 6) for each, seconds in exact.items()})
 
     def moment(self, monotonic: float) -> float:
         """Return a moment of time.monotonic() in seconds since the start of the process."""
@@ -104,10 +107,9 @@ class TimeAccount:
         return max(self._clock() - self._started, self._state.since)
 
 
-def _until(state: _State, now: float) -> Elapsed:
-    name = state.activity.value
-    spent: float = getattr(state.elapsed, name) + now - state.since
-    return state.elapsed.model_copy(update={name: spent})
+def _until(state: _State, now: float) -> dict[Activity, float]:
+    spent = state.elapsed.get(state.activity, 0.0) + now - state.since
+    return {**state.elapsed, state.activity: spent}
 
 
 def _age_of_this_process() -> float:
