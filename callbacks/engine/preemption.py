@@ -159,11 +159,6 @@ class PreemptionState:
         self._save_requested = False
 
     @property
-    def has_fits(self) -> bool:
-        """True if a fit has begun and not ended, except by an error of the script."""
-        return bool(self._fits)
-
-    @property
     def training(self) -> bool:
         """True if a fit is under way, in any thread, that will act on a notice."""
         return any(fit.is_running() for fit in tuple(self._fits))

@@ -78,11 +78,9 @@ class AttemptNotifier:
             if run.has_resumed and run.run not in self._resumed:
                 self._resumed.add(run.run)
                 self._send(Kind.RESUMED, run, run.resumed_from)
-        state = self._session.preemption if self._session else None
-        done = sum(run.events for run in runs) if state and state.has_fits else None
-        # `training` looks at the frames of the thread that trains. CPython may crash if that thread
-        # runs meanwhile, so it is asked only about one that has been idle for long.
-        if self._detector.has_just_stalled(done) and state and state.training:
+        training = self._session is not None and self._session.preemption.training
+        done = sum(run.events for run in runs) if training else None
+        if self._detector.has_just_stalled(done):
             self._report_stall(runs)
 
     def attempt_ends(self, end: AttemptEnd) -> None:

@@ -25,11 +25,6 @@ class Preemption:
     """The part of a PreemptionState that is observed."""
 
     training: bool = True
-
-    @property
-    def has_fits(self) -> bool:
-        return self.training
-
     end: float | None = None
 
     def deadline(self) -> float | None:

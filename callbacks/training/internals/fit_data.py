@@ -63,7 +63,7 @@ class FitData:
 
 def data_of_fit() -> FitData:
     """Return the input of the calling `fit`; takes microseconds, and reads no data."""
-    frame = frame_of_fit("epoch_iterator")
+    frame = frame_of_fit("epoch_iterator").f_locals
     iterator = frame["epoch_iterator"]
     adapter = iterator.data_adapter
     dataset = undistributed(iterator._distributed_dataset)

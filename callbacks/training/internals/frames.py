@@ -43,12 +43,20 @@ class FitCall:
     """One call of Keras' `fit`, in the thread that has made it.
 
     Keras tells nobody that a `fit` was left by an exception, so the thread's stack is looked at.
-    The call is recognised by its list of callbacks, which Keras creates for it.
+    The call is recognised by the identity of its frame. No reference to the frame is kept, since
+    its variables hold the data. The list of callbacks that Keras creates for the call ends with the
+    frame, or with a traceback that keeps the frame, so while the list exists, no other frame has
+    this identity.
+
+    Local variables in the frame of another thread must not be read: CPython 3.11 and 3.12 copy
+    them, which may destroy objects and so let that thread leave the frame meanwhile. The process
+    then ends by SIGSEGV.
     """
 
-    def __init__(self, thread: int, callbacks: keras.callbacks.CallbackList) -> None:
+    def __init__(self, thread: int, frame: FrameType) -> None:
         self._thread = thread
-        self._callbacks = weakref.ref(callbacks)
+        self._frame = id(frame)
+        self._callbacks = weakref.ref(frame.f_locals["callbacks"])
 
     @classmethod
     def current(cls) -> FitCall:
@@ -57,15 +65,14 @@ class FitCall:
         Raises:
             LookupError: no `fit` is on the call stack.
         """
-        return cls(threading.get_ident(), local_of_fit("callbacks"))
+        return cls(threading.get_ident(), frame_of_fit("callbacks"))
 
     def is_running(self) -> bool:
         """Return True until the call has returned or was left by an exception. For any thread."""
-        callbacks = self._callbacks()
+        if self._callbacks() is None:
+            return False
         frames = fits_on(sys._current_frames().get(self._thread))
-        return callbacks is not None and any(
-            frame.f_locals.get("callbacks") is callbacks for frame in frames
-        )
+        return any(id(frame) == self._frame for frame in frames)
 
 
 def caller_of_fit() -> FrameType:
@@ -90,18 +97,18 @@ def local_of_fit(name: str) -> Any:
     Raises:
         LookupError: no such `fit` is on the call stack.
     """
-    return frame_of_fit(name)[name]
+    return frame_of_fit(name).f_locals[name]
 
 
-def frame_of_fit(name: str) -> Mapping[str, Any]:
-    """Return all local variables of the Keras `fit` on the call stack that has one named `name`.
+def frame_of_fit(name: str) -> FrameType:
+    """Return the frame of the Keras `fit` on the call stack with a local variable named `name`.
 
     Raises:
         LookupError: no such `fit` is on the call stack.
     """
     for frame in fits_on(sys._getframe()):
-        if name in (found := frame.f_locals):
-            return found
+        if name in frame.f_locals:
+            return frame
     raise LookupError(f"no Keras fit with a local variable {name!r} is on the call stack")
 
 

@@ -1,0 +1,82 @@
+"""Calls of `fit` as other threads see them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+
+from keepfit.callbacks.training.internals import FitCall
+
+FITS = 1000
+
+SOURCE = '''
+def fit(calls, inner=0):
+    """Stands for Keras' own: the name of this module begins as those of Keras do."""
+    callbacks = Callbacks()
+    calls.append(FitCall.current())
+    for _ in range(3):
+        logs, more = Logs(), [Logs() for _ in range(3)]
+    if inner:
+        fit(calls, inner - 1)
+    if fails:
+        raise ValueError
+'''
+
+
+class Callbacks:
+    """A list of callbacks, as far as a weak reference is concerned."""
+
+
+class Logs:
+    """An object whose end lets other threads run, as that of TensorFlow's objects does."""
+
+    def __del__(self):
+        time.sleep(0)
+
+
+def fit_of_keras(*, fails=False):
+    """Return a function that is recognised as the `fit` of Keras."""
+    names = {"Callbacks": Callbacks, "FitCall": FitCall, "Logs": Logs, "fails": fails}
+    names["__name__"] = "keras.fit"
+    exec(SOURCE, names)
+    return names["fit"]
+
+
+def watch_fits() -> None:
+    """Ask whether a fit in another thread is running, all the time, until it has begun FITS."""
+    fit, calls = fit_of_keras(), []
+
+    def train():
+        for _ in range(FITS):
+            fit(calls, inner=5)
+
+    sys.setswitchinterval(1e-5)
+    thread = threading.Thread(target=train)
+    thread.start()
+    seen = 0
+    while thread.is_alive():
+        seen += sum(call.is_running() for call in calls[-6:])
+    assert seen
+    assert not any(call.is_running() for call in calls)
+
+
+def test_asking_does_not_harm_a_thread_that_trains():
+    """The variables of a frame that runs can't be read from outside: the process would crash."""
+    child = os.fork()
+    if not child:
+        watch_fits()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_fit_that_was_left_by_an_exception_is_over():
+    """Also while its traceback keeps its variables, and while another fit runs there."""
+    calls, failing, fit = [], fit_of_keras(fails=True), fit_of_keras()
+    try:
+        failing(calls)
+    except ValueError:
+        assert not calls[0].is_running()
+        fit(calls)
+    assert not any(call.is_running() for call in calls)
