@@ -11,18 +11,9 @@ from typing import Any
 
 import numpy as np
 import requests
-from tenacity import (
-    Retrying,
-    retry_if_exception,
-    sleep_using_event,
-    stop_after_delay,
-    stop_any,
-    stop_when_event_set,
-)
 
 from keepfit.callbacks import events
-from keepfit.callbacks.backoff import Backoff
-from keepfit.callbacks.files.send_thread import Sender, SendThread
+from keepfit.callbacks.files.send_thread import Sender, SendThread, retrying
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import mask_known, mask_url
 from keepfit.callbacks.storage.base import StorageError
@@ -31,9 +22,6 @@ log = get_logger()
 
 ANSWER_TIMEOUT = 10.0
 """Seconds after which a try fails if the server has not answered."""
-
-RETRY_SECONDS = 60.0
-"""Seconds for all tries of one report together."""
 
 CLOSE_TIMEOUT = 10.0
 """Seconds for which the end of training waits for reports at most."""
@@ -88,7 +76,7 @@ class ReportSender(Sender):
         """Send one report, on the thread."""
         try:
             if record_once is None or record_once(report["epoch"]):
-                _retrying(abandoned)(_call_with_timeout, partial(self._post, report))
+                retrying(abandoned, _is_transient)(_call_with_timeout, partial(self._post, report))
         except (StorageError, requests.RequestException, TypeError, ValueError) as error:
             if not abandoned.is_set():  # otherwise `finish` has logged it
                 self._give_up(f"epoch {report['epoch'] + 1} was not reported: {_cause(error)}")
@@ -152,14 +140,3 @@ def _is_transient(error: BaseException) -> bool:
         status = error.response.status_code
         return status >= 500 or status in (408, 429)
     return isinstance(error, requests.ConnectionError | requests.Timeout)
-
-
-def _retrying(abandoned: threading.Event) -> Retrying:
-    """Return the retries of one report, which end when it is given up or abandoned."""
-    return Retrying(
-        retry=retry_if_exception(_is_transient),
-        stop=stop_any(stop_after_delay(RETRY_SECONDS), stop_when_event_set(abandoned)),
-        sleep=sleep_using_event(abandoned),
-        wait=Backoff(0.5, 8.0),
-        reraise=True,
-    )

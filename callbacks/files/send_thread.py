@@ -6,11 +6,24 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    sleep_using_event,
+    stop_after_delay,
+    stop_any,
+    stop_when_event_set,
+)
+
 from keepfit.callbacks import events
+from keepfit.callbacks.backoff import Backoff
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import mask_urls
 
 log = get_logger()
+
+RETRY_SECONDS = 60.0
+"""Seconds for all tries of one job together."""
 
 Job = Callable[[], None]
 
@@ -116,6 +129,22 @@ class SendThread:
                 return None
             self._current = next(iter(self._waiting))
             return self._current, self._waiting.pop(self._current)
+
+
+def retrying(abandoned: threading.Event, is_transient: Callable[[BaseException], bool]) -> Retrying:
+    """Return the tries of one job, which end when it is done, given up or abandoned.
+
+    Args:
+        abandoned: that of the thread.
+        is_transient: returns whether another try may succeed after this error.
+    """
+    return Retrying(
+        retry=retry_if_exception(is_transient),
+        stop=stop_any(stop_after_delay(RETRY_SECONDS), stop_when_event_set(abandoned)),
+        sleep=sleep_using_event(abandoned),
+        wait=Backoff(0.5, 8.0),
+        reraise=True,
+    )
 
 
 class Sender(ABC):

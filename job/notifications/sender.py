@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from tenacity import (
-    Retrying,
-    retry_if_exception,
-    sleep_using_event,
-    stop_after_delay,
-    stop_any,
-    stop_when_event_set,
-)
-
 from keepfit.callbacks import events
-from keepfit.callbacks.backoff import Backoff
-from keepfit.callbacks.files.send_thread import SendThread
+from keepfit.callbacks.files.send_thread import SendThread, retrying
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.job.notifications.notification import Notification
 from keepfit.job.notifications.webhook import DeliveryFailed, Webhook
 
 log = get_logger()
-
-RETRY_SECONDS: Final = 60.0
-"""Seconds for all tries of one notification together."""
 
 END_SECONDS: Final = 1.0
 """Seconds for which the end of the process waits for notifications at most."""
@@ -78,7 +64,8 @@ class _Channel:
     def _deliver(self, notification: Notification) -> None:
         """Send one notification, on the thread."""
         try:
-            _retrying(self._thread.abandoned)(self._webhook.post, notification.document())
+            tries = retrying(self._thread.abandoned, _is_transient)
+            tries(self._webhook.post, notification.document())
         except DeliveryFailed as error:
             if not self._thread.abandoned.is_set():  # otherwise `finish` has logged it
                 self._report([notification.event.value], str(error))
@@ -94,14 +81,3 @@ class _Channel:
 
 def _is_transient(error: BaseException) -> bool:
     return isinstance(error, DeliveryFailed) and error.transient
-
-
-def _retrying(abandoned: threading.Event) -> Retrying:
-    """Return the tries of one notification, which end when it is accepted or abandoned."""
-    return Retrying(
-        retry=retry_if_exception(_is_transient),
-        stop=stop_any(stop_after_delay(RETRY_SECONDS), stop_when_event_set(abandoned)),
-        sleep=sleep_using_event(abandoned),
-        wait=Backoff(0.5, 8.0),
-        reraise=True,
-    )
