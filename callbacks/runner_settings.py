@@ -80,12 +80,7 @@ class NoticeSettings(BaseSettings):
     @field_validator("grace")
     @classmethod
     def _grace_is_a_time(cls, value: str) -> str:
-        if not save_policy.parse_duration(value):
-            raise ConfigurationError(
-                f'grace must be the time from SIGTERM to SIGKILL: "30s", "2min", or seconds. '
-                f"Received: grace={value!r}"
-            )
-        return value
+        return _time("grace", value, 'the time from SIGTERM to SIGKILL: "30s", "2min"')
 
     @field_validator("watch")
     @classmethod
@@ -201,12 +196,20 @@ class NotificationSettings(BaseSettings):
     @field_validator("stalled_after")
     @classmethod
     def _stalled_after_is_a_time(cls, value: str) -> str:
-        if not save_policy.parse_duration(value):
-            raise ConfigurationError(
-                f'stalled_after must be a time: "30min", "2h", or seconds. '
-                f"Received: stalled_after={value!r}"
-            )
-        return value
+        return _time("stalled_after", value, 'a time: "30min", "2h"')
+
+
+def _time(name: str, value: str, meaning: str) -> str:
+    """Return the value of a setting if it is a time.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if not save_policy.parse_duration(value):
+        raise ConfigurationError(
+            f"{name} must be {meaning}, or seconds. Received: {name}={value!r}"
+        )
+    return value
 
 
 def _is_http_url(text: str) -> bool:
