@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from keepfit.callbacks.checkpoint.format.keys import journal_key
 from keepfit.callbacks.journal.document import Journal
-from keepfit.callbacks.storage.base import Conflict, Store, Version
+from keepfit.callbacks.storage.base import Store, Version
+from keepfit.callbacks.storage.overwriting import overwrite
 
 
 class JournalWriter:
@@ -33,10 +34,5 @@ class JournalWriter:
         journal = self._journal()
         if journal is None:
             return
-        key, body = journal_key(journal.run, journal.attempt), journal.to_bytes()
-        try:
-            self._version = self._store.swap(key, body, expected=self._version)
-        except Conflict:
-            # An earlier request has succeeded after all, or HEAD was lost and numbers are new.
-            self._version = self._store.version_of(key)
-            self._version = self._store.swap(key, body, expected=self._version)
+        key = journal_key(journal.run, journal.attempt)
+        self._version = overwrite(self._store, key, journal.to_bytes(), self._version)

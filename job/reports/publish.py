@@ -7,7 +7,8 @@ from typing import Final
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.keys import artifact_key
 from keepfit.callbacks.logs.logger import get_logger
-from keepfit.callbacks.storage.base import Conflict, Store
+from keepfit.callbacks.storage.base import Store
+from keepfit.callbacks.storage.overwriting import overwrite
 
 log = get_logger()
 
@@ -22,7 +23,7 @@ def publish_page(store: Store, run: str) -> None:
         from keepfit.job.reports.data import read_report
         from keepfit.job.reports.page.render import page_of
 
-        _replace(store, key, page_of(read_report(store, run)))
+        overwrite(store, key, page_of(read_report(store, run)), None)
     except Exception as error:  # noqa: BLE001 # the training is finished and saved
         log.warning(
             events.PAGE_FAILED,
@@ -30,11 +31,3 @@ def publish_page(store: Store, run: str) -> None:
             reason=str(error) or repr(error),
             fix=f"make it later: keepfit report {run} --to FILE",
         )
-
-
-def _replace(store: Store, key: str, page: bytes) -> None:
-    """Write the page, in place of that of an earlier end of the run."""
-    try:
-        store.swap(key, page, expected=None)
-    except Conflict:
-        store.swap(key, page, expected=store.version_of(key))

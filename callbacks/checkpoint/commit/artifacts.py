@@ -8,7 +8,8 @@ from keepfit.callbacks.checkpoint.format.key_names import keys_from_paths
 from keepfit.callbacks.checkpoint.format.keys import artifact_key
 from keepfit.callbacks.checkpoint.format.manifest import Manifest, StoredFile
 from keepfit.callbacks.checkpoint.read.file_restore import read_span
-from keepfit.callbacks.storage.base import Conflict, Store, Version
+from keepfit.callbacks.storage.base import Store, Version
+from keepfit.callbacks.storage.overwriting import overwrite
 
 SMALL_ARTIFACT = 1 << 20
 """Size in bytes up to which a file's copy for users is uploaded again at each checkpoint."""
@@ -57,9 +58,4 @@ class ArtifactPublisher:
 
     def _publish(self, file: StoredFile, key: str) -> None:
         content = read_span(file.path, 0, file.size)
-        try:
-            version = self._store.swap(key, content, expected=self._versions.get(key))
-        except Conflict:  # the artifact is an earlier attempt's
-            present = self._store.version_of(key)
-            version = self._store.swap(key, content, expected=present)
-        self._versions[key] = version
+        self._versions[key] = overwrite(self._store, key, content, self._versions.get(key))
