@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median_high
 from typing import Final
 
 from keepfit.callbacks.journal.document import Journal, Reason, Save
@@ -226,18 +227,14 @@ def _save_rows(saves: Sequence[Save]) -> Iterator[SaveRow]:
     stalls = [save.stall for save in saves]
     sizes = [float(save.size) for save in saves]
     yield SaveRow(
-        "until durable", format_short(_median(seconds)), format_short(max(seconds)),
+        "until durable", format_short(median_high(seconds)), format_short(max(seconds)),
         format_short(math.fsum(seconds)),
     )  # fmt: skip
     yield SaveRow(
-        "training stalled", format_short(_median(stalls)), format_short(max(stalls)),
+        "training stalled", format_short(median_high(stalls)), format_short(max(stalls)),
         format_short(math.fsum(stalls)),
     )  # fmt: skip
-    yield SaveRow("size", format_size(_median(sizes)), format_size(max(sizes)), "")
-
-
-def _median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]
+    yield SaveRow("size", format_size(median_high(sizes)), format_size(max(sizes)), "")
 
 
 def _save_remarks(report: Report, saves: Sequence[Save]) -> Iterator[str]:
