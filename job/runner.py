@@ -72,48 +72,35 @@ def run_program(
         holding as every_fit,
     ):
         try:
-            ending = _run_to_ending(program, current, prepare)
-            _record_ending(ending, current, settings)
+            ending = _run_to_ending(program, current, settings, prepare)
+            reason = session.reason_of(current.preemption.end, failed=ending.code != 0)
+            current.ended(reason, ending.code, ending.detail)
             if ending.preempted:
                 _report_preemption(current)
             current.log_goodput()
-            observer.attempt_ends(_end_of(ending, current, settings))
+            observer.attempt_ends(_end_of(ending, current))
             if ending.code == 0 and not current.preemption.notice:
                 for store, run in current.claimed_runs():
                     publish_page(store, run)
             if ending.preempted:
                 batch_hold.hold_until_gone(current.preemption)
         except Preempted:  # a signal arrived after the script had ended
-            ending = Ending(EXIT_PREEMPTED, preempted=True)
-            observer.attempt_ends(_end_of(ending, current, settings))
+            ending = Ending(settings.preempted_exit_code, preempted=True)
+            observer.attempt_ends(_end_of(ending, current))
     if ending.preempted:
-        _limit_exit_time(settings.preempted_exit_code)
-        return settings.preempted_exit_code
-    if ending.code == 0 and current.unsaved:
-        return EXIT_UNSAVED
+        _limit_exit_time(ending.code)
+        return ending.code
     named = every_fit is not None and every_fit.has_named_other_training
     if ending.code == 0 and not current.used and not named:
         _report_nothing_resumable(program.target, only_explicit=only_explicit)
     return ending.code
 
 
-def _record_ending(ending: Ending, current: session.Session, settings: NoticeSettings) -> None:
-    """Record in the journal why the attempt ends, with the exit code that the process will have."""
-    unsaved = ending.code == 0 and current.unsaved
-    reason = session.reason_of(current.preemption.end, failed=ending.code != 0 or unsaved)
-    code = settings.preempted_exit_code if ending.preempted else ending.code
-    detail = "the final state could not be saved" if unsaved else ending.detail
-    current.ended(reason, EXIT_UNSAVED if unsaved else code, detail)
-
-
-def _end_of(ending: Ending, current: session.Session, settings: NoticeSettings) -> AttemptEnd:
-    """Return the end of the attempt as its observer learns of it, with the final exit code."""
-    if ending.preempted:
-        notice = current.preemption.notice
-        source = notice.source if notice else None
-        return AttemptEnd(settings.preempted_exit_code, preempted=True, source=source)
-    code = EXIT_UNSAVED if ending.code == 0 and current.unsaved else ending.code
-    return AttemptEnd(code, error=ending.error)
+def _end_of(ending: Ending, current: session.Session) -> AttemptEnd:
+    """Return the end of the attempt as its observer learns of it."""
+    notice = current.preemption.notice if ending.preempted else None
+    source = notice.source if notice else None
+    return AttemptEnd(ending.code, ending.preempted, source, ending.error)
 
 
 @contextmanager
@@ -158,9 +145,12 @@ def set_deterministic() -> None:
 
 
 def _run_to_ending(
-    program: PythonCommand, current: session.Session, prepare: Callable[[], None]
+    program: PythonCommand,
+    current: session.Session,
+    settings: NoticeSettings,
+    prepare: Callable[[], None],
 ) -> Ending:
-    """Run the script and return how it has ended.
+    """Run the script and return how the attempt has ended, with the exit code of the process.
 
     If keepfit has ended the attempt, that decides the exit code, whatever the script has made of
     the exception. Threads that the script has left behind are part of it, unless a notice ends it.
@@ -175,7 +165,13 @@ def _run_to_ending(
     end, notice = current.preemption.end, current.preemption.notice
     if (notice is None and not end) or (notice and notice.source == signal.SIGINT.name):
         current.script_ended(completed=ended.code == 0 and not notice and not end)
-    return Ending(end.code, preempted=end.code == EXIT_PREEMPTED) if end else ended
+    if end and end.code == EXIT_PREEMPTED:
+        return Ending(settings.preempted_exit_code, preempted=True)
+    if end:
+        return Ending(end.code)
+    if ended.code == 0 and current.unsaved:
+        return Ending(EXIT_UNSAVED, detail="the final state could not be saved")
+    return ended
 
 
 def _report_preemption(current: session.Session) -> None:
