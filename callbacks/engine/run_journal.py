@@ -63,22 +63,31 @@ class RunJournal:
                 previous,
             )
         )
-        self.write()
-        if before:
-            self._earlier = self._reader.submit(
-                lambda: read_journals(
-                    self._store,
-                    head.run,
-                    first=head.first_attempt,
-                    before=attempt.number,
-                    at_most=MAX_EARLIER,
-                )
-            )
+        attempt.submit(Task(self._writer.write, events.JOURNAL_FAILED))
 
     def write(self) -> None:
-        """Have the present state of the journal written; nothing happens before the claim."""
+        """Have the present state of the journal written; nothing happens before the claim.
+
+        The journals of earlier attempts are read from the first save on, or at the end: not while a
+        checkpoint is restored.
+        """
         if self._attempt:
             self._attempt.submit(Task(self._writer.write, events.JOURNAL_FAILED))
+            self._earlier = self._earlier or self._read_earlier(self._attempt)
+
+    def _read_earlier(self, attempt: Attempt) -> Future[RunJournals] | None:
+        """Begin to read the journals of the attempts before this one; None if it is the first."""
+        head = attempt.head
+        if attempt.number == head.first_attempt:
+            return None
+        return self._reader.submit(
+            read_journals,
+            self._store,
+            head.run,
+            first=head.first_attempt,
+            before=attempt.number,
+            at_most=MAX_EARLIER,
+        )
 
     def goodput(self, seconds: float) -> Goodput | None:
         """Return the goodput of the run over this attempt and those before it.
