@@ -12,6 +12,7 @@ from rich.table import Table
 from keepfit.callbacks.checkpoint.read.inspection import Summary
 from keepfit.callbacks.journal.goodput_line import describe
 from keepfit.infra.jobs.costs import CostReport
+from keepfit.infra.jobs.endings import Ending, explain
 from keepfit.infra.jobs.lookup import Attempt
 from keepfit.job.commands.tables import add_row, text_table
 from keepfit.job.reports.data import Report
@@ -32,7 +33,8 @@ def job_table(
     facts = text_table("run", run)
     if found:
         facts.add_row("job", found.job.id)
-        facts.add_row("state", f"{found.job.status}  {found.job.reason}".strip())
+        explained = explain(Ending(None, status=found.job.reason))
+        facts.add_row("state", f"{found.job.status}  {explained}".strip())
     else:
         add_row(facts, "job", note)
     add_row(facts, "checkpoint", _checkpoint(report.run if report else None))
@@ -78,7 +80,7 @@ def _attempts(found: CostReport, now: datetime) -> Table:
             f"{attempt.began:%Y-%m-%d %H:%M:%S}" if attempt.began else "",
             _duration(attempt, now),
             "" if attempt.code is None else str(attempt.code),
-            attempt.reason or ("running" if attempt.ended is None else ""),
+            "running" if attempt.ended is None else attempt.explanation,
         )
     return table
 

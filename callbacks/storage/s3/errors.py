@@ -145,6 +145,11 @@ def translate_error(
     return StorageError(f"{where}: {one_line(error)}")
 
 
+def is_denied(error: Exception) -> bool:
+    """Return whether S3 has denied the request; it may also do so for an object that is missing."""
+    return isinstance(error, ClientError) and Refusal.of(error.response).code in _DENIED
+
+
 def _translate_response(
     error: Any, operation: str, address: Address, where: str, options: RequestOptions
 ) -> StorageError:
