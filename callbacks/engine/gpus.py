@@ -16,6 +16,9 @@ from keepfit.callbacks.logs.logger import get_logger
 
 log = get_logger()
 
+ROOT: Final = Path("/")
+"""The folder that has `dev` and `proc`."""
+
 _HIDDEN: Final = {
     "CUDA_VISIBLE_DEVICES": frozenset({"", "-1", "NoDevFiles"}),
     "NVIDIA_VISIBLE_DEVICES": frozenset({"none", "void"}),
@@ -65,7 +68,7 @@ def find_unused_gpu(
 
 def warn_of_unused_gpu() -> None:
     """Log a warning if training uses no GPU although there is one."""
-    if unused := find_unused_gpu(os.environ, Path("/"), _count_of_tensorflow):
+    if unused := find_unused_gpu(os.environ, ROOT, _count_of_tensorflow):
         log.warning(events.GPU_UNUSED, reason=unused.reason, fix=unused.fix)
 
 

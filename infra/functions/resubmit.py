@@ -44,8 +44,9 @@ def handler(event: dict[str, Any], context: object) -> str | None:
     run, since = variables["KEEPFIT_RUN"], int(variables.get(SINCE, "0"))
     step = newest_step(variables["KEEPFIT_STORE"], run, _options(variables))
     if step <= since:
+        ended = job["container"].get("reason") or job.get("statusReason")
         reason = f"run {run} got no further than batch {step} in its last attempts; see their logs"
-        _give_up(name, reason)
+        _give_up(name, f"{reason} (the last one: {ended})")
         return None
     submitted = _submit(batch, _submit_again(job, variables, step))
     log.info("%s is submitted again as %s: run %s is at batch %d", name, submitted, run, step)

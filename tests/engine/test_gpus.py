@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from keepfit.callbacks import events
+from keepfit.callbacks.engine import gpus
 from keepfit.callbacks.engine.gpus import find_unused_gpu
+from keepfit.callbacks.engine.preemption import PreemptionState
+from keepfit.callbacks.engine.run import Run
+from keepfit.callbacks.logs.logger import capture_logs
+from keepfit.callbacks.settings import Settings
+from keepfit.callbacks.storage.local import LocalStore
+from tests.checkpoint.samples import RUN
+from tests.engine.fits import AnyFit
 
 DEVICE = "dev/nvidia0"
 ON_MACHINE = "proc/driver/nvidia/gpus/0000:00:1e.0/information"
@@ -58,6 +67,23 @@ def test_nothing_is_said(given, tmp_path):
     """There is no GPU, it is used, or someone has hidden it; TensorFlow is asked only about one."""
     given = {"files": [], "of_tensorflow": None, **given}
     assert found(tmp_path, *given.pop("files"), **given) is None
+
+
+def test_it_is_said_when_a_run_is_claimed(tmp_path, monkeypatch):
+    """Once for an attempt, however many fits it has."""
+    monkeypatch.setattr(gpus, "ROOT", tmp_path / "machine")
+    for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    assert found(tmp_path / "machine", ON_MACHINE)
+    settings = Settings.resolve(store=f"file://{tmp_path}/runs", run=RUN)
+    run = Run(settings, LocalStore(tmp_path / "runs"), PreemptionState())
+    with capture_logs() as logs:
+        for fit in (AnyFit("a"), AnyFit("b")):
+            run.begin_fit(fit)
+            run.end_fit()
+    run.close()
+    (entry,) = [log for log in logs if log["event"] == events.GPU_UNUSED]
+    assert "--gpus 1" in entry["fix"]
 
 
 @pytest.mark.parametrize("shown", ["0", "all", "GPU-8a56a4bc"])

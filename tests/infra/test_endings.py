@@ -41,6 +41,10 @@ class Case:
         ending = Ending(None if code == "none" else int(code), reason, status or batch.ORDINARY)
         return cls(ending, *expected)
 
+    def name(self):
+        """Return the beginning of what distinguishes the ending."""
+        return f"{self.ending.code} {self.ending.reason[-30:]} {self.ending.status[:30]}"
+
     @property
     def container(self):
         """The container of the job, as DescribeJobs and events have it."""
@@ -77,7 +81,7 @@ def test_the_page_has_thirty_endings():
     assert {case.mail for case in cases} == {"–", "yes"}
 
 
-@pytest.mark.parametrize("case", rows(), ids=lambda case: str(case.ending))
+@pytest.mark.parametrize("case", rows(), ids=Case.name)
 def test_an_ending(case, compute, events):
     """Batch's rules, the event rules (LocalStack evaluates them), the function, and the words."""
     rules = [

@@ -33,6 +33,7 @@ from tests.servers.moto import reset
 
 SOURCE = (ROOT / "infra/functions/resubmit.py").read_text()
 CODE = re.sub(r'^ +"""(.|\n)*?"""\n', "", SOURCE.split('"""\n\n', 1)[1], flags=re.MULTILINE)
+ORDINARY = "Essential container in task exited"
 COMMAND = ["run", "--save-every", "30s", "/job/train.py", "--epochs", "10"]
 NEEDS = [{"type": "VCPU", "value": "4"}, {"type": "MEMORY", "value": "8192"}]
 
@@ -94,7 +95,7 @@ def failed_job(deployed, aws, run):
     DescribeJobs then reports the given exit code, reason and other attributes.
     """
 
-    def end(exit_code=75, reason="Essential container in task exited", since=None, **more):
+    def end(exit_code=75, reason=ORDINARY, since=None, of_container="", **more):
         environment = {"KEEPFIT_RUN": run, "MINE": "a b", "KEEPFIT_FRESH": "true"}
         environment |= {} if since is None else {resubmit.SINCE: str(since)}
         submitted = aws("batch").submit_job(
@@ -113,6 +114,7 @@ def failed_job(deployed, aws, run):
             for job in parsed["jobs"]:
                 job |= {"status": "FAILED", "statusReason": reason, **more}
                 job["container"] |= {"exitCode": exit_code, "resourceRequirements": NEEDS}
+                job["container"] |= {"reason": of_container} if of_container else {}
 
         boto3.setup_default_session()
         session = boto3.DEFAULT_SESSION
@@ -212,10 +214,26 @@ def test_a_run_that_did_not_progress(failed_job, saved, log_lines, published, ru
     assert "logs" in line
 
 
-def test_an_interruption_by_the_host(failed_job, saved):
-    """A job without an exit code, because its host was terminated, is resubmitted."""
+@pytest.mark.parametrize(
+    ("status", "of_container"),
+    [
+        (HOST_GONE, ""),
+        (ORDINARY, "CannotInspectContainerError: Could not transition to inspecting"),
+        ("Task failed to start", "CannotPullContainerError: manifest unknown"),
+        ("Task failed to start", "DockerTimeoutError: Could not transition to created"),
+    ],
+)
+def test_an_interruption_by_the_host(failed_job, saved, published, status, of_container):
+    """A job without an exit code, because of its host, is resubmitted if its run has progressed.
+
+    A wrong image prevents each attempt, so the mail has the reason of AWS.
+    """
+    failure = {"exit_code": None, "reason": status, "of_container": of_container}
+    assert resubmit.handler(failed_job(**failure), None) is None
+    (mail,) = published()
+    assert f"(the last one: {of_container or status})" in mail
     saved(1)
-    assert resubmit.handler(failed_job(exit_code=None, reason=HOST_GONE), None)
+    assert resubmit.handler(failed_job(**failure), None)
 
 
 @pytest.mark.parametrize(
