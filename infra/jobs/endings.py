@@ -27,7 +27,7 @@ class Ending:
     status: str = ""
 
 
-_ORDINARY: Final = "Essential container in task exited"
+ORDINARY: Final = "Essential container in task exited"
 """The status reason of a container that has ended by itself."""
 
 _PULL: Final = "CannotPullContainer"
@@ -65,7 +65,7 @@ _CODES: Final = {
     1: "the script has failed, see `keepfit logs`",
     2: "a mistake in the command, see `keepfit logs`",
     74: "trained, but the result could not be stored, see `keepfit logs`",
-    75: "preempted, to be continued",
+    75: "preempted, or the store did not answer: to be continued",
     76: "another attempt owns the run",
     77: "cancelled",
     78: "refused, see `keepfit logs`",
@@ -95,7 +95,7 @@ def explain(ending: Ending) -> str:
         return words
     if ending.code == 0:
         return ""
-    if told := [text for text in (ending.reason, ending.status) if text and text != _ORDINARY]:
+    if told := [text for text in (ending.reason, ending.status) if text and text != ORDINARY]:
         return "; ".join(told)
     if ending.code is None:
         return ending.status

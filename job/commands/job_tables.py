@@ -12,8 +12,8 @@ from rich.table import Table
 from keepfit.callbacks.checkpoint.read.inspection import Summary
 from keepfit.callbacks.journal.goodput_line import describe
 from keepfit.infra.jobs.costs import CostReport
-from keepfit.infra.jobs.endings import Ending, explain
-from keepfit.infra.jobs.lookup import Attempt
+from keepfit.infra.jobs.endings import ORDINARY, Ending, explain
+from keepfit.infra.jobs.lookup import Attempt, Job
 from keepfit.job.commands.tables import add_row, text_table
 from keepfit.job.reports.data import Report
 from keepfit.job.reports.tables import attempts_table, goodput_document
@@ -33,8 +33,7 @@ def job_table(
     facts = text_table("run", run)
     if found:
         facts.add_row("job", found.job.id)
-        explained = explain(Ending(None, status=found.job.reason))
-        facts.add_row("state", f"{found.job.status}  {explained}".strip())
+        facts.add_row("state", f"{found.job.status}  {_reason(found.job)}".strip())
     else:
         add_row(facts, "job", note)
     add_row(facts, "checkpoint", _checkpoint(report.run if report else None))
@@ -83,6 +82,13 @@ def _attempts(found: CostReport, now: datetime) -> Table:
             "running" if attempt.ended is None else attempt.explanation,
         )
     return table
+
+
+def _reason(job: Job) -> str:
+    """Return the reason of a job's state; that of its last attempt, if AWS says nothing of it."""
+    if job.status == "FAILED" and job.reason == ORDINARY and job.attempts:
+        return job.attempts[-1].explanation
+    return explain(Ending(None, status=job.reason))
 
 
 def location(saved: Summary | None) -> str:

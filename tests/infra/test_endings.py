@@ -7,14 +7,17 @@ and `keepfit status` do.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import boto3
 import pytest
 from cfnlint.decode.cfn_yaml import load
 
 from keepfit.infra.functions import resubmit
+from keepfit.infra.jobs.costs import CostReport
 from keepfit.infra.jobs.endings import Ending, explain
-from keepfit.infra.jobs.lookup import _attempt
+from keepfit.infra.jobs.lookup import _attempt, _job
+from keepfit.job.commands.job_tables import job_table
 from tests.containers import batch
 from tests.e2e.process import ROOT
 from tests.infra.batch_events import rule_matches, state_change
@@ -129,3 +132,35 @@ def test_an_ending(case, compute, events):
 def test_other_endings(ending, shown):
     """A good end needs no words, AWS' own text is shown with ours, and an unknown one as it is."""
     assert explain(ending) == shown
+
+
+def test_the_tables_of_status():
+    """A person reads words for the job and for each attempt; AWS' text for what AWS has decided."""
+    described = {
+        "jobId": "2c1e", "jobName": "train", "status": "FAILED", "jobQueue": "queue",
+        "statusReason": batch.ORDINARY,
+        "attempts": [
+            {"container": {}, "statusReason": batch.HOST_LOST, "startedAt": 1, "stoppedAt": 2},
+            {"container": {"exitCode": 137, "reason": "OutOfMemoryError: killed"}, "stoppedAt": 3,
+             "statusReason": batch.ORDINARY, "startedAt": 2},
+        ],
+    }  # fmt: skip
+
+    def shown(**changes):
+        found = CostReport(_job(described | changes), {}, None, None, ())
+        for table in job_table("train", found, None, "", datetime.fromtimestamp(9, UTC)):
+            rows = zip(*map(cells, table.columns), strict=True)
+            yield from ([cell.strip() for cell in row] for row in rows)
+
+    rows = list(shown())
+    memory = "out of memory: submit with a larger --memory (OutOfMemoryError: killed)"
+    assert ["state", f"FAILED  {memory}"] in rows
+    gone = f"the machine was taken back (Spot), or lost ({batch.HOST_LOST})"
+    assert [row[-1] for row in rows if row[0] in "12"] == [gone, memory]
+    assert ["state", "FAILED  keepfit cancel"] in list(shown(statusReason="keepfit cancel"))
+    assert ["state", "SUCCEEDED"] in list(shown(status="SUCCEEDED", statusReason=""))
+
+
+def cells(column):
+    """Return the texts of a table's column."""
+    return list(map(str, column.cells))
