@@ -16,6 +16,18 @@ from tests.s3.samples import assert_resumes, client_at, small, store_of, unfinis
 
 DENIED = s3_error(403, "AccessDenied", "Access Denied")
 
+
+def denied(action):
+    """Return a fault with S3's message to a role of the bucket's own account."""
+    return s3_error(
+        403,
+        "AccessDenied",
+        f"User: arn:aws:sts::111122223333:assumed-role/train/i-1 is not authorized to perform: "
+        f"{action} on resource: arn:aws:s3:::models because no identity-based policy allows the "
+        f"{action} action",
+    )
+
+
 READS = {
     "load": lambda store, key: store.load(key),
     "version_of": lambda store, key: store.version_of(key),
@@ -23,13 +35,20 @@ READS = {
 }
 
 
-def hidden(exchange):
-    """Answer 403 in place of 404, as to who may not list the bucket."""
-    answer = exchange.forward()
-    if answer.status == 404:
-        DENIED(exchange)
-    else:
-        exchange.send(answer.to_bytes())
+def hiding(fault):
+    """Return a fault that replaces 404, as S3 does for who may not list the bucket."""
+
+    def hide(exchange):
+        answer = exchange.forward()
+        if answer.status == 404:
+            fault(exchange)
+        else:
+            exchange.send(answer.to_bytes())
+
+    return hide
+
+
+hidden = hiding(denied("s3:ListBucket"))
 
 
 def is_listing(request):
@@ -57,19 +76,30 @@ def guarded(proxy, fresh):
     return store_of(client_at(proxy.url), store.uri)
 
 
+@pytest.mark.parametrize("fault", [hidden, hiding(DENIED)], ids=["names an action", "does not"])
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
-def test_a_missing_object_is_not_found(read, proxy, guarded):
+def test_a_missing_object_is_not_found(read, fault, proxy, guarded):
     """After a 403, a listing of one key tells whether the object is missing."""
-    proxy.arm(reads(hidden))
+    proxy.arm(reads(fault))
     for missing in ("run/ther", "run/there-", "run/none"):
         with pytest.raises(NotFound, match=f"{missing} does not exist"):
             read(guarded, missing)
     listings = [request.query for request in proxy.requests if is_listing(request)]
     assert all("max-keys=1" in query for query in listings)
     assert len(proxy.requests) == 2 * len(listings) == 6
-    proxy.arm(reads(hidden))
+    proxy.arm(reads(fault))
     read(guarded, "run/there")
     assert not any(map(is_listing, proxy.requests))
+
+
+@pytest.mark.parametrize("action", ["s3:GetObject", "kms:Decrypt"])
+def test_a_denial_of_reading(action, proxy, guarded):
+    """Otherwise a role that may not read would take each run for a new one, and train in vain."""
+    proxy.arm(reads(denied(action)))
+    with pytest.raises(StorageError, match=f"{action} is not allowed") as refused:
+        guarded.load("run/none")
+    assert not isinstance(refused.value, NotFound)
+    assert len(proxy.requests) == 1
 
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)

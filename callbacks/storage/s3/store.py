@@ -34,7 +34,7 @@ from keepfit.callbacks.storage.s3 import multipart
 from keepfit.callbacks.storage.s3.address import Address
 from keepfit.callbacks.storage.s3.body import Body
 from keepfit.callbacks.storage.s3.client import make_client, wants_checksums
-from keepfit.callbacks.storage.s3.errors import BOTO_ERRORS, is_denied, translate_error
+from keepfit.callbacks.storage.s3.errors import BOTO_ERRORS, may_be_missing, translate_error
 from keepfit.callbacks.storage.s3.options import NO_OPTIONS, RequestOptions
 from keepfit.callbacks.storage.s3.retries import RetryPolicy
 
@@ -315,7 +315,7 @@ class S3Store:
         try:
             response = getattr(self._client, operation)(Bucket=self._address.bucket, **more)
         except BOTO_ERRORS as error:
-            if operation in READS and is_denied(error) and self._is_missing(key):
+            if operation in READS and may_be_missing(error) and self._is_missing(key):
                 raise NotFound(f"{self.uri}/{key} does not exist") from error
             raise self._translate(error, operation, key) from error
         if missing := [name for name in REQUIRED_FIELDS.get(operation, ()) if name not in response]:
