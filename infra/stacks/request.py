@@ -36,6 +36,10 @@ class DeploymentRequest:
     secrets: tuple[str, ...] | None = None
     secret_keys: tuple[str, ...] | None = None
     emails: tuple[str, ...] | None = None
+    disk_gib: int | None = None
+    reads: tuple[str, ...] | None = None
+    policies: tuple[str, ...] | None = None
+    egress_ports: tuple[str, ...] | None = None
 
 
 def check_kms_key(request: DeploymentRequest, before: Mapping[str, str], region: str) -> None:
@@ -71,7 +75,12 @@ def check_kms_key(request: DeploymentRequest, before: Mapping[str, str], region:
 
 def storage_parameters(request: DeploymentRequest) -> dict[str, str]:
     """Return the parameters of the storage stack to set; the others are kept."""
-    asked = {"Prefix": request.prefix, "KmsKey": request.kms_key}
+    asked = {
+        "Prefix": request.prefix,
+        "KmsKey": request.kms_key,
+        template.READS: _list(request.reads),
+        template.POLICIES: _list(request.policies),
+    }
     return {name: value for name, value in asked.items() if value is not None}
 
 
@@ -111,6 +120,8 @@ def compute_parameters(
         "Secrets": _list(request.secrets),
         "SecretKeys": _list(request.secret_keys),
         template.EMAILS: _list(request.emails),
+        template.EGRESS_PORTS: _list(request.egress_ports),
+        "DiskGib": request.disk_gib,
         "Gpu": request.gpu,
         "MaxVcpus": request.max_vcpus,
         "OnDemandVcpus": request.on_demand_vcpus,
