@@ -40,11 +40,7 @@ def use_writable_folders(environ: MutableMapping[str, str]) -> None:
     home = environ.get("HOME")
     if not home or os.access(home, os.W_OK):
         return
-    needed = [
-        name
-        for name, folder in FOLDERS.items()
-        if not environ.get(name) and not Path(home, folder).exists()
-    ]
+    needed = folders_to_replace(home, environ)
     if not needed:
         return
     try:
@@ -59,6 +55,15 @@ def use_writable_folders(environ: MutableMapping[str, str]) -> None:
         return
     environ.update({name: str(own / FOLDERS[name]) for name in needed})
     log.info(events.HOME_READ_ONLY, home=home, folder=str(own), variables=needed)
+
+
+def folders_to_replace(home: str, environ: Mapping[str, str]) -> list[str]:
+    """Return the variables that are not set, and whose folder in HOME does not exist."""
+    return [
+        name
+        for name, folder in FOLDERS.items()
+        if not environ.get(name) and not Path(home, folder).exists()
+    ]
 
 
 def _private_folder(folder: Path) -> Path:
