@@ -193,7 +193,7 @@ def test_another_image_has_room(folder):
 
 @pytest.mark.parametrize(
     ("option", "loadable"),
-    [("--tmpfs=/tmp", False), ("--tmpfs=/tmp:exec", True), ("--volume=/tmp", True)],
+    [("--tmpfs=/tmp:noexec", False), ("--tmpfs=/tmp:exec", True), ("--volume=/tmp", True)],
 )
 def test_shared_libraries_in_a_container(option, loadable):
     """What is logged of /tmp is what the engine makes of the option."""
@@ -202,6 +202,19 @@ def test_shared_libraries_in_a_container(option, loadable):
     options = ["--entrypoint=python", "--read-only", option]
     with container("-c", code, options=options) as running:
         assert running.wait().out == f"{loadable}\n"
+
+
+def test_caches_where_home_is_read_only(folder):
+    """A library that follows XDG_CACHE_HOME can write to it, and the log names the variables."""
+    (folder / "train.py").write_text(
+        "import os\nos.makedirs(os.environ['XDG_CACHE_HOME'] + '/models')\n"
+        "print(os.environ['KERAS_HOME'])\n"
+    )
+    options = [f"--volume={folder}:/job", *HARDENED]
+    with container("run", "train.py", options=options) as running:
+        ended = running.wait()
+    assert (ended.code, ended.out) == (0, "/tmp/.keepfit-home/.keras\n"), ended.err
+    assert ended.one("home_read_only")["home"] == "/home/keepfit"
 
 
 def test_an_image_with_the_script_in_it(folder):
