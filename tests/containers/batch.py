@@ -59,9 +59,11 @@ def container_options(properties: Mapping[str, Any]) -> list[str]:
 
     A volume without a path on the host is one of Docker's, new for each attempt.
     """
+    limits = properties.get("linuxParameters", {})
+    shared = limits.get("sharedMemorySize")
     tmpfs = [
         f"--tmpfs={mount['containerPath']}:{','.join(mount['mountOptions'])},size={mount['size']}m"
-        for mount in properties.get("linuxParameters", {}).get("tmpfs", ())
+        for mount in limits.get("tmpfs", ())
     ]
     sources = {
         volume["name"]: (volume.get("host") or {}).get("sourcePath", "")
@@ -75,8 +77,9 @@ def container_options(properties: Mapping[str, Any]) -> list[str]:
         + (":ro" if mount.get("readOnly") else "")
         for mount in properties.get("mountPoints", ())
     ]
-    read_only = ["--read-only"] if properties["readonlyRootFilesystem"] else []
-    return ["--cap-drop=ALL", f"--user={properties['user']}", *read_only, *tmpfs, *volumes]
+    flags = ["--read-only"] if properties["readonlyRootFilesystem"] else []
+    flags += [f"--shm-size={shared}m"] if shared else []
+    return ["--cap-drop=ALL", f"--user={properties['user']}", *flags, *tmpfs, *volumes]
 
 
 class Attempt:

@@ -41,7 +41,8 @@ def test_the_disks_of_a_container():
         "user": "1000:1000",
         "readonlyRootFilesystem": True,
         "linuxParameters": {
-            "tmpfs": [{"containerPath": "/fast", "size": 64, "mountOptions": ["rw", "exec"]}]
+            "sharedMemorySize": 512,
+            "tmpfs": [{"containerPath": "/fast", "size": 64, "mountOptions": ["rw", "exec"]}],
         },
         "volumes": [{"name": "own", "host": {}}, {"name": "data", "host": {"sourcePath": "/data"}}],
         "mountPoints": [
@@ -53,6 +54,7 @@ def test_the_disks_of_a_container():
         "--cap-drop=ALL",
         "--user=1000:1000",
         "--read-only",
+        "--shm-size=512m",
         "--tmpfs=/fast:rw,exec,size=64m",
         "--volume=/tmp",
         "--volume=/data:/in:ro",

@@ -41,10 +41,10 @@ def check_reachable(store: str, deployment: Deployment) -> None:
         log.warning(
             events.STORE_OUTSIDE,
             store=wanted,
-            reason=f"the deployment gives its jobs access to {own} only, and its function that "
-            "submits interrupted jobs again too; whether a policy of --policy gives jobs access "
-            "to this store is not checked",
-            fix="the policy needs the actions on objects and bucket in docs/s3.md",
+            reason=f"the deployment gives access to {own} only; whether one of its policies gives "
+            "jobs access to this store is not checked, and after ten interruptions the job is not "
+            "submitted again, because the deployment can't see its progress there",
+            fix=f"leave out --store, or name one in {own}/",
         )
         return
     fail(
