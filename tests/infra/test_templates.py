@@ -237,7 +237,11 @@ def test_the_container_is_hardened(compute):
 
 
 def test_the_disk_of_a_job(compute):
-    """/tmp is a volume of its own on the instance's disk, for any image; TMPDIR names it."""
+    """/tmp is a volume of its own on the instance's disk, for any image; TMPDIR names it.
+
+    The code is unpacked there, so runs of earlier versions, which had a tmpfs there, go on with the
+    same paths.
+    """
     job = properties(compute, "Job")["ContainerProperties"]
     (volume,) = job["Volumes"]
     (mount,) = job["MountPoints"]
