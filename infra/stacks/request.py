@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from keepfit.infra.aws import AwsError
-from keepfit.infra.stacks import network, template
+from keepfit.infra.stacks import generated, network, template
 
 _KEY_ARN = re.compile(
     r"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):[0-9]{12}:key/[A-Za-z0-9-]+", re.ASCII
 )
+
+MAX_READ_POLICY = 8_500
+"""Of the 10,240 characters of all inline policies of a role; white space does not count."""
 
 # CPU types do not start with GPU images, nor the reverse; so these defaults follow --gpu.
 GPU_TYPES = "g6e,g6,g5,g4dn"
@@ -70,6 +73,21 @@ def check_kms_key(request: DeploymentRequest, before: Mapping[str, str], region:
             f"the bucket's objects are encrypted with {current}, and jobs could no longer read "
             f"them with the permissions for another key only: create another deployment with "
             f"--name. Received: --kms-key={key!r}"
+        )
+
+
+def check_reads(request: DeploymentRequest) -> None:
+    """Check that the policy for the requested data fits into a role, beside that for the store.
+
+    Raises:
+        AwsError: it does not. CloudFormation would find it out while it changes the stack.
+    """
+    size = len("".join(generated.read_policy(request.reads or ()).split()))
+    if size > MAX_READ_POLICY:
+        raise AwsError(
+            f"the policy for all --read has {size} characters, and {MAX_READ_POLICY} fit into the "
+            f"role of jobs: name prefixes that contain several of them, or a managed policy of "
+            f"your own with --policy"
         )
 
 

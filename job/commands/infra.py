@@ -147,6 +147,7 @@ def up(
         storage_stack = changes.ready(cloudformation, storage, _show_event)
         before = compute_stack.parameters if compute_stack else {}
         stored_with = storage_stack.parameters if storage_stack else {}
+        request.check_reads(asked)
         request.check_kms_key(asked, stored_with, cloudformation.meta.region_name)
         regional = request.region_parameters(asked, before, ec2)
         deployment = changes.StackDeployer(

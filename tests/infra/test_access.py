@@ -11,6 +11,7 @@ from cfnlint.decode.cfn_yaml import load
 
 from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.infra import deployment
+from keepfit.infra.aws import AwsError
 from keepfit.infra.stacks import request, template
 from keepfit.infra.stacks import stack as stacks
 from keepfit.infra.stacks.changes import StackDeployer
@@ -137,6 +138,14 @@ def test_too_many():
     with capture_logs() as logs, pytest.raises(typer.Exit):
         infra_options.reads([f"s3://data-a/{'x' * 100}{n}" for n in range(40)])
     assert "4096 bytes" in logs[0]["reason"]
+
+
+def test_a_policy_that_is_too_large():
+    """It is refused before anything changes; the limit leaves room for the policy of the store."""
+    reads = tuple(f"s3://data-{n}/{'x' * 60}" for n in range(40))
+    request.check_reads(request.DeploymentRequest(reads=reads[:15]))
+    with pytest.raises(AwsError, match=r"characters, and 8500 fit into the role of jobs.*--policy"):
+        request.check_reads(request.DeploymentRequest(reads=reads))
 
 
 def test_a_deployment(aws):
