@@ -5,16 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from keepfit.infra import aws
 from keepfit.infra.aws import AwsError
-from keepfit.infra.stacks.stack import describe_stack
+from keepfit.infra.stacks.stack import Stack, describe_stack
 
 DEFAULT = "keepfit"
 """The default name of a deployment."""
 
+_NOT_OUTPUTS = frozenset({"secrets", "other"})
+
+
+@dataclass(frozen=True)
+class OtherRegion:
+    """The compute stack in the deployment's other region.
+
+    Attributes:
+        queue, job: ARNs of its Batch job queue and job definition.
+    """
+
+    region: str
+    queue: str
+    job: str
+
 
 @dataclass(frozen=True)
 class Deployment:
-    """The outputs of both stacks.
+    """The outputs of both stacks; the storage stack may be in another region.
 
     Attributes:
         store: the value for --store, "s3://BUCKET/PREFIX".
@@ -22,6 +38,8 @@ class Deployment:
         queue, job: ARNs of the Batch job queue and job definition.
         logs: the log group of the jobs.
         secrets: ARNs of the secrets that the execution role of jobs may read.
+        other: the other region where jobs may run, if there is one; its log group has the same
+            name.
     """
 
     store: str
@@ -32,6 +50,7 @@ class Deployment:
     job: str
     logs: str
     secrets: tuple[str, ...] = ()
+    other: OtherRegion | None = None
 
 
 def stack_names(name: str) -> tuple[str, str]:
@@ -42,24 +61,25 @@ def stack_names(name: str) -> tuple[str, str]:
 def find_deployment(cloudformation: Any, name: str = DEFAULT) -> Deployment:
     """Return the deployment of that name.
 
+    Args:
+        cloudformation: a client in the region whose queue is to be used.
+
     Raises:
         AwsError: a stack is missing or incomplete, or AWS refuses the request.
     """
-    outputs: dict[str, str] = {}
-    parameters: dict[str, str] = {}
-    for stack in stack_names(name):
-        found = describe_stack(cloudformation, stack)
-        if found is None:
-            raise AwsError(
-                f"there is no stack {stack!r} in this region: create it with `keepfit infra up`, "
-                f"or name another deployment or region"
-            )
-        outputs |= found.outputs
-        parameters |= found.parameters
+    storage_name, compute_name = stack_names(name)
+    compute = describe_stack(cloudformation, compute_name)
+    if compute is None:
+        _existing(cloudformation, storage_name)
+        compute = _existing(cloudformation, compute_name)
+    home = compute.parameters.get("HomeRegion", "")
+    first = aws.client("cloudformation", home) if home else cloudformation
+    storage = _existing(first, storage_name)
+    outputs = storage.outputs | compute.outputs
     named = {
         "".join(part.title() for part in f.name.split("_")): f.name
         for f in fields(Deployment)
-        if f.name != "secrets"
+        if f.name not in _NOT_OUTPUTS
     }
     missing = named.keys() - outputs.keys()
     if missing:
@@ -68,7 +88,33 @@ def find_deployment(cloudformation: Any, name: str = DEFAULT) -> Deployment:
             f"shows its state, `keepfit infra up` brings it up to date"
         )
     # Not an output, which may have 1024 characters only.
-    secrets = tuple(filter(None, parameters.get("Secrets", "").split(",")))
+    secrets = tuple(filter(None, compute.parameters.get("Secrets", "").split(",")))
     return Deployment(
-        **{attribute: outputs[output] for output, attribute in named.items()}, secrets=secrets
+        **{attribute: outputs[output] for output, attribute in named.items()},
+        secrets=secrets,
+        other=_first_region(home, first, compute_name) if home else _second_region(compute),
     )
+
+
+def _existing(cloudformation: Any, name: str) -> Stack:
+    found = describe_stack(cloudformation, name)
+    if found is None:
+        raise AwsError(
+            f"there is no stack {name!r} in region {cloudformation.meta.region_name}: create it "
+            f"with `keepfit infra up`, or name another deployment or region"
+        )
+    return found
+
+
+def _second_region(compute: Stack) -> OtherRegion | None:
+    """Return the second region, to which the first one's compute stack is linked."""
+    values = [compute.parameters.get(f"Other{name}", "") for name in ("Region", "Queue", "Job")]
+    return OtherRegion(*values) if all(values) else None
+
+
+def _first_region(region: str, cloudformation: Any, name: str) -> OtherRegion | None:
+    """Return the first region, as the second one sees it."""
+    found = describe_stack(cloudformation, name)
+    if found is None or not {"Queue", "Job"} <= found.outputs.keys():
+        return None
+    return OtherRegion(region, found.outputs["Queue"], found.outputs["Job"])

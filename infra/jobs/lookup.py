@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -37,6 +37,7 @@ class Attempt:
         job: the id of the job.
         machine: the ARN of its ECS container instance, if it had one.
         stream: its log stream, if it has written anything.
+        region: the region of the job's queue; empty if AWS Batch names the queue without it.
         code: its exit code; None while it runs, and if its machine was lost.
     """
 
@@ -48,6 +49,7 @@ class Attempt:
     reason: str
     machine: str | None
     stream: str | None
+    region: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,11 @@ def job_name(run: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", run)
 
 
+def region_of(arn: str) -> str:
+    """Return the region of an ARN; empty for a name."""
+    return arn.split(":")[3] if arn.startswith("arn:") else ""
+
+
 def jobs_of(batch: Any, queue: str, run: str) -> list[Job]:
     """Return all jobs of the run that AWS Batch still knows, the newest first.
 
@@ -106,7 +113,15 @@ def newest_job(batch: Any, queue: str, run: str) -> Job:
         NoJob: there is none.
         AwsError: AWS refuses the request or does not answer.
     """
-    found = jobs_of(batch, queue, run)
+    return newest_of(jobs_of(batch, queue, run), run)
+
+
+def newest_of(found: Sequence[Job], run: str) -> Job:
+    """Return the first of the run's jobs, with the attempts of all; `found` has the newest first.
+
+    Raises:
+        NoJob: there is none.
+    """
     if not found:
         raise NoJob(run)
     attempts = [attempt for job in reversed(found) for attempt in job.attempts]
@@ -158,7 +173,8 @@ def _job(found: dict[str, Any]) -> Job:
     container = found.get("container", {})
     variables = {v["name"]: v.get("value", "") for v in container.get("environment", ())}
     job = found["jobId"]
-    attempts = [_attempt(n, job, a) for n, a in enumerate(found.get("attempts", ()), 1)]
+    region = region_of(found["jobQueue"])
+    attempts = [_attempt(n, job, region, a) for n, a in enumerate(found.get("attempts", ()), 1)]
     if found["status"] == "RUNNING" and all(a.ended for a in attempts):
         attempts.append(
             Attempt(
@@ -170,6 +186,7 @@ def _job(found: dict[str, Any]) -> Job:
                 reason="",
                 machine=container.get("containerInstanceArn"),
                 stream=container.get("logStreamName"),
+                region=region,
             )
         )
     return Job(
@@ -185,7 +202,7 @@ def _job(found: dict[str, Any]) -> Job:
     )
 
 
-def _attempt(number: int, job: str, found: dict[str, Any]) -> Attempt:
+def _attempt(number: int, job: str, region: str, found: dict[str, Any]) -> Attempt:
     container = found.get("container", {})
     return Attempt(
         number=number,
@@ -196,6 +213,7 @@ def _attempt(number: int, job: str, found: dict[str, Any]) -> Attempt:
         reason=container.get("reason") or found.get("statusReason") or "",
         machine=container.get("containerInstanceArn"),
         stream=container.get("logStreamName"),
+        region=region,
     )
 
 
