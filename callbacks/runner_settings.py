@@ -50,9 +50,9 @@ class NoticeSettings(BaseSettings):
     watch: str = ""
 
     @classmethod
-    def resolve(cls) -> NoticeSettings:
-        """Return the settings in effect."""
-        return resolve_settings(cls, {})
+    def resolve(cls, **given: Any) -> Self:
+        """Return the settings in effect; a value of None counts as not given."""
+        return resolve_settings(cls, given)
 
     @property
     def grace_seconds(self) -> float:

@@ -6,7 +6,7 @@ import typer
 
 from keepfit.callbacks.environment_variables import warn_of_unknown_variables
 from keepfit.job import log_output, versions
-from keepfit.job.commands import drill, infra, jobs, plan, reports, run, status, stores
+from keepfit.job.commands import drill, infra, jobs, plan, reports, run, status, stores, submit
 
 app = typer.Typer(
     name="keepfit",
@@ -31,6 +31,7 @@ reports.register(app)
 plan.register(app)
 drill.register(app)
 infra.register(app)
+submit.register(app)
 jobs.register(app)
 status.register(app)
 

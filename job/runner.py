@@ -29,6 +29,7 @@ from keepfit.job.notices.watcher import watch_machine
 from keepfit.job.notifications.notification import AttemptEnd
 from keepfit.job.notifications.observer import AttemptObserver
 from keepfit.job.process.ending import Ending, run_to_end
+from keepfit.job.process.import_pause import collection_paused_in_imports
 from keepfit.job.process.threads import wait_for_threads
 from keepfit.job.reports.publish import publish_page
 
@@ -69,6 +70,7 @@ def run_program(
         watch_deadline(current),
         observer.watching(current),
         lines_for_bars(),
+        collection_paused_in_imports(),
         holding as every_fit,
     ):
         try:

@@ -1,4 +1,4 @@
-"""`keepfit submit`, `logs` and `cancel`: a run on AWS Batch."""
+"""`keepfit logs` and `cancel`: a run on AWS Batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keepfit.callbacks import events
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.job.commands import options
 from keepfit.job.commands.failures import aws_errors_exit, fail, store_errors_exit
-from keepfit.job.commands.options import Deterministic, Exact, Run, RunName, SaveEvery
+from keepfit.job.commands.options import Run
 
 if TYPE_CHECKING:
     from keepfit.callbacks.storage.base import Store
@@ -20,110 +20,6 @@ if TYPE_CHECKING:
 log = get_logger()
 
 INTERRUPTED = 130
-
-
-def submit(
-    script: Annotated[
-        str,
-        typer.Argument(help="A Keras script; its folder is uploaded. With -m a module: this one."),
-    ],
-    args: Annotated[list[str] | None, typer.Argument(help="Arguments of the script.")] = None,
-    module: options.Module = False,
-    run: RunName = None,
-    image: Annotated[str | None, typer.Option(help="[default: the deployment's]")] = None,
-    vcpus: Annotated[int | None, typer.Option(min=1)] = None,
-    memory: Annotated[str | None, typer.Option(help="For example 8GiB.")] = None,
-    gpus: Annotated[int | None, typer.Option(min=1)] = None,
-    save_every: SaveEvery = None,
-    deterministic: Deterministic = False,
-    exact: Exact = False,
-    only_explicit: options.OnlyExplicit = False,
-    hourly_price: options.HourlyPrice = None,
-    on_demand_price: options.OnDemandPrice = None,
-    notify: options.Notify = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Continue a run that the store has already, also with other ARGS."
-        ),
-    ] = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start over; the old run is moved aside, not deleted.")
-    ] = False,
-    env: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A variable for the script; repeatable."),
-    ] = None,
-    secret: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=ARN",
-            help="A variable whose value is in AWS Secrets Manager or SSM; repeatable.",
-        ),
-    ] = None,
-    max_size: Annotated[
-        int, typer.Option(min=1, max=4096, help="Limit for the folder, in MiB.")
-    ] = 100,
-    queue: options.QueueOption = None,
-    store: options.StoreOfJobs = None,
-    name: options.Deployment = "keepfit",
-) -> None:
-    """Run SCRIPT on AWS Spot instances, over any number of interruptions.
-
-    Prints the run's name, and the commands to follow it.
-    """
-    from keepfit.callbacks.settings import Settings
-    from keepfit.callbacks.storage import open_store
-    from keepfit.infra import aws
-    from keepfit.infra.jobs import images, queues, request
-    from keepfit.job import code_archive
-    from keepfit.job.commands import submission
-
-    upload = submission.find_upload(script, module=module)
-    environment = submission.variables(env or []) | submission.notify_variable(notify or [])
-    submission.warn_of_visible(environment, args or [])
-    environment |= submission.selected_variables(
-        save_every, exact=exact, fresh=fresh, resume=resume, only_explicit=only_explicit
-    )
-    prices = submission.given_prices(hourly_price, on_demand_price, environment)
-    named = {"KEEPFIT_RUN", "KEEPFIT_STORE", *environment}
-    secrets = submission.secrets(secret or [], named)
-    needs = {"vcpus": vcpus, "memory": submission.mebibytes(memory), "gpus": gpus}
-    with store_errors_exit():
-        run = Settings.resolve(run=run or upload.name, save_every=save_every).run
-    with aws_errors_exit():
-        deployment = _deployment(name)
-        to, where = queue or deployment.queue, store or deployment.store
-        submission.check_store(where)
-        batch = aws.client("batch")
-        behind = queues.environments(batch, to)
-        base = request.describe_definition(batch, deployment.job)
-        request.check_secrets(base, secrets, deployment.secrets)
-        environment = submission.storage_variables(environment, base) | environment
-        environment |= submission.price_variables(prices, behind, batch.meta.region_name)
-        if any(needs.values()):
-            size = queues.size_of(request.resources(needs, base))
-            queues.check_size(aws.client("ec2"), behind, size)
-        wanted = image or base["containerProperties"]["image"]
-        if region := images.region_of(wanted):
-            images.check_image(aws.client("ecr", region), wanted)
-    submission.check_free(batch, to, run, where, resume=resume, fresh=fresh)
-    bundle = submission.pack_folder(upload, max_size)
-    with store_errors_exit():
-        code_archive.upload_archive(open_store(where), bundle)
-    flags = ["--deterministic"] if deterministic else []
-    asked = request.JobRequest(
-        run=run,
-        command=["run", *flags, "--code", bundle.digest, *upload.command, *(args or [])],
-        environment=environment | {"KEEPFIT_RUN": run, "KEEPFIT_STORE": where},
-        image=image,
-        needs=needs,
-        secrets=secrets,
-    )
-    with aws_errors_exit():
-        job = request.submit_job(batch, to, base, asked)
-    log.info(events.SUBMITTED, run=run, job=job, files=bundle.files, store=where)
-    typer.echo(submission.next_steps(run, name, queue))
 
 
 def logs(
@@ -208,8 +104,6 @@ def _terminate(batch: Any, job: Job, store: Store) -> None:
 
 def register(app: typer.Typer) -> None:
     """Register these commands with `app`."""
-    settings = {"allow_interspersed_args": False, "ignore_unknown_options": False}
-    app.command(context_settings=settings)(submit)
     for command in (logs, cancel):
         app.command()(command)
 

@@ -1,0 +1,38 @@
+"""Execute a plan: upload the code, and submit the job."""
+
+from __future__ import annotations
+
+from keepfit.callbacks import events
+from keepfit.callbacks.logs.logger import get_logger
+from keepfit.callbacks.storage import open_store
+from keepfit.infra import aws
+from keepfit.infra.deployment import DEFAULT
+from keepfit.infra.jobs import request
+from keepfit.job import code_archive
+from keepfit.job.commands.failures import aws_errors_exit, store_errors_exit
+from keepfit.job.commands.submission.options import SubmitOptions
+from keepfit.job.commands.submission.plan import SubmissionPlan
+
+log = get_logger()
+
+
+def execute(plan: SubmissionPlan) -> None:
+    """Upload and submit; exit with one line if the store or AWS refuses it."""
+    with store_errors_exit():
+        code_archive.upload_archive(open_store(plan.store), plan.code)
+    with aws_errors_exit():
+        job = request.submit_job(aws.client("batch"), plan.queue, plan.definition, plan.request)
+    log.info(
+        events.SUBMITTED,
+        run=plan.request.run,
+        job=job,
+        files=plan.code.files,
+        store=plan.store,
+    )
+
+
+def next_steps(run: str, options: SubmitOptions) -> str:
+    """Return the run's name, and the commands to follow it."""
+    given = "" if options.name == DEFAULT else f" --name {options.name}"
+    given += f" --queue {options.queue}" if options.queue else ""
+    return f"{run}\n  keepfit status {run}{given}\n  keepfit logs {run} -f{given}"

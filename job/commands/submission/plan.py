@@ -1,0 +1,116 @@
+"""The plan of a submission: everything is checked, and nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from keepfit.infra import aws
+from keepfit.infra.deployment import Deployment, find_deployment
+from keepfit.infra.jobs import images, queues, request
+from keepfit.infra.jobs.bundle import Bundle
+from keepfit.job.commands.failures import aws_errors_exit, store_errors_exit
+from keepfit.job.commands.submission import checks, upload, variables
+from keepfit.job.commands.submission.options import SubmitOptions
+from keepfit.job.commands.submission.upload import Upload
+
+
+@dataclass(frozen=True)
+class SubmissionPlan:
+    """A submission that has passed all checks.
+
+    Attributes:
+        queue: the job queue.
+        store: the URI of the store.
+        definition: the deployment's job definition, as AWS Batch describes it.
+        environments: the queue's usable compute environments, as AWS Batch describes them.
+        code: the archive of the folder.
+        request: the job.
+    """
+
+    options: SubmitOptions
+    deployment: Deployment
+    queue: str
+    store: str
+    definition: Mapping[str, Any]
+    environments: Sequence[Mapping[str, Any]]
+    code: Bundle
+    request: request.JobRequest
+
+
+def plan_submission(options: SubmitOptions) -> SubmissionPlan:
+    """Check a submission from its folder to its machines; exit with one line if one check fails."""
+    found = upload.find_upload(options.script, options.folder, module=options.module)
+    given = {**options.notices, **options.env}
+    environment = given | variables.notify_variable(options.notify)
+    variables.check_names(environment, options.secrets)
+    variables.warn_of_visible(environment, options.args)
+    environment |= variables.selected_variables(options)
+    prices = variables.given_prices(options.hourly_price, options.on_demand_price, environment)
+    variables.check_names({"KEEPFIT_RUN": "", "KEEPFIT_STORE": "", **environment}, options.secrets)
+    run = _check_settings(options, found)
+    needs = {
+        "vcpus": options.vcpus,
+        "memory": variables.mebibytes(options.memory),
+        "gpus": options.gpus,
+    }
+    with aws_errors_exit():
+        deployment = find_deployment(aws.client("cloudformation"), options.name)
+        queue, store = options.queue or deployment.queue, options.store or deployment.store
+        checks.check_store(store)
+        batch = aws.client("batch")
+        machines = queues.environments(batch, queue)
+        definition = request.describe_definition(batch, deployment.job)
+        request.check_secrets(definition, options.secrets, deployment.secrets)
+        environment = variables.storage_variables(environment, definition) | environment
+        environment |= variables.price_variables(prices, machines, batch.meta.region_name)
+        _check_resources(needs, definition, machines)
+        _check_image(options.image or definition["containerProperties"]["image"])
+    checks.check_free(batch, queue, run, store, resume=options.resume, fresh=options.fresh)
+    code = upload.pack_folder(found, options.max_size)
+    job = request.JobRequest(
+        run=run,
+        command=_command(options, found, code),
+        environment=environment | {"KEEPFIT_RUN": run, "KEEPFIT_STORE": store},
+        image=options.image,
+        needs=needs,
+        secrets=options.secrets,
+    )
+    return SubmissionPlan(options, deployment, queue, store, definition, machines, code, job)
+
+
+def _check_settings(options: SubmitOptions, found: Upload) -> str:
+    """Return the run's name; exit if an attempt could not use its settings."""
+    from keepfit.callbacks.runner_settings import NoticeSettings, NotificationSettings
+    from keepfit.callbacks.settings import Settings
+
+    reactions = {
+        name.removeprefix("KEEPFIT_").lower(): text for name, text in options.notices.items()
+    }
+    stalled = reactions.pop("stalled_after", None)
+    with store_errors_exit():
+        NoticeSettings.resolve(**reactions)
+        NotificationSettings.resolve(stalled_after=stalled)
+        return Settings.resolve(run=options.run or found.name, save_every=options.save_every).run
+
+
+def _check_resources(
+    needs: Mapping[str, int | None],
+    definition: Mapping[str, Any],
+    machines: Sequence[Mapping[str, Any]],
+) -> None:
+    if any(needs.values()):
+        size = queues.size_of(request.resources(needs, definition))
+        queues.check_size(aws.client("ec2"), machines, size)
+
+
+def _check_image(image: str) -> None:
+    if region := images.region_of(image):
+        images.check_image(aws.client("ecr", region), image)
+
+
+def _command(options: SubmitOptions, found: Upload, code: Bundle) -> list[str]:
+    """Return the container's command."""
+    flags = ["--deterministic"] if options.deterministic else []
+    return ["run", *flags, "--code", code.digest, *found.command, *options.args]
