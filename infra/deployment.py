@@ -12,7 +12,7 @@ from keepfit.infra.stacks.stack import Stack, describe_stack
 DEFAULT = "keepfit"
 """The default name of a deployment."""
 
-_NOT_OUTPUTS = frozenset({"secrets", "other"})
+_NOT_OUTPUTS = frozenset({"secrets", "limits_waiting", "other"})
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,13 @@ class OtherRegion:
 
     Attributes:
         queue, job: ARNs of its Batch job queue and job definition.
+        takes_over: jobs that wait for capacity in this region go on there.
     """
 
     region: str
     queue: str
     job: str
+    takes_over: bool
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Deployment:
         queue, job: ARNs of the Batch job queue and job definition.
         logs: the log group of the jobs.
         secrets: ARNs of the secrets that the execution role of jobs may read.
+        limits_waiting: the compute stack has the function for `submit --max-wait`.
         other: the other region where jobs may run, if there is one; its log group has the same
             name.
     """
@@ -50,6 +53,7 @@ class Deployment:
     job: str
     logs: str
     secrets: tuple[str, ...] = ()
+    limits_waiting: bool = False
     other: OtherRegion | None = None
 
 
@@ -92,6 +96,7 @@ def find_deployment(cloudformation: Any, name: str = DEFAULT) -> Deployment:
     return Deployment(
         **{attribute: outputs[output] for output, attribute in named.items()},
         secrets=secrets,
+        limits_waiting="HomeRegion" in compute.outputs,  # of the same version of the template
         other=_first_region(home, first, compute_name) if home else _second_region(compute),
     )
 
@@ -108,8 +113,9 @@ def _existing(cloudformation: Any, name: str) -> Stack:
 
 def _second_region(compute: Stack) -> OtherRegion | None:
     """Return the second region, to which the first one's compute stack is linked."""
-    values = [compute.parameters.get(f"Other{name}", "") for name in ("Region", "Queue", "Job")]
-    return OtherRegion(*values) if all(values) else None
+    names = ("OtherRegion", "OtherQueue", "OtherJob")
+    region, queue, job = (compute.parameters.get(name, "") for name in names)
+    return OtherRegion(region, queue, job, takes_over=True) if queue else None
 
 
 def _first_region(region: str, cloudformation: Any, name: str) -> OtherRegion | None:
@@ -117,4 +123,4 @@ def _first_region(region: str, cloudformation: Any, name: str) -> OtherRegion | 
     found = describe_stack(cloudformation, name)
     if found is None or not {"Queue", "Job"} <= found.outputs.keys():
         return None
-    return OtherRegion(region, found.outputs["Queue"], found.outputs["Job"])
+    return OtherRegion(region, found.outputs["Queue"], found.outputs["Job"], takes_over=False)

@@ -37,7 +37,7 @@ class Attempt:
         job: the id of the job.
         machine: the ARN of its ECS container instance, if it had one.
         stream: its log stream, if it has written anything.
-        region: the region of the job's queue; empty if AWS Batch names the queue without it.
+        queue: the ARN of the job's queue.
         code: its exit code; None while it runs, and if its machine was lost.
     """
 
@@ -49,7 +49,12 @@ class Attempt:
     reason: str
     machine: str | None
     stream: str | None
-    region: str = ""
+    queue: str = ""
+
+    @property
+    def region(self) -> str | None:
+        """The region in which it ran; None if AWS Batch names the queue without it."""
+        return region_of(self.queue)
 
 
 @dataclass(frozen=True)
@@ -86,9 +91,9 @@ def job_name(run: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", run)
 
 
-def region_of(arn: str) -> str:
-    """Return the region of an ARN; empty for a name."""
-    return arn.split(":")[3] if arn.startswith("arn:") else ""
+def region_of(arn: str) -> str | None:
+    """Return the region of an ARN; None for a name."""
+    return arn.split(":")[3] if arn.startswith("arn:") else None
 
 
 def jobs_of(batch: Any, queue: str, run: str) -> list[Job]:
@@ -173,8 +178,8 @@ def _job(found: dict[str, Any]) -> Job:
     container = found.get("container", {})
     variables = {v["name"]: v.get("value", "") for v in container.get("environment", ())}
     job = found["jobId"]
-    region = region_of(found["jobQueue"])
-    attempts = [_attempt(n, job, region, a) for n, a in enumerate(found.get("attempts", ()), 1)]
+    queue = found["jobQueue"]
+    attempts = [_attempt(n, job, queue, a) for n, a in enumerate(found.get("attempts", ()), 1)]
     if found["status"] == "RUNNING" and all(a.ended for a in attempts):
         attempts.append(
             Attempt(
@@ -186,7 +191,7 @@ def _job(found: dict[str, Any]) -> Job:
                 reason="",
                 machine=container.get("containerInstanceArn"),
                 stream=container.get("logStreamName"),
-                region=region,
+                queue=queue,
             )
         )
     return Job(
@@ -202,7 +207,7 @@ def _job(found: dict[str, Any]) -> Job:
     )
 
 
-def _attempt(number: int, job: str, region: str, found: dict[str, Any]) -> Attempt:
+def _attempt(number: int, job: str, queue: str, found: dict[str, Any]) -> Attempt:
     container = found.get("container", {})
     return Attempt(
         number=number,
@@ -213,7 +218,7 @@ def _attempt(number: int, job: str, region: str, found: dict[str, Any]) -> Attem
         reason=container.get("reason") or found.get("statusReason") or "",
         machine=container.get("containerInstanceArn"),
         stream=container.get("logStreamName"),
-        region=region,
+        queue=queue,
     )
 
 

@@ -32,18 +32,18 @@ def logs(
     name: options.Deployment = "keepfit",
 ) -> None:
     """Print what the attempts of a run have written, in order."""
-    from keepfit.infra import aws
+    from keepfit.infra.jobs import regions
     from keepfit.job.commands import job_polling
 
     try:
         with aws_errors_exit():
             deployment = _deployment(name)
-            batch = aws.client("batch")
-            job = _newest(batch, queue or deployment.queue, run)
+            queues = regions.queues_of(deployment, queue)
+            job = regions.newest_job(queues, run)
             if attempt and not follow and attempt > len(job.attempts):
                 fail(f"run {run!r} has had {len(job.attempts)} attempts")
             group = deployment.logs
-            for line in job_polling.log_lines(batch, job, group, follow=follow, only=attempt):
+            for line in job_polling.log_lines(queues, job, group, follow=follow, only=attempt):
                 typer.echo(line)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
@@ -57,14 +57,15 @@ def cancel(
 ) -> None:
     """Cancel a run's job. It saves first; `keepfit submit --resume` continues from there."""
     from keepfit.callbacks.storage import open_store
-    from keepfit.infra import aws
+    from keepfit.infra.jobs import regions
     from keepfit.job import cancellation
     from keepfit.job.commands import job_polling, job_tables
 
     with aws_errors_exit():
         deployment = _deployment(name)
-        batch = aws.client("batch")
-        job = _newest(batch, queue or deployment.queue, run)
+        queues = regions.queues_of(deployment, queue)
+        job = regions.newest_job(queues, run)
+        batch = regions.batch_of(queues, job)
     if job.over:
         fail(f"the job of run {run!r} is already over: {job.status}")
     where = store or job.store or deployment.store
@@ -113,9 +114,3 @@ def _deployment(name: str) -> Deployment:
     from keepfit.infra.deployment import find_deployment
 
     return find_deployment(aws.client("cloudformation"), name)
-
-
-def _newest(batch: Any, queue: str, run: str) -> Job:
-    from keepfit.infra.jobs.lookup import newest_job
-
-    return newest_job(batch, queue, run)
