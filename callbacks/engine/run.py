@@ -26,8 +26,8 @@ from keepfit.callbacks.engine.save_policy import parse_save_policy
 from keepfit.callbacks.engine.store_errors import exit_for_store_error
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.identity.fits import MatchedBy, RequestedFit
-from keepfit.callbacks.journal.document import Activity, Reason
 from keepfit.callbacks.journal.recorder import JournalRecorder
+from keepfit.callbacks.journal.terms import Activity, Reason
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage import open_store

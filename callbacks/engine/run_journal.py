@@ -13,10 +13,11 @@ from keepfit.callbacks.checkpoint.commit.cleanup import Task
 from keepfit.callbacks.daemon_executor import DaemonExecutor
 from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.engine.versions import library_versions
-from keepfit.callbacks.journal.document import Activity, Machine
+from keepfit.callbacks.journal.document import Machine
 from keepfit.callbacks.journal.goodput import Goodput, measure
 from keepfit.callbacks.journal.read import RunJournals, read_journals
 from keepfit.callbacks.journal.recorder import AttemptFacts, JournalRecorder, ProcessEnd
+from keepfit.callbacks.journal.terms import Activity
 from keepfit.callbacks.journal.time_account import ProcessStart
 from keepfit.callbacks.journal.write import JournalWriter
 from keepfit.callbacks.logs.logger import get_logger

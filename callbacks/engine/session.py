@@ -26,9 +26,10 @@ from keepfit.callbacks.errors import (
     Preempted,
     StoreUnreachable,
 )
-from keepfit.callbacks.journal.document import Activity, Machine, Reason
+from keepfit.callbacks.journal.document import Machine
 from keepfit.callbacks.journal.goodput_line import describe
 from keepfit.callbacks.journal.recorder import ProcessEnd
+from keepfit.callbacks.journal.terms import Activity, Reason
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.base import Store

@@ -17,7 +17,6 @@ from keepfit.callbacks.journal.document import (
     MAX_METRICS,
     MAX_NOTICES,
     MAX_SAVES,
-    Activity,
     Ending,
     Epoch,
     Fit,
@@ -26,9 +25,9 @@ from keepfit.callbacks.journal.document import (
     Mark,
     NoticeEntry,
     Previous,
-    Reason,
     Save,
 )
+from keepfit.callbacks.journal.terms import Activity, Reason
 from keepfit.callbacks.journal.time_account import ProcessStart, TimeAccount
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.engine.run import FitStart, Run
 from keepfit.callbacks.errors import Preempted
 from keepfit.callbacks.exactness import ExactnessGuard
-from keepfit.callbacks.journal.document import Activity
+from keepfit.callbacks.journal.terms import Activity
 from keepfit.callbacks.training import internals, refusal, restore, step_function
 from keepfit.callbacks.training.activities import activity_of
 from keepfit.callbacks.training.capture import TrainingCapture

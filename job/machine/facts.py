@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from keepfit.callbacks.journal.document import Machine, PriceClass
+from keepfit.callbacks.journal.document import Machine
+from keepfit.callbacks.journal.terms import PriceClass
 from keepfit.callbacks.runner_settings import PriceSettings
 from keepfit.job.machine import sources
 from keepfit.job.machine.sources import Facts

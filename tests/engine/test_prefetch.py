@@ -4,6 +4,7 @@ import gc
 import threading
 import time
 import weakref
+from dataclasses import replace
 
 import pytest
 
@@ -130,7 +131,7 @@ def test_session_prefetches_the_named_run(store, reads, monkeypatch):
     trained(store, 1)
     monkeypatch.delenv("KEEPFIT_FRESH", raising=False)
     settings = Settings.resolve(store=store.uri, run=RUN)
-    for asked in (settings, settings.model_copy(update={"keep": 1})):
+    for asked in (settings, replace(settings, keep=1)):
         with open_session() as session:
             session.start_prefetch(settings)
             start = session.run(asked).begin_fit(AnyFit())

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keepfit.callbacks.errors import ConfigurationError
-from keepfit.callbacks.journal.document import Machine, PriceClass
+from keepfit.callbacks.journal.document import Machine
+from keepfit.callbacks.journal.terms import PriceClass
 from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.runner_settings import PriceSettings
 from keepfit.job.machine.facts import MachineFacts, collecting_machine_facts, priced

@@ -13,14 +13,13 @@ from keepfit.callbacks.journal.document import (
     MAX_EPOCHS,
     MAX_FITS,
     MAX_SAVES,
-    Activity,
     Journal,
     Machine,
     Previous,
-    Reason,
 )
 from keepfit.callbacks.journal.goodput import Parts
 from keepfit.callbacks.journal.recorder import AttemptFacts, JournalRecorder, ProcessEnd
+from keepfit.callbacks.journal.terms import Activity, Reason
 from keepfit.callbacks.journal.time_account import ProcessStart
 from keepfit.callbacks.logs.words import PARTS
 
