@@ -14,7 +14,7 @@ from keepfit.job.commands.failures import store_errors_exit
 if TYPE_CHECKING:
     from keepfit.callbacks.checkpoint.read.inspection import Summary
     from keepfit.infra.jobs.lookup import Job
-    from keepfit.infra.jobs.regions import RegionQueue
+    from keepfit.infra.regions import RegionQueue
 
 POLL_SECONDS = 4.0
 """Seconds between two polls, plus up to a quarter: AWS Batch allows few requests."""
@@ -69,7 +69,7 @@ def _poll_job(queues: Sequence[RegionQueue], job: Job, *, follow: bool) -> Itera
     A job that is submitted again, after its last attempt or in another region, is another job of
     the same run.
     """
-    from keepfit.infra.jobs.regions import newest_job
+    from keepfit.infra.regions import newest_job
 
     yield job
     was_over = False

@@ -32,7 +32,7 @@ def logs(
     name: options.Deployment = "keepfit",
 ) -> None:
     """Print what the attempts of a run have written, in order."""
-    from keepfit.infra.jobs import regions
+    from keepfit.infra import regions
     from keepfit.job.commands import job_polling
 
     try:
@@ -57,7 +57,7 @@ def cancel(
 ) -> None:
     """Cancel a run's job. It saves first; `keepfit submit --resume` continues from there."""
     from keepfit.callbacks.storage import open_store
-    from keepfit.infra.jobs import regions
+    from keepfit.infra import regions
     from keepfit.job import cancellation
     from keepfit.job.commands import job_polling, job_tables
 

@@ -103,7 +103,7 @@ def _list_runs(request: _Request, *, every: bool, json: bool) -> None:
 def _show_run(run: str, request: _Request, *, json: bool) -> None:
     """Show what AWS Batch and the store know of a run."""
     from keepfit.infra import aws
-    from keepfit.infra.jobs import regions
+    from keepfit.infra import regions
     from keepfit.infra.jobs.costs import report_costs
     from keepfit.infra.jobs.lookup import NoJob
     from keepfit.job.commands import job_tables, tables
@@ -174,7 +174,7 @@ def _find_deployment(request: _Request) -> tuple[Deployment | None, str]:
 
 def _newest_jobs(deployment: Deployment, queue: str | None) -> dict[str, JobState]:
     """Return the newest job of each run of a queue; None: of all the deployment's queues."""
-    from keepfit.infra.jobs import regions
+    from keepfit.infra import regions
     from keepfit.infra.jobs.lookup import MAX_LISTED
     from keepfit.job.reports.overview import JobState
 

@@ -11,7 +11,7 @@ from keepfit.job.commands.failures import aws_errors_exit, fail
 from keepfit.job.commands.job_polling import summarize_run
 
 if TYPE_CHECKING:
-    from keepfit.infra.jobs.regions import RegionQueue
+    from keepfit.infra.regions import RegionQueue
 
 
 def check_store(store: str) -> None:
@@ -31,7 +31,7 @@ def check_free(
 
     Two jobs of a run would fence each other; and no old run is continued by accident.
     """
-    from keepfit.infra.jobs.regions import jobs_of
+    from keepfit.infra.regions import jobs_of
 
     with aws_errors_exit():
         active = [job for job in jobs_of(queues, run) if not job.over]

@@ -24,8 +24,8 @@ def execute(plan: SubmissionPlan) -> None:
     with store_errors_exit():
         code_archive.upload_archive(open_store(plan.store), plan.code)
     with aws_errors_exit():
-        variables = {**plan.request.environment, **register_elsewhere(plan)}
-        asked = replace(plan.request, environment=variables)
+        elsewhere = register_elsewhere(plan.deployment, plan.queue, plan.request, plan.definition)
+        asked = replace(plan.request, environment={**plan.request.environment, **elsewhere})
         job = request.submit_job(aws.client("batch"), plan.queue, plan.definition, asked)
     log.info(
         events.SUBMITTED,

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from keepfit.infra import aws
+from keepfit.infra import aws, regions
 from keepfit.infra.deployment import Deployment, find_deployment
-from keepfit.infra.jobs import images, queues, regions, request
+from keepfit.infra.jobs import images, queues, request
 from keepfit.infra.jobs.bundle import Bundle
 from keepfit.job.commands.failures import aws_errors_exit, store_errors_exit
 from keepfit.job.commands.submission import checks, upload, variables, waiting

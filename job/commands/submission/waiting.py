@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
 from keepfit.callbacks import events
 from keepfit.callbacks.engine.save_policy import parse_duration
@@ -13,11 +13,9 @@ from keepfit.infra import aws
 from keepfit.infra.aws import AwsError
 from keepfit.infra.deployment import Deployment
 from keepfit.infra.jobs import request
+from keepfit.infra.jobs.request import JobRequest
 from keepfit.job.commands.failures import fail
 from keepfit.job.commands.submission.options import SubmitOptions
-
-if TYPE_CHECKING:
-    from keepfit.job.commands.submission.plan import SubmissionPlan
 
 log = get_logger()
 
@@ -52,20 +50,26 @@ def wait_variable(
     return {MAX_WAIT: str(round(seconds))}
 
 
-def register_elsewhere(plan: SubmissionPlan) -> dict[str, str]:
+def register_elsewhere(
+    deployment: Deployment, queue: str, job: JobRequest, definition: Mapping[str, Any]
+) -> dict[str, str]:
     """Return the variable with the job's definition in the other region, if jobs go on there.
 
     The definition there has the image of this job. Without it the job waits in this region.
+
+    Args:
+        queue: the queue of the job.
+        definition: the deployment's definition in this region.
     """
-    other = plan.deployment.other
-    if other is None or not other.takes_over or plan.queue != plan.deployment.queue:
+    other = deployment.other
+    if other is None or not other.takes_over or queue != deployment.queue:
         return {}
-    reason = "secrets belong to one region" if plan.request.secrets else ""
+    reason = "secrets belong to one region" if job.secrets else ""
     if not reason:
         try:
             batch = aws.client("batch", other.region)
             base = request.describe_definition(batch, other.job)
-            image = plan.request.image or plan.definition["containerProperties"]["image"]
+            image = job.image or definition["containerProperties"]["image"]
             if image == base["containerProperties"]["image"]:
                 return {OTHER_JOB: other.job}
             return {OTHER_JOB: request.register_like(batch, base, image, {})[0]}
