@@ -102,8 +102,7 @@ def _list_runs(request: _Request, *, every: bool, json: bool) -> None:
 
 def _show_run(run: str, request: _Request, *, json: bool) -> None:
     """Show what AWS Batch and the store know of a run."""
-    from keepfit.infra import aws
-    from keepfit.infra import regions
+    from keepfit.infra import aws, regions
     from keepfit.infra.jobs.costs import report_costs
     from keepfit.infra.jobs.lookup import NoJob
     from keepfit.job.commands import job_tables, tables

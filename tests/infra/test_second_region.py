@@ -7,9 +7,11 @@ import pytest
 
 from keepfit.infra import deployment
 from keepfit.infra.aws import AwsError
-from tests.infra.conftest import keepfit, refused
+from keepfit.infra.deployment import OtherRegion
+from tests.infra.conftest import keepfit, refused, use_endpoint
+from tests.servers.moto import reset
 
-FIRST, SECOND = "us-east-1", "eu-west-1"
+FIRST, SECOND, THIRD = "us-east-1", "eu-west-1", "us-west-2"
 
 
 def parameters(region):
@@ -25,23 +27,42 @@ def stacks(region):
     return {stack["StackName"] for stack in client.describe_stacks()["Stacks"]}
 
 
-@pytest.fixture
-def first(aws):
+@pytest.fixture(scope="module")
+def account(moto_server):
+    """One account for the tests of this module that delete nothing."""
+    reset(moto_server)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_endpoint(moto_server, monkeypatch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def first(account):
+    """The first region's deployment, as it was before there was a second one."""
+    return up_first()
+
+
+@pytest.fixture(scope="module")
+def printed(first):
+    """What `up` has printed when it added the second region."""
+    return up_second(first, "--move-after", "20min")
+
+
+def up_first():
     keepfit("up", "--yes", "--max-vcpus", "16", "--instance-types", "c6i,g4dn.xlarge")
-    return deployment.find_deployment(aws("cloudformation"))
+    return find(FIRST)
 
 
 def up_second(first, *more):
-    return keepfit("up", "--yes", "--region", SECOND, "--store", first.store, *more)
+    return keepfit("up", "--yes", "--region", SECOND, "--store", first.store, *more).stdout
 
 
 def find(region):
     return deployment.find_deployment(boto3.client("cloudformation", region_name=region))
 
 
-def test_the_second_region(first, aws):
+def test_the_second_region(first, printed):
     """It has machines and a queue of its own, and the store, image and role of the first one."""
-    printed = up_second(first, "--move-after", "20min").stdout
     assert f"keepfit-compute in {FIRST}:" in printed
     assert stacks(SECOND) == {"keepfit-compute"}
     own, here = parameters(SECOND), find(FIRST)
@@ -54,36 +75,62 @@ def test_the_second_region(first, aws):
     assert (there.store, there.job_role, there.repository) == (
         first.store, first.job_role, first.repository,
     )  # fmt: skip
-    assert here.other == deployment.OtherRegion(SECOND, there.queue, there.job)
-    assert there.other == deployment.OtherRegion(FIRST, here.queue, here.job)
+    assert here.other == OtherRegion(SECOND, there.queue, there.job, takes_over=True)
+    assert there.other == OtherRegion(FIRST, here.queue, here.job, takes_over=False)
     assert here.logs == there.logs
     assert parameters(FIRST)["MoveAfter"] == "20"
-    batch = aws("batch", region_name=SECOND)
+    batch = boto3.client("batch", region_name=SECOND)
     (job,) = batch.describe_job_definitions(jobDefinitions=[there.job])["jobDefinitions"]
     variables = {v["name"]: v["value"] for v in job["containerProperties"]["environment"]}
     assert (variables["KEEPFIT_STORE"], variables["AWS_REGION"]) == (first.store, SECOND)
 
 
-def test_up_again(first):
+def test_up_again(first, printed):
     """`up` in each region keeps the link, the other parameters and the single storage stack."""
-    up_second(first, "--max-vcpus", "8")
     before = parameters(FIRST), parameters(SECOND)
-    keepfit("up", "--yes", "--region", SECOND)
     keepfit("up", "--yes")
-    assert (parameters(FIRST), parameters(SECOND)) == before
-    assert stacks(SECOND) == {"keepfit-compute"}
     keepfit("up", "--yes", "--region", SECOND, "--on-demand-vcpus", "4", "--move-after", "1h")
     assert parameters(SECOND) == {**before[1], "OnDemandVcpus": "4"}
     assert parameters(FIRST) == {**before[0], "MoveAfter": "60"}
+    assert stacks(SECOND) == {"keepfit-compute"}
 
 
-def test_status_and_down(first):
-    """`status` names the other region; the first one is deleted last."""
-    up_second(first)
-    assert SECOND in keepfit("status").stdout
-    printed = keepfit("status", "--region", SECOND).stdout
-    assert "keepfit-storage" not in printed
-    assert f"HomeRegion   {FIRST}" in printed
+def test_status(printed):
+    """It names the other region; the second one has no storage stack."""
+    assert f"OtherRegion  {SECOND}" in keepfit("status").stdout
+    shown = keepfit("status", "--region", SECOND).stdout
+    assert "keepfit-storage" not in shown
+    assert f"HomeRegion   {FIRST}" in shown
+
+
+def test_refusals(first, printed):
+    """What can't be a second region is refused, before anything is created."""
+    store = ("up", "--yes", "--store", first.store)
+    assert "its bucket is in us-east-1, too" in refused(*store, code=78)
+    second = (*store, "--region", SECOND)
+    assert "from 10min to 24h" in refused(*second, "--move-after", "5min", code=2)
+    assert "belong to the store" in refused(*second, "--prefix", "x", code=78)
+    third = ("up", "--yes", "--region", THIRD, "--store")
+    assert "bucket nowhere-at-all" in refused(*third, "s3://nowhere-at-all", code=78)
+    assert f"is {first.store}" in refused(*third, f"{first.store}2", code=78)
+    line = refused(*third, first.store, "--name", "other", code=78)
+    assert "no deployment 'other'" in line
+    assert f"second region already, {SECOND}" in refused(*third, first.store, code=78)
+    assert stacks(THIRD) == set()
+    with pytest.raises(AwsError, match=f"'keepfit-storage' in region {THIRD}"):
+        find(THIRD)
+
+
+def test_a_region_with_a_store_of_its_own(first, printed):
+    """Its deployment stays as it is."""
+    keepfit("up", "--yes", "--region", THIRD)
+    line = refused("up", "--yes", "--region", THIRD, "--store", first.store, code=78)
+    assert "a store of its own" in line
+
+
+def test_down(aws):
+    """The second region is deleted first, and the first one unlinked; then that can be deleted."""
+    up_second(up_first())
     line = refused("down", "--yes", code=78)
     assert f"`keepfit infra down --region {SECOND}`" in line
     keepfit("down", "--yes", "--region", SECOND)
@@ -91,28 +138,3 @@ def test_status_and_down(first):
     assert find(FIRST).other is None
     keepfit("down", "--yes")
     assert stacks(FIRST) == set()
-
-
-def test_refusals(first):
-    """What can't be a second region is refused, before anything is created."""
-    store = ("--yes", "--store", first.store)
-    assert "its bucket is in us-east-1, too" in refused("up", *store, code=78)
-    elsewhere = ("up", *store, "--region", SECOND)
-    assert "from 10min to 24h" in refused(*elsewhere, "--move-after", "5min", code=2)
-    assert "belong to the store" in refused(*elsewhere, "--prefix", "x", code=78)
-    missing = ("up", "--yes", "--region", SECOND, "--store")
-    assert "bucket nowhere-at-all" in refused(*missing, "s3://nowhere-at-all", code=78)
-    assert f"is {first.store}" in refused(*missing, f"{first.store}2", code=78)
-    assert "no deployment 'other'" in refused(*elsewhere, "--name", "other", code=78)
-    assert stacks(SECOND) == set()
-    with pytest.raises(AwsError, match="'keepfit-storage' in region eu-west-1"):
-        find(SECOND)
-
-
-def test_a_third_region(first):
-    """A deployment has two regions at most; a region with a store of its own stays as it is."""
-    up_second(first)
-    third = ("up", "--yes", "--store", first.store, "--region", "us-west-2")
-    assert f"second region already, {SECOND}" in refused(*third, code=78)
-    keepfit("up", "--yes", "--region", "us-west-2")
-    assert "a store of its own" in refused(*third, code=78)

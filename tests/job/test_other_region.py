@@ -12,26 +12,45 @@ import pytest
 from keepfit.callbacks.storage import open_store
 from keepfit.infra import deployment
 from keepfit.job.cancellation import is_cancelled
+from tests.infra.conftest import use_endpoint
 from tests.job.conftest import keepfit, push, refused
 from tests.s3.proxy import Proxy, always, s3_error
-from tests.servers.moto import run_in_containers
+from tests.servers.moto import end_at_once, reset, run_in_containers
 
 FIRST, SECOND = "us-east-1", "eu-west-1"
 
 
+@pytest.fixture(scope="module")
+def deployed(moto_server):
+    """A deployment with a second region, for all tests of this module; each has its own runs."""
+    reset(moto_server)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_endpoint(moto_server, monkeypatch)
+        keepfit("infra", "up", "--yes")
+        store = find().store
+        keepfit("infra", "up", "--yes", "--region", SECOND, "--store", store)
+        for tag in ("latest", "mine"):
+            push(boto3.client, find().repository.partition("/")[2], tag)
+        yield find()
+
+
 @pytest.fixture
-def both(deployed):
-    """The deployment with a second region."""
-    keepfit("infra", "up", "--yes", "--region", SECOND, "--store", deployed.store)
-    push(boto3.client, deployed.repository.partition("/")[2], "mine")
+def both(deployed, moto_server, monkeypatch):
+    """The deployment; jobs succeed at once, and are polled often."""
+    end_at_once(moto_server)
+    monkeypatch.setattr("keepfit.job.commands.job_polling.POLL_SECONDS", 0.2)
+    return deployed
+
+
+def find():
     return deployment.find_deployment(boto3.client("cloudformation"))
 
 
-def jobs_in(region, queue):
+def jobs_in(region, queue, run="*"):
     """Return the jobs of a queue, the newest first, as AWS Batch describes them."""
     batch = boto3.client("batch", region_name=region)
-    everything = [{"name": "JOB_NAME", "values": ["*"]}]
-    listed = batch.list_jobs(jobQueue=queue, filters=everything)["jobSummaryList"]
+    named = [{"name": "JOB_NAME", "values": [run]}]
+    listed = batch.list_jobs(jobQueue=queue, filters=named)["jobSummaryList"]
     found = batch.describe_jobs(jobs=[job["jobId"] for job in listed])["jobs"] if listed else []
     return sorted(found, key=lambda job: job["createdAt"], reverse=True)
 
@@ -66,8 +85,8 @@ def defines_there(request):
 
 def test_submit(both, script, moto_server, monkeypatch):
     """The job names its definition in the other region, with the same image and no secret."""
-    keepfit("submit", "--max-wait", "2h", script)
-    (job,) = jobs_in(FIRST, both.queue)
+    keepfit("submit", "--run", "first", "--max-wait", "2h", script)
+    job = jobs_in(FIRST, both.queue)[0]
     assert variables(job)["KEEPFIT_OTHER_JOB"] == both.other.job
     assert variables(job)["KEEPFIT_MAX_WAIT"] == "7200"
     image = f"{both.repository}:mine"
@@ -90,54 +109,55 @@ def test_submit(both, script, moto_server, monkeypatch):
     assert "KEEPFIT_OTHER_JOB" not in variables(job)
 
 
-def test_a_moved_job(both, script, aws, moto_server):
+def test_a_moved_job(both, script, moto_server):
     """`submit`, `status`, `logs` and `cancel` find the job of the run in the other region."""
-    keepfit("submit", script)
+    keepfit("submit", "--run", "moved", script)
     run_in_containers(moto_server)
-    moved = submit_there(both, "train")
-    line = refused("submit", "--resume", script, code=2)
+    moved = submit_there(both, "moved")
+    line = refused("submit", "--run", "moved", "--resume", script, code=2)
     assert f"has a job already, {moved}" in line
-    found = json.loads(keepfit("status", "train", "--json").stdout)
+    found = json.loads(keepfit("status", "moved", "--json").stdout)
     assert found["id"] == moved
     assert [attempt["queue"] for attempt in found["attempts"]] == [both.queue]
     runs = json.loads(keepfit("status", "--name", "keepfit", "--json").stdout)["runs"]
-    assert [run["job"]["id"] for run in runs] == [moved]
-    keepfit("cancel", "train")
-    (job,) = jobs_in(SECOND, both.other.queue)
+    assert [run["job"]["id"] for run in runs if run["run"] == "moved"] == [moved]
+    keepfit("cancel", "moved")
+    (job,) = jobs_in(SECOND, both.other.queue, "moved")
     assert (job["status"], job["statusReason"]) == ("FAILED", "keepfit cancel")
     assert is_cancelled(open_store(both.store), moved)
 
 
-def test_logs_of_both_regions(both, script, aws, monkeypatch):
+def test_logs_of_both_regions(both, script):
     """The attempts of the first region come before those of the second one."""
-    keepfit("submit", script)
+    keepfit("submit", "--run", "logged", script)
     boto3.client("batch", region_name=SECOND).submit_job(
-        jobName="train",
+        jobName="logged",
         jobQueue=both.other.queue,
         jobDefinition=both.other.job,
-        containerOverrides={"environment": [{"name": "KEEPFIT_RUN", "value": "train"}]},
+        containerOverrides={"environment": [{"name": "KEEPFIT_RUN", "value": "logged"}]},
     )
     for region, queue in ((FIRST, both.queue), (SECOND, both.other.queue)):
-        (job,) = jobs_in(region, queue)
+        (job,) = jobs_in(region, queue, "logged")
         (attempt,) = job["attempts"]
         stream = attempt["container"]["logStreamName"]
         logs = boto3.client("logs", region_name=region)
         logs.create_log_stream(logGroupName=both.logs, logStreamName=stream)
         event = {"timestamp": int(time.time() * 1000), "message": f"from {region}"}
         logs.put_log_events(logGroupName=both.logs, logStreamName=stream, logEvents=[event])
-    assert keepfit("logs", "train").stdout.splitlines() == [
+    assert keepfit("logs", "logged").stdout.splitlines() == [
         "=== attempt 1 ===", f"from {FIRST}", "=== attempt 2 ===", f"from {SECOND}",
     ]  # fmt: skip
 
 
-def test_max_wait_without_effect(deployed, script, aws, moto_server, monkeypatch):
+def test_max_wait_without_effect(both, script, moto_server, monkeypatch):
     """A time that is none, another queue, and a deployment of an older version are refused."""
     line = refused("submit", "--max-wait", "1min", script, code=2)
     assert "at least 5min" in line
     assert "--max-wait='1min'" in line
-    (spot,) = aws("batch").describe_compute_environments()["computeEnvironments"]
+    batch = boto3.client("batch")
+    spot = batch.describe_compute_environments()["computeEnvironments"][0]
     order = [{"order": 1, "computeEnvironment": spot["computeEnvironmentArn"]}]
-    aws("batch").create_job_queue(
+    batch.create_job_queue(
         jobQueueName="other", state="ENABLED", priority=1, computeEnvironmentOrder=order
     )
     line = refused("submit", "--max-wait", "1h", "--queue", "other", script, code=2)
