@@ -23,7 +23,7 @@ from keepfit.infra.stacks import template
 from tests.e2e.process import ROOT
 from tests.infra.batch_events import queue_blocked, rule_matches
 from tests.infra.conftest import keepfit, use_endpoint
-from tests.servers.moto import reset, run_in_containers
+from tests.servers.moto import end_at_once, reset, run_in_containers
 
 FIRST, SECOND = "us-east-1", "eu-west-1"
 SOURCE = (ROOT / "infra/functions/waiting.py").read_text()
@@ -238,6 +238,22 @@ def test_it_is_moved_once(job, there, call):
         assert len(there(run)) == 1
 
 
+def test_a_run_that_has_been_there(deployed, job, there, call, moto_server):
+    """A job of the run that is over does not continue it."""
+    _, run = job(40)
+    end_at_once(moto_server)
+    before = boto3.client("batch", region_name=SECOND).submit_job(
+        jobName=run,
+        jobQueue=deployed.other.queue,
+        jobDefinition=deployed.other.job,
+        containerOverrides={"environment": [{"name": "KEEPFIT_RUN", "value": run}]},
+    )
+    run_in_containers(moto_server)
+    call()
+    assert before["jobId"] in [found["jobId"] for found in there(run)]
+    assert len(there(run)) == 2
+
+
 def test_another_run_of_the_same_name(job, there, call):
     """AWS Batch's names are less exact than those of runs: such a job there is not this one."""
     name = f"name-{uuid.uuid4().hex[:8]}"
@@ -274,11 +290,12 @@ def without_run(parsed, **_):
 def test_without_a_reason(job, there, call):
     """AWS Batch often gives none: a job that fits within the limit of vCPUs lacks capacity.
 
-    A job behind it that does not fit waits for its turn.
+    A job behind it that does not fit waits for its turn, unless there is a reason.
     """
     runs = [job(50 - n, reason="")[1] for n in range(5)]  # 4 vCPUs each, of 16
-    assert len(call()) == 4
-    assert [len(there(run)) for run in runs] == [1, 1, 1, 1, 0]
+    runs.append(job(40, reason=DRY)[1])
+    assert len(call()) == 5
+    assert [len(there(run)) for run in runs] == [1, 1, 1, 1, 0, 1]
 
 
 def test_a_definition_of_its_own(job, there, call):
@@ -301,7 +318,7 @@ def test_a_definition_of_its_own(job, there, call):
     assert "KEEPFIT_OTHER_JOB" not in variables_of(found)
 
 
-@pytest.mark.parametrize("kind", ["definition", "secret"])
+@pytest.mark.parametrize("kind", ["definition", "region", "secret"])
 def test_what_the_other_region_lacks(job, there, call, log_lines, published, kind):
     """Such a job stays; each call logs it, and the topic learns of it once."""
     own = boto3.client("batch").register_job_definition(
@@ -310,7 +327,12 @@ def test_what_the_other_region_lacks(job, there, call, log_lines, published, kin
         containerProperties={"image": "mine:7", "vcpus": 1, "memory": 100},
     )["jobDefinitionArn"]
     secret = {"secrets": [{"name": "KEY", "valueFrom": "arn:aws:ssm:…"}]}
-    given = {"definition": own} if kind == "definition" else {"container": secret}
+    of_a_third = {"KEEPFIT_OTHER_JOB": own.replace(FIRST, "us-west-2")}
+    given = {
+        "definition": {"definition": own},
+        "region": {"definition": own, "variables": of_a_third},
+        "secret": {"container": secret},
+    }[kind]
     _, run = job(31, **given)
     _, late = job(40, **given)
     assert call() == []
