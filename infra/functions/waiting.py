@@ -7,7 +7,8 @@ has had no machine for MOVE_AFTER minutes: either AWS Batch says so, or the limi
 room for the job. It often gives no reason for a job that waits for capacity.
 
 A job is submitted there before it is ended here, so it can't be lost. A second call finds it there.
-If two calls at once submit it twice, the store fences the older job.
+If two calls at once submit it twice, the store fences the older job. Its definition there, with the
+same image, is the one that `keepfit submit` has named in the job; no other one is used.
 """
 
 from __future__ import annotations
@@ -96,9 +97,7 @@ def _move(batch: Any, job: dict[str, Any], waited: float) -> str:
 
 def _definition(job: dict[str, Any], region: str) -> str | None:
     """Return the ARN of the job's definition in the other region; None if it can't run there."""
-    own, other = job["jobDefinition"], os.environ["OTHER_JOB"]
-    same = own.split("/")[-1].split(":")[0] == other.split("/")[-1].split(":")[0]
-    arn: str = _variables(job).get(THERE) or (other if same else "")
+    arn = _variables(job).get(THERE, "")
     return None if job["container"].get("secrets") or f":{region}:" not in arn else arn
 
 

@@ -66,7 +66,6 @@ def environment(deployed, monkeypatch):
         "VCPUS": "16 0",
         "OTHER_REGION": SECOND,
         "OTHER_QUEUE": deployed.other.queue,
-        "OTHER_JOB": deployed.other.job,
         "MOVE_AFTER": "30",
     }
     for name, value in variables.items():
@@ -109,13 +108,14 @@ def job(deployed, environment):
     events.register("provide-client-params.batch.SubmitJob", keep_pending)
     events.register("after-call.batch.DescribeJobs", describe)
 
-    def submit(minutes, reason=DRY, definition=None, variables=None, name=None, **more):
+    def submit(minutes, reason=DRY, variables=None, name=None, **more):
         run = name or f"mnist-{uuid.uuid4().hex[:8]}"
-        named = {"KEEPFIT_RUN": run, "MINE": "a b", **(variables or {})}
+        named = {"KEEPFIT_RUN": run, "KEEPFIT_OTHER_JOB": deployed.other.job, "MINE": "a b"}
+        named |= variables or {}
         submitted = boto3.client("batch").submit_job(
             jobName=run,
             jobQueue=deployed.queue,
-            jobDefinition=definition or deployed.job,
+            jobDefinition=deployed.job,
             tags={"keepfit:run": run},
             containerOverrides={
                 "command": ["run", "/job/train.py"],
@@ -211,6 +211,7 @@ def test_a_job_goes_on_in_the_other_region(deployed, job, there, call, log_lines
     assert abs(time.time() - 31 * MINUTE - since) < 10
     assert variables["AWS_REGION"] == variables["AWS_DEFAULT_REGION"] == SECOND
     assert variables["MINE"] == "a b"
+    assert "KEEPFIT_OTHER_JOB" not in variables
     assert variables["KEEPFIT_MAX_WAIT"] == "3600"
     assert variables["AWS_BATCH_JOB_ID"] == found["jobId"]
     (line,) = log_lines()
@@ -300,37 +301,25 @@ def test_without_a_reason(job, there, call):
 
 def test_a_definition_of_its_own(job, there, call):
     """A job with another image goes on with the definition that its submission has named."""
-    batch = boto3.client("batch", region_name=SECOND)
-    other = batch.register_job_definition(
+    other = boto3.client("batch", region_name=SECOND).register_job_definition(
         jobDefinitionName="keepfit-compute-0123",
         type="container",
         containerProperties={"image": "mine:7", "vcpus": 1, "memory": 100},
     )["jobDefinitionArn"]
-    own = boto3.client("batch").register_job_definition(
-        jobDefinitionName="keepfit-compute-0123",
-        type="container",
-        containerProperties={"image": "mine:7", "vcpus": 1, "memory": 100},
-    )["jobDefinitionArn"]
-    _, run = job(40, definition=own, variables={"KEEPFIT_OTHER_JOB": other})
+    _, run = job(40, variables={"KEEPFIT_OTHER_JOB": other})
     call()
     (found,) = there(run)
     assert found["jobDefinition"] == other
-    assert "KEEPFIT_OTHER_JOB" not in variables_of(found)
 
 
 @pytest.mark.parametrize("kind", ["definition", "region", "secret"])
-def test_what_the_other_region_lacks(job, there, call, log_lines, published, kind):
+def test_what_the_other_region_lacks(deployed, job, there, call, log_lines, published, kind):
     """Such a job stays; each call logs it, and the topic learns of it once."""
-    own = boto3.client("batch").register_job_definition(
-        jobDefinitionName="keepfit-compute-4567",
-        type="container",
-        containerProperties={"image": "mine:7", "vcpus": 1, "memory": 100},
-    )["jobDefinitionArn"]
     secret = {"secrets": [{"name": "KEY", "valueFrom": "arn:aws:ssm:…"}]}
-    of_a_third = {"KEEPFIT_OTHER_JOB": own.replace(FIRST, "us-west-2")}
+    in_a_third = deployed.other.job.replace(SECOND, "us-west-2")
     given = {
-        "definition": {"definition": own},
-        "region": {"definition": own, "variables": of_a_third},
+        "definition": {"variables": {"KEEPFIT_OTHER_JOB": ""}},
+        "region": {"variables": {"KEEPFIT_OTHER_JOB": in_a_third}},
         "secret": {"container": secret},
     }[kind]
     _, run = job(31, **given)
@@ -362,7 +351,7 @@ def test_max_wait(job, there, call, log_lines, published, environment):
     assert f"job {run} ({waited}) was ended" in line
     assert "`keepfit submit --resume` continues" in line
     assert published() == [f"keepfit: {line}"]
-    for name in ("OTHER_REGION", "OTHER_QUEUE", "OTHER_JOB", "TOPIC"):
+    for name in ("OTHER_REGION", "OTHER_QUEUE", "TOPIC"):
         environment.delenv(name)
     assert [one for _, one, _ in call()] == [waited]
 

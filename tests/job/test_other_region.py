@@ -14,7 +14,7 @@ from keepfit.infra import deployment
 from keepfit.job.cancellation import is_cancelled
 from tests.infra.conftest import use_endpoint
 from tests.job.conftest import keepfit, push, refused
-from tests.s3.proxy import Proxy, always, s3_error
+from tests.s3.proxy import Proxy, always, pass_through, s3_error
 from tests.servers.moto import end_at_once, reset, run_in_containers
 
 FIRST, SECOND = "us-east-1", "eu-west-1"
@@ -67,10 +67,14 @@ def definition_of(region, arn):
 
 def submit_there(both, run):
     """Submit a job of the run in the second region that stays pending, as the function would."""
-    answer = boto3.client("batch", region_name=SECOND).submit_job(
+    return submit_pending(SECOND, both.other, run)
+
+
+def submit_pending(region, place, run):
+    answer = boto3.client("batch", region_name=region).submit_job(
         jobName=run,
-        jobQueue=both.other.queue,
-        jobDefinition=both.other.job,
+        jobQueue=place.queue,
+        jobDefinition=place.job,
         dependsOn=[{"jobId": str(uuid.uuid4())}],
         containerOverrides={"environment": [{"name": "KEEPFIT_RUN", "value": run}]},
     )
@@ -125,6 +129,30 @@ def test_a_moved_job(both, script, moto_server):
     (job,) = jobs_in(SECOND, both.other.queue, "moved")
     assert (job["status"], job["statusReason"]) == ("FAILED", "keepfit cancel")
     assert is_cancelled(open_store(both.store), moved)
+
+
+def test_cancel_while_it_moves(both, moto_server, monkeypatch):
+    """A job that appears in the other region while this one is cancelled is cancelled, too."""
+    run_in_containers(moto_server)
+    first, moved = submit_pending(FIRST, both, "moving"), []
+
+    def move(exchange):
+        if not moved:
+            moved.append(submit_there(both, "moving"))
+        pass_through(exchange)
+
+    with Proxy(moto_server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        proxy.arm(lambda _, request: move if "terminatejob" in request.path else None)
+        keepfit("cancel", "moving")
+        ended = [
+            *jobs_in(FIRST, both.queue, "moving"),
+            *jobs_in(SECOND, both.other.queue, "moving"),
+        ]
+    assert [(job["jobId"], job["status"]) for job in ended] == [
+        (first, "FAILED"), (moved[0], "FAILED"),
+    ]  # fmt: skip
+    assert is_cancelled(open_store(both.store), moved[0])
 
 
 def test_logs_of_both_regions(both, script):
