@@ -149,10 +149,10 @@ def test_cancel_while_it_moves(both, moto_server, monkeypatch):
             *jobs_in(FIRST, both.queue, "moving"),
             *jobs_in(SECOND, both.other.queue, "moving"),
         ]
+        assert is_cancelled(open_store(both.store), moved[0])
     assert [(job["jobId"], job["status"]) for job in ended] == [
         (first, "FAILED"), (moved[0], "FAILED"),
     ]  # fmt: skip
-    assert is_cancelled(open_store(both.store), moved[0])
 
 
 def test_logs_of_both_regions(both, script):
