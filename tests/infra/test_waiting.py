@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import os
 import time
 import uuid
 
@@ -21,6 +22,9 @@ from keepfit.infra import deployment
 from keepfit.infra.functions import waiting
 from keepfit.infra.stacks import template
 from tests.e2e.process import ROOT
+from tests.iam.calls import of_call
+from tests.iam.policies import Request, listed, refused
+from tests.iam.templates import SAMPLES, role_statements
 from tests.infra.batch_events import queue_blocked, rule_matches
 from tests.infra.conftest import keepfit, use_endpoint
 from tests.servers.moto import end_at_once, reset, run_in_containers
@@ -436,6 +440,42 @@ def test_its_role_is_minimal(compute):
     assert compute["WaitingMoves"]["Condition"] == "HasOtherRegion"
     (trust,) = compute["WaitingRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
     assert trust["Principal"] == {"Service": "lambda.amazonaws.com"}
+
+
+def test_its_role_allows_each_of_its_calls(deployed, job, published):
+    """Of a job that is moved and one that is ended; in the other region it may end none."""
+    topic = os.environ["TOPIC"]
+    names = {"OtherQueue": deployed.other.queue, "OtherRegion": SECOND, "Topic": topic}
+    statements = role_statements("compute", "WaitingRole", SAMPLES | names)
+    job(31)
+    ended, _ = job(31, variables={"KEEPFIT_MAX_WAIT": "600"})
+    made = []
+
+    def record(params, model, context, **_):
+        service, operation = model.service_model.service_name, model.name
+        if operation == "TerminateJob":
+            arn = f"arn:aws:batch:{context['client_region']}:123456789012:job/{params['jobId']}"
+            made.append(Request("batch:TerminateJob", arn))
+        else:
+            made.extend(of_call(service, operation, params))
+
+    boto3.DEFAULT_SESSION.events.register("provide-client-params", record)
+    waiting.handler({}, None)
+    boto3.setup_default_session()
+    assert refused(statements, made) == []
+    assert {request.action for request in made} == {
+        action
+        for statement in statements
+        for action in listed(statement["Action"])
+        if not action.startswith("logs:")  # by Lambda itself
+    }
+    others = [
+        Request("batch:SubmitJob", deployed.queue),
+        Request("batch:SubmitJob", f"{deployed.other.queue}-of-others"),
+        Request("batch:SubmitJob", deployed.other.job.replace("/keepfit", "/another")),
+        Request("batch:TerminateJob", f"arn:aws:batch:{SECOND}:123456789012:job/{ended}"),
+    ]
+    assert len(refused(statements, others)) == len(others)
 
 
 def test_only_the_rule_may_call_it(compute):
