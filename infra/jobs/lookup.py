@@ -183,7 +183,7 @@ def _job(found: dict[str, Any]) -> Job:
     variables = {v["name"]: v.get("value", "") for v in container.get("environment", ())}
     job = found["jobId"]
     queue = found["jobQueue"]
-    attempts = [_attempt(n, job, queue, a) for n, a in enumerate(found.get("attempts", ()), 1)]
+    attempts = [_attempt(n, job, a, queue) for n, a in enumerate(found.get("attempts", ()), 1)]
     if found["status"] == "RUNNING" and all(a.ended for a in attempts):
         attempts.append(
             Attempt(
@@ -211,7 +211,7 @@ def _job(found: dict[str, Any]) -> Job:
     )
 
 
-def _attempt(number: int, job: str, queue: str, found: dict[str, Any]) -> Attempt:
+def _attempt(number: int, job: str, found: dict[str, Any], queue: str = "") -> Attempt:
     container = found.get("container", {})
     code, reason = container.get("exitCode"), container.get("reason", "")
     status = found.get("statusReason", "")

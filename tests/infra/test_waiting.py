@@ -430,11 +430,11 @@ def test_its_role_is_minimal(compute):
         "TheirEnd": "batch:TerminateJob",
         "Logs": ["logs:CreateLogStream", "logs:PutLogEvents"],
         "InTheOtherRegion": ["batch:SubmitJob", "batch:TagResource"],
-        "ItsTags": "batch:TagResource",
         "EndedOrMoved": "sns:Publish",
     }
     assert [s["Sid"] for s in statements if s["Resource"] == "*"] == ["TheJobs"]
-    (queue, definitions) = next(s for s in statements if s["Sid"] == "InTheOtherRegion")["Resource"]
+    (move,) = [s for s in statements if s["Sid"] == "InTheOtherRegion"]
+    queue, definitions, _ = move["Resource"]
     assert queue == {"Ref": "OtherQueue"}
     assert definitions["Fn::Sub"].endswith(":job-definition/${AWS::StackName}*")
     assert compute["WaitingMoves"]["Condition"] == "HasOtherRegion"
