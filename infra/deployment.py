@@ -12,7 +12,7 @@ from keepfit.infra.stacks.stack import Stack, describe_stack
 DEFAULT = "keepfit"
 """The default name of a deployment."""
 
-_NOT_OUTPUTS = frozenset({"secrets", "limits_waiting", "other"})
+_NOT_OUTPUTS = frozenset({"secrets", "policies", "limits_waiting", "other"})
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Deployment:
         queue, job: ARNs of the Batch job queue and job definition.
         logs: the log group of the jobs.
         secrets: ARNs of the secrets that the execution role of jobs may read.
+        policies: ARNs of the managed policies that the role of jobs has besides its own.
         limits_waiting: the compute stack has the function for `submit --max-wait`.
         other: the other region where jobs may run, if there is one; its log group has the same
             name.
@@ -53,6 +54,7 @@ class Deployment:
     job: str
     logs: str
     secrets: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
     limits_waiting: bool = False
     other: OtherRegion | None = None
 
@@ -91,11 +93,11 @@ def find_deployment(cloudformation: Any, name: str = DEFAULT) -> Deployment:
             f"deployment {name!r} lacks {', '.join(sorted(missing))}: `keepfit infra status` "
             f"shows its state, `keepfit infra up` brings it up to date"
         )
-    # Not an output, which may have 1024 characters only.
-    secrets = tuple(filter(None, compute.parameters.get("Secrets", "").split(",")))
+    # Not outputs, which may have 1024 characters only.
     return Deployment(
         **{attribute: outputs[output] for output, attribute in named.items()},
-        secrets=secrets,
+        secrets=_items(compute.parameters.get("Secrets", "")),
+        policies=_items(storage.parameters.get("Policies", "")),
         limits_waiting="HomeRegion" in compute.outputs,  # of the same version of the template
         other=_first_region(home, first, compute_name) if home else _second_region(compute),
     )
@@ -124,3 +126,8 @@ def _first_region(region: str, cloudformation: Any, name: str) -> OtherRegion | 
     if found is None or not {"Queue", "Job"} <= found.outputs.keys():
         return None
     return OtherRegion(region, found.outputs["Queue"], found.outputs["Job"], takes_over=False)
+
+
+def _items(value: str) -> tuple[str, ...]:
+    """Return the items of a parameter that is a list."""
+    return tuple(filter(None, value.split(",")))

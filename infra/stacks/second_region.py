@@ -120,10 +120,10 @@ def check_second(
             f"the deployment in {first.region} has a second region already, {linked}: delete that "
             f"first with `keepfit infra down --region {linked}`"
         )
-    if asked.prefix is not None or asked.kms_key is not None:
+    if request.storage_parameters(asked):
         raise AwsError(
-            f"--prefix and --kms-key belong to the store, which is in {first.region}: change them "
-            f"with `keepfit infra up --region {first.region}`"
+            f"--prefix, --kms-key, --read and --policy belong to the storage stack, which is in "
+            f"{first.region}: change them with `keepfit infra up --region {first.region}`"
         )
 
 

@@ -109,7 +109,7 @@ def test_refusals(first, printed):
     assert "its bucket is in us-east-1, too" in refused(*store, code=78)
     second = (*store, "--region", SECOND)
     assert "from 10min to 24h" in refused(*second, "--move-after", "5min", code=2)
-    assert "belong to the store" in refused(*second, "--prefix", "x", code=78)
+    assert "belong to the storage stack" in refused(*second, "--prefix", "x", code=78)
     third = ("up", "--yes", "--region", THIRD, "--store")
     assert "bucket nowhere-at-all" in refused(*third, "s3://nowhere-at-all", code=78)
     assert f"is {first.store}" in refused(*third, f"{first.store}2", code=78)
