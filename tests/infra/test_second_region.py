@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import boto3
 import pytest
 
 from keepfit.infra import deployment
-from keepfit.infra.aws import AwsError
+from keepfit.infra.aws import AwsError, client
 from keepfit.infra.deployment import OtherRegion
+from keepfit.job.commands.regions import in_region
 from tests.infra.conftest import keepfit, refused, use_endpoint
 from tests.servers.moto import reset
 
@@ -138,3 +141,17 @@ def test_down(aws):
     assert find(FIRST).other is None
     keepfit("down", "--yes")
     assert stacks(FIRST) == set()
+
+
+@pytest.mark.parametrize("before", [None, THIRD])
+def test_the_region_of_a_command(before, monkeypatch):
+    """The option has the effect of AWS_REGION, for this command only."""
+    if before is None:
+        monkeypatch.delenv("AWS_REGION", raising=False)
+    else:
+        monkeypatch.setenv("AWS_REGION", before)
+    with in_region(SECOND):
+        assert client("batch").meta.region_name == SECOND
+    with in_region(None):
+        assert os.environ.get("AWS_REGION") == before
+    assert os.environ.get("AWS_REGION") == before
