@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.format.state_schema import StateSchema
+from keepfit.callbacks.checkpoint.position import Position
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
-from keepfit.callbacks.checkpoint.snapshot import Position
 from keepfit.callbacks.engine.final_states import FinalStates
 from keepfit.callbacks.engine.fit_identities import FitIdentities
 from keepfit.callbacks.engine.ownership import Ownership

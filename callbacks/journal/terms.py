@@ -1,10 +1,12 @@
-"""The terms of the journal: activities, reasons and price classes.
+"""The terms of the journal: activities, reasons, price classes, and the end of a process.
 
 They are apart from its schema, whose library the start of a process does not need.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -64,3 +66,18 @@ class Reason(StrEnum):
     REFUSED = "refused"
     CANCELLED = "cancelled"
     KILLED = "killed"
+
+
+@dataclass(frozen=True)
+class ProcessEnd:
+    """How the process of the attempt before this one has ended, as seen from outside.
+
+    Attributes:
+        started, ended: in UTC.
+        detail: one line about the cause: "killed by SIGKILL".
+    """
+
+    started: datetime
+    ended: datetime
+    reason: Reason | None
+    detail: str = ""

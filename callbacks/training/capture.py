@@ -17,13 +17,13 @@ from keepfit.callbacks.adapters.frozen import copy_array, freeze
 from keepfit.callbacks.adapters.held_callbacks import CapturedCallbacks, HeldCallbacks
 from keepfit.callbacks.adapters.keras_callbacks.history import HISTORY
 from keepfit.callbacks.checkpoint.format.codec import Array, encode
+from keepfit.callbacks.checkpoint.format.limits import Json
 from keepfit.callbacks.checkpoint.format.manifest import ARCHITECTURE, VARIABLES
+from keepfit.callbacks.checkpoint.position import Position
 from keepfit.callbacks.checkpoint.snapshot import (
     NUMPY_DTYPES,
     EncodedState,
     Group,
-    Json,
-    Position,
     Snapshot,
     Tensor,
     array_bytes,

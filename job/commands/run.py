@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from keepfit.callbacks.errors import EXIT_REFUSED, ConfigurationError
-from keepfit.callbacks.journal.recorder import ProcessEnd
+from keepfit.callbacks.journal.terms import ProcessEnd
 from keepfit.callbacks.launch.command import PythonCommand
 from keepfit.callbacks.runner_settings import (
     NoticeSettings,

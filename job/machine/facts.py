@@ -6,15 +6,17 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from keepfit.callbacks.journal.document import Machine
 from keepfit.callbacks.journal.terms import PriceClass
 from keepfit.callbacks.runner_settings import PriceSettings
 from keepfit.job.machine import sources
 from keepfit.job.machine.sources import Facts
 from keepfit.job.notices.imds import InstanceMetadata
 from keepfit.job.notices.source import SourceUnavailable
+
+if TYPE_CHECKING:
+    from keepfit.callbacks.journal.document import Machine
 
 PAUSES: Final = (5.0, 20.0)
 """Seconds after which a source that did not answer is asked again; then its facts stay unknown."""
@@ -43,14 +45,16 @@ class MachineFacts:
         self._prices = prices
         self._pauses = pauses
         self._facts = sources.facts_of_environment(environment, host or socket.gethostname())
-        self._machine = self._snapshot()
         self._stopped = threading.Event()
         self._sources = _sources_of(environment)
         self._thread = threading.Thread(target=self._collect, name="keepfit-machine", daemon=True)
 
     def current(self) -> Machine:
         """Return what is known by now. Any thread may call it."""
-        return self._machine
+        from keepfit.callbacks.journal.document import Machine  # the library of journals is large
+
+        machine = Machine.model_validate(sources.fitting(self._facts))
+        return machine.model_copy(update=priced(machine, self._prices))
 
     def start(self) -> None:
         """Start to collect."""
@@ -75,14 +79,9 @@ class MachineFacts:
                     return True
                 # A region of IMDS is that of the machine; ECS has the same.
                 self._facts = self._facts | facts
-                self._machine = self._snapshot()
         except SourceUnavailable:
             return False
         return True
-
-    def _snapshot(self) -> Machine:
-        machine = Machine.model_validate(self._facts)
-        return machine.model_copy(update=priced(machine, self._prices))
 
 
 def priced(machine: Machine, prices: PriceSettings) -> dict[str, Any]:

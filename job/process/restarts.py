@@ -19,8 +19,7 @@ from typing import Final
 
 from keepfit.callbacks import events
 from keepfit.callbacks.backoff import Backoff
-from keepfit.callbacks.journal.recorder import ProcessEnd
-from keepfit.callbacks.journal.terms import Reason
+from keepfit.callbacks.journal.terms import ProcessEnd, Reason
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.job.notices.signals import trapped_signals
 from keepfit.job.process.children import JOB_CONTROL, Supervisor, exit_code

@@ -26,7 +26,8 @@ from keepfit.callbacks.checkpoint.format.codec import (
     encode,
 )
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
-from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Position, Snapshot
+from keepfit.callbacks.checkpoint.position import Position
+from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Snapshot
 from tests.checkpoint.samples import RUN, parsed, resume, same, take_over, tensor
 from tests.checkpoint.test_manifest import manifest_with
 

@@ -7,7 +7,8 @@ from math import prod
 
 from keepfit.callbacks.checkpoint.format.keys import Kind, check_key
 from keepfit.callbacks.checkpoint.format.manifest import Manifest, StoredFile, StoredTensor
-from keepfit.callbacks.checkpoint.snapshot import DTYPES, Position
+from keepfit.callbacks.checkpoint.position import Position
+from keepfit.callbacks.checkpoint.snapshot import DTYPES
 
 MAX_HEADER_BYTES = 100_000_000
 """Largest header of a safetensors object, as its reference reader limits it."""
