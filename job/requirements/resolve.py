@@ -38,8 +38,9 @@ _UNREACHED = re.compile(
 )
 _NO_MATCH = re.compile(r"No matching distribution found for (\S+)")
 _ADVICE = re.compile(r"For more information|ResolutionImpossible|^\s*$|\[notice\]")
+_SAID = re.compile(r"(?:ERROR|WARNING(?=: 4\d\d Error)): (.*)")
 _LINE = re.compile(r"-r \S+ \(line (\d+)\)")
-_OF_HASH = re.compile(r"^\s+(\S+) from \S+:?$", re.MULTILINE)
+_OF_HASH = re.compile(r"^\s+(\S+==\S+) from .*:$", re.MULTILINE)
 _FROM_FILE = re.compile(r" \(from \S+none-any\.whl\)")
 _STAND_IN = re.compile(r"The user requested (\S+ \S+) \(from .*none-any\.whl\)")
 
@@ -176,7 +177,7 @@ def _run_pip(arguments: Sequence[str], source: Source) -> None:
 def explain(file: str, output: str, errors: str) -> RequirementsError:
     """Return the error for what pip has written, without passwords of URLs."""
     lines = [line.strip() for line in errors.splitlines() if not _ADVICE.search(line)]
-    said = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    said = [found[1] for line in lines if (found := _SAID.match(line))]
     said += _OF_HASH.findall(errors)
     reason = _LINE.sub(r"line \1", " ".join(said or lines[-1:]) or "pip gave no reason")
     reason = _FROM_FILE.sub(" of the image", reason)
