@@ -23,7 +23,7 @@ _SUBSCRIPTIONS = re.compile(r"^  # AWS::SNS::Subscription, .*\n", re.MULTILINE)
 def template_body(kind: Kind, emails: Sequence[str] = ()) -> str:
     """Return the template, with each Lambda function's source in place of its name.
 
-    Docstrings are left out: CloudFormation limits the source to 4096 characters.
+    Docstrings are left out: CloudFormation limits the whole template to 51,200 bytes.
 
     Args:
         emails: the addresses of subscriptions. A template can't repeat a resource for the items of

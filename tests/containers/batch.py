@@ -110,9 +110,10 @@ class Job:
             for mount in properties["linuxParameters"]["tmpfs"]
         ]
         read_only = ["--read-only"] if properties["readonlyRootFilesystem"] else []
+        shared = f"--shm-size={properties['linuxParameters']['sharedMemorySize']}m"
         return container(
             *self.overrides.get("command", properties["command"]),
-            options=["--cap-drop=ALL", f"--user={properties['user']}", *read_only, *tmpfs],
+            options=["--cap-drop=ALL", f"--user={properties['user']}", *read_only, shared, *tmpfs],
             image_name=properties["image"],
             **(environment | self.environment | batch),
         )

@@ -12,6 +12,7 @@ import pytest
 from cfnlint.decode.cfn_yaml import load
 
 from keepfit.callbacks.storage.s3.options import KMS_KEY, VARIABLES, RequestOptions
+from keepfit.infra.jobs.request import resources
 from keepfit.infra.stacks import template
 from keepfit.infra.stacks.request import CPU_TYPES
 from tests.e2e.process import ROOT
@@ -83,8 +84,14 @@ def test_the_role_of_a_job_is_minimal(storage):
     policy = policy[: policy.index("```")]
     assert all(f'"{action}"' in policy for action in allowed)
     assert policy.count('"s3:') == len(allowed)
-    objects, listings = statements(storage)
+    objects, listings, uploads = statements(storage)
     assert objects["Resource"] == {"Fn::Sub": "${Bucket.Arn}/${Prefix}/*"}
+    assert uploads == {
+        "Sid": "UnfinishedUploads",
+        "Effect": "Allow",
+        "Action": ["s3:ListBucketMultipartUploads"],
+        "Resource": {"Fn::GetAtt": ["Bucket", "Arn"]},
+    }
     assert listings["Condition"]["StringLike"]["s3:prefix"] == [
         {"Ref": "Prefix"},
         {"Fn::Sub": "${Prefix}/*"},
@@ -100,7 +107,7 @@ def test_only_jobs_of_this_account_can_assume_the_role(storage):
 
 
 def test_a_container_can_reach_imds(compute):
-    """IMDSv2 is required, with a hop limit that containers need."""
+    """IMDSv2 is required, with a hop limit that also reaches a container behind a bridge."""
     options = properties(compute, "LaunchTemplate")["LaunchTemplateData"]["MetadataOptions"]
     assert options["HttpTokens"] == "required"
     assert int(options["HttpPutResponseHopLimit"]) == 2
@@ -156,6 +163,8 @@ def retry_action(compute, **attempt):
         ({"code": "75", "status": "Essential container in task exited"}, "RETRY"),
         ({"code": "137", "status": "Host EC2 (instance i-0a1) terminated."}, "RETRY"),
         ({"status": "Task failed to start", "reason": "CannotPullContainerError: x"}, "RETRY"),
+        ({"status": "Task failed to start", "reason": "DockerTimeoutError: x"}, "RETRY"),
+        ({"status": "Essential container", "reason": "CannotInspectContainerError: x"}, "RETRY"),
         ({"code": "76", "status": "Essential container in task exited"}, "EXIT"),
         ({"code": "78", "status": "Essential container in task exited"}, "EXIT"),
         ({"code": "74", "status": "Essential container in task exited"}, "EXIT"),
@@ -230,6 +239,29 @@ def test_the_container_is_hardened(compute):
     assert str(job["Privileged"]).lower() == "false"
     assert str(job["ReadonlyRootFilesystem"]).lower() == "true"
     assert [mount["ContainerPath"] for mount in job["LinuxParameters"]["Tmpfs"]] == ["/tmp"]
+
+
+def test_a_gpu_is_requested_of_machines_with_gpus(compute):
+    """Without a requirement, ECS starts the container with Docker's own runtime, so no GPU."""
+    needs = properties(compute, "Job")["ContainerProperties"]["ResourceRequirements"]
+    (conditional,) = [need["Fn::If"] for need in needs if "Fn::If" in need]
+    assert conditional == ["HasGpu", {"Type": "GPU", "Value": "1"}, {"Ref": "AWS::NoValue"}]
+    base = {"containerProperties": {"resourceRequirements": [{"type": "GPU", "value": "1"}]}}
+    assert resources({}, base) == [{"type": "GPU", "value": "1"}]
+    assert resources({"gpus": 4}, base) == [{"type": "GPU", "value": "4"}]
+
+
+def test_shared_memory(compute):
+    """There is enough of it for NCCL on several GPUs; Docker's default is 64 MiB."""
+    parameters = properties(compute, "Job")["ContainerProperties"]["LinuxParameters"]
+    assert int(parameters["SharedMemorySize"]) >= 1024
+
+
+def test_logs_do_not_block_a_job(compute):
+    """A job goes on when CloudWatch does not answer."""
+    options = properties(compute, "Job")["ContainerProperties"]["LogConfiguration"]["Options"]
+    assert options["mode"] == "non-blocking"
+    assert options["max-buffer-size"] == "25m"
 
 
 def test_no_ingress(compute):
