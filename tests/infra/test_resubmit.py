@@ -175,6 +175,7 @@ def test_a_run_that_progressed(aws, deployed, failed_job, saved, log_lines, run)
         "KEEPFIT_RUN": run,
         "MINE": "a b",
         "KEEPFIT_RESUBMITTED_AT": "40",
+        "TMPDIR": "/tmp",
     }
     (line,) = log_lines()
     assert f"is submitted again as {job}: run {run} is at batch 40" in line

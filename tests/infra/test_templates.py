@@ -36,7 +36,12 @@ def properties(resources, name):
 def test_cfn_lint_finds_nothing(kind, tmp_path):
     """Every type, property and value is valid in CloudFormation, with all that is filled in."""
     path = tmp_path / f"{kind}.yaml"
-    path.write_text(template.template_body(kind, ("me+a@example.com", "o'neil@example.org")))
+    given = {
+        "Emails": "me+a@example.com,o'neil@example.org",
+        "EgressPorts": "5432,8080",
+        "Reads": "s3://data-a,s3://data-b/some folder/x=1,s3://data-b/file.tfrecord",
+    }
+    path.write_text(template.template_of(kind, given))
     tool = Path(sys.executable).with_name("cfn-lint")
     ended = subprocess.run([tool, path], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout
@@ -238,7 +243,28 @@ def test_the_container_is_hardened(compute):
     assert job["User"] == "1000:1000"
     assert str(job["Privileged"]).lower() == "false"
     assert str(job["ReadonlyRootFilesystem"]).lower() == "true"
-    assert [mount["ContainerPath"] for mount in job["LinuxParameters"]["Tmpfs"]] == ["/tmp"]
+
+
+def test_the_disk_of_a_job(compute):
+    """/tmp is a volume of its own on the instance's disk, for any image; TMPDIR names it.
+
+    The code is unpacked there, so runs of earlier versions, which had a tmpfs there, go on with the
+    same paths.
+    """
+    job = properties(compute, "Job")["ContainerProperties"]
+    (volume,) = job["Volumes"]
+    (mount,) = job["MountPoints"]
+    assert (mount["SourceVolume"], mount["ContainerPath"]) == (volume["Name"], "/tmp")
+    # With a path on the host, the jobs of a machine would share it, and nothing would empty it.
+    assert volume["Host"] == {}
+    assert str(mount["ReadOnly"]).lower() == "false"
+    assert "Tmpfs" not in job.get("LinuxParameters", {})
+    assert variables_of(job)["TMPDIR"] == "/tmp"
+    (disk,) = properties(compute, "LaunchTemplate")["LaunchTemplateData"]["BlockDeviceMappings"]
+    assert disk["Ebs"]["VolumeSize"] == {"Ref": "DiskGib"}
+    data = properties(compute, "LaunchTemplate")["LaunchTemplateData"]["UserData"]["Fn::Base64"]
+    minutes = data.partition("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION=")[2].partition("m\n")[0]
+    assert 1 <= int(minutes) <= 30, "attempts that have ended would fill the disk"
 
 
 def test_a_gpu_is_requested_of_machines_with_gpus(compute):
