@@ -44,8 +44,8 @@ def prepare_attempt(
 
     Raises:
         Cancelled: the job was cancelled with `keepfit cancel`.
-        Refused: the store or TMPDIR can't be used, the code or a package is damaged or does not fit,
-            or there is no space for it.
+        Refused: the store or TMPDIR can't be used, the code or a package is damaged or does not
+            fit, or there is no space for it.
         StoreUnreachable: the store does not answer now.
     """
     if job.id is None and code is None and requirements is None:
