@@ -43,8 +43,9 @@ def merge(given: Mapping[str, Any], found: JobFile, folder: Path) -> SubmitOptio
     }
     for name in ("env", "secrets"):
         values[name] = getattr(found, name) | given.get(name, {})
-    if given.get("requirements"):
-        values["no_requirements"] = given.get("no_requirements", False)
+    if given.get("requirements") or given.get("no_requirements"):  # either replaces the file's key
+        values |= {name: given.get(name) for name in ("requirements", "no_requirements")}
+        values["no_requirements"] = bool(values["no_requirements"])
     if given.get("script"):
         values |= {"args": given.get("args", ()), "module": given.get("module", False)}
     elif found.script or found.module:
