@@ -33,16 +33,22 @@ class BatchJob:
     run: str
 
 
-def prepare_attempt(job: BatchJob, code: str | None, program: PythonCommand) -> None:
+def prepare_attempt(
+    job: BatchJob, code: str | None, program: PythonCommand, requirements: str | None = None
+) -> None:
     """Exit if the job was cancelled; otherwise download its code, and change to its folder.
+
+    Args:
+        code: the digest of the code in the store, if `keepfit submit` has stored it.
+        requirements: the digest of the packages to install, if there are any.
 
     Raises:
         Cancelled: the job was cancelled with `keepfit cancel`.
-        Refused: the store or TMPDIR can't be used, the code is damaged, or there is no space for
-            it.
+        Refused: the store or TMPDIR can't be used, the code or a package is damaged or does not
+            fit, or there is no space for it.
         StoreUnreachable: the store does not answer now.
     """
-    if job.id is None and code is None:
+    if job.id is None and code is None and requirements is None:
         return
     from keepfit.callbacks.engine.store_errors import exit_for_store_error
     from keepfit.callbacks.storage import open_store
@@ -53,6 +59,8 @@ def prepare_attempt(job: BatchJob, code: str | None, program: PythonCommand) -> 
         store = open_store(job.store, preemption.current().deadline)
         if job.id:
             _exit_if_cancelled(store, job.id)
+        if requirements:
+            _install(store, requirements, job.run)
         if code:
             _enter_code(store, code, job.run, program)
     except StorageError as error:
@@ -72,6 +80,24 @@ def _exit_if_cancelled(store: Store, job: str) -> None:
         fix="to continue, submit the run again: keepfit submit --resume",
     )
     raise Cancelled
+
+
+def _install(store: Store, requirements: str, run: str) -> None:
+    from keepfit.job.requirements.install import install_requirements
+    from keepfit.job.requirements.suitability import Unsuitable
+
+    try:
+        install_requirements(store, requirements, run)
+    except Unsuitable as error:
+        log.error(events.REFUSED, reason=str(error))
+        raise Refused from error
+    except OSError as error:
+        log.error(
+            events.REFUSED,
+            reason=f"the requirements could not be installed: {error}",
+            fix="set TMPDIR to a folder that this user can write to, with enough space",
+        )
+        raise Refused from error
 
 
 def _enter_code(store: Store, code: str, run: str, program: PythonCommand) -> None:

@@ -24,6 +24,7 @@ MODULES: Final = {
     "plan": "plan",
     "drill": "drill",
     "infra": "infra",
+    "push": "push",
     "submit": "submit",
     "logs": "jobs",
     "cancel": "jobs",

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from keepfit.callbacks.storage.base import AlreadyExists, Damaged, NotFound, StorageError, Store
 from keepfit.infra.jobs.bundle import Bundle, BundleError, unpack_bundle
+from keepfit.job.private_folder import make_private_folder
 
 MAX_ARCHIVE = 4 << 30
 """Bytes of the largest archive that a job downloads."""
@@ -57,20 +55,9 @@ def download_archive(store: Store, digest: str, run: str) -> Path:
         raise Damaged(
             f"{store.uri}/{archive_key(digest)} is damaged; delete it and submit the job again"
         )
-    folder = _make_private_folder(Path(tempfile.gettempdir()) / f"keepfit-{run}")
+    folder = make_private_folder(Path(tempfile.gettempdir()) / f"keepfit-{run}")
     try:
         unpack_bundle(content, folder)
     except BundleError as error:
         raise Damaged(f"{store.uri}/{archive_key(digest)}: {error}") from error
-    return folder
-
-
-def _make_private_folder(folder: Path) -> Path:
-    """Create a folder for this user only. Its name can be guessed: another user may have it."""
-    with suppress(FileNotFoundError):
-        existing = folder.lstat()
-        if not stat.S_ISDIR(existing.st_mode) or existing.st_uid != os.getuid():
-            raise PermissionError(f"{folder} exists already, and is not a folder of this user")
-        shutil.rmtree(folder)
-    folder.mkdir(mode=0o700)
     return folder

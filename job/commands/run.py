@@ -50,6 +50,10 @@ def run(
         str | None,
         typer.Option(help="Digest of the code with SCRIPT that `keepfit submit` has stored."),
     ] = None,
+    requirements: Annotated[
+        str | None,
+        typer.Option(help="Digest of the packages that `keepfit submit` has stored."),
+    ] = None,
     store: Annotated[
         str | None, typer.Option(help="Where checkpoints are stored. [default: file://./runs]")
     ] = None,
@@ -151,7 +155,13 @@ def run(
         os.environ.pop("KEEPFIT_FRESH", None)  # it would begin the finished run anew
     previous = attempt.previous_end if attempt else None
     exit_code = _run_attempt(
-        program, notices, notifications, code, previous, deterministic=deterministic
+        program,
+        notices,
+        notifications,
+        code,
+        previous,
+        requirements=requirements,
+        deterministic=deterministic,
     )
     if attempt and exit_code != notices.preempted_exit_code:
         attempt.report_end()
@@ -165,12 +175,14 @@ def _run_attempt(
     code: str | None,
     previous: ProcessEnd | None,
     *,
+    requirements: str | None,
     deterministic: bool,
 ) -> int:
     """Run the program in this process, and return its exit code.
 
     Args:
         code: the digest of the code that `keepfit submit` has stored, if it did.
+        requirements: the digest of the packages that it has stored, if there are any.
         previous: how the process of the attempt before this one has ended, if that is known.
     """
     from keepfit.callbacks.engine import session
@@ -189,7 +201,7 @@ def _run_attempt(
     def prepare() -> None:
         session.current().previous = previous
         session.current().start_prefetch(settings)
-        batch.prepare_attempt(job, code, program)
+        batch.prepare_attempt(job, code, program, requirements)
         if deterministic:
             runner.set_deterministic()
 

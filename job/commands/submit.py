@@ -63,6 +63,17 @@ def submit(
             help="A variable whose value is in AWS Secrets Manager or SSM; repeatable.",
         ),
     ] = None,
+    requirements: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The packages of the job. [default: requirements.txt or pyproject.toml beside "
+            "SCRIPT]",
+        ),
+    ] = None,
+    no_requirements: Annotated[
+        bool, typer.Option("--no-requirements", help="Install no packages: the image has all.")
+    ] = False,
     max_size: Annotated[
         int | None,
         typer.Option(min=1, max=4096, help="Limit for the folder, in MiB. [default: 100]"),
@@ -113,6 +124,8 @@ def submit(
         "fresh": fresh,
         "env": variables.named_values("--env", "VALUE", env or []),
         "secrets": variables.named_values("--secret", "ARN", secret or []),
+        "requirements": requirements,
+        "no_requirements": no_requirements,
         "max_size": max_size,
         "max_wait": max_wait,
         "queue": queue,

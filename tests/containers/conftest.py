@@ -17,17 +17,17 @@ __all__ = ["aws", "deployed", "moto_server"]
 
 @pytest.fixture
 def submitted(bucket, request, monkeypatch):
-    """Return a function that submits the MNIST example under a run name, with a store on S3."""
+    """Return a function that submits a script under a run name, with a store on S3."""
     s3 = os.environ["AWS_ENDPOINT_URL_S3"]
     deployment = request.getfixturevalue("deployed")
     # The bucket is on another server than the deployment, so it is outside of its store.
     keepfit("infra", "up", "--yes", "--policy", "arn:aws:iam::aws:policy/AmazonS3FullAccess")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3)
 
-    def submit(run, *args):
+    def submit(run, *args, script=MNIST, options=("--deterministic", "--save-every", "2s")):
         keepfit(
             *("submit", "--run", run, "--image", image(), "--store", f"{bucket}/runs", "--fresh"),
-            *("--deterministic", "--save-every", "2s", MNIST, *args),
+            *(*options, script, *args),
         )
         batch = boto3.client("batch")
         listed = batch.list_jobs(

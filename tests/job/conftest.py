@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 
 import boto3
@@ -46,9 +47,10 @@ def deployed(aws, monkeypatch):
     return deployed
 
 
-def push(aws, repository, tag):
-    """Add an image to ECR, as `docker push` would."""
-    manifest = '{"schemaVersion": 2, "mediaType": "x", "config": {}, "layers": []}'
+def push(aws, repository, tag, *layers):
+    """Add an image to ECR, as `docker push` would. moto's digest is that of the layers."""
+    layers = [{"digest": layer} for layer in layers]
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": "x", "config": {}, "layers": layers})
     aws("ecr").put_image(repositoryName=repository, imageManifest=manifest, imageTag=tag)
 
 

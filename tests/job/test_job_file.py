@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from keepfit.callbacks.storage import open_store
 from keepfit.job.code_archive import download_archive
-from keepfit.job.commands.submission.job_file import JobFile
+from keepfit.job.commands.submission.job_file import JobFile, read_job_file
+from keepfit.job.commands.submission.merge import merge
 from tests.e2e.process import ROOT
 from tests.job.conftest import keepfit, refused
 from tests.job.test_submission import assert_nothing_was_created, code_of, submitted, variables
@@ -104,6 +106,24 @@ def test_a_module_in_pyproject(deployed, aws, project, tmp_path, monkeypatch):
     assert job["container"]["command"][-2:] == ["-m", "package.train"]
     folder = download_archive(open_store(deployed.store), code_of(job), "package.train")
     assert (folder / "package/train.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "expected"),
+    [
+        ("", {}, (None, False)),
+        ('requirements = "needs.txt"', {}, ("folder/needs.txt", False)),
+        ("requirements = false", {}, (None, True)),
+        ("requirements = false", {"requirements": "own.txt"}, ("own.txt", False)),
+        ('requirements = "needs.txt"', {"no_requirements": True}, (None, True)),
+    ],
+)
+def test_requirements_of_the_file(tmp_path, text, given, expected):
+    """They are relative to the file; `false` turns them off; the command line wins over both."""
+    file = tmp_path / "keepfit.toml"
+    file.write_text(f'script = "train.py"\n{text}\n')
+    options = merge(given, read_job_file(file), Path("folder"))
+    assert (options.requirements, options.no_requirements) == expected
 
 
 def test_a_file_that_describes_another_script(deployed, aws, project):

@@ -6,16 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from botocore.stub import Stubber
 
 from keepfit.callbacks.storage import open_store
 from keepfit.callbacks.storage.s3.retries import RetryPolicy
-from keepfit.infra.jobs import request
+from keepfit.infra.aws import AwsError
+from keepfit.infra.jobs import images, request
 from keepfit.job.code_archive import archive_key, download_archive
+from keepfit.job.requirements.stored import load_document
 from tests.checkpoint.samples import take_over
 from tests.job.conftest import keepfit, push, refused, submit_pending_job
+from tests.requirements.samples import wheel
 from tests.s3.proxy import Proxy, s3_error
 from tests.s3.samples import small
 
@@ -58,7 +63,7 @@ def test_submitted_job(deployed, aws, script):
     assert "keepfit logs first.run -f" in printed
     (job,) = submitted(aws, deployed.queue)
     assert job["jobName"] == "first-run"
-    assert job["jobDefinition"] == deployed.job
+    assert job["jobDefinition"] != deployed.job, "the image is not pinned"
     *flags, code, name, option, value = job["container"]["command"]
     assert flags == ["run", "--deterministic", "--code"]
     assert (name, option, value) == ("train.py", "--epochs", "3")
@@ -142,11 +147,98 @@ def test_another_image(deployed, aws, script):
     described = aws("batch").describe_job_definitions
     (own,) = described(jobDefinitions=[first["jobDefinition"]])["jobDefinitions"]
     (base,) = described(jobDefinitions=[deployed.job])["jobDefinitions"]
-    assert own["containerProperties"].pop("image") == image
+    digest = digest_of(aws, deployed, "mine")
+    assert own["containerProperties"].pop("image") == f"{deployed.repository}@{digest}"
     assert base["containerProperties"].pop("image") == f"{deployed.repository}:latest"
     assert own["containerProperties"] == base["containerProperties"]
     assert own["retryStrategy"] == base["retryStrategy"]
     assert own["jobDefinitionName"].startswith("keepfit-compute-"), "no resubmission"
+
+
+def digest_of(aws, deployed, tag):
+    repository = deployed.repository.partition("/")[2]
+    described = aws("ecr").describe_images(repositoryName=repository, imageIds=[{"imageTag": tag}])
+    return described["imageDetails"][0]["imageDigest"]
+
+
+def test_the_image_is_pinned(deployed, aws, script):
+    """Attempts have one image, whatever its tag names by then; a tag of its own keeps it."""
+    keepfit("submit", "--run", "a1", script)
+    digest = digest_of(aws, deployed, "latest")
+    assert digest_of(aws, deployed, f"keepfit-{digest[7:19]}") == digest
+    repository = deployed.repository.partition("/")[2]
+    push(aws, repository, "latest", "newer")
+    keepfit("submit", "--run", "a2", script)
+    newer = digest_of(aws, deployed, "latest")
+    keepfit("submit", "--run", "a3", "--image", f"{deployed.repository}@{digest}", script)
+    definitions = [job["jobDefinition"] for job in submitted(aws, deployed.queue)]
+    described = aws("batch").describe_job_definitions(jobDefinitions=definitions)["jobDefinitions"]
+    pinned = {d["jobDefinitionArn"]: d["containerProperties"]["image"] for d in described}
+    names = [f"{deployed.repository}@{found}" for found in (digest, newer, digest)]
+    assert [pinned[definition] for definition in definitions] == names
+    assert newer != digest
+    assert digest_of(aws, deployed, f"keepfit-{newer[7:19]}") == newer
+
+
+def test_an_image_that_can_not_be_pinned(deployed, aws, script):
+    """A tag of another registry may change its meaning: one warning. A digest is pinned already."""
+    lines = keepfit("submit", "--image", "docker.example/mine:7", "--run", "a1", script).stderr
+    assert "image not pinned" in lines.replace("_", " ")
+    assert "only images in ECR can be asked for their digest" in lines
+    name = f"docker.example/mine@sha256:{64 * 'a'}"
+    lines = keepfit("submit", "--image", name, "--run", "a2", script).stderr
+    assert "pinned" not in lines
+
+
+def test_ecr_denies(aws, deployed):
+    """Without the permissions the tag is used as it is, and the image keeps its tags only."""
+    image = f"{deployed.repository}:latest"
+    ecr = aws("ecr")
+    found = images.find_image(ecr, image)
+    with Stubber(ecr) as stub:
+        stub.add_client_error("describe_images", "AccessDeniedException")
+        unknown = images.find_image(ecr, image)
+        assert (unknown.name, unknown.digest) == (image, None)
+        assert "DescribeImages is not allowed" in unknown.gap
+        stub.add_client_error("batch_get_image", "AccessDeniedException")
+        with pytest.raises(AwsError, match="was not tagged: BatchGetImage is not allowed"):
+            images.keep_tagged(ecr, found)
+        stub.add_response("batch_get_image", {"images": [{"imageManifest": "{}"}]})
+        stub.add_client_error("put_image", "ImageTagAlreadyExistsException")
+        images.keep_tagged(ecr, found)
+
+
+def test_requirements(deployed, aws, script, tmp_path, monkeypatch):
+    """The folder's requirements are resolved once, and each job has the digest of the result."""
+    wheel(tmp_path / "index", "alpha", requires=["numpy"])
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    (script.parent / "requirements.txt").write_text("alpha\n")
+    logged = keepfit("submit", "--run", "a1", script).stderr
+    assert "requirements resolved: wheels 1, size 0.0 MiB, new 1" in logged
+    logged = keepfit("submit", "--run", "a2", script).stderr
+    assert "new 0" in logged
+    keepfit("submit", "--run", "a3", "--no-requirements", script)
+    first, second, third = (job["container"]["command"] for job in submitted(aws, deployed.queue))
+    document = load_document(open_store(deployed.store), first[4])
+    assert first[3] == "--requirements"
+    assert first[3:] == second[3:]
+    assert [wheel.name for wheel in document.wheels] == ["alpha"]
+    assert list(document.provided) == ["numpy"]
+    assert "--requirements" not in third
+    assert keepfit("ls", deployed.store).stdout.splitlines()[1:] == [], "wheels are listed as runs"
+
+
+def test_requirements_that_are_refused(deployed, aws, script):
+    """What can't be resolved is refused before anything is created."""
+    (script.parent / "requirements.txt").write_text("numpy<2\n")
+    keepfit_refuses = partial(keepfit, "submit", code=2)
+    assert "asks for numpy<2, and the image has numpy" in keepfit_refuses(script).stderr
+    line = refused("submit", "--requirements", "x", "--no-requirements", script, code=2)
+    assert "contradict each other" in line
+    assert "can't be read" in keepfit_refuses("--requirements", "nowhere.txt", script).stderr
+    assert_nothing_was_created(aws, deployed)
 
 
 def assert_nothing_was_created(aws, deployed):

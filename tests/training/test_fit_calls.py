@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
 import sys
 import threading
 import time
 import types
 
 from keepfit.callbacks.training.internals import FitCall
+from keepfit.callbacks.training.internals.frames import current_frames
 
 FITS = 300
 
@@ -81,3 +84,26 @@ def test_a_fit_that_was_left_by_an_exception_is_over():
         assert not calls[0].is_running()
         fit(calls)
     assert not any(call.is_running() for call in calls)
+
+
+def collect_thread_locals() -> None:
+    """Ask for the frames of all threads again and again, while collections end thread locals."""
+    gc.set_threshold(1)
+    for _ in range(2000):
+        cycle = [threading.local()]
+        cycle.append(cycle)
+        del cycle
+        current_frames()
+
+
+def test_asking_does_not_wait_for_a_collection():
+    """CPython 3.11 collects garbage while it holds the lock that a `threading.local` needs to end.
+
+    The process would stand still for ever.
+    """
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        collect_thread_locals()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import weakref
@@ -30,13 +31,32 @@ def callback_list_of_fit() -> keras.callbacks.CallbackList:
 
 def count_fits(thread: int) -> int:
     """Return how many calls of a model's `fit` are on the stack of a thread."""
-    fits = fits_on(sys._current_frames().get(thread))
-    return sum("epoch_iterator" in frame.f_code.co_varnames for frame in fits)
+    return _count_fits(current_frames().get(thread))
 
 
 def count_all_fits() -> int:
     """Return how many calls of a model's `fit` are under way in this process."""
-    return sum(count_fits(thread) for thread in sys._current_frames())
+    return sum(_count_fits(frame) for frame in current_frames().values())
+
+
+def current_frames() -> dict[int, FrameType]:
+    """Return the innermost frame of each thread, by the thread's identifier.
+
+    CPython before 3.12 creates the frame objects while it holds a lock. That may start a garbage
+    collection, and the end of a `threading.local` in it waits for the same lock, for ever
+    (github.com/python/cpython/issues/106883, fixed in 3.11.9; Debian 12 has 3.11.2).
+    """
+    if sys.version_info >= (3, 12) or not gc.isenabled():
+        return sys._current_frames()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        gc.enable()
+
+
+def _count_fits(frame: FrameType | None) -> int:
+    return sum("epoch_iterator" in fit.f_code.co_varnames for fit in fits_on(frame))
 
 
 class FitCall:
@@ -71,7 +91,7 @@ class FitCall:
         """Return True until the call has returned or was left by an exception. For any thread."""
         if self._callbacks() is None:
             return False
-        frames = fits_on(sys._current_frames().get(self._thread))
+        frames = fits_on(current_frames().get(self._thread))
         return any(id(frame) == self._frame for frame in frames)
 
 

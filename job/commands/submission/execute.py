@@ -12,7 +12,9 @@ from keepfit.infra.deployment import DEFAULT
 from keepfit.infra.jobs import request
 from keepfit.job import code_archive
 from keepfit.job.commands.failures import aws_errors_exit, store_errors_exit
+from keepfit.job.commands.submission.image import keep_tagged
 from keepfit.job.commands.submission.options import SubmitOptions
+from keepfit.job.commands.submission.packages import upload_packages
 from keepfit.job.commands.submission.plan import SubmissionPlan
 from keepfit.job.commands.submission.waiting import register_elsewhere
 
@@ -22,7 +24,11 @@ log = get_logger()
 def execute(plan: SubmissionPlan) -> None:
     """Upload and submit; exit with one line if the store or AWS refuses it."""
     with store_errors_exit():
-        code_archive.upload_archive(open_store(plan.store), plan.code)
+        store = open_store(plan.store)
+        code_archive.upload_archive(store, plan.code)
+        if plan.wheels:
+            upload_packages(store, plan.wheels)
+    keep_tagged(plan.image)
     with aws_errors_exit():
         elsewhere = register_elsewhere(plan.deployment, plan.queue, plan.request, plan.definition)
         asked = replace(plan.request, environment={**plan.request.environment, **elsewhere})

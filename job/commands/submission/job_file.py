@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -94,6 +94,7 @@ class JobFile(_Table):
     on_demand_price: Text | None = None
     notify: tuple[str, ...] = Field(default=(), strict=False)
     notices: Notices = Notices()
+    requirements: str | Literal[False] | None = None
     max_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     max_wait: str | None = None
 

@@ -38,9 +38,14 @@ def merge(given: Mapping[str, Any], found: JobFile, folder: Path) -> SubmitOptio
     Raises:
         ConfigurationError: neither names a program.
     """
-    values = _values(found) | {k: v for k, v in given.items() if v not in (None, (), False, {})}
+    values = _values(found, folder) | {
+        k: v for k, v in given.items() if v not in (None, (), False, {})
+    }
     for name in ("env", "secrets"):
         values[name] = getattr(found, name) | given.get(name, {})
+    if given.get("requirements") or given.get("no_requirements"):  # either replaces the file's key
+        values |= {name: given.get(name) for name in ("requirements", "no_requirements")}
+        values["no_requirements"] = bool(values["no_requirements"])
     if given.get("script"):
         values |= {"args": given.get("args", ()), "module": given.get("module", False)}
     elif found.script or found.module:
@@ -54,7 +59,7 @@ def merge(given: Mapping[str, Any], found: JobFile, folder: Path) -> SubmitOptio
     return SubmitOptions(**values)
 
 
-def _values(found: JobFile) -> dict[str, Any]:
+def _values(found: JobFile, folder: Path) -> dict[str, Any]:
     """Return the values that the file gives, by their names in SubmitOptions."""
     values = {
         **{name: getattr(found, name) for name in ("args", "run", "image", "store", "queue")},
@@ -68,6 +73,8 @@ def _values(found: JobFile) -> dict[str, Any]:
         "on_demand_price": found.on_demand_price,
         "notify": found.notify,
         "notices": found.notices.variables(),
+        "requirements": str(folder / found.requirements) if found.requirements else None,
+        "no_requirements": found.requirements is False,
         "max_size": found.max_size,
         "max_wait": found.max_wait,
     }

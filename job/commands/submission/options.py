@@ -17,6 +17,7 @@ class SubmitOptions:
         env: variables for the script by name. Values may be secret, and are never shown.
         secrets: ARNs of secrets by the names of their variables.
         notices: variables that set how the job reacts to notices.
+        requirements: the file that names the packages of the job; None: that of the folder, if any.
         max_size: MiB of the largest folder that is uploaded.
         max_wait: the longest time for which the job waits for a machine.
         name: the deployment.
@@ -43,6 +44,8 @@ class SubmitOptions:
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
     notices: Mapping[str, str] = field(default_factory=dict)
+    requirements: str | None = None
+    no_requirements: bool = False
     max_size: int = 100
     max_wait: str | None = None
     queue: str | None = None

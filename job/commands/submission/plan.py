@@ -8,12 +8,16 @@ from typing import Any
 
 from keepfit.infra import aws, regions
 from keepfit.infra.deployment import Deployment, find_deployment
-from keepfit.infra.jobs import images, queues, request
+from keepfit.infra.jobs import queues, request
 from keepfit.infra.jobs.bundle import Bundle
+from keepfit.infra.jobs.images import Image
 from keepfit.job.commands.failures import aws_errors_exit, store_errors_exit
 from keepfit.job.commands.submission import checks, upload, variables, waiting
+from keepfit.job.commands.submission.image import find_image
 from keepfit.job.commands.submission.options import SubmitOptions
+from keepfit.job.commands.submission.packages import resolve_requirements
 from keepfit.job.commands.submission.upload import Upload
+from keepfit.job.requirements.resolve import Resolution
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class SubmissionPlan:
         environments: the queue's usable compute environments, as AWS Batch describes them.
         code: the archive of the folder.
         request: the job.
+        image: its image.
+        wheels: the packages that the image lacks.
     """
 
     options: SubmitOptions
@@ -37,6 +43,8 @@ class SubmissionPlan:
     environments: Sequence[Mapping[str, Any]]
     code: Bundle
     request: request.JobRequest
+    image: Image
+    wheels: Resolution | None
 
 
 def plan_submission(options: SubmitOptions) -> SubmissionPlan:
@@ -69,18 +77,21 @@ def plan_submission(options: SubmitOptions) -> SubmissionPlan:
         environment = variables.storage_variables(environment, definition) | environment
         environment |= variables.price_variables(prices, machines, batch.meta.region_name)
         _check_resources(needs, definition, machines)
-        _check_image(options.image or definition["containerProperties"]["image"])
+        image = find_image(options.image or definition["containerProperties"]["image"])
     checks.check_free(everywhere, run, store, resume=options.resume, fresh=options.fresh)
     code = upload.pack_folder(found, options.max_size)
+    wheels = resolve_requirements(options, found.folder, gpu=_uses_gpu(needs, definition))
     job = request.JobRequest(
         run=run,
-        command=_command(options, found, code),
+        command=_command(options, found, code, wheels),
         environment=environment | {"KEEPFIT_RUN": run, "KEEPFIT_STORE": store},
-        image=options.image,
+        image=image.name,
         needs=needs,
         secrets=options.secrets,
     )
-    return SubmissionPlan(options, deployment, queue, store, definition, machines, code, job)
+    return SubmissionPlan(
+        options, deployment, queue, store, definition, machines, code, job, image, wheels
+    )
 
 
 def _check_settings(options: SubmitOptions, found: Upload) -> str:
@@ -108,12 +119,15 @@ def _check_resources(
         queues.check_size(aws.client("ec2"), machines, size)
 
 
-def _check_image(image: str) -> None:
-    if region := images.region_of(image):
-        images.check_image(aws.client("ecr", region), image)
+def _uses_gpu(needs: Mapping[str, int | None], definition: Mapping[str, Any]) -> bool:
+    """Return whether the job needs a GPU, for which there is an image with other packages."""
+    return any(need["type"] == "GPU" for need in request.resources(needs, definition))
 
 
-def _command(options: SubmitOptions, found: Upload, code: Bundle) -> list[str]:
+def _command(
+    options: SubmitOptions, found: Upload, code: Bundle, wheels: Resolution | None
+) -> list[str]:
     """Return the container's command."""
     flags = ["--deterministic"] if options.deterministic else []
-    return ["run", *flags, "--code", code.digest, *found.command, *options.args]
+    packages = ["--requirements", wheels.document.digest] if wheels else []
+    return ["run", *flags, "--code", code.digest, *packages, *found.command, *options.args]
