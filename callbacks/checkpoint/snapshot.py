@@ -11,8 +11,9 @@ from typing import Any, Literal
 import ml_dtypes
 import numpy as np
 
+from keepfit.callbacks.checkpoint.format.dtypes import NUMPY_DTYPES
 from keepfit.callbacks.checkpoint.format.limits import Json
-from keepfit.callbacks.checkpoint.position import Position
+from keepfit.callbacks.checkpoint.format.position import Position
 
 Group = Literal["model", "frozen", "optimizer", "metrics", "state", "data"]
 """Tensors of one group share shards: groups change at different rates; only new shards are sent."""
@@ -109,26 +110,6 @@ class Snapshot:
         present = {p: s for p, s in self.replaced_files.items() if stamp_of(p) == s}
         return replace(self, replaced_files=present)
 
-
-NUMPY_DTYPES: Mapping[str, str] = {
-    "bool": "BOOL",
-    "uint8": "U8",
-    "int8": "I8",
-    "uint16": "U16",
-    "int16": "I16",
-    "uint32": "U32",
-    "int32": "I32",
-    "uint64": "U64",
-    "int64": "I64",
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "float32": "F32",
-    "float64": "F64",
-    "complex64": "C64",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-}
-"""Dtype names of the safetensors format, by those of NumPy and ml_dtypes."""
 
 DTYPES: Mapping[str, np.dtype[Any]] = {
     stored: np.dtype(getattr(ml_dtypes, name, name)) for name, stored in NUMPY_DTYPES.items()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.position import Position
+from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from keepfit.callbacks.engine.final_states import FinalStates
 from keepfit.callbacks.engine.fit_identities import FitIdentities

@@ -9,7 +9,7 @@ from numbers import Real
 from typing import Any, TypeVar
 
 from keepfit.callbacks.checkpoint.format.limits import MAX_NAME
-from keepfit.callbacks.checkpoint.position import Position
+from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.journal.document import (
     MAX_EPOCHS,
     MAX_FITS,

@@ -11,7 +11,7 @@ import keras
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.adapters.stopping import stopping_callbacks, stopping_record
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
-from keepfit.callbacks.checkpoint.position import Position
+from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
 from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from keepfit.callbacks.engine.preemption import PreemptionState

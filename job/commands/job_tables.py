@@ -12,7 +12,8 @@ from rich.table import Table
 from keepfit.callbacks.checkpoint.read.inspection import Summary
 from keepfit.callbacks.journal.goodput_line import describe
 from keepfit.infra.jobs.costs import CostReport
-from keepfit.infra.jobs.lookup import Attempt
+from keepfit.infra.jobs.endings import ORDINARY, Ending, explain
+from keepfit.infra.jobs.lookup import Attempt, Job
 from keepfit.job.commands.tables import add_row, text_table
 from keepfit.job.reports.data import Report
 from keepfit.job.reports.tables import attempts_table, goodput_document
@@ -32,7 +33,7 @@ def job_table(
     facts = text_table("run", run)
     if found:
         facts.add_row("job", found.job.id)
-        facts.add_row("state", f"{found.job.status}  {found.job.reason}".strip())
+        facts.add_row("state", f"{found.job.status}  {_reason(found.job)}".strip())
     else:
         add_row(facts, "job", note)
     add_row(facts, "checkpoint", _checkpoint(report.run if report else None))
@@ -78,9 +79,16 @@ def _attempts(found: CostReport, now: datetime) -> Table:
             f"{attempt.began:%Y-%m-%d %H:%M:%S}" if attempt.began else "",
             _duration(attempt, now),
             "" if attempt.code is None else str(attempt.code),
-            attempt.reason or ("running" if attempt.ended is None else ""),
+            "running" if attempt.ended is None else attempt.explanation,
         )
     return table
+
+
+def _reason(job: Job) -> str:
+    """Return the reason of a job's state; that of its last attempt, if AWS says nothing of it."""
+    if job.status == "FAILED" and job.reason == ORDINARY and job.attempts:
+        return job.attempts[-1].explanation
+    return explain(Ending(None, status=job.reason))
 
 
 def location(saved: Summary | None) -> str:

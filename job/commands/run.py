@@ -32,6 +32,7 @@ from keepfit.job.commands.options import (
     RunName,
     SaveEvery,
 )
+from keepfit.job.machine.caches import use_writable_folders
 from keepfit.job.process import restarts as restarting
 from keepfit.job.process.program import check_program, command_of
 
@@ -144,6 +145,7 @@ def run(
         attempt = restarting.supervise_attempts(allowed.restarts, notices.preempted_exit_code)
     else:
         pid1.supervise_if_pid1()
+    use_writable_folders(os.environ)  # before Keras is imported, which reads KERAS_HOME
     if attempt and attempt.script_has_ended:
         os.environ.pop("KEEPFIT_FRESH", None)  # it would begin the finished run anew
     previous = attempt.previous_end if attempt else None

@@ -128,7 +128,7 @@ BARE = """
 import sys
 from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
 from keepfit.callbacks.checkpoint.format.state_schema import ANY_STATE
-from keepfit.callbacks.checkpoint.position import Position
+from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from keepfit.callbacks.engine import session
 from keepfit.callbacks.settings import Settings

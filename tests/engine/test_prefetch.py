@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from keepfit.callbacks.checkpoint.read.reader import read_manifest, read_newest_usable
+from keepfit.callbacks.checkpoint.read.documents import read_manifest
+from keepfit.callbacks.checkpoint.read.reader import read_newest_usable
 from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
 from keepfit.callbacks.engine.session import open_session
 from keepfit.callbacks.settings import Settings

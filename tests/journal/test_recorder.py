@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from keepfit.callbacks.checkpoint.position import Position
+from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.journal.document import (
     MAX_EPOCHS,
     MAX_FITS,

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from keepfit.callbacks.checkpoint.format.dtypes import NUMPY_DTYPES
 from keepfit.callbacks.checkpoint.format.key_names import shorten
 from keepfit.callbacks.checkpoint.format.limits import Json
 from keepfit.callbacks.checkpoint.format.plain_values import (
@@ -25,7 +26,6 @@ from keepfit.callbacks.checkpoint.format.plain_values import (
     encode_plain,
     is_unicode,
 )
-from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES
 
 Array = np.ndarray[Any, Any]
 

@@ -22,7 +22,7 @@ from keepfit.callbacks.checkpoint.format.limits import (
     PathText,
     is_deeper_than,
 )
-from keepfit.callbacks.checkpoint.position import Position
+from keepfit.callbacks.checkpoint.format.position import Position
 
 ARCHITECTURE = "state/architecture"
 """Name of the tensor with the model's architecture, which is as small or large as the model."""
