@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -86,50 +86,56 @@ def check(
 ) -> Preflight:
     """Check quotas and networks; with `prices`, also what machines cost and how likely they are.
 
-    Without prices these are four requests at the same time, and one or two that follow: instance
-    types, quotas (one for each group of families and kind), subnets, then route tables, then
-    endpoints if a subnet has no other way.
+    Without prices these are the quotas (one request for each group of families and kind) beside the
+    subnets and their routes; endpoints follow if a subnet has no other way, and instance types if a
+    quota is smaller than the deployment, as only then a machine can be too large for it.
     """
     ec2, service_quotas = client("ec2"), client("service-quotas")
-    groups = {
-        group.code(pool.kind): group
-        for pool in request.pools
-        for group in quotas.groups_of(pool.types)
-    }
-    types = sorted({name for pool in request.pools for name in pool.types})
     with ThreadPoolExecutor(_THREADS) as threads:
-        sizes = threads.submit(
-            ask,
-            "instance types",
-            capacity.SIZES_ACTION,
-            partial(capacity.read_machines, ec2, types),
-        )
-        values = {
-            code: threads.submit(
-                ask,
-                f"quota {code} ({group.name})",
-                quotas.ACTION,
-                partial(quotas.read_quota, service_quotas, code),
-            )
-            for code, group in groups.items()
+        asked = {
+            group.code(pool.kind): threads.submit(_quota, service_quotas, group, pool.kind)
+            for pool in request.pools
+            for group in quotas.groups_of(pool.types)
         }
         network = threads.submit(_network, ec2, request)
-        machines = sizes.result()
-        smallest = capacity.smallest_machines(machines.value or (), request.job)
+        answers = {code: answer.result() for code, answer in asked.items()}
+        values = {code: answer.value for code, answer in answers.items()}
+        sizes: Answer[tuple[capacity.Machine, ...]] = Answer()
+        if prices or _may_be_too_small(request, values):
+            sizes = _sizes(ec2, request)
+        machines = capacity.smallest_machines(sizes.value or (), request.job)
         known, unknown = network.result()
         found, gaps = Capacity(), list[Finding]()
         if prices:
             zones = {subnet.zone for subnet in known}
-            found, gaps = _capacity(threads, client, request, smallest, zones, now)
-        answers = {code: answer.result() for code, answer in values.items()}
-    skipped = [*machines.skipped, *(f for answer in answers.values() for f in answer.skipped)]
+            found, gaps = _capacity(threads, client, request, machines, zones, now)
     compare = quotas.job_findings if request.submitting else quotas.deployment_findings
-    limits = compare(
-        _demands(request, smallest, machines.value is not None),
-        {code: answer.value for code, answer in answers.items()},
-        request.region,
+    demands = _demands(request, machines, sizes.value is not None)
+    limits = compare(demands, values, request.region)
+    skipped = [finding for answer in answers.values() for finding in answer.skipped]
+    return Preflight(request, (*limits, *unknown, *skipped, *sizes.skipped, *gaps), found)
+
+
+def _quota(client: Any, group: quotas.QuotaGroup, kind: str) -> Answer[float | None]:
+    code = group.code(kind)
+    thing = f"quota {group.title(kind)!r}"
+    return ask(thing, quotas.ACTION, partial(quotas.read_quota, client, code))
+
+
+def _sizes(ec2: Any, request: PreflightRequest) -> Answer[tuple[capacity.Machine, ...]]:
+    types = sorted({name for pool in request.pools for name in pool.types})
+    read = partial(capacity.read_machines, ec2, types)
+    return ask("instance types", capacity.SIZES_ACTION, read)
+
+
+def _may_be_too_small(request: PreflightRequest, values: Mapping[str, float | None]) -> bool:
+    """Return whether a known quota is smaller than the limit of an environment."""
+    return any(
+        demand.exceeds(values)
+        for pool in request.pools
+        for group in quotas.groups_of(pool.types)
+        for demand in (quotas.Demand(group, pool.kind, pool.max_vcpus, pool.max_vcpus),)
     )
-    return Preflight(request, (*limits, *unknown, *skipped, *gaps), found)
 
 
 def _demands(

@@ -132,7 +132,7 @@ def read_endpoints(ec2: Any, vpcs: Iterable[str], region: str) -> tuple[Endpoint
 def with_routes(
     subnets: Iterable[Mapping[str, Any]], tables: Sequence[Mapping[str, Any]]
 ) -> tuple[Subnet, ...]:
-    """Return the subnets with their routes: those of their own table, else of the VPC's main one."""
+    """Return the subnets with the routes of their own table, or else of the VPC's main one."""
     own: dict[str, Mapping[str, Any]] = {}
     main: dict[str, Mapping[str, Any]] = {}
     for table in tables:
@@ -162,15 +162,15 @@ def subnet_findings(
     """
     if endpoints is None:
         return ()
-    missing = {one: _missing(one, endpoints, services) for one in subnets if not one.open}
-    closed = {one: names for one, names in missing.items() if names}
-    certain = [one for one in closed if one.certainly_closed]
+    lacking = [(one, _missing(one, endpoints, services)) for one in subnets if not one.open]
+    closed = [(one, names) for one, names in lacking if names]
+    certain = [one for one, _ in closed if one.certainly_closed]
     severity = Severity.REFUSED if len(certain) == len(subnets) else Severity.WARNING
     groups: dict[tuple[str, tuple[str, ...]], list[Subnet]] = {}
-    for one, names in closed.items():
+    for one, names in closed:
         if not one.through_internet_gateway:
             groups.setdefault((one.vpc, names), []).append(one)
-    public = [_public_finding(severity, o, region) for o in closed if o.through_internet_gateway]
+    public = [_public_finding(severity, o, region) for o, _ in closed if o.through_internet_gateway]
     private = [_private_finding(severity, g, names, region) for (_, names), g in groups.items()]
     return (*public, *private)
 

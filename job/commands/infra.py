@@ -126,11 +126,13 @@ def up(
 ) -> None:
     """Create or change a deployment; options that are not given keep their values.
 
-    The changes are shown before they are made.
+    The changes are shown before they are made, and before them machines with their prices (not with
+    --yes) and what they lack: quotas, routes.
     """
     from keepfit.infra import aws
     from keepfit.infra.deployment import stack_names
     from keepfit.infra.stacks import changes, request
+    from keepfit.job.commands import infra_preflight
 
     _check(name, yes=yes)
     asked = request.DeploymentRequest(
@@ -150,6 +152,8 @@ def up(
         request.check_reads(asked)
         request.check_kms_key(asked, stored_with, cloudformation.meta.region_name)
         regional = request.region_parameters(asked, before, ec2)
+        region = cloudformation.meta.region_name
+        infra_preflight.check_deployment(asked, before, regional, region, prices=not yes)
         deployment = changes.StackDeployer(
             cloudformation, _show_event, lambda stack, c: _confirm_changes(stack, c, yes)
         )

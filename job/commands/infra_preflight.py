@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from keepfit.infra.jobs.queues import JobSize
 from keepfit.infra.jobs.secret_arns import services_of
 from keepfit.infra.preflight.check import Pool, PreflightRequest
 from keepfit.infra.stacks.request import DeploymentRequest
-from keepfit.infra.stacks.template import default_of
 from keepfit.job.commands import preflight
+
+DEFAULT_MAX_VCPUS: Final = 64
+"""The template's default."""
 
 
 def check_deployment(
-    asked: DeploymentRequest, before: Mapping[str, str], regional: Mapping[str, str], region: str
+    asked: DeploymentRequest,
+    before: Mapping[str, str],
+    regional: Mapping[str, str],
+    region: str,
+    *,
+    prices: bool,
 ) -> None:
     """Show machines, prices and what is missing; exit if machines could work in no new subnet.
 
     Args:
         before: the current parameters of the compute stack; empty if it does not exist.
         regional: its new parameters that depend on the region.
+        prices: show machines and prices too. EC2 limits the requests for a placement score.
     """
-    found = preflight.run_checks(_preflight_request(asked, before, regional, region), prices=True)
+    found = preflight.run_checks(_preflight_request(asked, before, regional, region), prices=prices)
     preflight.show(found)
     preflight.refuse(found)
 
@@ -30,7 +39,7 @@ def _preflight_request(
     asked: DeploymentRequest, before: Mapping[str, str], regional: Mapping[str, str], region: str
 ) -> PreflightRequest:
     parameters = {**before, **regional}
-    spot = asked.max_vcpus or int(before.get("MaxVcpus") or default_of("compute", "MaxVcpus"))
+    spot = asked.max_vcpus or int(before.get("MaxVcpus", DEFAULT_MAX_VCPUS))
     on_demand = asked.on_demand_vcpus
     if on_demand is None:
         on_demand = int(before.get("OnDemandVcpus", "0"))
