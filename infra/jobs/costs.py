@@ -10,10 +10,11 @@ from typing import Any
 
 from keepfit.infra.aws import AwsError
 from keepfit.infra.jobs import machines
-from keepfit.infra.jobs.lookup import Attempt, Job
+from keepfit.infra.jobs.lookup import Attempt, Job, region_of
 from keepfit.infra.jobs.machines import Instance
 
-Client = Callable[[str], Any]
+Client = Callable[..., Any]
+"""Creates the client of a service, in the given region or the usual one."""
 
 
 @dataclass(frozen=True)
@@ -52,20 +53,24 @@ def report_costs(job: Job, client: Client, region: str, now: datetime) -> CostRe
         return sum(costs) if costs else None
 
     @cache
-    def full_price(machine: Instance) -> float:
+    def listed_price(machine: Instance, region: str) -> float:
         return machines.on_demand_price(client("pricing"), machine, region)
 
+    def full_price(attempt: Attempt, machine: Instance) -> float:
+        return listed_price(machine, attempt.region or region)
+
     @cache
-    def clusters() -> frozenset[str]:
-        return machines.on_demand_clusters(client("batch"), job.queue)
+    def clusters(queue: str) -> frozenset[str]:
+        batch = client("batch", region_of(queue))
+        return machines.on_demand_clusters(batch, queue)
 
     def paid_price(attempt: Attempt, machine: Instance) -> float:
-        if machines.cluster_of(attempt.machine or "") in clusters():
-            return full_price(machine)
-        return machines.spot_price(client("ec2"), machine, attempt, now)
+        if machines.cluster_of(attempt.machine or "") in clusters(attempt.queue):
+            return full_price(attempt, machine)
+        return machines.spot_price(client("ec2", attempt.region), machine, attempt, now)
 
     so_far = dollars(paid_price)
-    on_demand = dollars(lambda _, machine: full_price(machine))
+    on_demand = dollars(full_price)
     return CostReport(job, ran_on, so_far, on_demand, tuple(dict.fromkeys(gaps)))
 
 
@@ -74,7 +79,7 @@ def _machines(job: Job, client: Client, gaps: list[str]) -> dict[int, Instance]:
     try:
         for attempt in job.attempts:
             if attempt.machine and (
-                machine := machines.find_instance(client("ecs"), attempt.machine)
+                machine := machines.find_instance(client("ecs", attempt.region), attempt.machine)
             ):
                 instances[attempt.number] = machine
     except AwsError as error:
