@@ -159,7 +159,7 @@ def up(
         )
         if first := regions.find_first(name, store, compute_stack, _show_event):
             outputs = regions.deploy_second(
-                asked, first, compute_stack, deployment, deployment.confirm, minutes
+                asked, first, compute_stack, deployment, deployment.confirm, minutes, prices=not yes
             )
             _show_outputs(outputs)
             inherited = () if before else first.compute.parameters.get("Emails", "").split(",")

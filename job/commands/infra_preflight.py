@@ -27,7 +27,7 @@ def check_deployment(
 
     Args:
         before: the current parameters of the compute stack; empty if it does not exist.
-        regional: its new parameters that depend on the region.
+        regional: its new parameters, at least those that depend on the region.
         prices: show machines and prices too. EC2 limits the requests for a placement score.
     """
     found = preflight.run_checks(_preflight_request(asked, before, regional, region), prices=prices)
@@ -39,15 +39,15 @@ def _preflight_request(
     asked: DeploymentRequest, before: Mapping[str, str], regional: Mapping[str, str], region: str
 ) -> PreflightRequest:
     parameters = {**before, **regional}
-    spot = asked.max_vcpus or int(before.get("MaxVcpus", DEFAULT_MAX_VCPUS))
+    spot = asked.max_vcpus or int(parameters.get("MaxVcpus", DEFAULT_MAX_VCPUS))
     on_demand = asked.on_demand_vcpus
     if on_demand is None:
-        on_demand = int(before.get("OnDemandVcpus", "0"))
-    gpu = before.get("Gpu") == "true" if asked.gpu is None else asked.gpu
+        on_demand = int(parameters.get("OnDemandVcpus", "0"))
+    gpu = parameters.get("Gpu") == "true" if asked.gpu is None else asked.gpu
     types, subnets = _items(parameters, "InstanceTypes"), _items(parameters, "Subnets")
     pools = [Pool("SPOT", types, subnets, spot), Pool("EC2", types, subnets, on_demand)]
-    secrets = _items(before, "Secrets") if asked.secrets is None else asked.secrets
-    tables = _items(before, "RouteTables") if asked.route_tables is None else asked.route_tables
+    secrets = _items(parameters, "Secrets") if asked.secrets is None else asked.secrets
+    tables = _items(parameters, "RouteTables") if asked.route_tables is None else asked.route_tables
     return PreflightRequest(
         region=region,
         pools=tuple(pool for pool in pools if pool.max_vcpus),

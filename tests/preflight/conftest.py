@@ -13,15 +13,35 @@ from tests.servers.aws_answers import aws_answers
 __all__ = ["aws", "deployed", "moto_server", "script"]
 
 
-@pytest.fixture
-def answers(monkeypatch):
-    """A server with the answers of `ANSWERS`, which every client uses."""
-    with aws_answers(dict(ANSWERS)) as server:
-        use_endpoint(server.url, monkeypatch)
+@pytest.fixture(scope="session")
+def server():
+    """A server whose answers each test sets."""
+    with aws_answers({}) as server:
         yield server
 
 
 @pytest.fixture
-def client(answers):
-    """Create clients of that server."""
-    return lambda service: clients.client(service, attempts=1)
+def answers(server, monkeypatch):
+    """The server with the answers of `ANSWERS`, which every client uses."""
+    server.replies = dict(ANSWERS)
+    server.requests.clear()
+    use_endpoint(server.url, monkeypatch)
+    return server
+
+
+@pytest.fixture(scope="session")
+def created():
+    """Clients of the server by service: the creation of one costs more than a test."""
+    return {}
+
+
+@pytest.fixture
+def client(answers, created):
+    """Return the server's client of a service."""
+
+    def client_of(service):
+        if service not in created:
+            created[service] = clients.client(service, attempts=1)
+        return created[service]
+
+    return client_of
