@@ -13,14 +13,16 @@ from keepfit.job.commands.tables import add_row
 
 _COLUMNS = ("machine", "vCPUs", "GiB", "GPUs", "zones", "Spot $/h", "on demand $/h", "saving")
 _LABELS = {
-    Severity.REFUSED: "missing",
     Severity.WARNING: "missing",
     Severity.SKIPPED: "not known",
 }
 
 
 def preflight_parts(found: Preflight) -> Iterator[Table | str]:
-    """Yield the table of machines, the placement score, and what is missing or not known."""
+    """Yield the table of machines, the placement score, and what is missing or not known.
+
+    What refuses the command is its last line, so it is not repeated here.
+    """
     capacity, request = found.capacity, found.request
     if capacity.offers:
         yield (
@@ -30,7 +32,8 @@ def preflight_parts(found: Preflight) -> Iterator[Table | str]:
         yield _machines_table(capacity.offers, request.region)
     if capacity.score is not None:
         yield f"Spot placement score: {capacity.score} of 10 for all of these machines together"
-    yield from (_lines(finding) for finding in found.findings)
+    others = (one for one in found.findings if one.severity is not Severity.REFUSED)
+    yield from map(_lines, others)
 
 
 def _machines_table(offers: tuple[Offer, ...], region: str) -> Table:
