@@ -41,21 +41,26 @@ class AwsError(Exception):
     """A request to AWS failed; the message is one line with the resource, the cause and the fix."""
 
 
+class NotAllowed(AwsError):
+    """These credentials may not make the request."""
+
+
 class AwsUnreachable(AwsError):
     """AWS did not answer, or throttled the request; a retry may help."""
 
 
-def client(service: str, region: str | None = None) -> Any:
+def client(service: str, region: str | None = None, *, attempts: int = 4) -> Any:
     """Create a client; region, profile and credentials are resolved as by every AWS tool.
 
     Args:
         region: replaces the configured region.
+        attempts: how often a request is sent, until it is given up.
 
     Raises:
         AwsError: the configuration can't be used.
     """
     config = Config(
-        retries={"mode": "standard", "total_max_attempts": 4},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=5,
         read_timeout=30,
         user_agent_extra=f"keepfit/{version('keepfit')}",
@@ -117,7 +122,7 @@ def _of_answer(error: ClientError, what: str) -> AwsError:
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
     message = one_line(error)
     if code in _DENIED:
-        return AwsError(
+        return NotAllowed(
             f"{what}: {error.operation_name} is not allowed for these credentials ({message})"
         )
     if code in _EXPIRED:

@@ -7,6 +7,7 @@ docs.aws.amazon.com/batch/latest/userguide/specifying-sensitive-data.html
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 FORMS = (
     "arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-6chars, with :JSON-KEY:STAGE:VERSION after "
@@ -49,3 +50,8 @@ def stored_secret(arn: str) -> str:
 def is_key_arn(text: str) -> bool:
     """Return whether the text is the ARN of a KMS key."""
     return _KEY.fullmatch(text) is not None
+
+
+def services_of(arns: Iterable[str]) -> tuple[str, ...]:
+    """Return the services that a machine asks for these secrets."""
+    return tuple(sorted({arn.split(":")[2] for arn in arns}))

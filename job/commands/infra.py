@@ -130,11 +130,13 @@ def up(
 ) -> None:
     """Create or change a deployment; options that are not given keep their values.
 
-    The changes are shown before they are made.
+    The changes are shown before they are made, and before them machines with their prices (not with
+    --yes) and what they lack: quotas, routes.
     """
     from keepfit.infra import aws
     from keepfit.infra.deployment import stack_names
     from keepfit.infra.stacks import changes, request
+    from keepfit.job.commands import infra_preflight
 
     _check(name, yes=yes)
     asked = request.DeploymentRequest(
@@ -157,7 +159,7 @@ def up(
         )
         if first := regions.find_first(name, store, compute_stack, _show_event):
             outputs = regions.deploy_second(
-                asked, first, compute_stack, deployment, deployment.confirm, minutes
+                asked, first, compute_stack, deployment, deployment.confirm, minutes, prices=not yes
             )
             _show_outputs(outputs)
             inherited = () if before else first.compute.parameters.get("Emails", "").split(",")
@@ -166,6 +168,8 @@ def up(
         stored_with = storage_stack.parameters if storage_stack else {}
         request.check_kms_key(asked, stored_with, cloudformation.meta.region_name)
         regional = request.region_parameters(asked, before, ec2)
+        here = cloudformation.meta.region_name
+        infra_preflight.check_deployment(asked, before, regional, here, prices=not yes)
         stored = deployment.deploy(
             "storage", storage, storage_stack, request.storage_parameters(asked)
         )

@@ -105,6 +105,8 @@ def deploy_second(
     deployer: StackDeployer,
     confirm: Confirm,
     move_after: int | None,
+    *,
+    prices: bool,
 ) -> dict[str, str]:
     """Deploy the compute stack in this region and link the first one to it; return its outputs.
 
@@ -112,6 +114,7 @@ def deploy_second(
         compute: the existing stack in this region.
         deployer: the deployer of this region.
         confirm: called with the first region's changes.
+        prices: show machines and their prices in this region first.
 
     Raises:
         AwsError: a stack can't be created or changed.
@@ -119,11 +122,13 @@ def deploy_second(
     from keepfit.infra import aws
     from keepfit.infra.stacks import second_region
     from keepfit.infra.stacks.changes import StackDeployer
+    from keepfit.job.commands import infra_preflight
 
     region = deployer.cloudformation.meta.region_name
     second_region.check_second(asked, first, compute, region)
     before = compute.parameters if compute else {}
     given = second_region.second_parameters(asked, before, first, aws.client("ec2"))
+    infra_preflight.check_deployment(asked, before, given, region, prices=prices)
     second = deployer.deploy("compute", first.compute.name, compute, given)
     linking = StackDeployer(first.cloudformation, deployer.on_event, _named(confirm, first.region))
     second_region.link(linking, first, second, region, move_after)

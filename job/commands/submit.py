@@ -96,13 +96,19 @@ def submit(
             help="A job file. [default: keepfit.toml, or pyproject.toml with [tool.keepfit]]",
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Show the job, its machines and their prices; submit nothing."
+        ),
+    ] = False,
 ) -> None:
     """Run SCRIPT on AWS Spot instances, over any number of interruptions.
 
     A job file gives options that the command line does not. Prints the run's name, and the commands
     to follow it.
     """
-    from keepfit.job.commands.submission import execute, plan, variables
+    from keepfit.job.commands.submission import execute, machines, plan, variables
 
     given = {
         "script": script,
@@ -134,6 +140,10 @@ def submit(
     }
     options_in_effect = _with_job_file(given, job)
     planned = plan.plan_submission(options_in_effect)
+    if dry_run:
+        machines.show_plan(planned)
+        return
+    machines.check_machines(planned)
     execute.execute(planned)
     typer.echo(execute.next_steps(planned.request.run, options_in_effect))
 

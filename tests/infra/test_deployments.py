@@ -145,6 +145,19 @@ def test_a_region_with_fewer_machines(aws):
         network.offered_types(ec2, ["c99x"])
 
 
+def connect(ec2, vpc, subnets):
+    """Give these subnets of a VPC a way to the internet."""
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
+    within = [{"Name": "vpc-id", "Values": [vpc]}]
+    (table,) = ec2.describe_route_tables(Filters=within)["RouteTables"]
+    ec2.create_route(
+        RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway
+    )
+    for subnet in subnets:
+        ec2.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": True})
+
+
 def test_an_own_network(aws):
     """--vpc uses all of its subnets, --subnets implies the VPC; a mismatch is refused."""
     ec2 = aws("ec2")
@@ -160,8 +173,10 @@ def test_an_own_network(aws):
     assert "no VPC vpc-0" in refused("up", "--yes", "--vpc", "vpc-0", code=78)
     assert "subnet-0" in refused("up", "--yes", "--subnets", "subnet-0", code=78)
     assert stacks(aws) == {}
+    connect(ec2, vpcs[1], subnets[2:])
     keepfit("up", "--yes", "--subnets", subnets[2])
     assert (parameters(aws)["Vpc"], parameters(aws)["Subnets"]) == (vpcs[1], subnets[2])
+    connect(ec2, vpcs[0], subnets[:2])
     keepfit("up", "--yes", "--vpc", vpcs[0])
     assert parameters(aws)["Subnets"] == ",".join(sorted(subnets[:2]))
 

@@ -7,6 +7,7 @@ bugs of moto's CloudFormation:
 - the default of a list is a string, and AWS::NoValue stays in a list as an item;
 - a repository without a name gets a name that is not allowed;
 - AWS Batch requires a role where AWS would use its service-linked role;
+- the default VPC has no route to the internet;
 - an event of a change set's execution does not name the failed resource, as nothing is rolled back.
   This one is not fixed here: failures are tested on LocalStack.
 """
@@ -70,7 +71,24 @@ def serve() -> None:
     leave_out_no_value()
     name_repositories_in_lower_case()
     let_batch_have_its_own_role()
+    connect_the_default_vpc()
     main([])
+
+
+def connect_the_default_vpc() -> None:
+    from moto.ec2.models import EC2Backend
+
+    create = EC2Backend.__init__
+
+    def create_connected(self: EC2Backend, region_name: str, account_id: str) -> None:
+        create(self, region_name, account_id)
+        (vpc,) = self.vpcs.values()
+        gateway = self.create_internet_gateway()
+        self.attach_internet_gateway(gateway.id, vpc.id)
+        (table,) = self.route_tables.values()
+        self.create_route(table.id, "0.0.0.0/0", gateway_id=gateway.id)
+
+    EC2Backend.__init__ = create_connected
 
 
 def give_outputs_to_change_sets() -> None:
