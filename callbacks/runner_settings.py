@@ -15,6 +15,7 @@ from keepfit.callbacks.engine import save_policy
 from keepfit.callbacks.errors import (
     EXIT_CANCELLED,
     EXIT_FENCED,
+    EXIT_LIMIT,
     EXIT_PREEMPTED,
     EXIT_REFUSED,
     EXIT_UNSAVED,
@@ -24,7 +25,11 @@ from keepfit.callbacks.journal.document import MAX_PRICE
 from keepfit.callbacks.masking import mask_url, without_userinfo
 from keepfit.callbacks.settings import resolve_settings
 
-RESERVED_CODES = (EXIT_UNSAVED, EXIT_FENCED, EXIT_CANCELLED, EXIT_REFUSED)
+RESERVED_CODES = (EXIT_UNSAVED, EXIT_FENCED, EXIT_CANCELLED, EXIT_REFUSED, EXIT_LIMIT)
+
+
+MAX_LIMIT = 1_000_000.0
+"""Largest limit of a run, in hours or US dollars."""
 
 
 class OnNotice(StrEnum):
@@ -149,6 +154,45 @@ class PriceSettings(BaseSettings):
                 f"{MAX_PRICE:g}. Received: {field.field_name}={value!r}"
             )
         return price
+
+
+class LimitSettings(BaseSettings):
+    """What the attempts of a run may use, all of them together; None for no limit.
+
+    Attributes:
+        max_hours: hours of their processes.
+        max_cost: US dollars for their machines in these hours.
+
+    Raises:
+        ConfigurationError: raised by `resolve`, with one line that names the mistake.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="KEEPFIT_", frozen=True, extra="ignore")
+
+    max_hours: float | None = None
+    max_cost: float | None = None
+
+    @classmethod
+    def resolve(cls, **given: Any) -> Self:
+        """Return the settings in effect; a value of None counts as not given."""
+        return resolve_settings(cls, given)
+
+    @field_validator("max_hours", "max_cost", mode="before")
+    @classmethod
+    def _limit_is_positive(cls, value: object, field: ValidationInfo) -> float | None:
+        if value is None or value == "":
+            return None
+        try:
+            limit = float(str(value))
+        except ValueError:
+            limit = math.nan
+        if not 0 < limit <= MAX_LIMIT:  # NaN is not
+            unit = "hours" if field.field_name == "max_hours" else "US dollars"
+            raise ConfigurationError(
+                f"{field.field_name} must be a number of {unit} above 0, up to {MAX_LIMIT:g}. "
+                f"Received: {field.field_name}={value!r}"
+            )
+        return limit
 
 
 class NotificationSettings(BaseSettings):

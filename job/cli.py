@@ -6,7 +6,18 @@ import typer
 
 from keepfit.callbacks.environment_variables import warn_of_unknown_variables
 from keepfit.job import log_output, versions
-from keepfit.job.commands import drill, infra, jobs, plan, reports, run, status, stores, submit
+from keepfit.job.commands import (
+    drill,
+    infra,
+    job_list,
+    jobs,
+    plan,
+    reports,
+    run,
+    status,
+    stores,
+    submit,
+)
 
 app = typer.Typer(
     name="keepfit",
@@ -33,6 +44,7 @@ drill.register(app)
 infra.register(app)
 submit.register(app)
 jobs.register(app)
+job_list.register(app)
 status.register(app)
 
 

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 
 from keepfit.callbacks import events
 from keepfit.callbacks.engine import session
@@ -14,6 +15,7 @@ from keepfit.callbacks.errors import (
     EXIT_PREEMPTED,
     EXIT_UNSAVED,
     AttemptEnded,
+    LimitReached,
     Preempted,
 )
 from keepfit.callbacks.keras.implicit import hold_every_fit
@@ -22,9 +24,10 @@ from keepfit.callbacks.launch.command import PythonCommand
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.runner_settings import NoticeSettings, PriceSettings
 from keepfit.job import batch_hold
-from keepfit.job.machine.facts import collecting_machine_facts
+from keepfit.job.machine.facts import PRICE_DELAY, PriceLookup, collecting_machine_facts
 from keepfit.job.notices import signals
 from keepfit.job.notices.deadline import watch_deadline
+from keepfit.job.notices.limit import HistoryPrices, LimitRequest, unchanged, watch_limits
 from keepfit.job.notices.watcher import watch_machine
 from keepfit.job.notifications.notification import AttemptEnd
 from keepfit.job.notifications.observer import AttemptObserver
@@ -43,6 +46,21 @@ def no_preparation() -> None:
     """Do nothing: the script is available already."""
 
 
+@dataclass(frozen=True)
+class UsageRules:
+    """What a run may use, and how its use is counted.
+
+    Attributes:
+        request: the limits of the run; None without limits.
+        price: asks for the price of this machine, if the user has not given it.
+        history: finds the prices of the machines of earlier attempts.
+    """
+
+    request: LimitRequest | None = None
+    price: PriceLookup | None = None
+    history: HistoryPrices = unchanged
+
+
 def run_program(
     program: PythonCommand,
     settings: NoticeSettings,
@@ -50,6 +68,7 @@ def run_program(
     *,
     observer: AttemptObserver,
     only_explicit: bool = False,
+    usage: UsageRules = UsageRules(),
 ) -> int:
     """Run a script or module and return the exit code of the process.
 
@@ -59,6 +78,7 @@ def run_program(
         prepare: called before the script. It may take long: signals end it as they end a script.
         observer: learns what becomes of the attempt.
         only_explicit: only a `fit` with a Resumable is resumable.
+        usage: the limits of the run.
     """
     holding = nullcontext() if only_explicit else hold_every_fit()
     with (
@@ -66,36 +86,51 @@ def run_program(
         _no_traceback_of_ended_threads(),
         signals.trap_signals(current.preemption, settings.grace_seconds),
         watch_machine(current.preemption, settings, os.environ),
-        collecting_machine_facts(os.environ, PriceSettings.resolve()) as current.machine,
+        collecting_machine_facts(
+            os.environ, PriceSettings.resolve(), usage.price, price_delay=_price_delay(usage)
+        ) as facts,
+        watch_limits(usage.request, current, facts.price_after, usage.history) as limits,
         watch_deadline(current),
         observer.watching(current),
         lines_for_bars(),
         collection_paused_in_imports(),
         holding as every_fit,
     ):
+        current.machine = facts.current
+        ending: Ending | None = None
         try:
             ending = _run_to_ending(program, current, settings, prepare)
             reason = session.reason_of(current.preemption.end, failed=ending.code != 0)
             current.ended(reason, ending.code, ending.detail)
             if ending.preempted:
                 _report_preemption(current)
+            if ending.limited and limits:
+                current.finish_saves()
+                limits.report_end()
             current.log_goodput()
             observer.attempt_ends(_end_of(ending, current))
-            if ending.code == 0 and not current.preemption.notice:
+            if ending.code == 0 and not current.preemption.ends_process:
                 for store, run in current.claimed_runs():
                     publish_page(store, run)
             if ending.preempted:
                 batch_hold.hold_until_gone(current.preemption)
         except Preempted:  # a signal arrived after the script had ended
-            ending = Ending(settings.preempted_exit_code, preempted=True)
-            observer.attempt_ends(_end_of(ending, current))
-    if ending.preempted:
+            if ending is None or not ending.limited:
+                ending = Ending(settings.preempted_exit_code, preempted=True)
+                observer.attempt_ends(_end_of(ending, current))
+    if ending.preempted or ending.limited:
         _limit_exit_time(ending.code)
         return ending.code
     named = every_fit is not None and every_fit.has_named_other_training
     if ending.code == 0 and not current.used and not named:
         _report_nothing_resumable(program.target, only_explicit=only_explicit)
     return ending.code
+
+
+def _price_delay(usage: UsageRules) -> float:
+    """Return the seconds until the price of the machine is asked for: none if a limit needs it."""
+    needed = usage.request is not None and usage.request.limits.max_cost is not None
+    return 0.0 if needed else PRICE_DELAY
 
 
 def _end_of(ending: Ending, current: session.Session) -> AttemptEnd:
@@ -165,8 +200,11 @@ def _run_to_ending(
         with suppress(AttemptEnded), current.preemption.recording_end():
             wait_for_threads()
     end, notice = current.preemption.end, current.preemption.notice
-    if (notice is None and not end) or (notice and notice.source == signal.SIGINT.name):
-        current.script_ended(completed=ended.code == 0 and not notice and not end)
+    ends_process = current.preemption.ends_process
+    if not (ends_process or end) or (notice and notice.source == signal.SIGINT.name):
+        current.script_ended(completed=ended.code == 0 and not ends_process and not end)
+    if isinstance(end, LimitReached):
+        return Ending(end.code, limited=True)
     if end and end.code == EXIT_PREEMPTED:
         return Ending(settings.preempted_exit_code, preempted=True)
     if end:

@@ -175,10 +175,12 @@ class Fit(Mark):
 
     Attributes:
         resumed: it continues a checkpoint, whose step is that of the mark.
+        epochs: the epochs that it is asked for; None if that is not known.
     """
 
     fit: Number
     resumed: bool = False
+    epochs: Number | None = None
 
 
 class NoticeEntry(Entry):
@@ -207,6 +209,7 @@ class Reason(StrEnum):
         FENCED: a newer attempt owns the run.
         REFUSED: keepfit refused to train on.
         CANCELLED: the job was cancelled.
+        LIMIT: the run had used the hours or the dollars that it may.
         KILLED: the process ended without a chance to write.
     """
 
@@ -217,6 +220,7 @@ class Reason(StrEnum):
     FENCED = "fenced"
     REFUSED = "refused"
     CANCELLED = "cancelled"
+    LIMIT = "limit reached"
     KILLED = "killed"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,8 @@ MAX_DESCRIBED = 100
 MAX_LISTED = 1000
 """Largest number of jobs of a queue that are described: each 100 of them are a request."""
 
-ALL_STATES = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")
+ACTIVE_STATES = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
+ALL_STATES = (*ACTIVE_STATES, "SUCCEEDED", "FAILED")
 
 
 class NoJob(AwsError):
@@ -38,6 +39,7 @@ class Attempt:
         machine: the ARN of its ECS container instance, if it had one.
         stream: its log stream, if it has written anything.
         code: its exit code; None while it runs, and if its machine was lost.
+        job_attempt: its number in its job, from 1.
     """
 
     number: int
@@ -48,6 +50,7 @@ class Attempt:
     reason: str
     machine: str | None
     stream: str | None
+    job_attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,10 @@ class QueueJobs:
     left_out: int
 
 
-def jobs_of_queue(batch: Any, queue: str, limit: int = MAX_LISTED) -> QueueJobs:
-    """Return the jobs of a queue that AWS Batch still knows, the newest first.
+def jobs_of_queue(
+    batch: Any, queue: str, limit: int = MAX_LISTED, states: Sequence[str] = ALL_STATES
+) -> QueueJobs:
+    """Return the jobs of a queue in these states that AWS Batch still knows, the newest first.
 
     Raises:
         AwsError: AWS refuses the request or does not answer.
@@ -132,7 +137,7 @@ def jobs_of_queue(batch: Any, queue: str, limit: int = MAX_LISTED) -> QueueJobs:
         paginator = batch.get_paginator("list_jobs")
         listed = {
             found["jobId"]: found.get("createdAt", 0)
-            for state in ALL_STATES  # a job may change its state between two requests
+            for state in states  # a job may change its state between two requests
             for page in paginator.paginate(jobQueue=queue, jobStatus=state)
             for found in page["jobSummaryList"]
         }
@@ -170,6 +175,7 @@ def _job(found: dict[str, Any]) -> Job:
                 reason="",
                 machine=container.get("containerInstanceArn"),
                 stream=container.get("logStreamName"),
+                job_attempt=len(attempts) + 1,
             )
         )
     return Job(
@@ -196,6 +202,7 @@ def _attempt(number: int, job: str, found: dict[str, Any]) -> Attempt:
         reason=container.get("reason") or found.get("statusReason") or "",
         machine=container.get("containerInstanceArn"),
         stream=container.get("logStreamName"),
+        job_attempt=number,
     )
 
 

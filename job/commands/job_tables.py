@@ -10,10 +10,13 @@ from typing import Any, Final
 from rich.table import Table
 
 from keepfit.callbacks.checkpoint.read.inspection import Summary
+from keepfit.callbacks.errors import EXIT_LIMIT
 from keepfit.callbacks.journal.goodput_line import describe
 from keepfit.infra.jobs.costs import CostReport
 from keepfit.infra.jobs.lookup import Attempt
+from keepfit.infra.jobs.waiting import explain_wait
 from keepfit.job.commands.tables import add_row, text_table
+from keepfit.job.notifications.notification import EXIT_REASONS
 from keepfit.job.reports.data import Report
 from keepfit.job.reports.tables import attempts_table, goodput_document
 
@@ -32,7 +35,8 @@ def job_table(
     facts = text_table("run", run)
     if found:
         facts.add_row("job", found.job.id)
-        facts.add_row("state", f"{found.job.status}  {found.job.reason}".strip())
+        why = explain_wait(found.job) or found.job.reason
+        add_row(facts, "state", f"{found.job.status}  {why}".strip())
     else:
         add_row(facts, "job", note)
     add_row(facts, "checkpoint", _checkpoint(report.run if report else None))
@@ -78,9 +82,15 @@ def _attempts(found: CostReport, now: datetime) -> Table:
             f"{attempt.began:%Y-%m-%d %H:%M:%S}" if attempt.began else "",
             _duration(attempt, now),
             "" if attempt.code is None else str(attempt.code),
-            attempt.reason or ("running" if attempt.ended is None else ""),
+            _reason(attempt),
         )
     return table
+
+
+def _reason(attempt: Attempt) -> str:
+    if attempt.code == EXIT_LIMIT:
+        return EXIT_REASONS[EXIT_LIMIT]
+    return attempt.reason or ("running" if attempt.ended is None else "")
 
 
 def location(saved: Summary | None) -> str:

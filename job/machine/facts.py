@@ -15,6 +15,13 @@ from keepfit.job.machine.sources import Facts
 from keepfit.job.notices.imds import InstanceMetadata
 from keepfit.job.notices.source import SourceUnavailable
 
+PRICE_DELAY: Final = 30.0
+"""Seconds after which AWS is asked for the price of the machine where no limit needs it: not while
+the script starts, since boto3's clients take 0.3 s of the interpreter's time."""
+
+PriceLookup = Callable[[Machine], tuple[PriceSettings, str]]
+"""Asks for the prices of a machine; returns them, and why one is not known."""
+
 PAUSES: Final = (5.0, 20.0)
 """Seconds after which a source that did not answer is asked again; then its facts stay unknown."""
 
@@ -29,6 +36,8 @@ class MachineFacts:
     Args:
         environment: the variables of this process.
         host: the host name of this machine.
+        lookup: asks for the price of the machine, if none is given.
+        price_delay: seconds until it is asked.
     """
 
     def __init__(
@@ -38,8 +47,14 @@ class MachineFacts:
         *,
         host: str = "",
         pauses: tuple[float, ...] = PAUSES,
+        lookup: PriceLookup | None = None,
+        price_delay: float = PRICE_DELAY,
     ) -> None:
         self._prices = prices
+        self._lookup = lookup
+        self._price_delay = price_delay
+        self._price_gap = ""
+        self._is_settled = threading.Event()
         self._pauses = pauses
         self._facts = sources.facts_of_environment(environment, host or socket.gethostname())
         self._machine = self._snapshot()
@@ -51,6 +66,16 @@ class MachineFacts:
         """Return what is known by now. Any thread may call it."""
         return self._machine
 
+    def price_after(self, seconds: float) -> tuple[Machine, str]:
+        """Return the machine when its price is known, or after so many seconds without it.
+
+        Returns:
+            The machine, and why its price is not known, if it is not.
+        """
+        if self._machine.hourly_price is None and not self._is_settled.wait(seconds):
+            return self._machine, f"AWS has not told it within {seconds:.0f} s"
+        return self._machine, self._price_gap
+
     def start(self) -> None:
         """Start to collect."""
         self._thread.start()
@@ -60,11 +85,40 @@ class MachineFacts:
         self._stopped.set()
 
     def _collect(self) -> None:
+        try:
+            self._ask_sources()
+            self._find_price()
+        finally:
+            self._is_settled.set()
+
+    def _ask_sources(self) -> None:
         waiting = self._sources
         for pause in (*self._pauses, None):
             waiting = [source for source in waiting if not self._ask(source)]
             if not waiting or pause is None or self._stopped.wait(pause):
                 return
+
+    def _find_price(self) -> None:
+        """Ask for the price of the machine, unless it is given, or the machine is not known."""
+        machine = self._machine
+        if machine.hourly_price is not None or self._lookup is None:
+            return
+        if not (machine.instance_type and machine.price_class and machine.region):
+            self._price_gap = "its metadata service does not tell which machine it is"
+            return
+        if self._stopped.wait(self._price_delay):
+            return
+        try:
+            found, self._price_gap = self._lookup(machine)
+        except Exception as error:  # noqa: BLE001 # optional: no error of it ends anything
+            self._price_gap = str(error) or repr(error)
+            return
+        given = self._prices.on_demand_price
+        on_demand = found.on_demand_price if given is None else given
+        self._prices = PriceSettings.model_construct(
+            hourly_price=found.hourly_price, on_demand_price=on_demand
+        )
+        self._machine = self._snapshot()
 
     def _ask(self, source: Callable[[], Iterator[Facts]]) -> bool:
         """Ask a source for its facts; return False if it is to be asked again."""
@@ -97,13 +151,17 @@ def priced(machine: Machine, prices: PriceSettings) -> dict[str, Any]:
 
 @contextmanager
 def collecting_machine_facts(
-    environment: Mapping[str, str], prices: PriceSettings
-) -> Iterator[Callable[[], Machine]]:
-    """Collect facts until the block ends; yield a function that returns those known by now."""
-    facts = MachineFacts(environment, prices)
+    environment: Mapping[str, str],
+    prices: PriceSettings,
+    lookup: PriceLookup | None = None,
+    *,
+    price_delay: float = PRICE_DELAY,
+) -> Iterator[MachineFacts]:
+    """Collect facts until the block ends; yield those known by now. See MachineFacts."""
+    facts = MachineFacts(environment, prices, lookup=lookup, price_delay=price_delay)
     facts.start()
     try:
-        yield facts.current
+        yield facts
     finally:
         facts.stop()
 

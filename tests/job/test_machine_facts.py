@@ -122,7 +122,9 @@ def test_nothing_waits_for_a_service_that_hangs():
     with imds.serving(machine) as url:
         began = time.monotonic()
         with collecting_machine_facts({ENDPOINT: url, **BATCH}, NO_PRICES) as current:
-            assert current() == Machine(host=socket.gethostname(), job="6f1c", job_attempt=2)
+            assert current.current() == Machine(
+                host=socket.gethostname(), job="6f1c", job_attempt=2
+            )
         assert time.monotonic() - began < 1.5, "it has waited for a time-out of 2 s"
 
 

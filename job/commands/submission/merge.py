@@ -66,6 +66,8 @@ def _values(found: JobFile) -> dict[str, Any]:
         "only_explicit": found.only_explicit,
         "hourly_price": found.hourly_price,
         "on_demand_price": found.on_demand_price,
+        "max_hours": found.max_hours,
+        "max_cost": found.max_cost,
         "notify": found.notify,
         "notices": found.notices.variables(),
         "max_size": found.max_size,
