@@ -57,15 +57,26 @@ class PastMachine:
         ended: datetime | None = None,
     ) -> Self | None:
         """Return the machine; None if one of the facts that its price depends on is not known."""
-        if not (name and region and price_class):
+        if not (name and region and price_class) or (price_class == "spot" and not zone):
             return None
         return cls(name, zone or "", region, price_class, began, ended or began)
 
 
-def present_prices(machine: PastMachine, client: Client) -> Prices:
-    """Return what a machine costs at the moment `machine.began`."""
-    found, gaps = past_prices([machine], client, machine.began)
-    return Prices(found[0].hourly, found[0].on_demand, gaps)
+def present_prices(machine: PastMachine, client: Client) -> Iterator[Prices]:
+    """Yield what a machine costs at the moment `machine.began`, each price as soon as it is known.
+
+    That of a Spot machine comes first: where a network has no way to the price list, the answer
+    that there is none takes long.
+    """
+    ask = _Asker(client, machine.began)
+    paid = None
+    if machine.price_class == "spot":
+        changes = ask.spot_changes([machine]).get((machine.region, machine.type, machine.zone))
+        paid = _mean(changes, machine.began, machine.ended) if changes else None
+        yield Prices(paid, None, tuple(ask.gaps))
+    full = ask.on_demand_prices([machine]).get((machine.region, machine.type))
+    paid = full if machine.price_class == "on-demand" else paid
+    yield Prices(paid, full, tuple(ask.gaps))
 
 
 def past_prices(
@@ -77,7 +88,7 @@ def past_prices(
     machine on demand is the present one. What AWS refuses once is not asked for again.
     """
     ask = _Asker(client, now)
-    spot = ask.spot_changes(machine for machine in asked if machine.price_class == "spot")
+    spot = ask.spot_changes([machine for machine in asked if machine.price_class == "spot"])
     on_demand = ask.on_demand_prices(asked)
     found = []
     for machine in asked:
@@ -103,7 +114,7 @@ class _Asker:
         """Return whether EC2 still has the prices of that time."""
         return machine.began >= self._now - REMEMBERED
 
-    def spot_changes(self, asked: Iterator[PastMachine]) -> Mapping[tuple[str, str, str], Changes]:
+    def spot_changes(self, asked: Sequence[PastMachine]) -> Mapping[tuple[str, str, str], Changes]:
         """Return the changes of the Spot price by region, type and zone."""
         kinds: dict[tuple[str, str, str], list[PastMachine]] = {}
         forgotten = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -26,8 +27,8 @@ def usage_rules(settings: Settings) -> UsageRules:
     return UsageRules(request if request.limits else None, _price_of_machine, _with_prices)
 
 
-def _price_of_machine(machine: Machine) -> tuple[PriceSettings, str]:
-    """Ask AWS for the price of this machine. boto3 is imported only here, where it is needed."""
+def _price_of_machine(machine: Machine) -> Iterator[tuple[PriceSettings, str]]:
+    """Ask AWS for the prices of this machine. boto3 is imported only here, where it is needed."""
     from keepfit.infra import aws
     from keepfit.infra.jobs.past_prices import PastMachine, present_prices
 
@@ -35,12 +36,12 @@ def _price_of_machine(machine: Machine) -> tuple[PriceSettings, str]:
         machine.instance_type, machine.zone, machine.region, machine.price_class, datetime.now(UTC)
     )
     if here is None:
-        return PriceSettings.model_construct(hourly_price=None, on_demand_price=None), "unknown"
-    found = present_prices(here, aws.client)
-    prices = PriceSettings.model_construct(
-        hourly_price=found.hourly, on_demand_price=found.on_demand
-    )
-    return prices, "; ".join(found.gaps)
+        return
+    for found in present_prices(here, aws.client):
+        prices = PriceSettings.model_construct(
+            hourly_price=found.hourly, on_demand_price=found.on_demand
+        )
+        yield prices, "; ".join(found.gaps)
 
 
 def _with_prices(found: RunJournals) -> RunJournals:

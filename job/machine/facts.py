@@ -19,8 +19,8 @@ PRICE_DELAY: Final = 30.0
 """Seconds after which AWS is asked for the price of the machine where no limit needs it: not while
 the script starts, since boto3's clients take 0.3 s of the interpreter's time."""
 
-PriceLookup = Callable[[Machine], tuple[PriceSettings, str]]
-"""Asks for the prices of a machine; returns them, and why one is not known."""
+PriceLookup = Callable[[Machine], Iterator[tuple[PriceSettings, str]]]
+"""Asks for the prices of a machine; yields those known by now, and why others are not."""
 
 PAUSES: Final = (5.0, 20.0)
 """Seconds after which a source that did not answer is asked again; then its facts stay unknown."""
@@ -109,16 +109,21 @@ class MachineFacts:
         if self._stopped.wait(self._price_delay):
             return
         try:
-            found, self._price_gap = self._lookup(machine)
+            for found, gap in self._lookup(machine):
+                self._price_gap = gap
+                self._set_prices(found)
         except Exception as error:  # noqa: BLE001 # optional: no error of it ends anything
             self._price_gap = str(error) or repr(error)
-            return
+
+    def _set_prices(self, found: PriceSettings) -> None:
         given = self._prices.on_demand_price
-        on_demand = found.on_demand_price if given is None else given
         self._prices = PriceSettings.model_construct(
-            hourly_price=found.hourly_price, on_demand_price=on_demand
+            hourly_price=found.hourly_price,
+            on_demand_price=found.on_demand_price if given is None else given,
         )
         self._machine = self._snapshot()
+        if self._machine.hourly_price is not None:
+            self._is_settled.set()
 
     def _ask(self, source: Callable[[], Iterator[Facts]]) -> bool:
         """Ask a source for its facts; return False if it is to be asked again."""

@@ -18,7 +18,6 @@ from keepfit.infra.jobs.past_prices import PastMachine, past_prices
 from keepfit.infra.jobs.prices import Prices
 from keepfit.job.reports.data import Report
 
-
 PricedRuns = Callable[
     [Sequence[Sequence[Journal]], datetime],
     tuple[tuple[tuple[Journal, ...], ...], tuple[str, ...]],
