@@ -36,10 +36,12 @@ LABEL org.opencontainers.image.title="keepfit" \
       org.opencontainers.image.version="${VERSION}-${VARIANT}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/venv /opt/venv
-RUN useradd --uid 1000 --create-home keepfit && mkdir /job && chown keepfit /job
+# /scratch is another name of /tmp, which AWS Batch puts onto the instance's disk.
+RUN useradd --uid 1000 --create-home keepfit && mkdir /job && chown keepfit /job \
+ && ln -s tmp /scratch
 USER 1000:1000
 WORKDIR /job
-# With a read-only root file system: --tmpfs /tmp, and a volume or S3 for the store.
+# With a read-only root file system: --tmpfs /tmp or -v /tmp, and a volume or S3 for the store.
 ENV PATH=/opt/venv/bin:$PATH \
     HOME=/home/keepfit \
     PYTHONUNBUFFERED=1 \

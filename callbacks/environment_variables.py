@@ -17,12 +17,12 @@ from keepfit.callbacks.runner_settings import (
     PriceSettings,
     RestartSettings,
 )
+from keepfit.callbacks.setting_values import PREFIX
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.s3 import options
 
 log = get_logger()
 
-PREFIX: Final = "KEEPFIT_"
 RESUBMITTED_AT: Final = "KEEPFIT_RESUBMITTED_AT"
 """Set in a job by the function that submits it again (infra/functions/resubmit.py)."""
 
@@ -30,7 +30,7 @@ RESUBMITTED_AT: Final = "KEEPFIT_RESUBMITTED_AT"
 def setting_variables() -> frozenset[str]:
     """Return the variables that set a field of the settings; their case does not matter."""
     return frozenset(
-        f"{PREFIX}{name.upper()}"
+        variable
         for kind in (
             Settings,
             NoticeSettings,
@@ -39,8 +39,7 @@ def setting_variables() -> frozenset[str]:
             PriceSettings,
             LimitSettings,
         )
-        for name, field in kind.model_fields.items()
-        if field.validation_alias is None
+        for variable in kind.variables()
     )
 
 

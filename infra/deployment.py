@@ -22,6 +22,7 @@ class Deployment:
         queue, job: ARNs of the Batch job queue and job definition.
         logs: the log group of the jobs.
         secrets: ARNs of the secrets that the execution role of jobs may read.
+        policies: ARNs of the managed policies that the role of jobs has besides its own.
     """
 
     store: str
@@ -32,6 +33,7 @@ class Deployment:
     job: str
     logs: str
     secrets: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
 
 
 def stack_names(name: str) -> tuple[str, str]:
@@ -59,7 +61,7 @@ def find_deployment(cloudformation: Any, name: str = DEFAULT) -> Deployment:
     named = {
         "".join(part.title() for part in f.name.split("_")): f.name
         for f in fields(Deployment)
-        if f.name != "secrets"
+        if f.name not in ("secrets", "policies")
     }
     missing = named.keys() - outputs.keys()
     if missing:
@@ -67,8 +69,14 @@ def find_deployment(cloudformation: Any, name: str = DEFAULT) -> Deployment:
             f"deployment {name!r} lacks {', '.join(sorted(missing))}: `keepfit infra status` "
             f"shows its state, `keepfit infra up` brings it up to date"
         )
-    # Not an output, which may have 1024 characters only.
-    secrets = tuple(filter(None, parameters.get("Secrets", "").split(",")))
+    # Not outputs, which may have 1024 characters only.
     return Deployment(
-        **{attribute: outputs[output] for output, attribute in named.items()}, secrets=secrets
+        **{attribute: outputs[output] for output, attribute in named.items()},
+        secrets=_items(parameters.get("Secrets", "")),
+        policies=_items(parameters.get("Policies", "")),
     )
+
+
+def _items(value: str) -> tuple[str, ...]:
+    """Return the items of a parameter that is a list."""
+    return tuple(filter(None, value.split(",")))

@@ -38,14 +38,17 @@ def prepare_attempt(job: BatchJob, code: str | None, program: PythonCommand) -> 
 
     Raises:
         Cancelled: the job was cancelled with `keepfit cancel`.
-        Refused: the store can't be used, the code is damaged, or there is no space for it.
+        Refused: the store or TMPDIR can't be used, the code is damaged, or there is no space for
+            it.
         StoreUnreachable: the store does not answer now.
     """
     if job.id is None and code is None:
         return
     from keepfit.callbacks.engine.store_errors import exit_for_store_error
     from keepfit.callbacks.storage import open_store
+    from keepfit.job.machine.working_space import find_working_space
 
+    space = find_working_space(os.environ)
     try:
         store = open_store(job.store, preemption.current().deadline)
         if job.id:
@@ -54,6 +57,7 @@ def prepare_attempt(job: BatchJob, code: str | None, program: PythonCommand) -> 
             _enter_code(store, code, job.run, program)
     except StorageError as error:
         raise exit_for_store_error(error) from error
+    space.report()
 
 
 def _exit_if_cancelled(store: Store, job: str) -> None:

@@ -1,7 +1,8 @@
-"""Marks of cancelled jobs in the store: AWS Batch may start another attempt, which exits at once.
+"""Marks of cancelled jobs in the store, so that no further attempt of such a job trains.
 
-AWS Batch stops a job with SIGTERM, at which keepfit saves and exits as after any preemption; so
-the retry rules of AWS Batch would continue the job.
+AWS Batch does not retry a job that is terminated. But a request to terminate it may cross with the
+end of an attempt, which exits as after any preemption: then the mark ends the next one at once.
+https://docs.aws.amazon.com/batch/latest/userguide/job_retries.html
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from keepfit.callbacks import events
 from keepfit.callbacks.engine import session
@@ -24,10 +25,14 @@ from keepfit.callbacks.launch.command import PythonCommand
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.runner_settings import NoticeSettings, PriceSettings
 from keepfit.job import batch_hold
-from keepfit.job.machine.facts import PRICE_DELAY, PriceLookup, collecting_machine_facts
+from keepfit.job.machine.facts import (
+    PRICE_DELAY,
+    PriceFinder,
+    PriceLookup,
+    collecting_machine_facts,
+)
 from keepfit.job.notices import signals
 from keepfit.job.notices.deadline import watch_deadline
-from keepfit.job.notices.limit import HistoryPrices, LimitRequest, unchanged, watch_limits
 from keepfit.job.notices.watcher import watch_machine
 from keepfit.job.notifications.notification import AttemptEnd
 from keepfit.job.notifications.observer import AttemptObserver
@@ -35,6 +40,9 @@ from keepfit.job.process.ending import Ending, run_to_end
 from keepfit.job.process.import_pause import collection_paused_in_imports
 from keepfit.job.process.threads import wait_for_threads
 from keepfit.job.reports.publish import publish_page
+
+if TYPE_CHECKING:
+    from keepfit.job.notices.limit import LimitWatcher
 
 log = get_logger()
 
@@ -46,19 +54,34 @@ def no_preparation() -> None:
     """Do nothing: the script is available already."""
 
 
+WatchLimits = Callable[
+    [session.Session, PriceFinder], "AbstractContextManager[LimitWatcher | None]"
+]
+"""Watches the limits of a session's runs within a block; finds the price of the machine by the
+second argument."""
+
+
+def no_limits(
+    current: session.Session, price: PriceFinder
+) -> AbstractContextManager[LimitWatcher | None]:
+    """Watch nothing: the run has no limits, and does not pay for them."""
+    del current, price
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class UsageRules:
-    """What a run may use, and how its use is counted.
+    """What a run may use, and what this machine costs.
 
     Attributes:
-        request: the limits of the run; None without limits.
         price: asks for the price of this machine, if the user has not given it.
-        history: finds the prices of the machines of earlier attempts.
+        needs_price: a limit needs the price before the first batch.
+        watch: watches the limits of the run within a block.
     """
 
-    request: LimitRequest | None = None
     price: PriceLookup | None = None
-    history: HistoryPrices = unchanged
+    needs_price: bool = False
+    watch: WatchLimits = no_limits
 
 
 def run_program(
@@ -87,9 +110,12 @@ def run_program(
         signals.trap_signals(current.preemption, settings.grace_seconds),
         watch_machine(current.preemption, settings, os.environ),
         collecting_machine_facts(
-            os.environ, PriceSettings.resolve(), usage.price, price_delay=_price_delay(usage)
+            os.environ,
+            PriceSettings.resolve(),
+            usage.price,
+            price_delay=0.0 if usage.needs_price else PRICE_DELAY,
         ) as facts,
-        watch_limits(usage.request, current, facts.price_after, usage.history) as limits,
+        usage.watch(current, facts.price_after) as limits,
         watch_deadline(current),
         observer.watching(current),
         lines_for_bars(),
@@ -125,12 +151,6 @@ def run_program(
     if ending.code == 0 and not current.used and not named:
         _report_nothing_resumable(program.target, only_explicit=only_explicit)
     return ending.code
-
-
-def _price_delay(usage: UsageRules) -> float:
-    """Return the seconds until the price of the machine is asked for: none if a limit needs it."""
-    needed = usage.request is not None and usage.request.limits.max_cost is not None
-    return 0.0 if needed else PRICE_DELAY
 
 
 def _end_of(ending: Ending, current: session.Session) -> AttemptEnd:

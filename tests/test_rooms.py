@@ -58,7 +58,6 @@ MAY_IMPORT = {
     "callbacks/journal": {
         "keepfit.callbacks.journal",
         "keepfit.callbacks.checkpoint.format",
-        "keepfit.callbacks.checkpoint.snapshot",
         "keepfit.callbacks.storage",
         *COMMON,
     },

@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from keepfit.callbacks.checkpoint.format.codec import Array, PackedFloats, is_storable
-from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES
+from keepfit.callbacks.checkpoint.format.dtypes import NUMPY_DTYPES
 
 Leaf = Callable[[Any], Any]
 """Returns what a copy contains in place of a leaf: an array, or an object of an unknown class."""

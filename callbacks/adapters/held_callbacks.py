@@ -30,8 +30,9 @@ from keepfit.callbacks.adapters.base import (
 from keepfit.callbacks.adapters.log_files import LOG_FILES
 from keepfit.callbacks.adapters.state_types import Text
 from keepfit.callbacks.checkpoint.format.codec import Array, UnsupportedValue, encode
+from keepfit.callbacks.checkpoint.format.limits import Json
 from keepfit.callbacks.checkpoint.format.state_schema import check_fields, check_type
-from keepfit.callbacks.checkpoint.snapshot import FileStamp, Json, stamp_of
+from keepfit.callbacks.checkpoint.snapshot import FileStamp, stamp_of
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.logs.logger import get_logger

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, Field
 
+from keepfit.callbacks.checkpoint.format.dtypes import NUMPY_DTYPES
 from keepfit.callbacks.checkpoint.format.limits import MAX_PATH
-from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES
 
 _MAX_INT = 1 << 64
 

@@ -10,43 +10,13 @@ from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
-from keepfit.callbacks.checkpoint.format.limits import Count, Number
-
-Json = Any
-"""A JSON value: None, bool, int, float, str, lists and string-keyed dicts of these."""
+from keepfit.callbacks.checkpoint.format.dtypes import NUMPY_DTYPES
+from keepfit.callbacks.checkpoint.format.limits import Json
+from keepfit.callbacks.checkpoint.format.position import Position
 
 Group = Literal["model", "frozen", "optimizer", "metrics", "state", "data"]
 """Tensors of one group share shards: groups change at different rates; only new shards are sent."""
-
-
-class Position(BaseModel):
-    """The position of a training: what has been done, and so what comes next.
-
-    Attributes:
-        fit: number of the script's `fit` calls before this one.
-        epoch: the epoch under way, from 0.
-        batch: batches done in this epoch.
-        calls: calls of the train function in this epoch; fewer than batches with
-            `steps_per_execution`.
-        step: batches done in the run, over all fits.
-        begun: `on_epoch_begin` has been called for this epoch.
-        exhausted: the train function has reached the end of the data in this epoch. That call
-            trains nothing, but it advances the seeds and the optimizer's count.
-        finished: this fit has ended.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    fit: Number = 0
-    epoch: Number = 0
-    batch: Count = 0
-    calls: Count = 0
-    step: Count = 0
-    begun: bool = False
-    exhausted: bool = False
-    finished: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,26 +110,6 @@ class Snapshot:
         present = {p: s for p, s in self.replaced_files.items() if stamp_of(p) == s}
         return replace(self, replaced_files=present)
 
-
-NUMPY_DTYPES: Mapping[str, str] = {
-    "bool": "BOOL",
-    "uint8": "U8",
-    "int8": "I8",
-    "uint16": "U16",
-    "int16": "I16",
-    "uint32": "U32",
-    "int32": "I32",
-    "uint64": "U64",
-    "int64": "I64",
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "float32": "F32",
-    "float64": "F64",
-    "complex64": "C64",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-}
-"""Dtype names of the safetensors format, by those of NumPy and ml_dtypes."""
 
 DTYPES: Mapping[str, np.dtype[Any]] = {
     stored: np.dtype(getattr(ml_dtypes, name, name)) for name, stored in NUMPY_DTYPES.items()

@@ -14,7 +14,7 @@ from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Attempt
 from keepfit.callbacks.checkpoint.commit.claim import MovedRun, move_aside
 from keepfit.callbacks.checkpoint.format.head import ENDED, STARTED, Head, ScriptRecord
-from keepfit.callbacks.checkpoint.read.reader import read_head
+from keepfit.callbacks.checkpoint.read.documents import read_head
 from keepfit.callbacks.identity import scripts
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 
 from keepfit.callbacks.checkpoint.format.codec import Array
 from keepfit.callbacks.checkpoint.format.manifest import StoredShard
-from keepfit.callbacks.checkpoint.read.reader import read_head, read_manifest, read_shards
+from keepfit.callbacks.checkpoint.read.documents import read_head, read_manifest
+from keepfit.callbacks.checkpoint.read.reader import read_shards
 from keepfit.callbacks.daemon_executor import DaemonExecutor
 from keepfit.callbacks.storage import open_store
 from keepfit.callbacks.storage.base import StorageError, Store

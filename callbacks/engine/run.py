@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
+from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.checkpoint.format.state_schema import StateSchema
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
-from keepfit.callbacks.checkpoint.snapshot import Position
 from keepfit.callbacks.engine.final_states import FinalStates
 from keepfit.callbacks.engine.fit_identities import FitIdentities
+from keepfit.callbacks.engine.gpus import warn_of_unused_gpu
 from keepfit.callbacks.engine.ownership import Admission, Ownership, admit_all
 from keepfit.callbacks.engine.preemption import (
     PreemptionState,
@@ -26,8 +27,8 @@ from keepfit.callbacks.engine.save_policy import parse_save_policy
 from keepfit.callbacks.engine.store_errors import exit_for_store_error
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.identity.fits import MatchedBy, RequestedFit
-from keepfit.callbacks.journal.document import Activity, Reason
 from keepfit.callbacks.journal.recorder import JournalRecorder
+from keepfit.callbacks.journal.terms import Activity, Reason
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage import open_store
@@ -185,6 +186,7 @@ class Run:
                 match = self.owned.claim(requested)
                 self.saves.schedule(parse_save_policy(self._settings.save_every))
                 self.journal.begin(self.owned.attempt)
+                warn_of_unused_gpu()
             checkpoint = None if match.is_new else self._read_checkpoint(match.index, requested)
             self._begun.append(match.index)
             record = self.owned.record_of(match.index)

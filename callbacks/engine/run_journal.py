@@ -13,10 +13,11 @@ from keepfit.callbacks.checkpoint.commit.cleanup import Task
 from keepfit.callbacks.daemon_executor import DaemonExecutor
 from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.engine.versions import library_versions
-from keepfit.callbacks.journal.document import Activity, Machine
+from keepfit.callbacks.journal.document import Machine
 from keepfit.callbacks.journal.goodput import Goodput, measure
 from keepfit.callbacks.journal.read import RunJournals, read_journals
-from keepfit.callbacks.journal.recorder import AttemptFacts, JournalRecorder, ProcessEnd
+from keepfit.callbacks.journal.recorder import AttemptFacts, JournalRecorder, previous_entry
+from keepfit.callbacks.journal.terms import Activity, ProcessEnd
 from keepfit.callbacks.journal.time_account import ProcessStart
 from keepfit.callbacks.journal.write import JournalWriter
 from keepfit.callbacks.logs.logger import get_logger
@@ -53,7 +54,7 @@ class RunJournal:
         """Begin the journal of an attempt that has just claimed the run."""
         self._attempt = attempt
         before, head = attempt.number - 1, attempt.head
-        previous = self.previous.of_attempt(before) if self.previous and before else None
+        previous = previous_entry(self.previous, before) if self.previous and before else None
         self.recorder.claimed(
             AttemptFacts(
                 head.run,

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
+from keepfit.callbacks.checkpoint.format.position import Position
+from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from keepfit.callbacks.engine.final_states import FinalStates
 from keepfit.callbacks.engine.fit_identities import FitIdentities
 from keepfit.callbacks.engine.ownership import Ownership

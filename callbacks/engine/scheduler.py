@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.head import AttemptHistory
-from keepfit.callbacks.checkpoint.snapshot import Position
+from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.engine.save_cost import SaveCostEstimator
 from keepfit.callbacks.engine.save_interval import (
     SaveInterval,

@@ -1,5 +1,7 @@
 """The runs of this process, with the notices that concern them.
 
+What a run needs is imported when the first one is opened: a script may have none.
+
 The runner opens a session around the script; under plain `python train.py` the first Resumable
 creates one, which ends with the process.
 """
@@ -11,15 +13,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keepfit.callbacks import events
+from keepfit.callbacks.checkpoint.format.keys import head_key
 from keepfit.callbacks.engine import preemption
 from keepfit.callbacks.engine.ownership import Admission, admit_all
 from keepfit.callbacks.engine.preemption import PreemptionState
-from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
-from keepfit.callbacks.engine.run import Run
-from keepfit.callbacks.engine.run_journal import new_recorder
-from keepfit.callbacks.engine.run_progress import RunProgress
 from keepfit.callbacks.errors import (
     AttemptEnded,
     Cancelled,
@@ -28,12 +29,16 @@ from keepfit.callbacks.errors import (
     Preempted,
     StoreUnreachable,
 )
-from keepfit.callbacks.journal.document import Activity, Machine, Reason
-from keepfit.callbacks.journal.goodput_line import describe
-from keepfit.callbacks.journal.recorder import ProcessEnd
+from keepfit.callbacks.journal.terms import Activity, ProcessEnd, Reason
 from keepfit.callbacks.logs.logger import get_logger
-from keepfit.callbacks.settings import Settings
-from keepfit.callbacks.storage.base import Store
+
+if TYPE_CHECKING:
+    from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
+    from keepfit.callbacks.engine.run import Run
+    from keepfit.callbacks.engine.run_progress import RunProgress
+    from keepfit.callbacks.journal.document import Machine
+    from keepfit.callbacks.settings import Settings
+    from keepfit.callbacks.storage.base import Store
 
 LOSS_WARNING = 2.0
 """Seconds before the last possible start of a save: early enough to log that work will be lost."""
@@ -57,7 +62,7 @@ class Session:
 
     def __init__(self, state: PreemptionState | None = None) -> None:
         self.preemption = state or PreemptionState()
-        self.machine: Callable[[], Machine] = Machine
+        self.machine: Callable[[], Machine] = _unknown_machine
         self.previous: ProcessEnd | None = None
         self.admit: Admission = admit_all
         self._runs: dict[tuple[str, str], Run] = {}
@@ -66,7 +71,9 @@ class Session:
 
     def start_prefetch(self, settings: Settings) -> None:
         """Start to read the checkpoint that the run in `settings` will continue from, if any."""
-        if not settings.starts_fresh:
+        if not settings.starts_fresh and may_have_checkpoint(settings.store, settings.run):
+            from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
+
             self._prefetcher = CheckpointPrefetcher(
                 settings.store, settings.run, self.preemption.deadline
             )
@@ -84,6 +91,9 @@ class Session:
 
     def _open(self, key: tuple[str, str], settings: Settings) -> None:
         if key not in self._runs:
+            from keepfit.callbacks.engine.run import Run
+            from keepfit.callbacks.engine.run_journal import new_recorder
+
             prefetcher, self._prefetcher = self._prefetcher, None
             if prefetcher and (prefetcher.uri, prefetcher.run) != key:
                 prefetcher.close()  # another run's checkpoint would only occupy memory
@@ -159,6 +169,8 @@ class Session:
         seconds = GOODPUT_AT_NOTICE if self.preemption.end else GOODPUT_SECONDS
         for run in self._opened():
             if goodput := run.journal.goodput(seconds):
+                from keepfit.callbacks.journal.goodput_line import describe
+
                 shares = goodput.parts.shares()
                 log.info(
                     events.GOODPUT,
@@ -188,6 +200,12 @@ class Session:
         return tuple(self._runs.values())  # another thread may open one meanwhile
 
 
+def may_have_checkpoint(store: str, run: str) -> bool:
+    """Return False if a store in a directory has no such run; other stores are not asked here."""
+    scheme, _, path = store.partition("://")
+    return scheme != "file" or Path(path).expanduser().joinpath(head_key(run)).exists()
+
+
 def reason_of(end: AttemptEnded | None, *, failed: bool) -> Reason:
     """Return why an attempt ends.
 
@@ -205,6 +223,13 @@ def reason_of(end: AttemptEnded | None, *, failed: bool) -> Reason:
     if end is None:
         return Reason.FAILED if failed else Reason.FINISHED
     return next((reason for kind, reason in reasons if isinstance(end, kind)), Reason.REFUSED)
+
+
+def _unknown_machine() -> Machine:
+    """Return a machine of which nothing is known."""
+    from keepfit.callbacks.journal.document import Machine
+
+    return Machine()
 
 
 _current: Session | None = None

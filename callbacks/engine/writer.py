@@ -12,7 +12,8 @@ from typing import Final
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Superseded
-from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
+from keepfit.callbacks.checkpoint.format.position import Position
+from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from keepfit.callbacks.daemon_executor import DaemonExecutor
 from keepfit.callbacks.logs.logger import get_logger
 

@@ -11,7 +11,6 @@ Moments are seconds since the start of the attempt's process, by its monotonic c
 from __future__ import annotations
 
 import math
-from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Final
 
@@ -19,6 +18,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 
 from keepfit.callbacks.checkpoint.format.document import MAX_ARGUMENTS, Argument, Document
 from keepfit.callbacks.checkpoint.format.limits import AttemptNumber, Count, Name, Number
+from keepfit.callbacks.journal.terms import MAX_PRICE, Activity, PriceClass, Reason
 
 MAX_SECONDS: Final = 10**10
 """Longest duration: three hundred years."""
@@ -31,8 +31,6 @@ newest never: the entries are cumulative, so sums stay right."""
 MAX_NOTICES: Final = 20
 MAX_FITS: Final = 1000
 MAX_METRICS: Final = 200
-MAX_PRICE: Final = 10_000.0
-"""Highest price of a machine in US dollars per hour."""
 
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 Price = Annotated[float, Field(ge=0, le=MAX_PRICE, allow_inf_nan=False)]
@@ -43,15 +41,6 @@ class Entry(BaseModel):
     """A part of a journal; unknown fields mean that a newer keepfit wrote it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-
-
-class PriceClass(StrEnum):
-    """How a machine is paid, as EC2 names it (`instance-life-cycle` of its metadata)."""
-
-    SPOT = "spot"
-    ON_DEMAND = "on-demand"
-    SCHEDULED = "scheduled"
-    CAPACITY_BLOCK = "capacity-block"
 
 
 class Machine(Entry):
@@ -77,27 +66,6 @@ class Machine(Entry):
     job_attempt: Number | None = None
     log_group: Name | None = None
     log_stream: Name | None = None
-
-
-class Activity(StrEnum):
-    """The activities between which the time of an attempt is divided.
-
-    Attributes:
-        STARTUP: from the start of the process, or of a later `fit`, to the end of its first batch,
-            in which TensorFlow traces the model; without RESTORE.
-        RESTORE: a checkpoint is read, compared and restored.
-        TRAINING: batches, with the callbacks and the input pipeline.
-        VALIDATION: validation within `fit`.
-        SAVING: training waits for a save: the capture of a snapshot, and the last save of a fit.
-        OTHER: the script's own work between fits and after them.
-    """
-
-    STARTUP = "startup"
-    RESTORE = "restore"
-    TRAINING = "training"
-    VALIDATION = "validation"
-    SAVING = "saving"
-    OTHER = "other"
 
 
 class Elapsed(Entry):
@@ -196,32 +164,6 @@ class NoticeEntry(Entry):
     at: Seconds
     source: Name
     deadline: Seconds | None = None
-
-
-class Reason(StrEnum):
-    """Why an attempt ended.
-
-    Attributes:
-        FINISHED: the script came to its end.
-        FAILED: the script has failed: an exception, or an exit code of its own.
-        PREEMPTED: a notice ended it.
-        UNREACHABLE: the store did not answer.
-        FENCED: a newer attempt owns the run.
-        REFUSED: keepfit refused to train on.
-        CANCELLED: the job was cancelled.
-        LIMIT: the run had used the hours or the dollars that it may.
-        KILLED: the process ended without a chance to write.
-    """
-
-    FINISHED = "finished"
-    FAILED = "failed"
-    PREEMPTED = "preempted"
-    UNREACHABLE = "unreachable"
-    FENCED = "fenced"
-    REFUSED = "refused"
-    CANCELLED = "cancelled"
-    LIMIT = "limit reached"
-    KILLED = "killed"
 
 
 class Ending(Mark):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import pairwise
 
-from keepfit.callbacks.journal.document import Elapsed, Journal, Reason
+from keepfit.callbacks.journal.document import Elapsed, Journal
 from keepfit.callbacks.journal.kept import (
     Kept,
     first_step,
@@ -21,6 +21,7 @@ from keepfit.callbacks.journal.kept import (
     resume_steps,
 )
 from keepfit.callbacks.journal.spans import Span, entry_about, span_of
+from keepfit.callbacks.journal.terms import Reason
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keepfit.callbacks.journal.document import Elapsed, Journal, Mark, Reason
+from keepfit.callbacks.journal.document import Elapsed, Journal, Mark
+from keepfit.callbacks.journal.terms import Reason
 
 
 @dataclass(frozen=True)

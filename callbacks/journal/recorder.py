@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from numbers import Real
 from typing import Any, TypeVar
 
 from keepfit.callbacks.checkpoint.format.limits import MAX_NAME, MAX_NUMBER
-from keepfit.callbacks.checkpoint.snapshot import Position
+from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.journal.document import (
     MAX_EPOCHS,
     MAX_FITS,
     MAX_METRICS,
     MAX_NOTICES,
     MAX_SAVES,
-    Activity,
     Ending,
     Epoch,
     Fit,
@@ -26,9 +24,9 @@ from keepfit.callbacks.journal.document import (
     Mark,
     NoticeEntry,
     Previous,
-    Reason,
     Save,
 )
+from keepfit.callbacks.journal.terms import Activity, ProcessEnd, Reason
 from keepfit.callbacks.journal.time_account import ProcessStart, TimeAccount
 
 T = TypeVar("T")
@@ -45,29 +43,19 @@ class AttemptFacts:
     previous: Previous | None = None
 
 
-@dataclass(frozen=True)
-class ProcessEnd:
-    """How the process of the attempt before this one has ended, as seen from outside.
+def previous_entry(end: ProcessEnd, attempt: int) -> Previous:
+    """Return the entry for the journal of the attempt after the one that has ended so.
 
-    Attributes:
-        started, ended: in UTC.
-        detail: one line about the cause: "killed by SIGKILL".
+    Args:
+        attempt: the number of the ended one.
     """
-
-    started: datetime
-    ended: datetime
-    reason: Reason | None
-    detail: str = ""
-
-    def of_attempt(self, number: int) -> Previous:
-        """Return the entry for the journal of the attempt after this one."""
-        return Previous(
-            attempt=number,
-            started=self.started,
-            ended=self.ended,
-            reason=self.reason,
-            detail=self.detail,
-        )
+    return Previous(
+        attempt=attempt,
+        started=end.started,
+        ended=end.ended,
+        reason=end.reason,
+        detail=end.detail,
+    )
 
 
 @dataclass(frozen=True)

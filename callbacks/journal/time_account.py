@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-from keepfit.callbacks.journal.document import Activity, Elapsed
+from keepfit.callbacks.journal.document import Elapsed
+from keepfit.callbacks.journal.terms import Activity
 
 Clock = Callable[[], float]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from keepfit.callbacks.journal.document import Activity
+from keepfit.callbacks.journal.terms import Activity
 from keepfit.callbacks.training.phases import (
     EpochStart,
     Over,

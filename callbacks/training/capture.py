@@ -17,17 +17,11 @@ from keepfit.callbacks.adapters.frozen import copy_array, freeze
 from keepfit.callbacks.adapters.held_callbacks import CapturedCallbacks, HeldCallbacks
 from keepfit.callbacks.adapters.keras_callbacks.history import HISTORY
 from keepfit.callbacks.checkpoint.format.codec import Array, encode
+from keepfit.callbacks.checkpoint.format.dtypes import NUMPY_DTYPES
+from keepfit.callbacks.checkpoint.format.limits import Json
 from keepfit.callbacks.checkpoint.format.manifest import ARCHITECTURE, VARIABLES
-from keepfit.callbacks.checkpoint.snapshot import (
-    NUMPY_DTYPES,
-    EncodedState,
-    Group,
-    Json,
-    Position,
-    Snapshot,
-    Tensor,
-    array_bytes,
-)
+from keepfit.callbacks.checkpoint.format.position import Position
+from keepfit.callbacks.checkpoint.snapshot import EncodedState, Group, Snapshot, Tensor, array_bytes
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.training import random_state, variables

@@ -11,12 +11,13 @@ import keras
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.adapters.stopping import stopping_callbacks, stopping_record
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
+from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
-from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
+from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.engine.run import FitStart, Run
 from keepfit.callbacks.exactness import ExactnessGuard
-from keepfit.callbacks.journal.document import Activity
+from keepfit.callbacks.journal.terms import Activity
 from keepfit.callbacks.training import internals, refusal, restore, step_function
 from keepfit.callbacks.training.activities import activity_of
 from keepfit.callbacks.training.capture import TrainingCapture

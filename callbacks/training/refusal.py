@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keepfit.callbacks import events
+from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
-from keepfit.callbacks.checkpoint.snapshot import Position
 from keepfit.callbacks.errors import Refused
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.training.continuation import Decision, Further

@@ -11,8 +11,8 @@ from keepfit.callbacks import events
 from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.adapters.keras_callbacks.history import HISTORY
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
+from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
-from keepfit.callbacks.checkpoint.snapshot import Position
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.training import internals, random_state, refusal, variables
 from keepfit.callbacks.training.data import batch_spec

@@ -10,7 +10,7 @@ from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from keepfit.callbacks.engine.preemption import PreemptionPolicy, PreemptionState, RunningFit
 from keepfit.callbacks.engine.run import Run
 from keepfit.callbacks.engine.writer import Written
-from keepfit.callbacks.journal.document import Activity
+from keepfit.callbacks.journal.terms import Activity
 from keepfit.callbacks.training.capture import TrainingCapture
 from keepfit.callbacks.training.data.position import DataPosition
 from keepfit.callbacks.training.data.tracker import DataTracker, StateRefresh

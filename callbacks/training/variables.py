@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from keepfit.callbacks.checkpoint.format.codec import Array
-from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Tensor, array_bytes
+from keepfit.callbacks.checkpoint.format.dtypes import NUMPY_DTYPES
+from keepfit.callbacks.checkpoint.snapshot import Tensor, array_bytes
 from keepfit.callbacks.training import internals
 from keepfit.callbacks.training.matching.specs import (
     VariableGroup,

@@ -1,9 +1,10 @@
 """Submits a job again after its last attempt, if its run has progressed since.
 
 AWS Batch gives a job ten attempts. An EventBridge rule calls `handler` when an interrupted job has
-used them up. Ten interruptions are normal in a long training; a run without any progress between
-them is not, and would cost money forever. What is not submitted again is published to the topic of
-the deployment, if it has one.
+used them up: by notices, lost machines, and containers that the machine's agent could not start or
+inspect. Ten interruptions are normal in a long training; a run without any progress between them is
+not (its image may be missing), and would cost money forever. What is not submitted again is
+published to the topic of the deployment, if it has one.
 
 Events may arrive twice. Two jobs of one run are harmless: the store fences the older one.
 """
@@ -19,6 +20,7 @@ import boto3
 
 SINCE = "KEEPFIT_RESUBMITTED_AT"
 _MANIFEST = re.compile(r"/checkpoints/(\d+)-\d+-\d+\.json$")
+_MACHINE = ("Host EC2", "Task failed to start", "CgroupError", "DockerTimeoutError")
 _PAYS = {"requester", "1", "true", "yes", "on"}
 _DROPPED = {"KEEPFIT_FRESH", SINCE}
 
@@ -42,10 +44,11 @@ def handler(event: dict[str, Any], context: object) -> str | None:
     run, since = variables["KEEPFIT_RUN"], int(variables.get(SINCE, "0"))
     step = newest_step(variables["KEEPFIT_STORE"], run, _options(variables))
     if step <= since:
+        ended = job["container"].get("reason") or job.get("statusReason")
         reason = f"run {run} got no further than batch {step} in its last attempts; see their logs"
-        _give_up(name, reason)
+        _give_up(name, f"{reason} (the last one: {ended})")
         return None
-    submitted: str = batch.submit_job(**_submit_again(job, variables, step))["jobId"]
+    submitted = _submit(batch, _submit_again(job, variables, step))
     log.info("%s is submitted again as %s: run %s is at batch %d", name, submitted, run, step)
     return submitted
 
@@ -82,14 +85,28 @@ def _give_up(name: str, reason: str) -> None:
 
 def _skip(job: dict[str, Any], variables: dict[str, str]) -> str | None:
     """Return why the job can't be submitted again, whatever its run has done; or None."""
-    exit_code = job["container"].get("exitCode")
-    if exit_code != 75 and not job.get("statusReason", "").startswith("Host EC2"):
-        return f"it was not interrupted (exit code {exit_code}, {job.get('statusReason')})"
+    exit_code, reason = job["container"].get("exitCode"), job["container"].get("reason", "")
+    status = job.get("statusReason", "")
+    by_machine = status.startswith(_MACHINE) or reason.startswith("Cannot")
+    if exit_code != 75 and not by_machine:
+        return f"it was not interrupted (exit code {exit_code}, {reason or status})"
     if "KEEPFIT_RUN" not in variables:
         return "it names no run in KEEPFIT_RUN"
     if not variables.get("KEEPFIT_STORE", "").startswith("s3://"):
         return "its KEEPFIT_STORE is not in S3"
     return None
+
+
+def _submit(batch: Any, request: dict[str, Any]) -> str:
+    """Submit the job and return its id; without tags if the role may not set them."""
+    try:
+        job_id: str = batch.submit_job(**request)["jobId"]
+    except batch.exceptions.ClientError as error:
+        if "batch:TagResource" not in str(error):
+            raise
+        log.warning("job %s is submitted without its tags: %s", request["jobName"], error)
+        job_id = batch.submit_job(**{**request, "tags": {}})["jobId"]
+    return job_id
 
 
 def _submit_again(job: dict[str, Any], variables: dict[str, str], step: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from keepfit.infra.aws import AwsError, explain_errors
+from keepfit.infra.jobs.endings import Ending, explain
 
 FINAL_STATES = frozenset({"SUCCEEDED", "FAILED"})
 WAITING_STATES = frozenset({"SUBMITTED", "PENDING", "RUNNABLE"})
@@ -39,6 +40,8 @@ class Attempt:
         machine: the ARN of its ECS container instance, if it had one.
         stream: its log stream, if it has written anything.
         code: its exit code; None while it runs, and if its machine was lost.
+        reason: the reason of its end, as AWS Batch gives it.
+        explanation: its end in words; empty while it runs, and if it has ended well.
         job_attempt: its number in its job, from 1.
     """
 
@@ -50,6 +53,7 @@ class Attempt:
     reason: str
     machine: str | None
     stream: str | None
+    explanation: str = ""
     job_attempt: int = 1
 
 
@@ -193,15 +197,18 @@ def _job(found: dict[str, Any]) -> Job:
 
 def _attempt(number: int, job: str, found: dict[str, Any]) -> Attempt:
     container = found.get("container", {})
+    code, reason = container.get("exitCode"), container.get("reason", "")
+    status = found.get("statusReason", "")
     return Attempt(
         number=number,
         job=job,
         began=_time(found.get("startedAt")),
         ended=_time(found.get("stoppedAt")),
-        code=container.get("exitCode"),
-        reason=container.get("reason") or found.get("statusReason") or "",
+        code=code,
+        reason=reason or status,
         machine=container.get("containerInstanceArn"),
         stream=container.get("logStreamName"),
+        explanation=explain(Ending(code, reason, status)),
         job_attempt=number,
     )
 

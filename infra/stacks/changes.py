@@ -90,8 +90,7 @@ class StackDeployer:
             AwsError: the stack can't be created or updated.
         """
         kept = before.parameters if before else {}
-        emails = given.get(template.EMAILS, kept.get(template.EMAILS, ""))
-        body = template.template_body(kind, [email for email in emails.split(",") if email])
+        body = template.template_of(kind, {**kept, **given})
         with ChangeSet(self.cloudformation, name, before, body, given) as change_set:
             if before is not None and change_set.empty:
                 self.confirm(name, None)

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from keepfit.infra.aws import AwsError
-from keepfit.infra.stacks import network, template
+from keepfit.infra.stacks import generated, network, template
 
 _KEY_ARN = re.compile(
     r"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):[0-9]{12}:key/[A-Za-z0-9-]+", re.ASCII
 )
+
+MAX_READ_POLICY = 8_500
+"""Of the 10,240 characters of all inline policies of a role; white space does not count."""
 
 # CPU types do not start with GPU images, nor the reverse; so these defaults follow --gpu.
 GPU_TYPES = "g6e,g6,g5,g4dn"
@@ -36,6 +39,10 @@ class DeploymentRequest:
     secrets: tuple[str, ...] | None = None
     secret_keys: tuple[str, ...] | None = None
     emails: tuple[str, ...] | None = None
+    disk_gib: int | None = None
+    reads: tuple[str, ...] | None = None
+    policies: tuple[str, ...] | None = None
+    egress_ports: tuple[str, ...] | None = None
 
 
 def check_kms_key(request: DeploymentRequest, before: Mapping[str, str], region: str) -> None:
@@ -69,9 +76,29 @@ def check_kms_key(request: DeploymentRequest, before: Mapping[str, str], region:
         )
 
 
+def check_reads(request: DeploymentRequest) -> None:
+    """Check that the policy for the requested data fits into a role, beside that for the store.
+
+    Raises:
+        AwsError: it does not. CloudFormation would find it out while it changes the stack.
+    """
+    size = len("".join(generated.read_policy(request.reads or ()).split()))
+    if size > MAX_READ_POLICY:
+        raise AwsError(
+            f"the policy for all --read has {size} characters, and {MAX_READ_POLICY} fit into the "
+            f"role of jobs: name prefixes that contain several of them, or a managed policy of "
+            f"your own with --policy"
+        )
+
+
 def storage_parameters(request: DeploymentRequest) -> dict[str, str]:
     """Return the parameters of the storage stack to set; the others are kept."""
-    asked = {"Prefix": request.prefix, "KmsKey": request.kms_key}
+    asked = {
+        "Prefix": request.prefix,
+        "KmsKey": request.kms_key,
+        template.READS: _list(request.reads),
+        template.POLICIES: _list(request.policies),
+    }
     return {name: value for name, value in asked.items() if value is not None}
 
 
@@ -111,6 +138,8 @@ def compute_parameters(
         "Secrets": _list(request.secrets),
         "SecretKeys": _list(request.secret_keys),
         template.EMAILS: _list(request.emails),
+        template.EGRESS_PORTS: _list(request.egress_ports),
+        "DiskGib": request.disk_gib,
         "Gpu": request.gpu,
         "MaxVcpus": request.max_vcpus,
         "OnDemandVcpus": request.on_demand_vcpus,

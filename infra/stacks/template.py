@@ -2,32 +2,54 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from textwrap import indent
-from typing import Literal
+from typing import Final, Literal
+
+from keepfit.infra.stacks import generated
 
 Kind = Literal["storage", "compute"]
 
-EMAILS = "Emails"
-"""The parameter of the compute stack that has the addresses of subscriptions."""
+EMAILS: Final = "Emails"
+EGRESS_PORTS: Final = "EgressPorts"
+READS: Final = "Reads"
+POLICIES: Final = "Policies"
 
 _DOCSTRING = re.compile(r'\A""".*?"""\n\n|^ +""".*?"""\n', re.DOTALL | re.MULTILINE)
 _FUNCTION = re.compile(r"^( +)# infra/functions/(\w+\.py)\n", re.MULTILINE)
-_SUBSCRIPTIONS = re.compile(r"^  # AWS::SNS::Subscription, .*\n", re.MULTILINE)
+
+_SUBSCRIPTIONS: Final = "  # AWS::SNS::Subscription, "
+_EGRESS_RULES: Final = "        # EgressPorts, "
+_READ_POLICY: Final = "  # AWS::IAM::Policy with "
 
 
-def template_body(kind: Kind, emails: Sequence[str] = ()) -> str:
+def template_of(kind: Kind, parameters: Mapping[str, str]) -> str:
+    """Return the template of a stack with these parameters, as far as they are given."""
+
+    def items(name: str) -> list[str]:
+        return [item for item in parameters.get(name, "").split(",") if item]
+
+    return template_body(kind, items(EMAILS), egress_ports=items(EGRESS_PORTS), reads=items(READS))
+
+
+def template_body(
+    kind: Kind,
+    emails: Sequence[str] = (),
+    *,
+    egress_ports: Sequence[str] = (),
+    reads: Sequence[str] = (),
+) -> str:
     """Return the template, with each Lambda function's source in place of its name.
 
-    Docstrings are left out: CloudFormation limits the source to 4096 characters.
+    Docstrings are left out: CloudFormation limits the whole template to 51,200 bytes. A template
+    can't repeat a resource for the items of a parameter, so these are written out.
 
     Args:
-        emails: the addresses of subscriptions. A template can't repeat a resource for the items of
-            a parameter.
+        emails: the addresses of subscriptions.
+        egress_ports: the ports to which jobs may connect, besides 443.
+        reads: s3://BUCKET/PREFIX of data that jobs may read.
     """
     folder = files("keepfit.infra")
 
@@ -36,19 +58,15 @@ def template_body(kind: Kind, emails: Sequence[str] = ()) -> str:
         return indent(_DOCSTRING.sub("", text), match[1])
 
     body = (folder / "templates" / f"{kind}.yaml").read_text("utf-8")
-    subscriptions = "\n".join(map(_subscription, emails))
-    return _FUNCTION.sub(source, _SUBSCRIPTIONS.sub(lambda _: subscriptions, body))
+    body = _replace_line(body, _SUBSCRIPTIONS, generated.subscriptions(emails))
+    body = _replace_line(body, _EGRESS_RULES, generated.egress_rules(egress_ports))
+    body = _replace_line(body, _READ_POLICY, generated.read_policy(reads))
+    return _FUNCTION.sub(source, body)
 
 
-def _subscription(email: str) -> str:
-    """Return the resource for an address; its name stays the same whatever other ones there are."""
-    name = f"Email{hashlib.sha256(email.encode()).hexdigest()[:12]}"
-    return f"""\
-  {name}:
-    Type: AWS::SNS::Subscription
-    Condition: HasEmails
-    Properties: {{TopicArn: !Ref Topic, Protocol: email, Endpoint: {json.dumps(email)}}}
-"""
+def _replace_line(body: str, start: str, part: str) -> str:
+    """Return the template with `part` in place of the line that starts like this, if it has one."""
+    return re.sub(rf"^{re.escape(start)}.*\n", lambda _: part, body, flags=re.MULTILINE)
 
 
 def template_parameters(template: str) -> frozenset[str]:

@@ -25,6 +25,9 @@ log = get_logger()
 
 DECLINED = 1
 
+MIN_DISK = 30
+"""GiB that the system of a machine needs, as in its template."""
+
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,47}")
 
 infra = typer.Typer(
@@ -89,6 +92,36 @@ def up(
             "all.",
         ),
     ] = None,
+    disk: Annotated[
+        int | None,
+        typer.Option(
+            min=MIN_DISK,
+            metavar="GIB",
+            help="The disk of each machine: images, and /tmp of all its jobs. [default: 60]",
+        ),
+    ] = None,
+    read: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="S3-URI",
+            help="Data that jobs may read, s3://BUCKET/PREFIX; repeatable, replaces all.",
+        ),
+    ] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ARN",
+            help="A managed policy for the role of jobs; repeatable, replaces all.",
+        ),
+    ] = None,
+    egress_ports: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PORTS",
+            help="TCP ports that jobs may connect to besides 443, separated by commas. "
+            "[default: none]",
+        ),
+    ] = None,
     yes: Yes = False,
 ) -> None:
     """Create or change a deployment; options that are not given keep their values.
@@ -104,6 +137,7 @@ def up(
         prefix, kms_key, vpc, values.split_list(subnets) or (), values.split_list(route_tables),
         instance_types, gpu, max_vcpus, on_demand_vcpus, image,
         values.secrets(secret), values.secret_keys(secret_key), values.emails(notify),
+        disk, values.reads(read), values.policies(policy), values.egress_ports(egress_ports),
     )  # fmt: skip
     with aws_errors_exit():
         cloudformation, ec2 = aws.client("cloudformation"), aws.client("ec2")
@@ -113,6 +147,7 @@ def up(
         storage_stack = changes.ready(cloudformation, storage, _show_event)
         before = compute_stack.parameters if compute_stack else {}
         stored_with = storage_stack.parameters if storage_stack else {}
+        request.check_reads(asked)
         request.check_kms_key(asked, stored_with, cloudformation.meta.region_name)
         regional = request.region_parameters(asked, before, ec2)
         deployment = changes.StackDeployer(

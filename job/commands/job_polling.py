@@ -77,8 +77,9 @@ def _poll_job(batch: Any, job: Job, *, follow: bool) -> Iterator[Job]:
 def wait_until_over(batch: Any, job: Job) -> Job:
     """Wait until a cancelled job is over, and return it.
 
-    If AWS Batch starts another attempt, that attempt exits by itself. Without a machine for it that
-    may take long, so the job is also terminated while it waits.
+    AWS Batch does not retry a terminated job. If the request has crossed with the end of an
+    attempt and the job waits for another one, it is terminated once more: without a machine that
+    may take long.
 
     Raises:
         AwsError: the job can't be read or terminated.

@@ -10,13 +10,12 @@ from typing import Any, Final
 from rich.table import Table
 
 from keepfit.callbacks.checkpoint.read.inspection import Summary
-from keepfit.callbacks.errors import EXIT_LIMIT
 from keepfit.callbacks.journal.goodput_line import describe
 from keepfit.infra.jobs.costs import CostReport
-from keepfit.infra.jobs.lookup import Attempt
+from keepfit.infra.jobs.endings import ORDINARY, Ending, explain
+from keepfit.infra.jobs.lookup import Attempt, Job
 from keepfit.infra.jobs.waiting import explain_wait
 from keepfit.job.commands.tables import add_row, text_table
-from keepfit.job.notifications.notification import EXIT_REASONS
 from keepfit.job.reports.data import Report
 from keepfit.job.reports.tables import attempts_table, goodput_document
 
@@ -35,8 +34,7 @@ def job_table(
     facts = text_table("run", run)
     if found:
         facts.add_row("job", found.job.id)
-        why = explain_wait(found.job) or found.job.reason
-        add_row(facts, "state", f"{found.job.status}  {why}".strip())
+        facts.add_row("state", f"{found.job.status}  {_reason(found.job)}".strip())
     else:
         add_row(facts, "job", note)
     add_row(facts, "checkpoint", _checkpoint(report.run if report else None))
@@ -82,15 +80,18 @@ def _attempts(found: CostReport, now: datetime) -> Table:
             f"{attempt.began:%Y-%m-%d %H:%M:%S}" if attempt.began else "",
             _duration(attempt, now),
             "" if attempt.code is None else str(attempt.code),
-            _reason(attempt),
+            "running" if attempt.ended is None else attempt.explanation,
         )
     return table
 
 
-def _reason(attempt: Attempt) -> str:
-    if attempt.code == EXIT_LIMIT:
-        return EXIT_REASONS[EXIT_LIMIT]
-    return attempt.reason or ("running" if attempt.ended is None else "")
+def _reason(job: Job) -> str:
+    """Return the reason of a job's state; that of its last attempt, if AWS says nothing of it."""
+    if job.waits:
+        return explain_wait(job)
+    if job.status == "FAILED" and job.reason == ORDINARY and job.attempts:
+        return job.attempts[-1].explanation
+    return explain(Ending(None, status=job.reason))
 
 
 def location(saved: Summary | None) -> str:

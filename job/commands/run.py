@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from keepfit.callbacks.errors import EXIT_REFUSED, ConfigurationError
-from keepfit.callbacks.journal.recorder import ProcessEnd
+from keepfit.callbacks.journal.terms import ProcessEnd
 from keepfit.callbacks.launch.command import PythonCommand
 from keepfit.callbacks.runner_settings import (
     LimitSettings,
@@ -35,6 +35,7 @@ from keepfit.job.commands.options import (
     RunName,
     SaveEvery,
 )
+from keepfit.job.machine.caches import use_writable_folders
 from keepfit.job.process import restarts as restarting
 from keepfit.job.process.program import check_program, command_of
 
@@ -152,6 +153,7 @@ def run(
         attempt = restarting.supervise_attempts(allowed.restarts, notices.preempted_exit_code)
     else:
         pid1.supervise_if_pid1()
+    use_writable_folders(os.environ)  # before Keras is imported, which reads KERAS_HOME
     if attempt and attempt.script_has_ended:
         os.environ.pop("KEEPFIT_FRESH", None)  # it would begin the finished run anew
     previous = attempt.previous_end if attempt else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -44,7 +45,7 @@ class _Request:
         """Return whether --store or KEEPFIT_STORE names a store."""
         from keepfit.callbacks.settings import StoreSettings
 
-        return "store" in StoreSettings.resolve(store=self.store).model_fields_set
+        return "store" in StoreSettings.explicit({"store": self.store}, os.environ)
 
 
 def status(

@@ -8,15 +8,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from io import StringIO
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 from rich.console import Console
 from rich.filesize import decimal
 from rich.measure import Measurement
 from rich.table import Table
 
-from keepfit.callbacks.checkpoint.read.history import History
 from keepfit.callbacks.checkpoint.read.inspection import (
     CommittedState,
     ObjectCheck,
@@ -24,6 +22,9 @@ from keepfit.callbacks.checkpoint.read.inspection import (
     created_at,
 )
 from keepfit.callbacks.logs.printable import printable
+
+if TYPE_CHECKING:
+    from keepfit.callbacks.checkpoint.read.history import History
 
 _UNLIMITED: Final = 1_000_000
 """Columns of what is no terminal: more than any cell needs, since names have a limit."""
@@ -179,6 +180,8 @@ def _plain(value: Any) -> Any:
         return dataclasses.asdict(value)
     if isinstance(value, datetime):
         return value.isoformat()
+    import numpy as np  # a table without arrays does not need it
+
     if isinstance(value, np.ndarray):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} can't be printed as JSON")

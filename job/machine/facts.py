@@ -6,21 +6,27 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from keepfit.callbacks.journal.document import Machine, PriceClass
+from keepfit.callbacks.journal.terms import PriceClass
 from keepfit.callbacks.runner_settings import PriceSettings
 from keepfit.job.machine import sources
 from keepfit.job.machine.sources import Facts
 from keepfit.job.notices.imds import InstanceMetadata
 from keepfit.job.notices.source import SourceUnavailable
 
+if TYPE_CHECKING:
+    from keepfit.callbacks.journal.document import Machine
+
 PRICE_DELAY: Final = 30.0
 """Seconds after which AWS is asked for the price of the machine where no limit needs it: not while
 the script starts, since boto3's clients take 0.3 s of the interpreter's time."""
 
-PriceLookup = Callable[[Machine], Iterator[tuple[PriceSettings, str]]]
+PriceLookup = Callable[["Machine"], Iterator[tuple[PriceSettings, str]]]
 """Asks for the prices of a machine; yields those known by now, and why others are not."""
+
+PriceFinder = Callable[[float], tuple["Machine", str]]
+"""Returns the machine, with its price if that is known after so many seconds, and why it is not."""
 
 PAUSES: Final = (5.0, 20.0)
 """Seconds after which a source that did not answer is asked again; then its facts stay unknown."""
@@ -57,14 +63,16 @@ class MachineFacts:
         self._is_settled = threading.Event()
         self._pauses = pauses
         self._facts = sources.facts_of_environment(environment, host or socket.gethostname())
-        self._machine = self._snapshot()
         self._stopped = threading.Event()
         self._sources = _sources_of(environment)
         self._thread = threading.Thread(target=self._collect, name="keepfit-machine", daemon=True)
 
     def current(self) -> Machine:
         """Return what is known by now. Any thread may call it."""
-        return self._machine
+        from keepfit.callbacks.journal.document import Machine  # the library of journals is large
+
+        machine = Machine.model_validate(sources.fitting(self._facts))
+        return machine.model_copy(update=priced(machine, self._prices))
 
     def price_after(self, seconds: float) -> tuple[Machine, str]:
         """Return the machine when its price is known, or after so many seconds without it.
@@ -72,9 +80,10 @@ class MachineFacts:
         Returns:
             The machine, and why its price is not known, if it is not.
         """
-        if self._machine.hourly_price is None and not self._is_settled.wait(seconds):
-            return self._machine, f"AWS has not told it within {seconds:.0f} s"
-        return self._machine, self._price_gap
+        machine = self.current()
+        if machine.hourly_price is None and not self._is_settled.wait(seconds):
+            return self.current(), f"AWS has not told it within {seconds:.0f} s"
+        return self.current(), self._price_gap
 
     def start(self) -> None:
         """Start to collect."""
@@ -100,13 +109,15 @@ class MachineFacts:
 
     def _find_price(self) -> None:
         """Ask for the price of the machine, unless it is given, or the machine is not known."""
-        machine = self._machine
-        if machine.hourly_price is not None or self._lookup is None:
+        if self._lookup is None or self._prices.hourly_price is not None:
+            return
+        if self._stopped.wait(self._price_delay):
+            return
+        machine = self.current()
+        if machine.hourly_price is not None:
             return
         if not (machine.instance_type and machine.price_class and machine.region):
             self._price_gap = "its metadata service does not tell which machine it is"
-            return
-        if self._stopped.wait(self._price_delay):
             return
         try:
             for found, gap in self._lookup(machine):
@@ -117,12 +128,11 @@ class MachineFacts:
 
     def _set_prices(self, found: PriceSettings) -> None:
         given = self._prices.on_demand_price
-        self._prices = PriceSettings.model_construct(
+        self._prices = PriceSettings(
             hourly_price=found.hourly_price,
             on_demand_price=found.on_demand_price if given is None else given,
         )
-        self._machine = self._snapshot()
-        if self._machine.hourly_price is not None:
+        if found.hourly_price is not None:
             self._is_settled.set()
 
     def _ask(self, source: Callable[[], Iterator[Facts]]) -> bool:
@@ -133,14 +143,9 @@ class MachineFacts:
                     return True
                 # A region of IMDS is that of the machine; ECS has the same.
                 self._facts = self._facts | facts
-                self._machine = self._snapshot()
         except SourceUnavailable:
             return False
         return True
-
-    def _snapshot(self) -> Machine:
-        machine = Machine.model_validate(self._facts)
-        return machine.model_copy(update=priced(machine, self._prices))
 
 
 def priced(machine: Machine, prices: PriceSettings) -> dict[str, Any]:

@@ -11,9 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.request import Request
 
-from pydantic import ValidationError
-
-from keepfit.callbacks.journal.document import Machine
 from keepfit.job.notices.exchange import HttpClient
 from keepfit.job.notices.imds import InstanceMetadata
 
@@ -43,13 +40,13 @@ def fitting(facts: Mapping[str, Any]) -> Facts:
 
 
 def facts_of_environment(environment: Mapping[str, str], host: str) -> Facts:
-    """Return what is known without a request.
+    """Return what is known without a request; whether it fits the schema is not checked.
 
     Args:
         host: the host name of this machine.
     """
     found = {name: environment.get(variable) for name, variable in BATCH_VARIABLES.items()}
-    return fitting({"host": host, **found})
+    return {"host": host, **found}
 
 
 def facts_of_imds(imds: InstanceMetadata) -> Iterator[Facts]:
@@ -107,6 +104,11 @@ def _region_of(arn: object) -> str | None:
 
 
 def _fits(name: str, value: Any) -> bool:
+    # The library of journals is large, and a script without a fit has none.
+    from pydantic import ValidationError
+
+    from keepfit.callbacks.journal.document import Machine
+
     if value is None or (isinstance(value, str) and not value.isprintable()):
         return False
     try:

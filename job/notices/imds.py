@@ -35,7 +35,8 @@ _TOKEN = re.compile(r"[!-~]{1,1024}")
 
 HOP_LIMIT = (
     "the token request gets no response, though the service is there: its hop limit is 1, which "
-    "does not reach into a container; set HttpPutResponseHopLimit to 2 in the launch template"
+    "does not reach into a container with a network of its own; set HttpPutResponseHopLimit to 2 "
+    "in the launch template"
 )
 
 

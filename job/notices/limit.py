@@ -24,7 +24,7 @@ from keepfit.callbacks.engine.session import Session
 from keepfit.callbacks.errors import LimitReached, Refused
 from keepfit.callbacks.journal.document import Machine
 from keepfit.callbacks.journal.read import RunJournals, read_journals
-from keepfit.callbacks.journal.recorder import ProcessEnd
+from keepfit.callbacks.journal.recorder import previous_entry
 from keepfit.callbacks.journal.time_account import ProcessStart
 from keepfit.callbacks.journal.usage import (
     Allowance,
@@ -204,8 +204,8 @@ class LimitWatcher:
         journals = tuple(j for j in found.journals if j.attempt >= head.first_attempt)
         unreadable = {n: why for n, why in found.unreadable.items() if n >= head.first_attempt}
         found = replace(found, journals=journals, unreadable=unreadable, first=head.first_attempt)
-        watched: ProcessEnd | None = self._session.previous
-        previous = watched.of_attempt(head.attempt) if watched else None
+        watched = self._session.previous
+        previous = previous_entry(watched, head.attempt) if watched else None
         price = self._request.hourly_price
         return usage_of(found, head.attempt, previous, price)
 
@@ -254,15 +254,12 @@ def _refuse(run: str, reason: str) -> Refused:
 
 @contextmanager
 def watch_limits(
-    request: LimitRequest | None,
+    request: LimitRequest,
     session: Session,
     price: PriceFinder,
     history: HistoryPrices,
-) -> Iterator[LimitWatcher | None]:
-    """Watch the limits of a run until the block ends; None if it has none."""
-    if request is None or not request.limits:
-        yield None
-        return
+) -> Iterator[LimitWatcher]:
+    """Watch the limits of a run until the block ends."""
     watcher = LimitWatcher(request, session, price, history)
     session.admit = watcher.admit
     watcher.start()

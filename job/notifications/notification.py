@@ -26,15 +26,13 @@ class Kind(StrEnum):
     FAILED = "failed"
 
 
-EXIT_REASONS: Final = {
+_REASONS: Final = {
     EXIT_UNSAVED: "the final state could not be saved",
     EXIT_FENCED: "another attempt owns the run",
     EXIT_CANCELLED: "the job was cancelled",
     EXIT_LIMIT: "the limit of --max-hours or --max-cost is reached",
     EXIT_REFUSED: "refused: the configuration or a checkpoint does not fit, see the log",
 }
-
-"""The causes of the exit codes that keepfit gives, beside a preemption."""
 
 _WORDS: Final = {
     Kind.RESUMED: "continues",
@@ -77,7 +75,7 @@ class AttemptEnd:
             return None
         if self.error:
             return f"an error of the script: {self.error}"
-        return EXIT_REASONS.get(self.code, "the script has ended with this exit code, see the log")
+        return _REASONS.get(self.code, "the script has ended with this exit code, see the log")
 
 
 @dataclass(frozen=True)

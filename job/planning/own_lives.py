@@ -19,8 +19,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from keepfit.callbacks.journal.document import Elapsed, Journal, Reason
+from keepfit.callbacks.journal.document import Elapsed, Journal
 from keepfit.callbacks.journal.goodput import AttemptGoodput, measure
+from keepfit.callbacks.journal.terms import Reason
 from keepfit.job.planning.replay import Life, LifeEnd
 
 _BY_THE_MACHINE = frozenset({Reason.PREEMPTED, Reason.KILLED, None})

@@ -19,8 +19,7 @@ from typing import Final
 
 from keepfit.callbacks import events
 from keepfit.callbacks.backoff import Backoff
-from keepfit.callbacks.journal.document import Reason
-from keepfit.callbacks.journal.recorder import ProcessEnd
+from keepfit.callbacks.journal.terms import ProcessEnd, Reason
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.job.notices.signals import trapped_signals
 from keepfit.job.process.children import JOB_CONTROL, Supervisor, exit_code
@@ -61,7 +60,7 @@ def restart_reason(code: int, preempted_code: int) -> str | None:
     """Return why an attempt is followed by another one, or None if it is not.
 
     The rules are those of the job definition in infra/templates/compute.yaml; a lost process is to
-    one machine what a lost machine is to AWS Batch.
+    one machine what a lost machine, or an error of the agent there, is to AWS Batch.
 
     Args:
         code: how it has ended; the negative number of a signal that has killed it.

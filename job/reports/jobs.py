@@ -14,9 +14,9 @@ from keepfit.callbacks.errors import ConfigurationError
 from keepfit.callbacks.journal.document import Journal
 from keepfit.callbacks.journal.goodput import measure
 from keepfit.callbacks.storage.base import StorageError, Store, Transient
+from keepfit.infra.jobs.endings import Ending, explain
 from keepfit.infra.jobs.lookup import Job
 from keepfit.infra.jobs.waiting import explain_wait
-from keepfit.job.notifications.notification import EXIT_REASONS
 from keepfit.job.reports.overview import THREADS, read_run
 from keepfit.job.reports.prices import PricedRuns
 
@@ -139,14 +139,11 @@ def status_of_job(job: Job, record: RunRecords, now: datetime, *, newest: bool) 
 
 
 def _explain_end(job: Job) -> str:
-    """Return why a job has failed, by the exit code of its last attempt; empty otherwise."""
+    """Return why a job has failed, by its last attempt or its own reason; empty otherwise."""
     if job.status != "FAILED":
         return ""
-    last = job.attempts[-1] if job.attempts else None
-    if last and last.code in EXIT_REASONS:
-        return f"{EXIT_REASONS[last.code]} (exit code {last.code})"
-    code = f" (exit code {last.code})" if last and last.code is not None else ""
-    return f"{job.reason or (last.reason if last else '')}{code}".strip()
+    told = job.attempts[-1].explanation if job.attempts else ""
+    return told or explain(Ending(None, status=job.reason))
 
 
 def _progress(record: RunRecords) -> Progress | None:

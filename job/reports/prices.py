@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import Any
 
-from keepfit.callbacks.journal.document import MAX_PRICE, Journal, Machine
+from keepfit.callbacks.journal.document import Journal, Machine
 from keepfit.callbacks.journal.goodput import measure
 from keepfit.callbacks.journal.spans import span_of
+from keepfit.callbacks.journal.terms import MAX_PRICE
 from keepfit.infra import aws
 from keepfit.infra.jobs.costs import Recorded, RecordedMachine
 from keepfit.infra.jobs.machines import Instance

@@ -10,18 +10,14 @@ import numpy as np
 
 from keepfit.callbacks.checkpoint.commit.claim import claim_run
 from keepfit.callbacks.checkpoint.format.codec import encode
+from keepfit.callbacks.checkpoint.format.dtypes import NUMPY_DTYPES
 from keepfit.callbacks.checkpoint.format.head import Head
 from keepfit.callbacks.checkpoint.format.keys import head_key
+from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.checkpoint.format.shards import MIN_SHARED_SIZE
 from keepfit.callbacks.checkpoint.read.reader import read_checkpoint, read_newest_usable
 from keepfit.callbacks.checkpoint.retention import KeepNewest
-from keepfit.callbacks.checkpoint.snapshot import (
-    NUMPY_DTYPES,
-    Position,
-    Snapshot,
-    Tensor,
-    array_bytes,
-)
+from keepfit.callbacks.checkpoint.snapshot import Snapshot, Tensor, array_bytes
 from keepfit.callbacks.storage.local import LOCK, LocalStore
 
 RUN = "run"

@@ -25,8 +25,10 @@ from keepfit.callbacks.checkpoint.format.codec import (
     decode,
     encode,
 )
+from keepfit.callbacks.checkpoint.format.dtypes import NUMPY_DTYPES
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
-from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Position, Snapshot
+from keepfit.callbacks.checkpoint.format.position import Position
+from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from tests.checkpoint.samples import RUN, parsed, resume, same, take_over, tensor
 from tests.checkpoint.test_manifest import manifest_with
 

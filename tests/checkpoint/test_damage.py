@@ -13,10 +13,10 @@ from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.keys import head_key
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.format.shards import digest
+from keepfit.callbacks.checkpoint.read.documents import read_manifest
 from keepfit.callbacks.checkpoint.read.reader import (
     NoUsableCheckpoint,
     read_checkpoint,
-    read_manifest,
     read_newest_usable,
 )
 from keepfit.callbacks.logs.logger import capture_logs

@@ -11,7 +11,7 @@ from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
 from keepfit.callbacks.checkpoint.format.head import AttemptHistory, Head, ScriptRecord
 from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key, manifest_key, shard_key
 from keepfit.callbacks.checkpoint.format.manifest import Manifest, StoredShard, StoredTensor
-from keepfit.callbacks.checkpoint.snapshot import Position
+from keepfit.callbacks.checkpoint.format.position import Position
 from tests.checkpoint.samples import RUN, parsed
 
 DIGEST = "0123456789abcdef" * 4

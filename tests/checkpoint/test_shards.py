@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load, load_file
 
+from keepfit.callbacks.checkpoint.format.dtypes import NUMPY_DTYPES
 from keepfit.callbacks.checkpoint.format.shards import (
     MIN_SHARED_SIZE,
     digest,
     pack_shards,
     stored_shape,
 )
-from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Tensor, array_bytes
+from keepfit.callbacks.checkpoint.snapshot import Tensor, array_bytes
 from tests.checkpoint.samples import arrays_of, snapshot, tensor, trained
 
 SHAPES = [(), (0,), (3,), (2, 0, 5), (2, 3, 4), (1, 1, 1)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.containers.engine import Container, container
 
@@ -51,6 +52,34 @@ def retries(rules: Sequence[Mapping[str, str]], ending: Ending) -> bool:
         ):
             return rule["action"].upper() == "RETRY"
     return True
+
+
+def container_options(properties: Mapping[str, Any]) -> list[str]:
+    """Return the options of the engine for `containerProperties`, as the agent on a machine has it.
+
+    A volume without a path on the host is one of Docker's, new for each attempt.
+    """
+    limits = properties.get("linuxParameters", {})
+    shared = limits.get("sharedMemorySize")
+    tmpfs = [
+        f"--tmpfs={mount['containerPath']}:{','.join(mount['mountOptions'])},size={mount['size']}m"
+        for mount in limits.get("tmpfs", ())
+    ]
+    sources = {
+        volume["name"]: (volume.get("host") or {}).get("sourcePath", "")
+        for volume in properties.get("volumes", ())
+    }
+    volumes = [
+        "--volume="
+        + ":".join(
+            part for part in (sources[mount["sourceVolume"]], mount["containerPath"]) if part
+        )
+        + (":ro" if mount.get("readOnly") else "")
+        for mount in properties.get("mountPoints", ())
+    ]
+    flags = ["--read-only"] if properties["readonlyRootFilesystem"] else []
+    flags += [f"--shm-size={shared}m"] if shared else []
+    return ["--cap-drop=ALL", f"--user={properties['user']}", *flags, *tmpfs, *volumes]
 
 
 class Attempt:
@@ -105,14 +134,9 @@ class Job:
             *self.overrides.get("environment", ()),
         ]
         environment = {entry["name"]: entry["value"] for entry in entries}
-        tmpfs = [
-            f"--tmpfs={mount['containerPath']}:{','.join(mount['mountOptions'])},size={mount['size']}m"
-            for mount in properties["linuxParameters"]["tmpfs"]
-        ]
-        read_only = ["--read-only"] if properties["readonlyRootFilesystem"] else []
         return container(
             *self.overrides.get("command", properties["command"]),
-            options=["--cap-drop=ALL", f"--user={properties['user']}", *read_only, *tmpfs],
+            options=container_options(properties),
             image_name=properties["image"],
             **(environment | self.environment | batch),
         )

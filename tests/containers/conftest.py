@@ -20,6 +20,8 @@ def submitted(bucket, request, monkeypatch):
     """Return a function that submits the MNIST example under a run name, with a store on S3."""
     s3 = os.environ["AWS_ENDPOINT_URL_S3"]
     deployment = request.getfixturevalue("deployed")
+    # The bucket is on another server than the deployment, so it is outside of its store.
+    keepfit("infra", "up", "--yes", "--policy", "arn:aws:iam::aws:policy/AmazonS3FullAccess")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3)
 
     def submit(run, *args):

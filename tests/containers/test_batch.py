@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.containers.batch import HOST_LOST, Ending, retries
+from tests.containers.batch import HOST_LOST, Ending, container_options, retries
 
 EXIT_ALL = {"onReason": "*", "action": "EXIT"}
 
@@ -33,3 +33,29 @@ EXIT_ALL = {"onReason": "*", "action": "EXIT"}
 def test_rules_as_aws_documents_them(rules, ending, expected):
     """The first matching rule decides; all its conditions must hold; no match means a retry."""
     assert retries(rules, ending) is expected
+
+
+def test_the_disks_of_a_container():
+    """Volumes of Docker, folders of the host and tmpfs, each with its options."""
+    properties = {
+        "user": "1000:1000",
+        "readonlyRootFilesystem": True,
+        "linuxParameters": {
+            "sharedMemorySize": 512,
+            "tmpfs": [{"containerPath": "/fast", "size": 64, "mountOptions": ["rw", "exec"]}],
+        },
+        "volumes": [{"name": "own", "host": {}}, {"name": "data", "host": {"sourcePath": "/data"}}],
+        "mountPoints": [
+            {"sourceVolume": "own", "containerPath": "/tmp", "readOnly": False},
+            {"sourceVolume": "data", "containerPath": "/in", "readOnly": True},
+        ],
+    }
+    assert container_options(properties) == [
+        "--cap-drop=ALL",
+        "--user=1000:1000",
+        "--read-only",
+        "--shm-size=512m",
+        "--tmpfs=/fast:rw,exec,size=64m",
+        "--volume=/tmp",
+        "--volume=/data:/in:ro",
+    ]

@@ -9,10 +9,12 @@ import sys
 from urllib.parse import urlsplit
 
 import pytest
+from cfnlint.decode.cfn_yaml import load
 from pip._internal.models.index import PyPI
 
+from tests.containers.batch import container_options
 from tests.containers.engine import HARDENED, container, engine, image, store_environment
-from tests.e2e.process import SMALL
+from tests.e2e.process import ROOT, SMALL
 
 pytestmark = pytest.mark.container
 
@@ -115,6 +117,104 @@ def test_stopped_and_started_again(folder, bucket):
         assert running.until_event("resumed")["step"] == saved
         running.kill()
         assert running.wait().code == 137
+
+
+ROOM = """
+import ctypes, os, shutil, tempfile, _ctypes
+from pathlib import Path
+from keepfit.job.machine.working_space import find_working_space
+
+try:
+    Path("/home/keepfit/file").touch()
+except OSError as error:
+    print(error.strerror)
+(mount,) = [line.split() for line in open("/proc/mounts") if line.split()[1] == "/tmp"]
+assert mount[2] != "tmpfs", mount
+large = Path(os.environ["LARGE"])
+with large.open("wb") as file:
+    for _ in range(500):
+        file.write(os.urandom(1 << 20))
+    os.fsync(file.fileno())
+print(large.stat().st_size >> 20)
+ctypes.CDLL(shutil.copy(_ctypes.__file__, tempfile.mkdtemp()))
+print(find_working_space(os.environ))
+"""
+
+
+def job_options():
+    """Return the engine's options and the variables of the job definition in the template."""
+    template = load(str(ROOT / "infra/templates/compute.yaml"))
+    job = template["Resources"]["Job"]["Properties"]["ContainerProperties"]
+    named = [entry for entry in job["Environment"] if isinstance(entry.get("Value"), str)]
+    return container_options(as_described(job)), {e["Name"]: e["Value"] for e in named}
+
+
+def as_described(value):
+    """Return properties of CloudFormation with the names of AWS Batch: they begin in lower case."""
+    if isinstance(value, dict):
+        return {key[0].lower() + key[1:]: as_described(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [as_described(item) for item in value]
+    return str(value) == "true" if str(value) in ("true", "false") else value
+
+
+def in_a_job(name, large):
+    """Run ROOM in the image, as a job is run. Return what it prints."""
+    options, variables = job_options()
+    variables |= {"LARGE": large}
+    command = ("-c", ROOM)
+    with container(
+        *command, options=["--entrypoint=python", *options], image_name=name, **variables
+    ) as running:
+        ended = running.wait()
+    assert ended.code == 0, ended.err
+    return ended.out.splitlines()
+
+
+PRINTED = ["Read-only file system", "500", "WorkingSpace(folder='/tmp', loadable=True)"]
+
+
+def test_a_job_has_room():
+    """500 MiB on the disk, and a shared library, while the root file system is read-only."""
+    assert in_a_job(image(), "/scratch/large") == PRINTED
+
+
+def test_another_image_has_room(folder):
+    """The same in an image that knows nothing of it: its /tmp decides who may write there."""
+    (folder / "Dockerfile").write_text(
+        f"FROM {image()}\nUSER root\nRUN rm /scratch\nUSER 1000:1000\n"
+    )
+    engine("build", "--tag=keepfit-other", str(folder))
+    try:
+        assert in_a_job("keepfit-other", "/tmp/large") == PRINTED
+    finally:
+        engine("rmi", "--force", "keepfit-other")
+
+
+@pytest.mark.parametrize(
+    ("option", "loadable"),
+    [("--tmpfs=/tmp:noexec", False), ("--tmpfs=/tmp:exec", True), ("--volume=/tmp", True)],
+)
+def test_shared_libraries_in_a_container(option, loadable):
+    """What is logged of /tmp is what the engine makes of the option."""
+    code = "import os; from keepfit.job.machine import working_space as w; "
+    code += "print(w.find_working_space(os.environ).loadable)"
+    options = ["--entrypoint=python", "--read-only", option]
+    with container("-c", code, options=options) as running:
+        assert running.wait().out == f"{loadable}\n"
+
+
+def test_caches_where_home_is_read_only(folder):
+    """A library that follows XDG_CACHE_HOME can write to it, and the log names the variables."""
+    (folder / "train.py").write_text(
+        "import os\nos.makedirs(os.environ['XDG_CACHE_HOME'] + '/models')\n"
+        "print(os.environ['KERAS_HOME'])\n"
+    )
+    options = [f"--volume={folder}:/job", *HARDENED]
+    with container("run", "train.py", options=options) as running:
+        ended = running.wait()
+    assert (ended.code, ended.out) == (0, "/tmp/.keepfit-home/.keras\n"), ended.err
+    assert ended.one("home_read_only")["home"] == "/home/keepfit"
 
 
 def test_an_image_with_the_script_in_it(folder):

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from keepfit.callbacks.journal.document import Reason
 from keepfit.callbacks.journal.goodput import measure
 from keepfit.callbacks.journal.read import read_journals
+from keepfit.callbacks.journal.terms import Reason
 from keepfit.callbacks.storage.local import LocalStore
 from tests.e2e.cases import OFTEN, STEPS, give_spot_notice, stopped, stopping, write
 from tests.e2e.process import run

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from keepfit.callbacks.journal.document import Reason
 from keepfit.callbacks.journal.read import read_journals
+from keepfit.callbacks.journal.terms import Reason
 from keepfit.callbacks.storage import open_store
 from tests.e2e.process import result, small
 

@@ -6,8 +6,8 @@ import signal
 import time
 from contextlib import contextmanager
 
-from keepfit.callbacks.journal.document import PriceClass
 from keepfit.callbacks.journal.read import read_journals
+from keepfit.callbacks.journal.terms import PriceClass
 from keepfit.callbacks.storage import open_store
 from tests.e2e.process import SMALL, started
 from tests.imds import Machine, serving

@@ -128,7 +128,8 @@ BARE = """
 import sys
 from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
 from keepfit.callbacks.checkpoint.format.state_schema import ANY_STATE
-from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
+from keepfit.callbacks.checkpoint.format.position import Position
+from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from keepfit.callbacks.engine import session
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.identity.fits import match_fit

@@ -4,10 +4,12 @@ import gc
 import threading
 import time
 import weakref
+from dataclasses import replace
 
 import pytest
 
-from keepfit.callbacks.checkpoint.read.reader import read_manifest, read_newest_usable
+from keepfit.callbacks.checkpoint.read.documents import read_manifest
+from keepfit.callbacks.checkpoint.read.reader import read_newest_usable
 from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
 from keepfit.callbacks.engine.session import open_session
 from keepfit.callbacks.settings import Settings
@@ -130,7 +132,7 @@ def test_session_prefetches_the_named_run(store, reads, monkeypatch):
     trained(store, 1)
     monkeypatch.delenv("KEEPFIT_FRESH", raising=False)
     settings = Settings.resolve(store=store.uri, run=RUN)
-    for asked in (settings, settings.model_copy(update={"keep": 1})):
+    for asked in (settings, replace(settings, keep=1)):
         with open_session() as session:
             session.start_prefetch(settings)
             start = session.run(asked).begin_fit(AnyFit())

@@ -6,7 +6,7 @@ import itertools
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.head import AttemptHistory
-from keepfit.callbacks.checkpoint.snapshot import Position
+from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.engine.save_policy import parse_save_policy
 from keepfit.callbacks.engine.scheduler import SaveScheduler
 from keepfit.callbacks.logs.logger import capture_logs

@@ -6,7 +6,8 @@ import pytest
 
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.commit.attempt import Superseded
-from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
+from keepfit.callbacks.checkpoint.format.position import Position
+from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from keepfit.callbacks.engine.writer import Failed, FencedBy, SnapshotWriter, Written
 from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.storage.base import StorageError

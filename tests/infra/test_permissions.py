@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatch
-from urllib.parse import parse_qs, unquote
+from dataclasses import replace
+from itertools import product
 
 import keras
 import pytest
-from cfnlint.decode.cfn_yaml import load
 
 import keepfit
 from keepfit.callbacks.storage.s3 import multipart
-from tests.e2e.process import ROOT
+from tests.iam import calls, policies, templates
 from tests.s3.proxy import Proxy
 from tests.training.trainings import Training, attempt, preempted
 
 PREFIX = "runs"
-
-
-@pytest.fixture
-def statements():
-    """The statements of the job's role: actions on objects, and actions on the bucket."""
-    resources = load(str(ROOT / "infra/templates/storage.yaml"))["Resources"]
-    (policy,) = resources["JobRole"]["Properties"]["Policies"]
-    return policy["PolicyDocument"]["Statement"]
+LISTS = {"s3:ListBucket", "s3:ListBucketMultipartUploads"}
 
 
 @pytest.fixture
@@ -34,31 +26,7 @@ def proxy(s3, monkeypatch):
         yield proxy
 
 
-def needed_actions(request) -> set[tuple[str, str]]:
-    """Return the actions that the request needs, each with its object or, for lists, its prefix.
-
-    https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
-    """
-    _, bucket, *key = request.path.split("/", 2)
-    query = parse_qs(request.query, keep_blank_values=True)
-    target = unquote(key[0]) if key and key[0] else ""
-    headers = {name.lower(): value for name, value in request.headers}
-    if not target:
-        assert request.method == "GET", request
-        action = "s3:ListBucketMultipartUploads" if "uploads" in query else "s3:ListBucket"
-        return {(action, query["prefix"][0])}
-    if source := headers.get("x-amz-copy-source"):
-        assert source.startswith(f"{bucket}/")
-        return {("s3:GetObject", unquote(source).split("/", 1)[1]), ("s3:PutObject", target)}
-    if request.method == "DELETE":
-        return {("s3:AbortMultipartUpload" if "uploadId" in query else "s3:DeleteObject", target)}
-    reads = request.method in ("GET", "HEAD")
-    return {("s3:GetObject" if reads else "s3:PutObject", target)}
-
-
-def test_a_job_uses_all_actions_of_its_role_and_no_others(
-    statements, proxy, bucket, s3, tmp_path, monkeypatch
-):
+def test_a_job_uses_all_actions_of_its_role_and_no_others(proxy, bucket, s3, tmp_path, monkeypatch):
     """One run saves, resumes, uploads files in parts, prunes, and starts over with --fresh."""
     store = f"{bucket}/{PREFIX}"
     monkeypatch.setattr(multipart, "MAX_SINGLE_PUT", 300)
@@ -79,12 +47,21 @@ def test_a_job_uses_all_actions_of_its_role_and_no_others(
     monkeypatch.setenv("KEEPFIT_FRESH", "1")
     attempt(training, store, epochs=1)
 
-    used = set().union(*map(needed_actions, proxy.requests))
-    objects, listings = statements
-    assert {action for action, _ in used} == {*objects["Action"], *listings["Action"]}
-    for action, target in used:
-        if action in objects["Action"]:
-            assert target.startswith(f"{PREFIX}/"), f"{action} outside of the prefix: {target}"
-        else:
-            patterns = (PREFIX, f"{PREFIX}/*")
-            assert any(fnmatch(target, pattern) for pattern in patterns), f"{action}: {target!r}"
+    samples = templates.SAMPLES | {"Prefix": PREFIX, "Bucket": bucket.removeprefix("s3://")}
+    samples["Bucket.Arn"] = f"arn:aws:s3:::{samples['Bucket']}"
+    role = templates.role_statements("storage", "JobRole", samples)
+    needed = [one for request in proxy.requests for one in calls.of_s3_request(request)]
+    assert policies.refused([*role, *bucket_statements(samples)], needed) == []
+    of_s3 = {a for s in role for a in policies.listed(s["Action"]) if a.startswith("s3:")}
+    assert {request.action for request in needed} == of_s3
+    elsewhere = [f"{samples['Bucket.Arn']}/another/x", f"{samples['Bucket.Arn']}-other/{PREFIX}/x"]
+    for action, resource in product(of_s3 - LISTS, elsewhere):
+        assert not policies.allows(role, policies.Request(action, resource, calls.TLS))
+    unsafe = [replace(one, keys=one.keys | {"aws:SecureTransport": "false"}) for one in needed]
+    assert len(policies.refused(bucket_statements(samples), unsafe)) == len(set(map(str, unsafe)))
+
+
+def bucket_statements(samples):
+    """Return the statements of the bucket's own policy."""
+    (policy,) = [p for p in templates.policies("storage", samples) if p.resource == "BucketPolicy"]
+    return policy.statements

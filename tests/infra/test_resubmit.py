@@ -9,11 +9,14 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import os
 import re
 import uuid
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ClientError
 from cfnlint.decode.cfn_yaml import load
 
 from keepfit.callbacks.checkpoint.format.keys import head_key, manifest_key
@@ -21,12 +24,16 @@ from keepfit.infra import deployment
 from keepfit.infra.functions import resubmit
 from keepfit.infra.stacks import template
 from tests.e2e.process import ROOT
+from tests.iam.calls import of_call
+from tests.iam.policies import Request, listed, refused
+from tests.iam.templates import SAMPLES, role_statements
 from tests.infra.batch_events import HOST_GONE, rule_matches, state_change
 from tests.infra.conftest import keepfit, use_endpoint
 from tests.servers.moto import reset
 
 SOURCE = (ROOT / "infra/functions/resubmit.py").read_text()
 CODE = re.sub(r'^ +"""(.|\n)*?"""\n', "", SOURCE.split('"""\n\n', 1)[1], flags=re.MULTILINE)
+ORDINARY = "Essential container in task exited"
 COMMAND = ["run", "--save-every", "30s", "/job/train.py", "--epochs", "10"]
 NEEDS = [{"type": "VCPU", "value": "4"}, {"type": "MEMORY", "value": "8192"}]
 
@@ -43,6 +50,13 @@ def aws(moto_server):
     with pytest.MonkeyPatch.context() as monkeypatch:
         use_endpoint(moto_server, monkeypatch)
         yield boto3.client
+
+
+@pytest.fixture(autouse=True)
+def hooks_end():
+    """Let the hooks of a test on the calls of boto3's default session end with it."""
+    yield
+    boto3.setup_default_session()
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +95,7 @@ def failed_job(deployed, aws, run):
     DescribeJobs then reports the given exit code, reason and other attributes.
     """
 
-    def end(exit_code=75, reason="Essential container in task exited", since=None, **more):
+    def end(exit_code=75, reason=ORDINARY, since=None, of_container="", **more):
         environment = {"KEEPFIT_RUN": run, "MINE": "a b", "KEEPFIT_FRESH": "true"}
         environment |= {} if since is None else {resubmit.SINCE: str(since)}
         submitted = aws("batch").submit_job(
@@ -100,6 +114,7 @@ def failed_job(deployed, aws, run):
             for job in parsed["jobs"]:
                 job |= {"status": "FAILED", "statusReason": reason, **more}
                 job["container"] |= {"exitCode": exit_code, "resourceRequirements": NEEDS}
+                job["container"] |= {"reason": of_container} if of_container else {}
 
         boto3.setup_default_session()
         session = boto3.DEFAULT_SESSION
@@ -160,6 +175,7 @@ def test_a_run_that_progressed(aws, deployed, failed_job, saved, log_lines, run)
         "KEEPFIT_RUN": run,
         "MINE": "a b",
         "KEEPFIT_RESUBMITTED_AT": "40",
+        "TMPDIR": "/tmp",
     }
     (line,) = log_lines()
     assert f"is submitted again as {job}: run {run} is at batch 40" in line
@@ -199,10 +215,26 @@ def test_a_run_that_did_not_progress(failed_job, saved, log_lines, published, ru
     assert "logs" in line
 
 
-def test_an_interruption_by_the_host(failed_job, saved):
-    """A job without an exit code, because its host was terminated, is resubmitted."""
+@pytest.mark.parametrize(
+    ("status", "of_container"),
+    [
+        (HOST_GONE, ""),
+        (ORDINARY, "CannotInspectContainerError: Could not transition to inspecting"),
+        ("Task failed to start", "CannotPullContainerError: manifest unknown"),
+        ("Task failed to start", "DockerTimeoutError: Could not transition to created"),
+    ],
+)
+def test_an_interruption_by_the_host(failed_job, saved, published, status, of_container):
+    """A job without an exit code, because of its host, is resubmitted if its run has progressed.
+
+    A wrong image prevents each attempt, so the mail has the reason of AWS.
+    """
+    failure = {"exit_code": None, "reason": status, "of_container": of_container}
+    assert resubmit.handler(failed_job(**failure), None) is None
+    (mail,) = published()
+    assert f"(the last one: {of_container or status})" in mail
     saved(1)
-    assert resubmit.handler(failed_job(exit_code=None, reason=HOST_GONE), None)
+    assert resubmit.handler(failed_job(**failure), None)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +285,6 @@ def test_the_template_contains_the_module(tmp_path):
     code = load(str(path))["Resources"]["Resubmit"]["Properties"]["Code"]["ZipFile"]
     assert code == CODE
     compile(code, "index.py", "exec")
-    assert len(CODE) <= 4096
     assert len(body.encode()) <= 51_200
     assert "infra/functions" not in body
     handler = load(str(path))["Resources"]["Resubmit"]["Properties"]["Handler"]
@@ -279,19 +310,102 @@ def test_its_role_is_minimal(compute):
     assert actions == {
         "NewestStep": "s3:ListBucket",
         "TheJob": "batch:DescribeJobs",
-        "ItsSuccessor": "batch:SubmitJob",
-        "Tags": "batch:TagResource",
+        "ItsSuccessor": ["batch:SubmitJob", "batch:TagResource"],
         "Logs": ["logs:CreateLogStream", "logs:PutLogEvents"],
     }
-    assert statements["NewestStep"]["Condition"] == {
-        "StringLike": {"s3:prefix": {"Fn::Sub": "${Prefix}/*"}}
-    }
-    queue, definition = statements["ItsSuccessor"]["Resource"]
-    assert queue == {"Ref": "Queue"}
-    assert definition["Fn::Sub"].endswith(":job-definition/${AWS::StackName}*")
     assert [sid for sid, s in statements.items() if s["Resource"] == "*"] == ["TheJob"]
     (trust,) = compute["ResubmitRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
     assert trust["Principal"] == {"Service": "lambda.amazonaws.com"}
+
+
+def test_its_role_allows_each_of_its_calls(failed_job, saved, deployed, published):
+    """A job that is submitted again, and one that is given up; with tags, and without."""
+    topic = os.environ["TOPIC"]
+    names = {"Queue": deployed.queue, "Bucket": deployed.bucket, "Topic": topic}
+    statements = role_statements("compute", "ResubmitRole", SAMPLES | names)
+    made = []
+
+    def record(params, model, **_):
+        made.extend(of_call(model.service_model.service_name, model.name, params))
+
+    def handle(**failure):
+        event = failed_job(**failure)
+        boto3.DEFAULT_SESSION.events.register("provide-client-params", record)
+        try:
+            return resubmit.handler(event, None)
+        finally:
+            boto3.setup_default_session()
+
+    saved(40)
+    assert handle()
+    assert handle(since=40) is None
+    assert refused(statements, made) == []
+    assert {request.action for request in made} == {
+        action
+        for statement in statements
+        for action in listed(statement["Action"])
+        if not action.startswith("logs:")  # by Lambda itself
+    }
+    tagged = {r.resource for r in made if r.action == "batch:TagResource"}
+    assert {deployed.queue, deployed.job} < tagged
+    others = [
+        Request("batch:SubmitJob", f"{deployed.queue}-of-others"),
+        Request("batch:SubmitJob", deployed.job.replace("/keepfit", "/another")),
+        Request("s3:ListBucket", f"arn:aws:s3:::{deployed.bucket}", {"s3:prefix": "x"}),
+        Request("s3:GetObject", f"arn:aws:s3:::{deployed.bucket}/runs/x"),
+    ]
+    assert len(refused(statements, others)) == len(others)
+
+
+def test_a_role_that_may_not_tag(failed_job, saved, aws, log_lines):
+    """The job is submitted without its tags, once, and the log has AWS' reason."""
+    saved(1)
+    event, sent = failed_job(), []
+
+    def refuse_tags(params, request_signer, model, **_):
+        sent.append(json.loads(params["body"]))
+        if sent[-1].get("tags"):
+            return denied("batch:TagResource", "job-definition/keepfit-compute:1")
+        return None
+
+    boto3.DEFAULT_SESSION.events.register("before-call.batch.SubmitJob", refuse_tags)
+    job = resubmit.handler(event, None)
+    assert [bool(request.get("tags")) for request in sent] == [True, False]
+    description, _ = describe(aws, job)
+    assert description["container"]["command"] == COMMAND
+    warning, line = log_lines()
+    assert "without its tags" in warning
+    assert "not authorized to perform: batch:TagResource" in warning
+    assert f"submitted again as {job}" in line
+
+
+def test_a_role_that_may_not_submit(failed_job, saved):
+    """Any other refusal is the function's failure, of which the topic learns."""
+    saved(1)
+    event, sent = failed_job(), []
+
+    def refuse(params, **_):
+        sent.append(params)
+        return denied("batch:SubmitJob", "job-queue/q")
+
+    boto3.DEFAULT_SESSION.events.register("before-call.batch.SubmitJob", refuse)
+    with pytest.raises(ClientError, match="batch:SubmitJob"):
+        resubmit.handler(event, None)
+    assert len(sent) == 1
+
+
+def denied(action, resource):
+    """Return AWS Batch's answer to a request that is not allowed, as botocore has parsed it."""
+    who = "arn:aws:sts::123456789012:assumed-role/keepfit-compute-ResubmitRole/resubmit"
+    message = (
+        f"User: {who} is not authorized to perform: {action} on resource: "
+        f"arn:aws:batch:us-east-1:123456789012:{resource}"
+    )
+    answer = {
+        "Error": {"Code": "AccessDeniedException", "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": 403},
+    }
+    return AWSResponse("", 403, {}, None), answer
 
 
 def test_only_the_rule_may_call_it(compute):

@@ -12,6 +12,7 @@ import pytest
 from cfnlint.decode.cfn_yaml import load
 
 from keepfit.callbacks.storage.s3.options import KMS_KEY, VARIABLES, RequestOptions
+from keepfit.infra.jobs.request import resources
 from keepfit.infra.stacks import template
 from keepfit.infra.stacks.request import CPU_TYPES
 from tests.e2e.process import ROOT
@@ -35,7 +36,12 @@ def properties(resources, name):
 def test_cfn_lint_finds_nothing(kind, tmp_path):
     """Every type, property and value is valid in CloudFormation, with all that is filled in."""
     path = tmp_path / f"{kind}.yaml"
-    path.write_text(template.template_body(kind, ("me+a@example.com", "o'neil@example.org")))
+    given = {
+        "Emails": "me+a@example.com,o'neil@example.org",
+        "EgressPorts": "5432,8080",
+        "Reads": "s3://data-a,s3://data-b/some folder/x=1,s3://data-b/file.tfrecord",
+    }
+    path.write_text(template.template_of(kind, given))
     tool = Path(sys.executable).with_name("cfn-lint")
     ended = subprocess.run([tool, path], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout
@@ -83,8 +89,14 @@ def test_the_role_of_a_job_is_minimal(storage):
     policy = policy[: policy.index("```")]
     assert all(f'"{action}"' in policy for action in allowed)
     assert policy.count('"s3:') == len(allowed)
-    objects, listings = statements(storage)
+    objects, listings, uploads = statements(storage)
     assert objects["Resource"] == {"Fn::Sub": "${Bucket.Arn}/${Prefix}/*"}
+    assert uploads == {
+        "Sid": "UnfinishedUploads",
+        "Effect": "Allow",
+        "Action": ["s3:ListBucketMultipartUploads"],
+        "Resource": {"Fn::GetAtt": ["Bucket", "Arn"]},
+    }
     assert listings["Condition"]["StringLike"]["s3:prefix"] == [
         {"Ref": "Prefix"},
         {"Fn::Sub": "${Prefix}/*"},
@@ -100,7 +112,7 @@ def test_only_jobs_of_this_account_can_assume_the_role(storage):
 
 
 def test_a_container_can_reach_imds(compute):
-    """IMDSv2 is required, with a hop limit that containers need."""
+    """IMDSv2 is required, with a hop limit that also reaches a container behind a bridge."""
     options = properties(compute, "LaunchTemplate")["LaunchTemplateData"]["MetadataOptions"]
     assert options["HttpTokens"] == "required"
     assert int(options["HttpPutResponseHopLimit"]) == 2
@@ -156,6 +168,8 @@ def retry_action(compute, **attempt):
         ({"code": "75", "status": "Essential container in task exited"}, "RETRY"),
         ({"code": "137", "status": "Host EC2 (instance i-0a1) terminated."}, "RETRY"),
         ({"status": "Task failed to start", "reason": "CannotPullContainerError: x"}, "RETRY"),
+        ({"status": "Task failed to start", "reason": "DockerTimeoutError: x"}, "RETRY"),
+        ({"status": "Essential container", "reason": "CannotInspectContainerError: x"}, "RETRY"),
         ({"code": "76", "status": "Essential container in task exited"}, "EXIT"),
         ({"code": "78", "status": "Essential container in task exited"}, "EXIT"),
         ({"code": "74", "status": "Essential container in task exited"}, "EXIT"),
@@ -229,7 +243,51 @@ def test_the_container_is_hardened(compute):
     assert job["User"] == "1000:1000"
     assert str(job["Privileged"]).lower() == "false"
     assert str(job["ReadonlyRootFilesystem"]).lower() == "true"
-    assert [mount["ContainerPath"] for mount in job["LinuxParameters"]["Tmpfs"]] == ["/tmp"]
+
+
+def test_the_disk_of_a_job(compute):
+    """/tmp is a volume of its own on the instance's disk, for any image; TMPDIR names it.
+
+    The code is unpacked there, so runs of earlier versions, which had a tmpfs there, go on with the
+    same paths.
+    """
+    job = properties(compute, "Job")["ContainerProperties"]
+    (volume,) = job["Volumes"]
+    (mount,) = job["MountPoints"]
+    assert (mount["SourceVolume"], mount["ContainerPath"]) == (volume["Name"], "/tmp")
+    # With a path on the host, the jobs of a machine would share it, and nothing would empty it.
+    assert volume["Host"] == {}
+    assert str(mount["ReadOnly"]).lower() == "false"
+    assert "Tmpfs" not in job.get("LinuxParameters", {})
+    assert variables_of(job)["TMPDIR"] == "/tmp"
+    (disk,) = properties(compute, "LaunchTemplate")["LaunchTemplateData"]["BlockDeviceMappings"]
+    assert disk["Ebs"]["VolumeSize"] == {"Ref": "DiskGib"}
+    data = properties(compute, "LaunchTemplate")["LaunchTemplateData"]["UserData"]["Fn::Base64"]
+    minutes = data.partition("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION=")[2].partition("m\n")[0]
+    assert 1 <= int(minutes) <= 30, "attempts that have ended would fill the disk"
+
+
+def test_a_gpu_is_requested_of_machines_with_gpus(compute):
+    """Without a requirement, ECS starts the container with Docker's own runtime, so no GPU."""
+    needs = properties(compute, "Job")["ContainerProperties"]["ResourceRequirements"]
+    (conditional,) = [need["Fn::If"] for need in needs if "Fn::If" in need]
+    assert conditional == ["HasGpu", {"Type": "GPU", "Value": "1"}, {"Ref": "AWS::NoValue"}]
+    base = {"containerProperties": {"resourceRequirements": [{"type": "GPU", "value": "1"}]}}
+    assert resources({}, base) == [{"type": "GPU", "value": "1"}]
+    assert resources({"gpus": 4}, base) == [{"type": "GPU", "value": "4"}]
+
+
+def test_shared_memory(compute):
+    """There is enough of it for NCCL on several GPUs; Docker's default is 64 MiB."""
+    parameters = properties(compute, "Job")["ContainerProperties"]["LinuxParameters"]
+    assert int(parameters["SharedMemorySize"]) >= 1024
+
+
+def test_logs_do_not_block_a_job(compute):
+    """A job goes on when CloudWatch does not answer."""
+    options = properties(compute, "Job")["ContainerProperties"]["LogConfiguration"]["Options"]
+    assert options["mode"] == "non-blocking"
+    assert options["max-buffer-size"] == "25m"
 
 
 def test_no_ingress(compute):

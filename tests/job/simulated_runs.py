@@ -13,9 +13,9 @@ from keepfit.callbacks.journal.document import (
     Mark,
     NoticeEntry,
     Previous,
-    Reason,
     Save,
 )
+from keepfit.callbacks.journal.terms import Reason
 
 BEGIN = datetime(2026, 11, 28, 12, tzinfo=UTC)
 BETWEEN = 60.0

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import asdict
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_on_aws_batch(monkeypatch, given, environment, hold_until_deadline):
 def test_defaults():
     """Settings without any argument or variable."""
     settings = NoticeSettings.resolve()
-    assert settings.model_dump() == {
+    assert asdict(settings) == {
         "on_notice": OnNotice.TRAIN_ON,
         "leave_at_once": False,
         "preempted_exit_code": 75,

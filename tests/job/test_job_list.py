@@ -7,9 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from keepfit.callbacks.journal.document import Fit, Machine, Reason
+from keepfit.callbacks.journal.document import Fit, Machine
+from keepfit.callbacks.journal.terms import Reason
 from keepfit.callbacks.storage import open_store
 from keepfit.callbacks.storage.base import Damaged, Transient
+from keepfit.infra.jobs.endings import Ending, explain
 from keepfit.infra.jobs.lookup import Attempt, Job
 from keepfit.infra.jobs.waiting import NO_REASON, REASONS, explain_wait
 from keepfit.job.reports.jobs import Progress, RunRecords, read_jobs, status_of_job
@@ -25,7 +27,7 @@ PREEMPTED = {"reason": Reason.PREEMPTED}
 def a_job(name="id", status="RUNNING", reason="", run=RUN, codes=(75, None), **more):
     """Return a job whose attempts have ended with these codes; None: it still runs."""
     attempts = tuple(
-        Attempt(n, name, BEGAN, None if code is None else NOW, code, "", None, None, n)
+        Attempt(n, name, BEGAN, NOW, code, "", None, None, explain(Ending(code)), n)
         for n, code in enumerate(codes, 1)
     )
     fields = {"store": "", "queue": "queue", "created": BEGAN, **more}
@@ -59,16 +61,16 @@ def test_other_reasons_to_wait():
 @pytest.mark.parametrize(
     ("status", "codes", "reason", "expected"),
     [
-        ("FAILED", (79,), "x", "the limit of --max-hours or --max-cost is reached (exit code 79)"),
-        ("FAILED", (75, 78), "x", "refused: the configuration or a checkpoint does not fit"),
-        ("FAILED", (1,), "Essential container in task exited", "Essential container in task exit"),
-        ("FAILED", (None,), "Host EC2 (instance i-1) terminated.", "Host EC2 (instance i-1) term"),
+        ("FAILED", (79,), "x", "the run has reached --max-hours or --max-cost"),
+        ("FAILED", (75, 78), "x", "refused"),
+        ("FAILED", (1,), "Essential container in task exited", "the script has failed"),
+        ("FAILED", (None,), "Host EC2 (instance i-1) terminated.", "the machine was taken back"),
         ("FAILED", (), "", ""),
         ("SUCCEEDED", (0,), "Essential container in task exited", ""),
     ],
 )
 def test_why_a_job_has_ended(status, codes, reason, expected):
-    """keepfit's exit codes in words; AWS' reason otherwise."""
+    """By its last attempt, or by AWS' own reason; in words."""
     found = status_of_job(a_job("id", status, reason, codes=codes), RunRecords(), NOW, newest=True)
     assert found.reason.startswith(expected)
     assert bool(found.reason) is bool(expected)

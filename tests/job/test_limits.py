@@ -10,16 +10,18 @@ import pytest
 
 from keepfit.callbacks.engine.session import Session
 from keepfit.callbacks.errors import ConfigurationError, LimitReached, Refused
-from keepfit.callbacks.journal.document import Machine, Previous, Reason
-from keepfit.callbacks.journal.recorder import ProcessEnd
+from keepfit.callbacks.journal.document import Machine
+from keepfit.callbacks.journal.terms import ProcessEnd, Reason
 from keepfit.callbacks.journal.time_account import ProcessStart
 from keepfit.callbacks.journal.usage import Limits
 from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.runner_settings import LimitSettings
+from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage import open_store
 from keepfit.job.commands.submission.variables import limit_variables
-from keepfit.job.commands.usage import _price_of_machine
-from keepfit.job.notices.limit import LimitRequest, LimitWatcher, unchanged, watch_limits
+from keepfit.job.commands.usage import price_of_machine, usage_rules
+from keepfit.job.notices.limit import LimitRequest, LimitWatcher, unchanged
+from keepfit.job.runner import no_limits
 from tests.job.conftest import refused
 from tests.journal.factory import RUN, journal, moment, write
 
@@ -105,9 +107,6 @@ def test_the_time_of_an_attempt_that_was_killed_under_restarts(store):
     found.stop()
     with capture_logs(), pytest.raises(LimitReached):
         watcher(store, limits, session=session).admit(store, RUN, head(1))
-    assert session.previous.of_attempt(1) == Previous(
-        attempt=1, started=moment(0), ended=moment(50), reason=Reason.KILLED
-    )
 
 
 @pytest.mark.parametrize(
@@ -187,13 +186,20 @@ def test_the_notice_comes_when_the_limit_is_reached(store):
     assert (reached["saved"], reached["lost"], reached["run"]) == (True, 0, RUN)
 
 
-def test_without_limits_nothing_is_read_or_started():
-    """A run without limits pays nothing for them."""
+def test_without_limits_nothing_is_read_or_started(monkeypatch):
+    """A run without limits pays nothing for them: what counts them is not even imported."""
+    for name in ("KEEPFIT_MAX_HOURS", "KEEPFIT_MAX_COST"):
+        monkeypatch.delenv(name, raising=False)
+    settings = Settings.resolve(store="file:///none", run=RUN)
+    rules = usage_rules(settings)
+    assert (rules.watch, rules.needs_price) == (no_limits, False)
+    monkeypatch.setenv("KEEPFIT_MAX_COST", "2")
+    limited = usage_rules(settings)
+    assert limited.needs_price
     session = Session()
     before = session.admit
-    with watch_limits(None, session, no_price, unchanged) as found:
-        assert found is None
-        assert session.admit is before
+    with limited.watch(session, no_price) as found:
+        assert session.admit == found.admit != before
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "two", "1e7"])
@@ -227,8 +233,8 @@ def test_an_attempt_asks_aws_for_its_price(aws):
     machine = Machine(
         instance_type="m5.large", zone="us-east-1a", region="us-east-1", price_class="spot"
     )
-    (first, _), (both, gap) = _price_of_machine(machine)
+    (first, _), (both, gap) = price_of_machine(machine)
     assert first.hourly_price == pytest.approx(0.00001)
     assert (both.hourly_price, both.on_demand_price) == (first.hourly_price, None)
     assert "price" in gap
-    assert list(_price_of_machine(Machine(host="laptop"))) == []
+    assert list(price_of_machine(Machine(host="laptop"))) == []

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keepfit.callbacks.errors import ConfigurationError
-from keepfit.callbacks.journal.document import Machine, PriceClass
+from keepfit.callbacks.journal.document import Machine
+from keepfit.callbacks.journal.terms import PriceClass
 from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.runner_settings import PriceSettings
 from keepfit.job.machine.facts import MachineFacts, collecting_machine_facts, priced
@@ -229,7 +230,7 @@ def test_prices_of_the_environment(monkeypatch):
 
 def found_price(hourly, on_demand=None):
     """Return prices as AWS would tell them."""
-    return PriceSettings.model_construct(hourly_price=hourly, on_demand_price=on_demand)
+    return PriceSettings(hourly_price=hourly, on_demand_price=on_demand)
 
 
 def test_the_price_is_asked_for_where_none_is_given():

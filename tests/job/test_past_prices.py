@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from botocore.exceptions import ClientError
 
-from keepfit.callbacks.journal.document import Machine, Reason
+from keepfit.callbacks.journal.document import Machine
 from keepfit.callbacks.journal.goodput import measure
+from keepfit.callbacks.journal.terms import Reason
 from keepfit.infra.aws import AwsError
 from keepfit.infra.jobs.machines import Instance, NoPrice
 from keepfit.infra.jobs.past_prices import (

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from keepfit.callbacks.checkpoint.format.keys import journal_key
 from keepfit.callbacks.engine.save_interval import format_duration
-from keepfit.callbacks.journal.document import Reason
+from keepfit.callbacks.journal.terms import Reason
 from keepfit.callbacks.storage import open_store
 from keepfit.job.planning.lifetimes import RECORDED, read_lifetimes
 from keepfit.job.planning.own_lives import own_lives

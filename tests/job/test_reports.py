@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from keepfit.callbacks.checkpoint.format.keys import head_key, journal_key
-from keepfit.callbacks.journal.document import Reason
+from keepfit.callbacks.journal.terms import Reason
 from keepfit.callbacks.storage import open_store
 from tests.checkpoint.samples import RUN, snapshot, take_over
 from tests.job.conftest import keepfit, refused

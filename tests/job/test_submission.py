@@ -198,17 +198,31 @@ BAD_INPUT = [
     (["--env", "RATE"], 2, ["NAME=VALUE"]),
     (["--run", "no/name"], 2, ["the name of a run has up to 128"]),
     (["--save-every", "sometimes"], 2, ["save_every"]),
-    (["--store", "s3://nowhere-at-all/runs"], 78, ["no bucket 'nowhere-at-all'"]),
+    (["--store", "s3://nowhere-at-all/runs"], 78, ["not to s3://nowhere-at-all/runs", "--policy"]),
+    (["--store", "{store}-2"], 78, ["have access to {store} only", "--name NAME --prefix PREFIX"]),
+    (["--store", "s3://{bucket}"], 78, ["have access to {store} only", "not to s3://{bucket}:"]),
 ]
 
 
 def test_bad_input(deployed, aws, script):
     """Bad input is one line that names it, and nothing is created."""
     for options, code, words in BAD_INPUT:
-        arguments = [part.format(repository=deployed.repository) for part in options]
+        arguments = [part.format(**vars(deployed)) for part in options]
         line = refused("submit", *arguments, script, code=code)
-        assert all(word in line for word in words), line
+        assert all(word.format(**vars(deployed)) in line for word in words), line
         assert_nothing_was_created(aws, deployed)
+
+
+def test_another_store(deployed, aws, script):
+    """The role has access to all below the deployment's; outside, a policy of it has to give it."""
+    inside = f"{deployed.store}/of-mine"
+    assert "store outside" not in keepfit("submit", "--store", f"{inside}/", script).stderr
+    keepfit("infra", "up", "--yes", "--policy", "arn:aws:iam::aws:policy/AmazonS3FullAccess")
+    aws("s3").create_bucket(Bucket="of-mine")
+    ended = keepfit("submit", "--store", "s3://of-mine/runs", "--run", "other", script)
+    assert "warning: store outside: store s3://of-mine/runs" in ended.stderr
+    stores = {variables(job)["KEEPFIT_STORE"].rstrip("/") for job in submitted(aws, deployed.queue)}
+    assert stores == {inside, "s3://of-mine/runs"}
 
 
 def test_a_folder_that_is_too_large(deployed, aws, script):

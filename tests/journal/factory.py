@@ -21,9 +21,9 @@ from keepfit.callbacks.journal.document import (
     Mark,
     NoticeEntry,
     Previous,
-    Reason,
     Save,
 )
+from keepfit.callbacks.journal.terms import Reason
 from keepfit.callbacks.storage.base import Store
 
 RUN = "run"

@@ -17,9 +17,9 @@ from keepfit.callbacks.journal.document import (
     Machine,
     Mark,
     Previous,
-    Reason,
     Save,
 )
+from keepfit.callbacks.journal.terms import Reason
 from tests.journal.factory import RUN, moment
 
 _SECONDS = st.floats(0, 10**6) | st.sampled_from((0.0, 1e-9, 1e10))

@@ -7,16 +7,9 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given, settings
 
-from keepfit.callbacks.journal.document import (
-    Elapsed,
-    Ending,
-    Fit,
-    Journal,
-    Mark,
-    Previous,
-    Reason,
-)
+from keepfit.callbacks.journal.document import Elapsed, Ending, Fit, Journal, Mark, Previous
 from keepfit.callbacks.journal.goodput import Goodput, Parts, measure
+from keepfit.callbacks.journal.terms import Reason
 from tests.journal.factory import journal, killed_and_resumed, moment
 from tests.journal.generated import Simulated, any_journals, simulated_runs
 

@@ -8,19 +8,18 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from keepfit.callbacks.checkpoint.snapshot import Position
+from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.journal.document import (
     MAX_EPOCHS,
     MAX_FITS,
     MAX_SAVES,
-    Activity,
     Journal,
     Machine,
     Previous,
-    Reason,
 )
 from keepfit.callbacks.journal.goodput import Parts
-from keepfit.callbacks.journal.recorder import AttemptFacts, JournalRecorder, ProcessEnd
+from keepfit.callbacks.journal.recorder import AttemptFacts, JournalRecorder, previous_entry
+from keepfit.callbacks.journal.terms import Activity, ProcessEnd, Reason
 from keepfit.callbacks.journal.time_account import ProcessStart
 from keepfit.callbacks.logs.words import PARTS
 
@@ -127,7 +126,7 @@ def test_the_end_of_the_process_before():
     """What has watched it knows it; the attempt itself could not write it."""
     begun, ended = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
     end = ProcessEnd(begun, ended, Reason.KILLED, "killed by SIGKILL")
-    assert end.of_attempt(1) == Previous(
+    assert previous_entry(end, 1) == Previous(
         attempt=1, started=begun, ended=ended, reason=Reason.KILLED, detail="killed by SIGKILL"
     )
 

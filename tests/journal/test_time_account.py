@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepfit.callbacks.journal.document import Activity
+from keepfit.callbacks.journal.terms import Activity
 from keepfit.callbacks.journal.time_account import TimeAccount
 
 SECONDS = st.floats(0, 1e6)

@@ -7,8 +7,9 @@ from itertools import accumulate
 
 import pytest
 
-from keepfit.callbacks.journal.document import Previous, Reason
+from keepfit.callbacks.journal.document import Previous
 from keepfit.callbacks.journal.read import RunJournals
+from keepfit.callbacks.journal.terms import Reason
 from keepfit.callbacks.journal.usage import Limits, Usage, allowances, usage_of
 from tests.journal.factory import journal, moment
 

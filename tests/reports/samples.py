@@ -16,11 +16,10 @@ from keepfit.callbacks.journal.document import (
     Machine,
     Mark,
     NoticeEntry,
-    PriceClass,
-    Reason,
     Save,
 )
 from keepfit.callbacks.journal.read import RunJournals
+from keepfit.callbacks.journal.terms import PriceClass, Reason
 from keepfit.job.reports.data import Report, StoredCheckpoint, report_of
 from tests.journal.factory import moment
 

@@ -9,7 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from keepfit.callbacks.journal.document import Machine, Reason
+from keepfit.callbacks.journal.document import Machine
+from keepfit.callbacks.journal.terms import Reason
 from keepfit.job.reports.page.curves import thin
 from keepfit.job.reports.page.links import job_link, log_link
 from keepfit.job.reports.page.model import Budget, page_model

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from keepfit.callbacks.journal.document import Reason
+from keepfit.callbacks.journal.terms import Reason
 from keepfit.callbacks.storage import open_store
 from keepfit.callbacks.storage.base import Transient
 from keepfit.job.reports.page.server import PAUSE, LiveReport, ReportServer

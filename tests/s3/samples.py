@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from keepfit.callbacks.checkpoint.format.keys import head_key
+from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.checkpoint.read.reader import read_checkpoint
-from keepfit.callbacks.checkpoint.snapshot import Position, Snapshot
+from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from keepfit.callbacks.storage.s3.address import Address
 from keepfit.callbacks.storage.s3.client import make_client
 from keepfit.callbacks.storage.s3.retries import RetryPolicy

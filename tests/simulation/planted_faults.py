@@ -20,7 +20,7 @@ from keepfit.callbacks.checkpoint.commit.object_writer import ObjectWriter
 from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.read import inspection
-from keepfit.callbacks.checkpoint.read.reader import read_head
+from keepfit.callbacks.checkpoint.read.documents import read_head
 from keepfit.callbacks.checkpoint.retention import unreferenced
 from keepfit.callbacks.storage.base import (
     Conflict,

@@ -10,7 +10,9 @@ import typer
 
 from keepfit.callbacks.checkpoint.commit.attempt import Attempt
 from keepfit.callbacks.checkpoint.commit.claim import claim_run
+from keepfit.callbacks.checkpoint.format.dtypes import NUMPY_DTYPES
 from keepfit.callbacks.checkpoint.format.keys import manifest_key
+from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.checkpoint.read import inspection
 from keepfit.callbacks.checkpoint.read.reader import (
     Checkpoint,
@@ -18,13 +20,7 @@ from keepfit.callbacks.checkpoint.read.reader import (
     read_newest_usable,
 )
 from keepfit.callbacks.checkpoint.retention import KeepNewest
-from keepfit.callbacks.checkpoint.snapshot import (
-    NUMPY_DTYPES,
-    Position,
-    Snapshot,
-    Tensor,
-    array_bytes,
-)
+from keepfit.callbacks.checkpoint.snapshot import Snapshot, Tensor, array_bytes
 from keepfit.callbacks.engine import fresh_start
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.base import StorageError

@@ -9,7 +9,7 @@ from itertools import count
 from hypothesis import strategies as st
 
 from keepfit.callbacks.checkpoint.format.manifest import Manifest, StoredShard, StoredTensor
-from keepfit.callbacks.checkpoint.snapshot import Position
+from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.training.matching.specs import (
     VariableGroup,
     VariableList,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.read.reader import read_head
+from keepfit.callbacks.checkpoint.read.documents import read_head
 from keepfit.callbacks.errors import Preempted, Refused
 from keepfit.callbacks.storage.local import LocalStore
 from tests.adapters.test_files import assert_same_events, events_in

@@ -6,8 +6,8 @@ import pytest
 
 from keepfit.callbacks.adapters.stopping import StoppingCallback
 from keepfit.callbacks.checkpoint.format.head import Head
+from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.checkpoint.retention import finished_fits
-from keepfit.callbacks.checkpoint.snapshot import Position
 from keepfit.callbacks.checkpoint.trained_on import (
     baseline_of_training_on,
     is_out_of_date,

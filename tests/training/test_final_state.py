@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from keepfit.callbacks.checkpoint.read.reader import read_head, read_manifest
+from keepfit.callbacks.checkpoint.read.documents import read_head, read_manifest
 from keepfit.callbacks.errors import Preempted, Refused
 from keepfit.callbacks.storage.local import LocalStore
 from tests.training.trainings import SEED, GiveNotice, all_variables, process, resumable, set_seed

@@ -11,7 +11,8 @@ import keras
 import pytest
 
 from keepfit.callbacks import events
-from keepfit.callbacks.checkpoint.read.reader import read_checkpoint, read_head
+from keepfit.callbacks.checkpoint.read.documents import read_head
+from keepfit.callbacks.checkpoint.read.reader import read_checkpoint
 from keepfit.callbacks.engine import preemption, session
 from keepfit.callbacks.engine.preemption import Notice
 from keepfit.callbacks.errors import Preempted

@@ -41,8 +41,8 @@ from keepfit.callbacks.adapters.values.variables import (
     pairs_to_assign,
 )
 from keepfit.callbacks.checkpoint.format.codec import Lazy, PackedFloats, Tagged
+from keepfit.callbacks.checkpoint.format.dtypes import NUMPY_DTYPES
 from keepfit.callbacks.checkpoint.format.state_schema import InvalidState
-from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES
 
 CODE = Tagged("code", None)
 ENUM, FLAG, NAMED_TUPLE, TENSOR = "enum", "flag", "namedtuple", "tensor"

@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from keepfit.callbacks.checkpoint.format.codec import Lazy, Tagged
+from keepfit.callbacks.checkpoint.format.dtypes import NUMPY_DTYPES
 from keepfit.callbacks.checkpoint.format.state_schema import InvalidState, check_fields
-from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES
 
 VARIABLES = "variables"
 

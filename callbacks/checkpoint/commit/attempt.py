@@ -237,18 +237,21 @@ class Attempt:
     def sweep(self) -> None:
         """Delete what killed attempts left behind: half-written objects and uncommitted ones.
 
-        Objects of this attempt stay: it may be writing them at this moment.
+        Objects of this attempt stay: it may be writing them at this moment. The half-written ones
+        come last: a role that may not list them still has the others deleted.
 
         Raises:
             StorageError: not everything was deleted; no committed object was touched.
         """
         for key in self._leftovers():
             self._store.delete(key)
+        self._clear_unfinished()
 
     def begin_sweep(self) -> None:
-        """Like sweep, but have it done by the cleanup; an error is a line in the log."""
-        task = Task(lambda: self._cleanup.delete(self._leftovers()), events.PRUNE_FAILED)
-        self._cleanup.submit(task)
+        """Like sweep, but have it done by the cleanup; a part that fails is a line in the log."""
+        delete = Task(lambda: self._cleanup.delete(self._leftovers()), events.PRUNE_FAILED)
+        self._cleanup.submit(delete)
+        self._cleanup.submit(Task(self._clear_unfinished, events.PRUNE_FAILED))
 
     def submit(self, task: Task) -> None:
         """Have optional work done by the cleanup, which no save waits for."""
@@ -334,14 +337,16 @@ class Attempt:
         self._cleanup.delete(deletable)
 
     def _leftovers(self) -> list[str]:
-        """Remove older attempts' half-written objects; return the keys of their uncommitted ones.
+        """Return the keys of older attempts' uncommitted objects.
 
         What the claim found committed stays, even if a newer attempt has pruned it by now.
         """
-        prefix = f"{self.head.run}/"
-        self._store.clear_unfinished(prefix, self._is_leftover)
-        keys = [entry.key for entry in self._store.list(prefix)]
+        keys = [entry.key for entry in self._store.list(f"{self.head.run}/")]
         return unreferenced(self.head.run, keys, self._claimed, self.number - 1)
+
+    def _clear_unfinished(self) -> None:
+        """Remove older attempts' half-written objects."""
+        self._store.clear_unfinished(f"{self.head.run}/", self._is_leftover)
 
     def _is_leftover(self, key: str) -> bool:
         """Return True if an older attempt has begun to write this object."""

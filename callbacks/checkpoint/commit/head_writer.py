@@ -12,7 +12,7 @@ from contextlib import suppress
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.head import Head
 from keepfit.callbacks.checkpoint.format.keys import head_key, newest_attempt
-from keepfit.callbacks.checkpoint.read.reader import LoadedHead, read_head
+from keepfit.callbacks.checkpoint.read.documents import LoadedHead, read_head
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import (
     Conflict,

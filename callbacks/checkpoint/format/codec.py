@@ -17,14 +17,15 @@ from typing import Any, Self
 
 import numpy as np
 
+from keepfit.callbacks.checkpoint.format.dtypes import NUMPY_DTYPES
 from keepfit.callbacks.checkpoint.format.key_names import shorten
+from keepfit.callbacks.checkpoint.format.limits import Json
 from keepfit.callbacks.checkpoint.format.plain_values import (
     PLAIN_FORMS,
     decode_plain,
     encode_plain,
     is_unicode,
 )
-from keepfit.callbacks.checkpoint.snapshot import NUMPY_DTYPES, Json
 
 Array = np.ndarray[Any, Any]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from math import prod
 
+from keepfit.callbacks.checkpoint.format.dtypes import ITEM_BYTES
 from keepfit.callbacks.checkpoint.format.keys import Kind, check_key
 from keepfit.callbacks.checkpoint.format.manifest import Manifest, StoredFile, StoredTensor
-from keepfit.callbacks.checkpoint.snapshot import DTYPES, Position
+from keepfit.callbacks.checkpoint.format.position import Position
 
 MAX_HEADER_BYTES = 100_000_000
 """Largest header of a safetensors object, as its reference reader limits it."""
@@ -68,10 +69,10 @@ def _check_tensors(manifest: Manifest) -> None:
 
 
 def _fits_shard(manifest: Manifest, tensor: StoredTensor) -> bool:
-    dtype = DTYPES.get(tensor.dtype)
+    size = ITEM_BYTES.get(tensor.dtype)
     return (
-        dtype is not None
+        size is not None
         and tensor.shard < len(manifest.shards)
         and tensor.offset + tensor.size <= manifest.shards[tensor.shard].size
-        and tensor.size == prod(tensor.shape) * dtype.itemsize
+        and tensor.size == prod(tensor.shape) * size
     )

@@ -68,3 +68,7 @@ def is_deeper_than(value: Any, depth: int) -> bool:
         if not level:
             return False
     return True
+
+
+Json = Any
+"""A JSON value: None, bool, int, float, str, lists and string-keyed dicts of these."""

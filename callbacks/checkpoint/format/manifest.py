@@ -16,12 +16,13 @@ from keepfit.callbacks.checkpoint.format.limits import (
     MAX_RANK,
     AttemptNumber,
     Count,
+    Json,
     Name,
     Number,
     PathText,
     is_deeper_than,
 )
-from keepfit.callbacks.checkpoint.snapshot import Json, Position
+from keepfit.callbacks.checkpoint.format.position import Position
 
 ARCHITECTURE = "state/architecture"
 """Name of the tensor with the model's architecture, which is as small or large as the model."""

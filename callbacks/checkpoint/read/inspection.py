@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from keepfit.callbacks.checkpoint.format.head import Head
 from keepfit.callbacks.checkpoint.format.keys import attempt_of, head_key
 from keepfit.callbacks.checkpoint.format.manifest import Manifest, StoredPart, StoredShard
-from keepfit.callbacks.checkpoint.read.reader import read_head, read_manifest, read_manifests
+from keepfit.callbacks.checkpoint.read.documents import read_head, read_manifest, read_manifests
 from keepfit.callbacks.checkpoint.retention import unreferenced
 from keepfit.callbacks.storage.base import Damaged, NotFound, StorageError, Store, Transient
 

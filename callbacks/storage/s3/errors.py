@@ -145,6 +145,19 @@ def translate_error(
     return StorageError(f"{where}: {one_line(error)}")
 
 
+def may_be_missing(error: Exception) -> bool:
+    """Return whether the denial of a read may stand for an object that does not exist.
+
+    S3 hides that from who may not list the bucket: it names s3:ListBucket, or no action at all. A
+    denial that names another action (s3:GetObject, kms:Decrypt) is one.
+    """
+    if not isinstance(error, ClientError):
+        return False
+    refusal = Refusal.of(error.response)
+    named = parse_denial(refusal.message, requested="").action
+    return refusal.code in _DENIED and named in ("", "s3:ListBucket")
+
+
 def _translate_response(
     error: Any, operation: str, address: Address, where: str, options: RequestOptions
 ) -> StorageError:

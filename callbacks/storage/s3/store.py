@@ -34,7 +34,7 @@ from keepfit.callbacks.storage.s3 import multipart
 from keepfit.callbacks.storage.s3.address import Address
 from keepfit.callbacks.storage.s3.body import Body
 from keepfit.callbacks.storage.s3.client import make_client, wants_checksums
-from keepfit.callbacks.storage.s3.errors import BOTO_ERRORS, translate_error
+from keepfit.callbacks.storage.s3.errors import BOTO_ERRORS, may_be_missing, translate_error
 from keepfit.callbacks.storage.s3.options import NO_OPTIONS, RequestOptions
 from keepfit.callbacks.storage.s3.retries import RetryPolicy
 
@@ -51,6 +51,8 @@ READ = 1 << 20
 
 MAX_SINGLE_COPY = 5 << 30
 """Bytes of the largest object that S3 copies in one request."""
+
+READS = frozenset({"get_object", "head_object"})
 
 REQUIRED_FIELDS = {
     "put_object": ("ETag",),
@@ -313,10 +315,31 @@ class S3Store:
         try:
             response = getattr(self._client, operation)(Bucket=self._address.bucket, **more)
         except BOTO_ERRORS as error:
+            if operation in READS and may_be_missing(error) and self._is_missing(key):
+                raise NotFound(f"{self.uri}/{key} does not exist") from error
             raise self._translate(error, operation, key) from error
         if missing := [name for name in REQUIRED_FIELDS.get(operation, ()) if name not in response]:
             raise Transient(f"{self.uri}/{key}: the response ended before its {missing[0]}")
         return response
+
+    def _is_missing(self, key: str) -> bool:
+        """Return True if a listing has no such object; False also if it is refused.
+
+        S3 answers 403 instead of 404 for a missing object to who may not list the bucket, or only
+        under conditions that a read does not meet.
+
+        Raises:
+            Transient: the listing may succeed later.
+        """
+        whole = self._address.key(key)
+        try:
+            page = self._request("list_objects_v2", "", Prefix=whole, MaxKeys=1)
+        except Transient:
+            raise
+        except StorageError:
+            return False
+        # The key itself is the first of those that begin with it.
+        return all(found["Key"] != whole for found in page.get("Contents", ()))
 
     def _read_stream(self, key: str, stream: Any, size: int | None = None) -> bytes:
         try:

@@ -11,9 +11,9 @@ from typing import Self
 
 import keras
 
+from keepfit.callbacks.checkpoint.format.limits import Json
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
-from keepfit.callbacks.checkpoint.snapshot import Json
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.training import refusal
 from keepfit.callbacks.training.identity.description import InputDescription, input_differences

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from keepfit.callbacks.errors import ConfigurationError
+from keepfit.callbacks import events
+from keepfit.callbacks.errors import EXIT_REFUSED, ConfigurationError
+from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage import check_uri
+from keepfit.callbacks.storage.s3.address import Address
+from keepfit.infra.deployment import Deployment
 from keepfit.job.commands.failures import aws_errors_exit, fail
 from keepfit.job.commands.job_polling import summarize_run
+
+log = get_logger()
 
 
 def check_store(store: str) -> None:
@@ -18,6 +24,36 @@ def check_store(store: str) -> None:
         fail(str(error))
     if not store.startswith("s3://"):
         fail(f"a job on AWS can only use a store s3://BUCKET/PREFIX. Received: --store={store!r}")
+
+
+def check_reachable(store: str, deployment: Deployment) -> None:
+    """Exit if the role of jobs has no access to a store; warn if one of its policies may give it.
+
+    A job would find it out on its machine, which costs money.
+
+    Args:
+        store: s3://BUCKET/PREFIX.
+    """
+    own, wanted = Address.parse(deployment.store).uri, Address.parse(store).uri
+    if f"{wanted}/".startswith(f"{own}/"):
+        return
+    if deployment.policies:
+        log.warning(
+            events.STORE_OUTSIDE,
+            store=wanted,
+            reason=f"the deployment gives access to {own} only; whether one of its policies gives "
+            "jobs access to this store is not checked, and after ten interruptions the job is not "
+            "submitted again, because the deployment can't see its progress there",
+            fix=f"leave out --store, or name one in {own}/",
+        )
+        return
+    fail(
+        f"the jobs of this deployment have access to {own} only, not to {wanted}: leave out "
+        f"--store, name one in {own}/, make a deployment with another prefix with `keepfit infra "
+        f"up --name NAME --prefix PREFIX`, or attach a policy that gives access with `keepfit "
+        f"infra up --policy ARN`",
+        EXIT_REFUSED,
+    )
 
 
 def check_free(batch: Any, queue: str, run: str, store: str, *, resume: bool, fresh: bool) -> None:

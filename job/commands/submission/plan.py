@@ -60,6 +60,7 @@ def plan_submission(options: SubmitOptions) -> SubmissionPlan:
         deployment = find_deployment(aws.client("cloudformation"), options.name)
         queue, store = options.queue or deployment.queue, options.store or deployment.store
         checks.check_store(store)
+        checks.check_reachable(store, deployment)
         batch = aws.client("batch")
         machines = queues.environments(batch, queue)
         definition = request.describe_definition(batch, deployment.job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class Observer:
             raise DrillEnded
         resumables = [each for each in fit.callbacks if isinstance(each, Resumable)]
         for each in resumables:  # a drill never writes to the store of real runs
-            each.settings = each.settings.model_copy(update={"store": self.instructions.store})
+            each.settings = replace(each.settings, store=self.instructions.store)
         inside = [callback for each in resumables for callback in each.callbacks]
         refuse_outside((*fit.callbacks, *inside), Path(self.instructions.home))
         place = _place()

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from statistics import median_high
 from typing import Final
 
-from keepfit.callbacks.journal.document import Journal, Reason, Save
+from keepfit.callbacks.journal.document import Journal, Save
 from keepfit.callbacks.journal.goodput import AttemptGoodput
 from keepfit.callbacks.journal.goodput_line import LABELS, describe, dollars, rounded_shares
+from keepfit.callbacks.journal.terms import Reason
 from keepfit.job.reports.data import Report
 from keepfit.job.reports.overview import last_record
 from keepfit.job.reports.page.contents import (

@@ -14,9 +14,10 @@ from itertools import groupby, pairwise
 from operator import attrgetter
 from typing import Final
 
-from keepfit.callbacks.journal.document import Activity, Elapsed, Journal, Mark, Reason
+from keepfit.callbacks.journal.document import Elapsed, Journal, Mark
 from keepfit.callbacks.journal.goodput import AttemptGoodput, Goodput
 from keepfit.callbacks.journal.kept import last_mark
+from keepfit.callbacks.journal.terms import Activity, Reason
 from keepfit.job.reports.texts import format_seconds, format_short, format_time
 
 ATTEMPTS_PER_LINE: Final = 8

@@ -1,0 +1,1 @@
+"""IAM: the policies of the templates, what AWS documents of their actions, and their evaluation."""
