@@ -26,6 +26,11 @@ log = get_logger()
 RESUBMITTED_AT: Final = "KEEPFIT_RESUBMITTED_AT"
 """Set in a job by the function that submits it again (infra/functions/resubmit.py)."""
 
+MAX_WAIT: Final = "KEEPFIT_MAX_WAIT"
+OTHER_JOB: Final = "KEEPFIT_OTHER_JOB"
+WAITING_SINCE: Final = "KEEPFIT_WAITING_SINCE"
+"""Set in a job for the function that ends or moves jobs that wait (infra/functions/waiting.py)."""
+
 
 def setting_variables() -> frozenset[str]:
     """Return the variables that set a field of the settings; their case does not matter."""
@@ -45,7 +50,13 @@ def setting_variables() -> frozenset[str]:
 
 def known_variables() -> frozenset[str]:
     """Return all variables that keepfit reads or sets."""
-    return setting_variables() | {*options.VARIABLES, RESUBMITTED_AT}
+    return setting_variables() | {
+        *options.VARIABLES,
+        RESUBMITTED_AT,
+        MAX_WAIT,
+        OTHER_JOB,
+        WAITING_SINCE,
+    }
 
 
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
-import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -21,6 +22,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
     ProfileNotFound,
 )
+from botocore.loaders import Loader, create_loader
 from botocore.parsers import ResponseParserError
 
 from keepfit.callbacks.masking import one_line
@@ -44,7 +46,7 @@ class AwsUnreachable(AwsError):
 
 
 def client(service: str, region: str | None = None) -> Any:
-    """Create a boto3 client; region, profile and credentials are resolved as by every AWS tool.
+    """Create a client; region, profile and credentials are resolved as by every AWS tool.
 
     Args:
         region: replaces the configured region.
@@ -58,10 +60,19 @@ def client(service: str, region: str | None = None) -> Any:
         read_timeout=30,
         user_agent_extra=f"keepfit/{version('keepfit')}",
     )
-    # boto3 reads AWS_DEFAULT_REGION only; every other SDK reads AWS_REGION.
+    # botocore reads AWS_DEFAULT_REGION only; every other SDK reads AWS_REGION.
     region = region or _ONLY_IN.get(service) or os.environ.get("AWS_REGION") or None
     with explain_errors(f"{service} can't be used"):
-        return boto3.session.Session(region_name=region).client(service, config=config)
+        session = botocore.session.Session()
+        loader = _loader(session.get_config_variable("data_path"))
+        session.register_component("data_loader", loader)
+        return session.create_client(service, region_name=region, config=config)
+
+
+@cache
+def _loader(data_path: str | None) -> Loader:
+    """Return the loader of the services' models, which a second client need not parse again."""
+    return create_loader(data_path)
 
 
 @contextmanager

@@ -15,12 +15,9 @@ from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
 from keepfit.callbacks.checkpoint.format.head import Head
 from keepfit.callbacks.checkpoint.format.manifest import StoredFile
 from keepfit.callbacks.checkpoint.format.state_schema import StateSchema
+from keepfit.callbacks.checkpoint.read.documents import NoUsableCheckpoint
 from keepfit.callbacks.checkpoint.read.file_restore import restore_file
-from keepfit.callbacks.checkpoint.read.reader import (
-    Checkpoint,
-    NoUsableCheckpoint,
-    read_newest_usable,
-)
+from keepfit.callbacks.checkpoint.read.reader import Checkpoint, read_newest_usable
 from keepfit.callbacks.checkpoint.retention import KeepNewest
 from keepfit.callbacks.checkpoint.trained_on import is_out_of_date
 from keepfit.callbacks.engine import fresh_start

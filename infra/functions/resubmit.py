@@ -22,7 +22,7 @@ SINCE = "KEEPFIT_RESUBMITTED_AT"
 _MANIFEST = re.compile(r"/checkpoints/(\d+)-\d+-\d+\.json$")
 _MACHINE = ("Host EC2", "Task failed to start", "CgroupError", "DockerTimeoutError")
 _PAYS = {"requester", "1", "true", "yes", "on"}
-_DROPPED = {"KEEPFIT_FRESH", SINCE}
+_DROPPED = {"KEEPFIT_FRESH", "KEEPFIT_WAITING_SINCE", SINCE}
 
 log = logging.getLogger("keepfit")
 log.setLevel(logging.INFO)

@@ -10,10 +10,11 @@ from typing import Any
 
 from keepfit.infra.aws import AwsError
 from keepfit.infra.jobs import machines
-from keepfit.infra.jobs.lookup import Attempt, Job
+from keepfit.infra.jobs.lookup import Attempt, Job, region_of
 from keepfit.infra.jobs.machines import Instance
 
-Client = Callable[[str], Any]
+Client = Callable[..., Any]
+"""Creates the client of a service, in the given region or the usual one."""
 
 
 @dataclass(frozen=True)
@@ -81,24 +82,28 @@ def report_costs(
         return sum(costs) if costs else None
 
     @cache
-    def full_price(machine: Instance) -> float:
+    def listed_price(machine: Instance, region: str) -> float:
         return machines.on_demand_price(client("pricing"), machine, region)
 
+    def full_price(attempt: Attempt, machine: Instance) -> float:
+        return listed_price(machine, attempt.region or region)
+
     @cache
-    def clusters() -> frozenset[str]:
-        return machines.on_demand_clusters(client("batch"), job.queue)
+    def clusters(queue: str) -> frozenset[str]:
+        batch = client("batch", region_of(queue))
+        return machines.on_demand_clusters(batch, queue)
 
     def full_price_of(attempt: Attempt, machine: Instance) -> float:
         if attempt.number in known and (price := known[attempt.number].on_demand) is not None:
             return price
-        return full_price(machine)
+        return full_price(attempt, machine)
 
     def paid_price(attempt: Attempt, machine: Instance) -> float:
         if attempt.number in known and (price := known[attempt.number].hourly) is not None:
             return price
-        if machines.cluster_of(attempt.machine or "") in clusters():
-            return full_price(machine)
-        return machines.spot_price(client("ec2"), machine, attempt, now)
+        if machines.cluster_of(attempt.machine or "") in clusters(attempt.queue):
+            return full_price(attempt, machine)
+        return machines.spot_price(client("ec2", attempt.region), machine, attempt, now)
 
     so_far = dollars(paid_price)
     on_demand = dollars(full_price_of)
@@ -110,7 +115,7 @@ def _machines(attempts: Sequence[Attempt], client: Client, gaps: list[str]) -> d
     try:
         for attempt in attempts:
             if attempt.machine and (
-                machine := machines.find_instance(client("ecs"), attempt.machine)
+                machine := machines.find_instance(client("ecs", attempt.region), attempt.machine)
             ):
                 instances[attempt.number] = machine
     except AwsError as error:

@@ -39,6 +39,7 @@ class Attempt:
         job: the id of the job.
         machine: the ARN of its ECS container instance, if it had one.
         stream: its log stream, if it has written anything.
+        queue: the ARN of the job's queue.
         code: its exit code; None while it runs, and if its machine was lost.
         reason: the reason of its end, as AWS Batch gives it.
         explanation: its end in words; empty while it runs, and if it has ended well.
@@ -53,8 +54,14 @@ class Attempt:
     reason: str
     machine: str | None
     stream: str | None
+    queue: str = ""
     explanation: str = ""
     job_attempt: int = 1
+
+    @property
+    def region(self) -> str | None:
+        """The region in which it ran; None if AWS Batch names the queue without it."""
+        return region_of(self.queue)
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,11 @@ def job_name(run: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", run)
 
 
+def region_of(arn: str) -> str | None:
+    """Return the region of an ARN; None for a name."""
+    return arn.split(":")[3] if arn.startswith("arn:") else None
+
+
 def jobs_of(batch: Any, queue: str, run: str) -> list[Job]:
     """Return all jobs of the run that AWS Batch still knows, the newest first.
 
@@ -113,7 +125,15 @@ def newest_job(batch: Any, queue: str, run: str) -> Job:
         NoJob: there is none.
         AwsError: AWS refuses the request or does not answer.
     """
-    found = jobs_of(batch, queue, run)
+    return newest_of(jobs_of(batch, queue, run), run)
+
+
+def newest_of(found: Sequence[Job], run: str) -> Job:
+    """Return the first of the run's jobs, with the attempts of all; `found` has the newest first.
+
+    Raises:
+        NoJob: there is none.
+    """
     if not found:
         raise NoJob(run)
     attempts = [attempt for job in reversed(found) for attempt in job.attempts]
@@ -167,7 +187,8 @@ def _job(found: dict[str, Any]) -> Job:
     container = found.get("container", {})
     variables = {v["name"]: v.get("value", "") for v in container.get("environment", ())}
     job = found["jobId"]
-    attempts = [_attempt(n, job, a) for n, a in enumerate(found.get("attempts", ()), 1)]
+    queue = found["jobQueue"]
+    attempts = [_attempt(n, job, a, queue) for n, a in enumerate(found.get("attempts", ()), 1)]
     if found["status"] == "RUNNING" and all(a.ended for a in attempts):
         attempts.append(
             Attempt(
@@ -179,6 +200,7 @@ def _job(found: dict[str, Any]) -> Job:
                 reason="",
                 machine=container.get("containerInstanceArn"),
                 stream=container.get("logStreamName"),
+                queue=queue,
                 job_attempt=len(attempts) + 1,
             )
         )
@@ -195,7 +217,7 @@ def _job(found: dict[str, Any]) -> Job:
     )
 
 
-def _attempt(number: int, job: str, found: dict[str, Any]) -> Attempt:
+def _attempt(number: int, job: str, found: dict[str, Any], queue: str = "") -> Attempt:
     container = found.get("container", {})
     code, reason = container.get("exitCode"), container.get("reason", "")
     status = found.get("statusReason", "")
@@ -208,6 +230,7 @@ def _attempt(number: int, job: str, found: dict[str, Any]) -> Attempt:
         reason=reason or status,
         machine=container.get("containerInstanceArn"),
         stream=container.get("logStreamName"),
+        queue=queue,
         explanation=explain(Ending(code, reason, status)),
         job_attempt=number,
     )

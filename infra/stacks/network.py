@@ -43,7 +43,7 @@ def resolve_network(ec2: Any, vpc: str | None, subnets: Sequence[str]) -> Networ
 
 
 def offered_types(ec2: Any, families: Sequence[str]) -> tuple[str, ...]:
-    """Return the given instance families that this region offers.
+    """Return the given instance families, or types, that this region offers.
 
     AWS Batch refuses a whole list because of one family that the region lacks.
 
@@ -53,9 +53,10 @@ def offered_types(ec2: Any, families: Sequence[str]) -> tuple[str, ...]:
     with explain_errors("the region's instance types can't be listed"):
         pages = ec2.get_paginator("describe_instance_type_offerings").paginate()
         offered = {
-            offering["InstanceType"].partition(".")[0]
+            name
             for page in pages
             for offering in page["InstanceTypeOfferings"]
+            for name in (offering["InstanceType"], offering["InstanceType"].partition(".")[0])
         }
     found = tuple(family for family in families if family in offered)
     if not found:

@@ -12,6 +12,9 @@ from keepfit.infra.stacks import retained_data
 from keepfit.infra.stacks.stack import EventSink, delete_stack, describe_stack
 from keepfit.infra.stacks.status import DeploymentStatus, unfinished_jobs
 
+NO_REGION = "none"
+"""The output of a deployment without a second region."""
+
 
 def refuse_removal(
     status: DeploymentStatus, bucket: str | None, batch: Any, *, force: bool
@@ -37,6 +40,22 @@ def refuse_removal(
         raise AwsError(
             f"{len(jobs)} of the jobs of {queue} are not finished ({some}):"
             f" wait for them, or end them with `keepfit cancel`; --force deletes anyway"
+        )
+
+
+def refuse_first_region(name: str, status: DeploymentStatus) -> None:
+    """Check that no second region is linked to the deployment: its jobs use the bucket and roles.
+
+    Raises:
+        AwsError: there is one.
+    """
+    region = status.outputs.get("OtherRegion", NO_REGION)
+    if region == NO_REGION:
+        return
+    if describe_stack(aws.client("cloudformation", region), stack_names(name)[1]) is not None:
+        raise AwsError(
+            f"deployment {name!r} has a second region, {region}, whose jobs use this one's bucket "
+            f"and roles: delete it first with `keepfit infra down --region {region}`"
         )
 
 

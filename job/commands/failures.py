@@ -17,6 +17,10 @@ log = get_logger()
 USAGE_ERROR = 2
 
 
+class NoCheckpointYet(Exception):
+    """The run has no checkpoint yet."""
+
+
 def fail(reason: str, code: int = USAGE_ERROR) -> NoReturn:
     """Log why the command failed, and exit."""
     log.error(events.REFUSED, reason=reason)
@@ -39,11 +43,10 @@ def aws_errors_exit() -> Iterator[None]:
 @contextmanager
 def store_errors_exit() -> Iterator[None]:
     """Exit with 2 for a wrong request, 75 if a retry may help, or 78 for other store errors."""
+    from keepfit.callbacks.checkpoint.read.documents import NoUsableCheckpoint
     from keepfit.callbacks.checkpoint.read.inspection import NoSuchRun, RunMoved
-    from keepfit.callbacks.checkpoint.read.reader import NoUsableCheckpoint
     from keepfit.callbacks.errors import ConfigurationError
     from keepfit.callbacks.storage.base import StorageError, Transient
-    from keepfit.job.commands.model_export import NoCheckpointYet
 
     try:
         yield

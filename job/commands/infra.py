@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -13,6 +13,7 @@ import typer
 from keepfit.callbacks import events
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.job.commands import infra_options as values
+from keepfit.job.commands import regions
 from keepfit.job.commands.failures import USAGE_ERROR, aws_errors_exit, fail, store_errors_exit
 from keepfit.job.commands.options import AsJson, Deployment
 
@@ -122,6 +123,9 @@ def up(
             "[default: none]",
         ),
     ] = None,
+    region: regions.Region = None,
+    store: regions.FirstStore = None,
+    move_after: regions.MoveAfter = None,
     yes: Yes = False,
 ) -> None:
     """Create or change a deployment; options that are not given keep their values.
@@ -139,27 +143,42 @@ def up(
         values.secrets(secret), values.secret_keys(secret_key), values.emails(notify),
         disk, values.reads(read), values.policies(policy), values.egress_ports(egress_ports),
     )  # fmt: skip
-    with aws_errors_exit():
+    minutes = regions.minutes_of(move_after)
+    with regions.in_region(region), aws_errors_exit():
         cloudformation, ec2 = aws.client("cloudformation"), aws.client("ec2")
         storage, compute = stack_names(name)
         # Everything that can be refused is refused before the first resource is created.
         compute_stack = changes.ready(cloudformation, compute, _show_event)
         storage_stack = changes.ready(cloudformation, storage, _show_event)
         before = compute_stack.parameters if compute_stack else {}
-        stored_with = storage_stack.parameters if storage_stack else {}
         request.check_reads(asked)
-        request.check_kms_key(asked, stored_with, cloudformation.meta.region_name)
-        regional = request.region_parameters(asked, before, ec2)
         deployment = changes.StackDeployer(
             cloudformation, _show_event, lambda stack, c: _confirm_changes(stack, c, yes)
         )
+        if first := regions.find_first(name, store, compute_stack, _show_event):
+            outputs = regions.deploy_second(
+                asked, first, compute_stack, deployment, deployment.confirm, minutes
+            )
+            _show_outputs(outputs)
+            inherited = () if before else first.compute.parameters.get("Emails", "").split(",")
+            _say_confirmation(asked.emails or inherited, before)
+            return
+        stored_with = storage_stack.parameters if storage_stack else {}
+        request.check_kms_key(asked, stored_with, cloudformation.meta.region_name)
+        regional = request.region_parameters(asked, before, ec2)
         stored = deployment.deploy(
             "storage", storage, storage_stack, request.storage_parameters(asked)
         )
         given = regional | request.compute_parameters(asked, before, stored.outputs)
+        given |= {"MoveAfter": str(minutes)} if minutes else {}
         computed = deployment.deploy("compute", compute, compute_stack, given)
     _show_outputs(stored.outputs | computed.outputs)
-    if added := sorted({*(asked.emails or ())} - {*before.get("Emails", "").split(",")}):
+    _say_confirmation(asked.emails, before)
+
+
+def _say_confirmation(emails: Sequence[str] | None, before: Mapping[str, str]) -> None:
+    """Log the addresses that are new and have to be confirmed."""
+    if added := sorted({*(emails or ())} - {*before.get("Emails", "").split(",")}):
         log.info(
             events.CONFIRMATION_AWAITED,
             addresses=added,
@@ -169,12 +188,14 @@ def up(
 
 
 @infra.command()
-def status(name: Deployment = "keepfit", json: AsJson = False) -> None:
+def status(
+    name: Deployment = "keepfit", region: regions.Region = None, json: AsJson = False
+) -> None:
     """Show a deployment's stacks, its job queue and the machines behind it."""
     from keepfit.job.commands import tables
 
     _check(name, yes=True)
-    with aws_errors_exit():
+    with regions.in_region(region), aws_errors_exit():
         found = _read_status(name)
     if json:
         tables.show(tables.as_json({"name": name, **vars(found)}))
@@ -196,20 +217,34 @@ def down(
     force: Annotated[
         bool, typer.Option("--force", help="Even while jobs are not over; they are terminated.")
     ] = False,
+    region: regions.Region = None,
     yes: Yes = False,
 ) -> None:
     """Delete a deployment; the bucket with the runs and the image repository are kept."""
+    _check(name, yes=yes)
+    with regions.in_region(region):
+        _remove(name, delete_data, force=force, yes=yes)
+
+
+def _remove(name: str, delete_data: str | None, *, force: bool, yes: bool) -> None:
+    """Delete the deployment in this region, after confirmation unless `yes`."""
     from keepfit.infra import aws
     from keepfit.infra.stacks import removal
 
-    _check(name, yes=yes)
     with aws_errors_exit():
         found = _read_status(name)
-        removal.refuse_removal(found, delete_data, aws.client("batch"), force=force)
+        batch = aws.client("batch")
+        own, home = batch.meta.region_name, found.outputs.get("HomeRegion", "")
+        removal.refuse_first_region(name, found)
+        removal.refuse_removal(found, delete_data, batch, force=force)
     if not yes:
         _show_parts(found)
         _confirm_removal(found, delete_data)
     with aws_errors_exit():
+        if home not in ("", own):
+            regions.unlink(
+                name, home, own, _show_event, lambda stack, c: _confirm_changes(stack, c, yes)
+            )
         s3 = _s3_client() if delete_data is not None else None
         removal.remove_deployment(name, found.outputs, _show_event, s3=s3)
     kept = "" if delete_data else ", ".join(removal.retained_resources(found))

@@ -37,7 +37,7 @@ def jobs(
 ) -> None:
     """List the jobs of AWS Batch: state, progress, cost so far, and why a job waits."""
     from keepfit.callbacks.storage import open_store
-    from keepfit.infra import aws
+    from keepfit.infra import aws, regions
     from keepfit.infra.deployment import find_deployment
     from keepfit.infra.jobs import lookup
     from keepfit.job.commands import tables
@@ -48,8 +48,8 @@ def jobs(
     limit = lookup.MAX_LISTED if every else NEWEST
     with aws_errors_exit():
         deployment = find_deployment(aws.client("cloudformation"), name)
-        batch = aws.client("batch")
-        found = lookup.jobs_of_queue(batch, queue or deployment.queue, limit, states)
+        queues = regions.queues_of(deployment, queue)
+        found = regions.jobs_of_queues(queues, limit, states)
     now = datetime.now(UTC)
     listed = read_jobs(found.jobs, store or deployment.store, open_store, fill_all, now)
     if json:
@@ -66,7 +66,7 @@ def jobs(
         log.info(
             events.JOBS_LEFT_OUT,
             jobs=found.left_out,
-            reason=f"the newest {limit} jobs are listed",
+            reason=f"the newest {limit} jobs of a queue are listed",
             fix="keepfit status NAME shows the jobs of one run" if every else "--all",
         )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from keepfit.job.commands.failures import store_errors_exit
@@ -13,6 +14,7 @@ from keepfit.job.commands.failures import store_errors_exit
 if TYPE_CHECKING:
     from keepfit.callbacks.checkpoint.read.inspection import Summary
     from keepfit.infra.jobs.lookup import Job
+    from keepfit.infra.regions import RegionQueue
 
 POLL_SECONDS = 4.0
 """Seconds between two polls, plus up to a quarter: AWS Batch allows few requests."""
@@ -30,11 +32,14 @@ def summarize_run(store: str, run: str) -> Summary | None:
             return None
 
 
-def log_lines(batch: Any, job: Job, group: str, *, follow: bool, only: int | None) -> Iterator[str]:
+def log_lines(
+    queues: Sequence[RegionQueue], job: Job, group: str, *, follow: bool, only: int | None
+) -> Iterator[str]:
     """Yield the lines that the attempts have written, in order.
 
     Args:
-        group: the log group.
+        queues: those in which the run may have jobs.
+        group: the log group, of the same name in all regions.
         follow: continue until the job is over.
         only: the number of the only attempt to read; None for all.
 
@@ -44,33 +49,34 @@ def log_lines(batch: Any, job: Job, group: str, *, follow: bool, only: int | Non
     from keepfit.infra import aws
     from keepfit.infra.jobs.logs import Stream
 
-    client = aws.client("logs")
+    client = cache(lambda region: aws.client("logs", region))
     streams: dict[str, Stream] = {}
-    for found in _poll_job(batch, job, follow=follow):
+    for found in _poll_job(queues, job, follow=follow):
         for one in found.attempts:
             if not one.stream or only not in (None, one.number):
                 continue
             if one.stream not in streams:
-                streams[one.stream] = Stream(client, group, one.stream)
+                streams[one.stream] = Stream(client(one.region), group, one.stream)
                 if only is None:
                     yield f"=== attempt {one.number} ==="
             yield from streams[one.stream].new_lines()
         sys.stdout.flush()
 
 
-def _poll_job(batch: Any, job: Job, *, follow: bool) -> Iterator[Job]:
+def _poll_job(queues: Sequence[RegionQueue], job: Job, *, follow: bool) -> Iterator[Job]:
     """Yield the run's job as it is now; with `follow`, at each poll, and once after it is over.
 
-    A job that is submitted again after its last attempt is another job of the same run.
+    A job that is submitted again, after its last attempt or in another region, is another job of
+    the same run.
     """
-    from keepfit.infra.jobs.lookup import newest_job
+    from keepfit.infra.regions import newest_job
 
     yield job
     was_over = False
     while follow and not (was_over and job.over):
         was_over = job.over
         time.sleep(random.uniform(1, 1.25) * POLL_SECONDS)  # noqa: S311 # nosec B311 # no secret
-        job = newest_job(batch, job.queue, job.run)
+        job = newest_job(queues, job.run)
         yield job
 
 

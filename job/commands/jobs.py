@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from keepfit.callbacks.storage.base import Store
     from keepfit.infra.deployment import Deployment
     from keepfit.infra.jobs.lookup import Job
+    from keepfit.infra.regions import RegionQueue
 
 log = get_logger()
 
@@ -32,18 +34,18 @@ def logs(
     name: options.Deployment = "keepfit",
 ) -> None:
     """Print what the attempts of a run have written, in order."""
-    from keepfit.infra import aws
+    from keepfit.infra import regions
     from keepfit.job.commands import job_polling
 
     try:
         with aws_errors_exit():
             deployment = _deployment(name)
-            batch = aws.client("batch")
-            job = _newest(batch, queue or deployment.queue, run)
+            queues = regions.queues_of(deployment, queue)
+            job = regions.newest_job(queues, run)
             if attempt and not follow and attempt > len(job.attempts):
                 fail(f"run {run!r} has had {len(job.attempts)} attempts")
             group = deployment.logs
-            for line in job_polling.log_lines(batch, job, group, follow=follow, only=attempt):
+            for line in job_polling.log_lines(queues, job, group, follow=follow, only=attempt):
                 typer.echo(line)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
@@ -57,34 +59,49 @@ def cancel(
 ) -> None:
     """Cancel a run's job. It saves first; `keepfit submit --resume` continues from there."""
     from keepfit.callbacks.storage import open_store
-    from keepfit.infra import aws
-    from keepfit.job import cancellation
+    from keepfit.infra import regions
     from keepfit.job.commands import job_polling, job_tables
 
     with aws_errors_exit():
         deployment = _deployment(name)
-        batch = aws.client("batch")
-        job = _newest(batch, queue or deployment.queue, run)
+        queues = regions.queues_of(deployment, queue)
+        job = regions.newest_job(queues, run)
     if job.over:
         fail(f"the job of run {run!r} is already over: {job.status}")
     where = store or job.store or deployment.store
     with store_errors_exit():
         opened = open_store(where)
-        cancellation.mark_cancelled(opened, job.id)
     try:
+        ended = _cancel_job(queues, job, opened)
+        # Meanwhile the run may have been submitted again, or in the other region.
         with aws_errors_exit():
-            _terminate(batch, job, opened)
-            ended = job_polling.wait_until_over(batch, job)
+            newest = regions.newest_job(queues, run)
+        if not newest.over:
+            ended = _cancel_job(queues, newest, opened)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     saved = job_polling.summarize_run(where, run)
     log.info(
         events.CANCELLED,
         run=run,
-        job=job.id,
+        job=ended.id,
         status=ended.status,
         kept=job_tables.location(saved),
     )
+
+
+def _cancel_job(queues: Sequence[RegionQueue], job: Job, store: Store) -> Job:
+    """Cancel a job and wait until it is over; return it as it is then."""
+    from keepfit.infra import regions
+    from keepfit.job import cancellation
+    from keepfit.job.commands import job_polling
+
+    with store_errors_exit():
+        cancellation.mark_cancelled(store, job.id)
+    with aws_errors_exit():
+        batch = regions.batch_of(queues, job)
+        _terminate(batch, job, store)
+        return job_polling.wait_until_over(batch, job)
 
 
 def _terminate(batch: Any, job: Job, store: Store) -> None:
@@ -113,9 +130,3 @@ def _deployment(name: str) -> Deployment:
     from keepfit.infra.deployment import find_deployment
 
     return find_deployment(aws.client("cloudformation"), name)
-
-
-def _newest(batch: Any, queue: str, run: str) -> Job:
-    from keepfit.infra.jobs.lookup import newest_job
-
-    return newest_job(batch, queue, run)

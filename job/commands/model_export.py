@@ -12,14 +12,12 @@ from typing import Any
 
 from keepfit.callbacks.checkpoint.format.manifest import Manifest, StoredTensor
 from keepfit.callbacks.checkpoint.format.shards import pack_shards
+from keepfit.callbacks.checkpoint.read.documents import NoUsableCheckpoint
 from keepfit.callbacks.checkpoint.read.inspection import TRIES, read_committed, read_named_head
-from keepfit.callbacks.checkpoint.read.reader import (
-    Checkpoint,
-    NoUsableCheckpoint,
-    read_newest_usable,
-)
+from keepfit.callbacks.checkpoint.read.reader import Checkpoint, read_newest_usable
 from keepfit.callbacks.checkpoint.snapshot import Tensor, array_bytes
 from keepfit.callbacks.storage.base import Store
+from keepfit.job.commands.failures import NoCheckpointYet
 from keepfit.job.commands.model_config import check_config
 
 _MODEL, _OPTIMIZER = "model/", "optimizer/"
@@ -29,10 +27,6 @@ _ALTERNATIVE = "export to .safetensors instead, which needs no architecture"
 
 class NotExportable(Exception):
     """The file can't be written; the message contains the cause and an alternative."""
-
-
-class NoCheckpointYet(Exception):
-    """The run has no checkpoint yet."""
 
 
 def read_newest(store: Store, run: str) -> Checkpoint:

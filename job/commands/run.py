@@ -36,7 +36,6 @@ from keepfit.job.commands.options import (
     SaveEvery,
 )
 from keepfit.job.machine.caches import use_writable_folders
-from keepfit.job.process import restarts as restarting
 from keepfit.job.process.program import check_program, command_of
 
 
@@ -150,6 +149,8 @@ def run(
     pid1.warn_if_behind_shell()
     attempt = None
     if allowed.restarts:
+        from keepfit.job.process import restarts as restarting
+
         attempt = restarting.supervise_attempts(allowed.restarts, notices.preempted_exit_code)
     else:
         pid1.supervise_if_pid1()

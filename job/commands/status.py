@@ -82,7 +82,7 @@ def _list_runs(request: _Request, *, every: bool, json: bool) -> None:
     with store_errors_exit():
         only_store = request.names_store and not request.names_aws
     deployment, note = (None, "") if only_store else _find_deployment(request)
-    jobs = _newest_jobs(request.queue or deployment.queue) if deployment else {}
+    jobs = _newest_jobs(deployment, request.queue) if deployment else {}
     with store_errors_exit():
         where = request.store or (deployment.store if deployment else "")
         opened = open_store(where) if where else options.open_runs(None)
@@ -102,9 +102,9 @@ def _list_runs(request: _Request, *, every: bool, json: bool) -> None:
 
 def _show_run(run: str, request: _Request, *, json: bool) -> None:
     """Show what AWS Batch and the store know of a run."""
-    from keepfit.infra import aws
+    from keepfit.infra import aws, regions
     from keepfit.infra.jobs.costs import report_costs
-    from keepfit.infra.jobs.lookup import NoJob, newest_job
+    from keepfit.infra.jobs.lookup import NoJob
     from keepfit.job.commands import job_tables, tables
     from keepfit.job.reports.prices import recorded_machines, with_prices
 
@@ -112,9 +112,9 @@ def _show_run(run: str, request: _Request, *, json: bool) -> None:
     job: Job | None = None
     if deployment:
         with aws_errors_exit():
-            batch = aws.client("batch")
+            queues = regions.queues_of(deployment, request.queue)
             try:
-                job = newest_job(batch, request.queue or deployment.queue, run)
+                job = regions.newest_job(queues, run)
             except NoJob:
                 note = job_tables.NO_JOB
     report = _read_report(
@@ -130,7 +130,7 @@ def _show_run(run: str, request: _Request, *, json: bool) -> None:
     with aws_errors_exit():
         if job is None and report is None:
             raise NoJob(run)
-        region = batch.meta.region_name if job else ""
+        region = queues[0].batch.meta.region_name if job else ""
         found = report_costs(job, aws.client, region, now, recorded) if job else None
     if found:
         found = replace(found, gaps=tuple(dict.fromkeys((*found.gaps, *gaps))))
@@ -178,14 +178,14 @@ def _find_deployment(request: _Request) -> tuple[Deployment | None, str]:
     return None, note
 
 
-def _newest_jobs(queue: str) -> dict[str, JobState]:
-    """Return the newest job of each run of a queue."""
-    from keepfit.infra import aws
-    from keepfit.infra.jobs.lookup import MAX_LISTED, jobs_of_queue
+def _newest_jobs(deployment: Deployment, queue: str | None) -> dict[str, JobState]:
+    """Return the newest job of each run of a queue; None: of all the deployment's queues."""
+    from keepfit.infra import regions
+    from keepfit.infra.jobs.lookup import MAX_LISTED
     from keepfit.job.reports.overview import JobState
 
     with aws_errors_exit():
-        found = jobs_of_queue(aws.client("batch"), queue)
+        found = regions.jobs_of_queues(regions.queues_of(deployment, queue))
     if found.left_out:
         log.info(
             events.JOBS_LEFT_OUT,

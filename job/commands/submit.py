@@ -69,6 +69,12 @@ def submit(
         int | None,
         typer.Option(min=1, max=4096, help="Limit for the folder, in MiB. [default: 100]"),
     ] = None,
+    max_wait: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="End the job if it waits longer than this for a machine."
+        ),
+    ] = None,
     queue: options.QueueOption = None,
     store: options.StoreOfJobs = None,
     name: Annotated[
@@ -112,6 +118,7 @@ def submit(
         "env": variables.named_values("--env", "VALUE", env or []),
         "secrets": variables.named_values("--secret", "ARN", secret or []),
         "max_size": max_size,
+        "max_wait": max_wait,
         "queue": queue,
         "store": store,
         "name": name,

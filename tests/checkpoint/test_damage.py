@@ -13,12 +13,8 @@ from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.keys import head_key
 from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.format.shards import digest
-from keepfit.callbacks.checkpoint.read.documents import read_manifest
-from keepfit.callbacks.checkpoint.read.reader import (
-    NoUsableCheckpoint,
-    read_checkpoint,
-    read_newest_usable,
-)
+from keepfit.callbacks.checkpoint.read.documents import NoUsableCheckpoint, read_manifest
+from keepfit.callbacks.checkpoint.read.reader import read_checkpoint, read_newest_usable
 from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.storage.base import Damaged, NotFound
 from keepfit.callbacks.storage.local import LocalStore

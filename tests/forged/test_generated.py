@@ -26,12 +26,9 @@ from keepfit.callbacks.adapters.held_callbacks import HeldCallbacks
 from keepfit.callbacks.checkpoint.commit.claim import find_run
 from keepfit.callbacks.checkpoint.format.keys import parse_key
 from keepfit.callbacks.checkpoint.read import inspection
+from keepfit.callbacks.checkpoint.read.documents import NoUsableCheckpoint
 from keepfit.callbacks.checkpoint.read.history import read_history
-from keepfit.callbacks.checkpoint.read.reader import (
-    Checkpoint,
-    NoUsableCheckpoint,
-    read_newest_usable,
-)
+from keepfit.callbacks.checkpoint.read.reader import Checkpoint, read_newest_usable
 from keepfit.callbacks.errors import AttemptEnded, Refused
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.logs.logger import capture_logs

@@ -62,6 +62,7 @@ def _list_objects(parameters: Mapping) -> list[Request]:
 
 CALLS = {
     ("batch", "DescribeJobs"): lambda _: [Request("batch:DescribeJobs", "*")],
+    ("batch", "ListJobs"): lambda _: [Request("batch:ListJobs", "*")],
     ("batch", "SubmitJob"): _submit_job,
     ("s3", "ListObjectsV2"): _list_objects,
     ("sns", "Publish"): lambda p: [Request("sns:Publish", p["TopicArn"])],

@@ -29,6 +29,9 @@ SAMPLES = {
     "SecretKeys": [KEY],
     "Topic": f"arn:aws:sns:{ACCOUNT}:Topic-1",
     "ResubmitLogs.Arn": f"arn:aws:logs:{ACCOUNT}:log-group:/keepfit/keepfit-compute/resubmit:*",
+    "WaitingLogs.Arn": f"arn:aws:logs:{ACCOUNT}:log-group:/keepfit/keepfit-compute/waiting:*",
+    "OtherRegion": "eu-west-1",
+    "OtherQueue": "arn:aws:batch:eu-west-1:123456789012:job-queue/Queue-2",
     "JobsEnded.Arn": f"arn:aws:events:{ACCOUNT}:rule/JobsEnded-1",
     "QueueBlocked.Arn": f"arn:aws:events:{ACCOUNT}:rule/QueueBlocked-1",
 }

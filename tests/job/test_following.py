@@ -140,7 +140,7 @@ class Clients:
             },
         }
 
-    def __call__(self, service):
+    def __call__(self, service, region=None):
         return self
 
     def __getattr__(self, operation):

@@ -27,7 +27,7 @@ PREEMPTED = {"reason": Reason.PREEMPTED}
 def a_job(name="id", status="RUNNING", reason="", run=RUN, codes=(75, None), **more):
     """Return a job whose attempts have ended with these codes; None: it still runs."""
     attempts = tuple(
-        Attempt(n, name, BEGAN, NOW, code, "", None, None, explain(Ending(code)), n)
+        Attempt(n, name, BEGAN, NOW, code, "", None, None, "", explain(Ending(code)), n)
         for n, code in enumerate(codes, 1)
     )
     fields = {"store": "", "queue": "queue", "created": BEGAN, **more}
@@ -156,7 +156,7 @@ def test_jobs_of_a_queue(deployed, aws, moto_server, monkeypatch):
     ended = keepfit("jobs")
     assert len(ended.stdout.splitlines()) == 2
     (line,) = ended.stderr.splitlines()
-    assert "the newest 1 jobs are listed" in line
+    assert "the newest 1 jobs of a queue are listed" in line
     assert "--all" in line
     assert len(keepfit("jobs", "--all").stdout.splitlines()) == 3
 

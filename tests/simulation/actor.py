@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keepfit.callbacks.checkpoint.commit.attempt import Superseded
-from keepfit.callbacks.checkpoint.read.reader import NoUsableCheckpoint
+from keepfit.callbacks.checkpoint.read.documents import NoUsableCheckpoint
 from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.storage.base import (
     MAX_LOAD,

@@ -14,11 +14,8 @@ from keepfit.callbacks.checkpoint.format.dtypes import NUMPY_DTYPES
 from keepfit.callbacks.checkpoint.format.keys import manifest_key
 from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.checkpoint.read import inspection
-from keepfit.callbacks.checkpoint.read.reader import (
-    Checkpoint,
-    NoUsableCheckpoint,
-    read_newest_usable,
-)
+from keepfit.callbacks.checkpoint.read.documents import NoUsableCheckpoint
+from keepfit.callbacks.checkpoint.read.reader import Checkpoint, read_newest_usable
 from keepfit.callbacks.checkpoint.retention import KeepNewest
 from keepfit.callbacks.checkpoint.snapshot import Snapshot, Tensor, array_bytes
 from keepfit.callbacks.engine import fresh_start

@@ -23,10 +23,10 @@ from keepfit.callbacks.checkpoint.format.limits import MAX_NUMBER
 from keepfit.callbacks.checkpoint.read.documents import (
     LoadedHead,
     LoadedManifests,
+    NoUsableCheckpoint,
     read_head,
     read_manifests,
 )
-from keepfit.callbacks.checkpoint.read.reader import NoUsableCheckpoint
 from keepfit.callbacks.checkpoint.retention import Retention
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import (

@@ -20,6 +20,10 @@ FEW_MANIFESTS = 4
 """Number of manifests in a directory up to which no threads are started."""
 
 
+class NoUsableCheckpoint(Exception):
+    """The run has checkpoints, but none of them can be used."""
+
+
 @dataclass(frozen=True)
 class LoadedHead:
     """The result of reading HEAD.

@@ -15,7 +15,7 @@ from keepfit.callbacks.checkpoint.format.codec import Array, UnreadableState, de
 from keepfit.callbacks.checkpoint.format.manifest import Manifest, StoredShard, StoredTensor
 from keepfit.callbacks.checkpoint.format.shards import digest
 from keepfit.callbacks.checkpoint.format.state_schema import ANY_STATE, InvalidState, StateSchema
-from keepfit.callbacks.checkpoint.read.documents import read_manifest
+from keepfit.callbacks.checkpoint.read.documents import NoUsableCheckpoint, read_manifest
 from keepfit.callbacks.checkpoint.read.parallel import parallel_map
 from keepfit.callbacks.checkpoint.snapshot import DTYPES
 from keepfit.callbacks.logs.logger import get_logger
@@ -33,10 +33,6 @@ MAX_READS = 2
 """Number of reads before an object counts as damaged: it may be corrupted on the way."""
 
 NO_SHARDS: Mapping[StoredShard, Array] = MappingProxyType({})
-
-
-class NoUsableCheckpoint(Exception):
-    """The run has checkpoints, but none of them can be used."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from keepfit.callbacks import events
 from keepfit.callbacks.errors import EXIT_REFUSED, ConfigurationError
@@ -12,6 +13,9 @@ from keepfit.callbacks.storage.s3.address import Address
 from keepfit.infra.deployment import Deployment
 from keepfit.job.commands.failures import aws_errors_exit, fail
 from keepfit.job.commands.job_polling import summarize_run
+
+if TYPE_CHECKING:
+    from keepfit.infra.regions import RegionQueue
 
 log = get_logger()
 
@@ -56,15 +60,17 @@ def check_reachable(store: str, deployment: Deployment) -> None:
     )
 
 
-def check_free(batch: Any, queue: str, run: str, store: str, *, resume: bool, fresh: bool) -> None:
+def check_free(
+    queues: Sequence[RegionQueue], run: str, store: str, *, resume: bool, fresh: bool
+) -> None:
     """Exit if the run has a job, or exists already and the user did not choose how to proceed.
 
     Two jobs of a run would fence each other; and no old run is continued by accident.
     """
-    from keepfit.infra.jobs.lookup import jobs_of
+    from keepfit.infra.regions import jobs_of
 
     with aws_errors_exit():
-        active = [job for job in jobs_of(batch, queue, run) if not job.over]
+        active = [job for job in jobs_of(queues, run) if not job.over]
     if active:
         fail(
             f"run {run!r} has a job already, {active[0].id} ({active[0].status}): follow it with "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from keepfit.callbacks import events
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage import open_store
@@ -12,6 +14,7 @@ from keepfit.job import code_archive
 from keepfit.job.commands.failures import aws_errors_exit, store_errors_exit
 from keepfit.job.commands.submission.options import SubmitOptions
 from keepfit.job.commands.submission.plan import SubmissionPlan
+from keepfit.job.commands.submission.waiting import register_elsewhere
 
 log = get_logger()
 
@@ -21,7 +24,9 @@ def execute(plan: SubmissionPlan) -> None:
     with store_errors_exit():
         code_archive.upload_archive(open_store(plan.store), plan.code)
     with aws_errors_exit():
-        job = request.submit_job(aws.client("batch"), plan.queue, plan.definition, plan.request)
+        elsewhere = register_elsewhere(plan.deployment, plan.queue, plan.request, plan.definition)
+        asked = replace(plan.request, environment={**plan.request.environment, **elsewhere})
+        job = request.submit_job(aws.client("batch"), plan.queue, plan.definition, asked)
     log.info(
         events.SUBMITTED,
         run=plan.request.run,

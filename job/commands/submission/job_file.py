@@ -97,6 +97,7 @@ class JobFile(_Table):
     notify: tuple[str, ...] = Field(default=(), strict=False)
     notices: Notices = Notices()
     max_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    max_wait: str | None = None
 
 
 def find_job_file(folder: Path) -> Path | None:

@@ -71,5 +71,6 @@ def _values(found: JobFile) -> dict[str, Any]:
         "notify": found.notify,
         "notices": found.notices.variables(),
         "max_size": found.max_size,
+        "max_wait": found.max_wait,
     }
     return {name: value for name, value in values.items() if value is not None}

@@ -18,6 +18,7 @@ class SubmitOptions:
         secrets: ARNs of secrets by the names of their variables.
         notices: variables that set how the job reacts to notices.
         max_size: MiB of the largest folder that is uploaded.
+        max_wait: the longest time for which the job waits for a machine.
         name: the deployment.
     """
 
@@ -45,6 +46,7 @@ class SubmitOptions:
     secrets: Mapping[str, str] = field(default_factory=dict)
     notices: Mapping[str, str] = field(default_factory=dict)
     max_size: int = 100
+    max_wait: str | None = None
     queue: str | None = None
     store: str | None = None
     name: str = "keepfit"

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from keepfit.infra import aws
+from keepfit.infra import aws, regions
 from keepfit.infra.deployment import Deployment, find_deployment
 from keepfit.infra.jobs import images, queues, request
 from keepfit.infra.jobs.bundle import Bundle
 from keepfit.job.commands.failures import aws_errors_exit, store_errors_exit
-from keepfit.job.commands.submission import checks, upload, variables
+from keepfit.job.commands.submission import checks, upload, variables, waiting
 from keepfit.job.commands.submission.options import SubmitOptions
 from keepfit.job.commands.submission.upload import Upload
 
@@ -61,15 +61,17 @@ def plan_submission(options: SubmitOptions) -> SubmissionPlan:
         queue, store = options.queue or deployment.queue, options.store or deployment.store
         checks.check_store(store)
         checks.check_reachable(store, deployment)
-        batch = aws.client("batch")
+        everywhere = regions.queues_of(deployment, options.queue)
+        batch = everywhere[0].batch
         machines = queues.environments(batch, queue)
         definition = request.describe_definition(batch, deployment.job)
         request.check_secrets(definition, options.secrets, deployment.secrets)
+        environment |= waiting.wait_variable(options, environment, deployment)
         environment = variables.storage_variables(environment, definition) | environment
         environment |= variables.price_variables(prices, machines, batch.meta.region_name)
         _check_resources(needs, definition, machines)
         _check_image(options.image or definition["containerProperties"]["image"])
-    checks.check_free(batch, queue, run, store, resume=options.resume, fresh=options.fresh)
+    checks.check_free(everywhere, run, store, resume=options.resume, fresh=options.fresh)
     code = upload.pack_folder(found, options.max_size)
     job = request.JobRequest(
         run=run,
