@@ -11,6 +11,7 @@ from typing import Final
 from keepfit.callbacks import events
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.runner_settings import (
+    LimitSettings,
     NoticeSettings,
     NotificationSettings,
     PriceSettings,
@@ -41,6 +42,7 @@ def setting_variables() -> frozenset[str]:
             NotificationSettings,
             RestartSettings,
             PriceSettings,
+            LimitSettings,
         )
         for variable in kind.variables()
     )

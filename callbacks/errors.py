@@ -15,6 +15,7 @@ EXIT_PREEMPTED: Final = 75
 EXIT_FENCED: Final = 76
 EXIT_CANCELLED: Final = 77
 EXIT_REFUSED: Final = 78
+EXIT_LIMIT: Final = 79
 
 
 class AttemptEnded(SystemExit):
@@ -36,6 +37,17 @@ class Preempted(AttemptEnded):
         super().__init__(EXIT_PREEMPTED)
         self.step = step
         self.saved = saved
+
+
+class LimitReached(Preempted):
+    """The run has used the hours or the dollars that it may; any possible save is made.
+
+    A larger limit continues it. No attempt is made before that: the exit code is never retried.
+    """
+
+    def __init__(self, step: int | None = None, *, saved: bool = True) -> None:
+        super().__init__(step, saved=saved)
+        self.code = EXIT_LIMIT
 
 
 class StoreUnreachable(AttemptEnded):

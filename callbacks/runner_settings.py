@@ -13,6 +13,7 @@ from keepfit.callbacks.engine import save_policy
 from keepfit.callbacks.errors import (
     EXIT_CANCELLED,
     EXIT_FENCED,
+    EXIT_LIMIT,
     EXIT_PREEMPTED,
     EXIT_REFUSED,
     EXIT_UNSAVED,
@@ -32,7 +33,10 @@ from keepfit.callbacks.setting_values import (
     unusable,
 )
 
-RESERVED_CODES = (EXIT_UNSAVED, EXIT_FENCED, EXIT_CANCELLED, EXIT_REFUSED)
+RESERVED_CODES = (EXIT_UNSAVED, EXIT_FENCED, EXIT_CANCELLED, EXIT_REFUSED, EXIT_LIMIT)
+
+MAX_LIMIT = 1_000_000.0
+"""Largest limit of a run, in hours or US dollars."""
 
 
 class OnNotice(StrEnum):
@@ -75,6 +79,23 @@ def _price(name: str, value: Any) -> float | None:
     if not 0 <= price <= MAX_PRICE:  # NaN is not
         raise unusable(name, value, f"a price in US dollars per hour, from 0 to {MAX_PRICE:g}")
     return price
+
+
+def _limit(unit: str) -> Parser:
+    """Return a parser of limits; None for an empty variable."""
+
+    def parse(name: str, value: Any) -> float | None:
+        if value == "":
+            return None
+        try:
+            limit = float(str(value))
+        except ValueError:
+            limit = math.nan
+        if not 0 < limit <= MAX_LIMIT:  # NaN is not
+            raise unusable(name, value, f"a number of {unit} above 0, up to {MAX_LIMIT:g}")
+        return limit
+
+    return parse
 
 
 def _check_watch(value: str) -> None:
@@ -155,6 +176,19 @@ class PriceSettings(SettingValues):
 
     hourly_price: float | None = setting(None, _price)
     on_demand_price: float | None = setting(None, _price)
+
+
+@dataclass(frozen=True)
+class LimitSettings(SettingValues):
+    """What the attempts of a run may use, all of them together; None for no limit.
+
+    Attributes:
+        max_hours: hours of their processes.
+        max_cost: US dollars for their machines in these hours.
+    """
+
+    max_hours: float | None = setting(None, _limit("hours"))
+    max_cost: float | None = setting(None, _limit("US dollars"))
 
 
 @dataclass(frozen=True)

@@ -56,13 +56,17 @@ def newest_job(queues: Sequence[RegionQueue], run: str) -> Job:
     return lookup.newest_of(jobs_of(queues, run), run)
 
 
-def jobs_of_queues(queues: Sequence[RegionQueue]) -> QueueJobs:
-    """Return the jobs of keepfit in these queues, the newest first.
+def jobs_of_queues(
+    queues: Sequence[RegionQueue],
+    limit: int = lookup.MAX_LISTED,
+    states: Sequence[str] = lookup.ALL_STATES,
+) -> QueueJobs:
+    """Return the newest jobs of these queues in these states, at most `limit` of each queue.
 
     Raises:
         AwsError: AWS refuses a request or does not answer.
     """
-    found = [lookup.jobs_of_queue(one.batch, one.queue) for one in queues]
+    found = [lookup.jobs_of_queue(one.batch, one.queue, limit, states) for one in queues]
     jobs = sorted((job for one in found for job in one.jobs), key=lambda j: j.created, reverse=True)
     return QueueJobs(tuple(jobs), sum(one.left_out for one in found))
 

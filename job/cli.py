@@ -26,6 +26,7 @@ MODULES: Final = {
     "infra": "infra",
     "push": "push",
     "submit": "submit",
+    "jobs": "job_list",
     "logs": "jobs",
     "cancel": "jobs",
     "status": "status",

@@ -6,7 +6,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from keepfit.callbacks import events
 from keepfit.callbacks.engine import session
@@ -14,6 +16,7 @@ from keepfit.callbacks.errors import (
     EXIT_PREEMPTED,
     EXIT_UNSAVED,
     AttemptEnded,
+    LimitReached,
     Preempted,
 )
 from keepfit.callbacks.keras.implicit import hold_every_fit
@@ -22,7 +25,12 @@ from keepfit.callbacks.launch.command import PythonCommand
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.runner_settings import NoticeSettings, PriceSettings
 from keepfit.job import batch_hold
-from keepfit.job.machine.facts import collecting_machine_facts
+from keepfit.job.machine.facts import (
+    PRICE_DELAY,
+    PriceFinder,
+    PriceLookup,
+    collecting_machine_facts,
+)
 from keepfit.job.notices import signals
 from keepfit.job.notices.deadline import watch_deadline
 from keepfit.job.notices.watcher import watch_machine
@@ -32,6 +40,9 @@ from keepfit.job.process.ending import Ending, run_to_end
 from keepfit.job.process.import_pause import collection_paused_in_imports
 from keepfit.job.process.threads import wait_for_threads
 from keepfit.job.reports.publish import publish_page
+
+if TYPE_CHECKING:
+    from keepfit.job.notices.limit import LimitWatcher
 
 log = get_logger()
 
@@ -43,6 +54,36 @@ def no_preparation() -> None:
     """Do nothing: the script is available already."""
 
 
+WatchLimits = Callable[
+    [session.Session, PriceFinder], "AbstractContextManager[LimitWatcher | None]"
+]
+"""Watches the limits of a session's runs within a block; finds the price of the machine by the
+second argument."""
+
+
+def no_limits(
+    current: session.Session, price: PriceFinder
+) -> AbstractContextManager[LimitWatcher | None]:
+    """Watch nothing: the run has no limits, and does not pay for them."""
+    del current, price
+    return nullcontext()
+
+
+@dataclass(frozen=True)
+class UsageRules:
+    """What a run may use, and what this machine costs.
+
+    Attributes:
+        price: asks for the price of this machine, if the user has not given it.
+        needs_price: a limit needs the price before the first batch.
+        watch: watches the limits of the run within a block.
+    """
+
+    price: PriceLookup | None = None
+    needs_price: bool = False
+    watch: WatchLimits = no_limits
+
+
 def run_program(
     program: PythonCommand,
     settings: NoticeSettings,
@@ -50,6 +91,7 @@ def run_program(
     *,
     observer: AttemptObserver,
     only_explicit: bool = False,
+    usage: UsageRules = UsageRules(),
 ) -> int:
     """Run a script or module and return the exit code of the process.
 
@@ -59,6 +101,7 @@ def run_program(
         prepare: called before the script. It may take long: signals end it as they end a script.
         observer: learns what becomes of the attempt.
         only_explicit: only a `fit` with a Resumable is resumable.
+        usage: the limits of the run.
     """
     holding = nullcontext() if only_explicit else hold_every_fit()
     with (
@@ -66,30 +109,42 @@ def run_program(
         _no_traceback_of_ended_threads(),
         signals.trap_signals(current.preemption, settings.grace_seconds),
         watch_machine(current.preemption, settings, os.environ),
-        collecting_machine_facts(os.environ, PriceSettings.resolve()) as current.machine,
+        collecting_machine_facts(
+            os.environ,
+            PriceSettings.resolve(),
+            usage.price,
+            price_delay=0.0 if usage.needs_price else PRICE_DELAY,
+        ) as facts,
+        usage.watch(current, facts.price_after) as limits,
         watch_deadline(current),
         observer.watching(current),
         lines_for_bars(),
         collection_paused_in_imports(),
         holding as every_fit,
     ):
+        current.machine = facts.current
+        ending: Ending | None = None
         try:
             ending = _run_to_ending(program, current, settings, prepare)
             reason = session.reason_of(current.preemption.end, failed=ending.code != 0)
             current.ended(reason, ending.code, ending.detail)
             if ending.preempted:
                 _report_preemption(current)
+            if ending.limited and limits:
+                current.finish_saves()
+                limits.report_end()
             current.log_goodput()
             observer.attempt_ends(_end_of(ending, current))
-            if ending.code == 0 and not current.preemption.notice:
+            if ending.code == 0 and not current.preemption.ends_process:
                 for store, run in current.claimed_runs():
                     publish_page(store, run)
             if ending.preempted:
                 batch_hold.hold_until_gone(current.preemption)
         except Preempted:  # a signal arrived after the script had ended
-            ending = Ending(settings.preempted_exit_code, preempted=True)
-            observer.attempt_ends(_end_of(ending, current))
-    if ending.preempted:
+            if ending is None or not ending.limited:
+                ending = Ending(settings.preempted_exit_code, preempted=True)
+                observer.attempt_ends(_end_of(ending, current))
+    if ending.preempted or ending.limited:
         _limit_exit_time(ending.code)
         return ending.code
     named = every_fit is not None and every_fit.has_named_other_training
@@ -165,8 +220,11 @@ def _run_to_ending(
         with suppress(AttemptEnded), current.preemption.recording_end():
             wait_for_threads()
     end, notice = current.preemption.end, current.preemption.notice
-    if (notice is None and not end) or (notice and notice.source == signal.SIGINT.name):
-        current.script_ended(completed=ended.code == 0 and not notice and not end)
+    ends_process = current.preemption.ends_process
+    if not (ends_process or end) or (notice and notice.source == signal.SIGINT.name):
+        current.script_ended(completed=ended.code == 0 and not ends_process and not end)
+    if isinstance(end, LimitReached):
+        return Ending(end.code, limited=True)
     if end and end.code == EXIT_PREEMPTED:
         return Ending(settings.preempted_exit_code, preempted=True)
     if end:

@@ -12,6 +12,7 @@ from keepfit.callbacks.checkpoint.commit.attempt import Attempt, Superseded
 from keepfit.callbacks.checkpoint.commit.claim import MAX_CONFLICTS, claim, find_run
 from keepfit.callbacks.checkpoint.commit.cleanup import Cleanup
 from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
+from keepfit.callbacks.checkpoint.format.head import Head
 from keepfit.callbacks.checkpoint.format.manifest import StoredFile
 from keepfit.callbacks.checkpoint.format.state_schema import StateSchema
 from keepfit.callbacks.checkpoint.read.documents import NoUsableCheckpoint
@@ -34,6 +35,15 @@ from keepfit.callbacks.storage.base import Conflict, Damaged, NotFound, StorageE
 
 log = get_logger()
 
+Admission = Callable[[Store, str, Head | None], None]
+"""Called before a run is claimed, with its store, its name and its HEAD if it has one. Raises
+LimitReached or Refused if this attempt must not train."""
+
+
+def admit_all(store: Store, run: str, head: Head | None) -> None:
+    """Admit the attempt: the run has no limits."""
+    del store, run, head
+
 
 class Ownership:
     """A run that this process owns from the moment when its first fit has claimed it.
@@ -43,9 +53,14 @@ class Ownership:
     """
 
     def __init__(
-        self, settings: Settings, store: Store, prefetcher: CheckpointPrefetcher | None = None
+        self,
+        settings: Settings,
+        store: Store,
+        prefetcher: CheckpointPrefetcher | None = None,
+        admit: Admission = admit_all,
     ) -> None:
         self._settings = settings
+        self._admit = admit
         self.store = store
         self._prefetcher = prefetcher
         self._claimed: Attempt | None = None
@@ -75,6 +90,7 @@ class Ownership:
 
         Raises:
             Refused: they differ, or nothing in the store can be resumed.
+            LimitReached: the run has used what it may.
         """
         settings = self._settings
         script = scripts.record_of(launch.current())
@@ -89,6 +105,7 @@ class Ownership:
         def compare_and_claim() -> tuple[Attempt, FitMatch]:
             found = find_run(self.store, settings.run, after=after)
             match = self._finder.find_first(requested, found.head, script)
+            self._admit(self.store, settings.run, found.head)
             attempt = claim(
                 self.store,
                 settings.run,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from keepfit.callbacks import events
-from keepfit.callbacks.errors import AttemptEnded, Preempted
+from keepfit.callbacks.errors import AttemptEnded, LimitReached, Preempted
 from keepfit.callbacks.logs.logger import get_logger
 
 log = get_logger()
@@ -76,6 +76,7 @@ class Notice:
         deadline: when the process ends at the latest, in time.monotonic(); None if unknown.
         training_allowed: the time until the deadline may be used for training.
         hold_until_deadline: the process should not exit before the deadline.
+        limit: the run has used what it may, so that no attempt is to follow.
         received: when it came, in time.monotonic().
     """
 
@@ -83,23 +84,37 @@ class Notice:
     deadline: float | None = None
     training_allowed: bool = False
     hold_until_deadline: bool = False
+    limit: bool = False
     received: float = field(default_factory=time.monotonic, compare=False)
 
     def merge(self, later: Notice) -> Notice:
         """Merge two notices: the earliest deadline wins; training continues only if both allow it.
 
         The same holds for `hold_until_deadline`. The source is the first notice's, unless only the
-        later one forbids training.
+        later one forbids training, or is a limit.
         """
         deadlines = [n.deadline for n in (self, later) if n.deadline is not None]
-        is_stricter = self.training_allowed and not later.training_allowed
+        is_stricter = (self.training_allowed and not later.training_allowed) or (
+            later.limit and not self.limit
+        )
         return Notice(
             source=later.source if is_stricter else self.source,
             deadline=min(deadlines, default=None),
             training_allowed=self.training_allowed and later.training_allowed,
             hold_until_deadline=self.hold_until_deadline and later.hold_until_deadline,
+            limit=self.limit or later.limit,
             received=self.received,
         )
+
+
+def end_by(notice: Notice | None, step: int | None = None, *, saved: bool = True) -> Preempted:
+    """Return the exception by which an attempt ends because of its merged notice.
+
+    A limit that is reached decides, whichever notice came first: a further attempt would train
+    nothing, so none is to be started.
+    """
+    kind = LimitReached if notice and notice.limit else Preempted
+    return kind(step, saved=saved)
 
 
 class RunningFit(Protocol):
@@ -136,6 +151,14 @@ class PreemptionState:
         """All notices, in the order in which they came; a signal is given twice."""
         return tuple(self._notices)
 
+    @property
+    def ends_process(self) -> bool:
+        """True if a notice other than a limit of the run has come: it ends the script, too.
+
+        A limit ends training only. A script that trains no more comes to its own end after it.
+        """
+        return any(not notice.limit for notice in tuple(self._notices))
+
     def deadline(self) -> float | None:
         """Return when this process ends, in time.monotonic(), or None if unknown."""
         notice = self.notice
@@ -170,7 +193,7 @@ class PreemptionState:
             Preempted: a notice has ended the attempt, whatever the script has made of that.
         """
         if isinstance(self._end, Preempted):
-            raise Preempted
+            raise type(self._end)
 
     def fit_begins(self, fit: RunningFit) -> None:
         """Record that a fit has started that will act on a notice."""
@@ -210,10 +233,17 @@ class PreemptionState:
             self.record_end(error)
             raise
 
+    def end_of_attempt(self, step: int | None = None, *, saved: bool = True) -> Preempted:
+        """Return the exception by which the notices so far end the attempt; see Preempted."""
+        return end_by(self.notice, step, saved=saved)
+
     def record_end(self, error: AttemptEnded) -> None:
-        """Record that keepfit ends the attempt by `error`; a preemption overrides other reasons."""
+        """Record that keepfit ends the attempt by `error`.
+
+        A preemption overrides other reasons, except that a limit is reached.
+        """
         preempted = isinstance(error, Preempted)
-        if self._end is None or preempted:
+        if self._end is None or (preempted and not isinstance(self._end, LimitReached)):
             self._end = error
         if preempted:
             self._on_preemption()

@@ -14,7 +14,7 @@ from keepfit.callbacks.checkpoint.read.reader import Checkpoint
 from keepfit.callbacks.engine.final_states import FinalStates
 from keepfit.callbacks.engine.fit_identities import FitIdentities
 from keepfit.callbacks.engine.gpus import warn_of_unused_gpu
-from keepfit.callbacks.engine.ownership import Ownership
+from keepfit.callbacks.engine.ownership import Admission, Ownership, admit_all
 from keepfit.callbacks.engine.preemption import (
     PreemptionState,
     RunningFit,
@@ -83,8 +83,9 @@ class Run:
         prefetcher: CheckpointPrefetcher | None = None,
         clock: Callable[[], float] = time.monotonic,
         recorder: JournalRecorder | None = None,
+        admit: Admission = admit_all,
     ) -> None:
-        self.owned = Ownership(settings, store, prefetcher)
+        self.owned = Ownership(settings, store, prefetcher, admit)
         self.journal = RunJournal(store, recorder or new_recorder(preemption))
         self.recorder = self.journal.recorder
         self.final_states = FinalStates(settings.keep_fits)
@@ -109,12 +110,14 @@ class Run:
         preemption: PreemptionState,
         prefetcher: CheckpointPrefetcher | None = None,
         recorder: JournalRecorder | None = None,
+        admit: Admission = admit_all,
     ) -> Run:
         """Open the store of the run that `settings` name; nothing is claimed yet.
 
         Args:
             prefetcher: the one that reads this run already, if any.
             recorder: records the journal of this attempt.
+            admit: checks the limits of the run before it is claimed.
 
         Raises:
             Refused: the store can't be used; the log says why.
@@ -125,7 +128,7 @@ class Run:
             )
         except StorageError as error:
             raise exit_for_store_error(error) from error
-        return cls(settings, store, preemption, prefetcher, recorder=recorder)
+        return cls(settings, store, preemption, prefetcher, recorder=recorder, admit=admit)
 
     @property
     def name(self) -> str:
@@ -167,6 +170,7 @@ class Run:
 
         Raises:
             Fenced: a newer attempt owns the run, and may have pruned what this one would use.
+            LimitReached: the run has used what it may.
             Refused: the checkpoint belongs to another training, or none can be used.
             StoreUnreachable: the store does not answer now.
         """

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.keys import head_key
 from keepfit.callbacks.engine import preemption
+from keepfit.callbacks.engine.ownership import Admission, admit_all
 from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.errors import (
     AttemptEnded,
     Cancelled,
     Fenced,
+    LimitReached,
     Preempted,
     StoreUnreachable,
 )
@@ -55,12 +57,14 @@ class Session:
         preemption: the notices that this process has received.
         machine: returns what is known of this machine by now.
         previous: how the process before this one has ended, if something has watched it.
+        admit: checks the limits of a run before it is claimed.
     """
 
     def __init__(self, state: PreemptionState | None = None) -> None:
         self.preemption = state or PreemptionState()
         self.machine: Callable[[], Machine] = _unknown_machine
         self.previous: ProcessEnd | None = None
+        self.admit: Admission = admit_all
         self._runs: dict[tuple[str, str], Run] = {}
         self._opening = threading.Lock()
         self._prefetcher: CheckpointPrefetcher | None = None
@@ -96,7 +100,7 @@ class Session:
                 prefetcher = None
             before = Activity.OTHER if self._runs else Activity.STARTUP
             recorder = new_recorder(self.preemption, before, lambda: self.machine())
-            run = Run.open(settings, self.preemption, prefetcher, recorder)
+            run = Run.open(settings, self.preemption, prefetcher, recorder, self.admit)
             run.journal.previous = self.previous
             self._runs[key] = run
 
@@ -211,6 +215,7 @@ def reason_of(end: AttemptEnded | None, *, failed: bool) -> Reason:
     """
     reasons: tuple[tuple[type[AttemptEnded], Reason], ...] = (
         (StoreUnreachable, Reason.UNREACHABLE),
+        (LimitReached, Reason.LIMIT),
         (Preempted, Reason.PREEMPTED),
         (Fenced, Reason.FENCED),
         (Cancelled, Reason.CANCELLED),

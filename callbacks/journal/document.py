@@ -143,10 +143,12 @@ class Fit(Mark):
 
     Attributes:
         resumed: it continues a checkpoint, whose step is that of the mark.
+        epochs: the epochs that it is asked for; None if that is not known.
     """
 
     fit: Number
     resumed: bool = False
+    epochs: Number | None = None
 
 
 class NoticeEntry(Entry):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, TypeVar
 
-from keepfit.callbacks.checkpoint.format.limits import MAX_NAME
+from keepfit.callbacks.checkpoint.format.limits import MAX_NAME, MAX_NUMBER
 from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.journal.document import (
     MAX_EPOCHS,
@@ -132,16 +132,19 @@ class JournalRecorder:
         """Do another activity within the block, and go on with the present one after it."""
         return self._account.during(activity)
 
-    def fit_trains(self, fit: int, step: int, *, resumed: bool) -> None:
+    def fit_trains(self, fit: int, step: int, *, resumed: bool, epochs: int | None = None) -> None:
         """Record that a `fit` trains its first batch of this attempt.
 
         Args:
             fit: number of the fit in the run.
             step: batches done in the run.
             resumed: it continues a checkpoint.
+            epochs: the argument of `fit`.
         """
         self._step = step
-        entry = Fit(step=step, elapsed=self._account.elapsed(), fit=fit, resumed=resumed)
+        elapsed = self._account.elapsed()
+        epochs = epochs if epochs is not None and 0 <= epochs <= MAX_NUMBER else None
+        entry = Fit(step=step, elapsed=elapsed, fit=fit, resumed=resumed, epochs=epochs)
         self._set(fits=_newest(self._entries.fits, entry, MAX_FITS))
 
     def epoch_ended(self, fit: int, epoch: int, step: int, metrics: Mapping[str, Any]) -> None:

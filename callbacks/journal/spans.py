@@ -44,7 +44,7 @@ def span_of(journal: Journal, following: Journal | None, running_at: datetime | 
         seconds = max(ended, recorded)
         return Span(recorded, seconds, seconds - recorded, end_known=journal.end is not None)
     begun = (following.process_started - journal.process_started).total_seconds()
-    watched = None if missing or journal.end else _watched_end(journal, following)
+    watched = None if missing or journal.end else watched_seconds(journal, following.previous)
     if watched is not None:  # it was noted before the next attempt began, whatever a clock says
         seconds = max(recorded, min(watched, begun))
         return Span(recorded, seconds, seconds - recorded, end_known=True)
@@ -53,17 +53,24 @@ def span_of(journal: Journal, following: Journal | None, running_at: datetime | 
     return Span(recorded, recorded, unknown, end_known=journal.end is not None)
 
 
-def _watched_end(journal: Journal, following: Journal) -> float | None:
-    """Return the end of an attempt in seconds after its start, if something has watched it."""
-    previous = entry_about(journal, following)
-    if previous is None or previous.ended is None:
+def watched_seconds(journal: Journal, previous: Previous | None) -> float | None:
+    """Return the end of an attempt in seconds after its start, if something has watched it.
+
+    Args:
+        previous: what the attempt after it knows of the process before.
+    """
+    found = _if_about(journal, previous)
+    if found is None or found.ended is None:
         return None
-    return (previous.ended - journal.process_started).total_seconds()
+    return (found.ended - journal.process_started).total_seconds()
 
 
 def entry_about(journal: Journal, following: Journal | None) -> Previous | None:
     """Return what the next journal says of this attempt; None if it is about another process."""
-    previous = following.previous if following else None
+    return _if_about(journal, following.previous if following else None)
+
+
+def _if_about(journal: Journal, previous: Previous | None) -> Previous | None:
     if previous is None or previous.attempt != journal.attempt:
         return None
     if previous.started is None:

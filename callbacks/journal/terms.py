@@ -55,6 +55,7 @@ class Reason(StrEnum):
         FENCED: a newer attempt owns the run.
         REFUSED: keepfit refused to train on.
         CANCELLED: the job was cancelled.
+        LIMIT: the run had used the hours or the dollars that it may.
         KILLED: the process ended without a chance to write.
     """
 
@@ -65,6 +66,7 @@ class Reason(StrEnum):
     FENCED = "fenced"
     REFUSED = "refused"
     CANCELLED = "cancelled"
+    LIMIT = "limit reached"
     KILLED = "killed"
 
 

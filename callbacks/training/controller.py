@@ -16,7 +16,6 @@ from keepfit.callbacks.checkpoint.read.reader import Checkpoint
 from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.engine.run import FitStart, Run
-from keepfit.callbacks.errors import Preempted
 from keepfit.callbacks.exactness import ExactnessGuard
 from keepfit.callbacks.journal.terms import Activity
 from keepfit.callbacks.training import internals, refusal, restore, step_function
@@ -227,7 +226,8 @@ class FitController:
         if not self._graph_is_known:
             self._graph_is_known = True
             step, resumed = self._phase.progress.step, bool(self._resumption.key)
-            self._run.recorder.fit_trains(self._index, step, resumed=resumed)
+            epochs = self._arguments.epochs
+            self._run.recorder.fit_trains(self._index, step, resumed=resumed, epochs=epochs)
             function = step_function.inner(self._model)
             report_random_state(self._model, function, iterator, self._guard)
         return None
@@ -356,7 +356,7 @@ class FitController:
             self._callbacks.send_restored()
         self._preemption.fit_ends(self._call)
         if self._saves.must_exit():
-            raise Preempted(self._phase.progress.step, saved=True)
+            raise self._preemption.end_of_attempt(self._phase.progress.step, saved=True)
 
     # The actions.
 

@@ -10,7 +10,6 @@ from keepfit.callbacks.checkpoint.snapshot import Snapshot
 from keepfit.callbacks.engine.preemption import PreemptionPolicy, PreemptionState, RunningFit
 from keepfit.callbacks.engine.run import Run
 from keepfit.callbacks.engine.writer import Written
-from keepfit.callbacks.errors import Preempted
 from keepfit.callbacks.journal.terms import Activity
 from keepfit.callbacks.training.capture import TrainingCapture
 from keepfit.callbacks.training.data.position import DataPosition
@@ -96,4 +95,4 @@ class FitSaves:
         left = SENDS_AT_NOTICE if deadline is None else max(0.0, deadline - time.monotonic())
         self._callbacks.finish_sends(min(left, SENDS_AT_NOTICE))
         self._preemption.fit_ends(self._fit)
-        raise Preempted(snapshot.position.step, saved=saved)
+        raise self._preemption.end_of_attempt(snapshot.position.step, saved=saved)

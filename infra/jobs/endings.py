@@ -69,6 +69,7 @@ _CODES: Final = {
     76: "another attempt owns the run",
     77: "cancelled",
     78: "refused, see `keepfit logs`",
+    79: "the run has reached --max-hours or --max-cost: a larger limit continues it",
     126: "the image's command can't be executed",
     127: "the image has no such command",
     132: "the machine's processor lacks an instruction that the image needs",

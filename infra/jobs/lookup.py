@@ -17,7 +17,8 @@ MAX_DESCRIBED = 100
 MAX_LISTED = 1000
 """Largest number of jobs of a queue that are described: each 100 of them are a request."""
 
-ALL_STATES = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")
+ACTIVE_STATES = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
+ALL_STATES = (*ACTIVE_STATES, "SUCCEEDED", "FAILED")
 
 
 class NoJob(AwsError):
@@ -42,6 +43,7 @@ class Attempt:
         code: its exit code; None while it runs, and if its machine was lost.
         reason: the reason of its end, as AWS Batch gives it.
         explanation: its end in words; empty while it runs, and if it has ended well.
+        job_attempt: its number in its job, from 1.
     """
 
     number: int
@@ -54,6 +56,7 @@ class Attempt:
     stream: str | None
     queue: str = ""
     explanation: str = ""
+    job_attempt: int = 1
 
     @property
     def region(self) -> str | None:
@@ -146,8 +149,10 @@ class QueueJobs:
     left_out: int
 
 
-def jobs_of_queue(batch: Any, queue: str, limit: int = MAX_LISTED) -> QueueJobs:
-    """Return the jobs of a queue that AWS Batch still knows, the newest first.
+def jobs_of_queue(
+    batch: Any, queue: str, limit: int = MAX_LISTED, states: Sequence[str] = ALL_STATES
+) -> QueueJobs:
+    """Return the jobs of a queue in these states that AWS Batch still knows, the newest first.
 
     Raises:
         AwsError: AWS refuses the request or does not answer.
@@ -156,7 +161,7 @@ def jobs_of_queue(batch: Any, queue: str, limit: int = MAX_LISTED) -> QueueJobs:
         paginator = batch.get_paginator("list_jobs")
         listed = {
             found["jobId"]: found.get("createdAt", 0)
-            for state in ALL_STATES  # a job may change its state between two requests
+            for state in states  # a job may change its state between two requests
             for page in paginator.paginate(jobQueue=queue, jobStatus=state)
             for found in page["jobSummaryList"]
         }
@@ -196,6 +201,7 @@ def _job(found: dict[str, Any]) -> Job:
                 machine=container.get("containerInstanceArn"),
                 stream=container.get("logStreamName"),
                 queue=queue,
+                job_attempt=len(attempts) + 1,
             )
         )
     return Job(
@@ -226,6 +232,7 @@ def _attempt(number: int, job: str, found: dict[str, Any], queue: str = "") -> A
         stream=container.get("logStreamName"),
         queue=queue,
         explanation=explain(Ending(code, reason, status)),
+        job_attempt=number,
     )
 
 

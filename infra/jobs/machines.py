@@ -12,6 +12,10 @@ from keepfit.infra.jobs import queues
 from keepfit.infra.jobs.lookup import Attempt
 
 
+class NoPrice(AwsError):
+    """AWS knows no price of the machine."""
+
+
 @dataclass(frozen=True)
 class Instance:
     """An EC2 instance."""
@@ -77,11 +81,11 @@ def spot_price(ec2: Any, machine: Instance, attempt: Attempt, now: datetime) -> 
             **({"AvailabilityZone": machine.zone} if machine.zone else {}),
         )["SpotPriceHistory"]
     if not found:
-        raise AwsError(f"EC2 has no Spot price of {machine.type}")
-    return _mean(sorted((p["Timestamp"], float(p["SpotPrice"])) for p in found), began, ended)
+        raise NoPrice(f"EC2 has no Spot price of {machine.type}")
+    return mean_price(sorted((p["Timestamp"], float(p["SpotPrice"])) for p in found), began, ended)
 
 
-def _mean(changes: list[tuple[datetime, float]], began: datetime, ended: datetime) -> float:
+def mean_price(changes: list[tuple[datetime, float]], began: datetime, ended: datetime) -> float:
     """Return the mean price between two times, given each change of the price."""
     times = [max(began, time) for time, _ in changes[1:]] + [ended]
     start, dollars = began, 0.0
@@ -113,7 +117,7 @@ def on_demand_price(pricing: Any, machine: Instance, region: str) -> float:
         for term in product["terms"].get("OnDemand", {}).values():
             for dimension in term["priceDimensions"].values():
                 return float(dimension["pricePerUnit"]["USD"])
-    raise AwsError(f"the price list has no {machine.type} in {region}")
+    raise NoPrice(f"the price list has no {machine.type} in {region}")
 
 
 def hours(attempt: Attempt, now: datetime) -> float:

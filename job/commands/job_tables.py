@@ -14,6 +14,7 @@ from keepfit.callbacks.journal.goodput_line import describe
 from keepfit.infra.jobs.costs import CostReport
 from keepfit.infra.jobs.endings import ORDINARY, Ending, explain
 from keepfit.infra.jobs.lookup import Attempt, Job
+from keepfit.infra.jobs.waiting import explain_wait
 from keepfit.job.commands.tables import add_row, text_table
 from keepfit.job.reports.data import Report
 from keepfit.job.reports.tables import attempts_table, goodput_document
@@ -86,6 +87,8 @@ def _attempts(found: CostReport, now: datetime) -> Table:
 
 def _reason(job: Job) -> str:
     """Return the reason of a job's state; that of its last attempt, if AWS says nothing of it."""
+    if job.waits:
+        return explain_wait(job)
     if job.status == "FAILED" and job.reason == ORDINARY and job.attempts:
         return job.attempts[-1].explanation
     return explain(Ending(None, status=job.reason))

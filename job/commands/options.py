@@ -42,6 +42,14 @@ OnDemandPrice = Annotated[
     str | None,
     typer.Option(metavar="USD", help="What it would cost on demand, per hour, to compare."),
 ]
+MaxHours = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="Hours of all attempts together, after which training ends."),
+]
+MaxCost = Annotated[
+    str | None,
+    typer.Option(metavar="USD", help="Dollars for all attempts, after which training ends."),
+]
 Deployment = Annotated[str, typer.Option("--name", help="The deployment's name.")]
 StoreOfRuns = Annotated[
     str | None, typer.Option("--store", help="The store of the runs. [default: KEEPFIT_STORE]")

@@ -34,6 +34,10 @@ def report(
         Path | None,
         typer.Option(metavar="FILE", help="Write the report as a page of HTML, with curves."),
     ] = None,
+    prices: Annotated[
+        bool,
+        typer.Option("--prices", help="Ask AWS for the prices of machines that have none."),
+    ] = False,
     serve: Annotated[
         bool, typer.Option("--serve", help="Show the page in a browser of this machine, live.")
     ] = False,
@@ -52,6 +56,8 @@ def report(
     with store_errors_exit():
         opened = open_runs(store)
         found = data.read_report(opened, run)
+    if prices:
+        found = _with_prices(found)
     if tensorboard:
         _write_scalars(found, tensorboard)
     if to:
@@ -63,6 +69,22 @@ def report(
     elif not to:
         for table in tables.report_tables(found):
             show(table)
+
+
+def _with_prices(found: Report) -> Report:
+    """Return the report with the prices that AWS knows, and log why it does not know others."""
+    from datetime import UTC, datetime
+
+    from keepfit.job.reports.prices import with_prices
+
+    priced, gaps = with_prices(found, datetime.now(UTC))
+    if gaps:
+        log.info(
+            events.PRICE_UNKNOWN,
+            reason="; ".join(gaps),
+            fix="allow ec2:DescribeSpotPriceHistory and pricing:GetProducts",
+        )
+    return priced
 
 
 def _write_scalars(found: Report, folder: Path) -> None:

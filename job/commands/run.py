@@ -11,6 +11,7 @@ from keepfit.callbacks.errors import EXIT_REFUSED, ConfigurationError
 from keepfit.callbacks.journal.terms import ProcessEnd
 from keepfit.callbacks.launch.command import PythonCommand
 from keepfit.callbacks.runner_settings import (
+    LimitSettings,
     NoticeSettings,
     NotificationSettings,
     OnNotice,
@@ -26,6 +27,8 @@ from keepfit.job.commands.options import (
     Deterministic,
     Exact,
     HourlyPrice,
+    MaxCost,
+    MaxHours,
     Module,
     OnDemandPrice,
     OnlyExplicit,
@@ -97,6 +100,8 @@ def run(
     ] = None,
     hourly_price: HourlyPrice = None,
     on_demand_price: OnDemandPrice = None,
+    max_hours: MaxHours = None,
+    max_cost: MaxCost = None,
     preempted_exit_code: Annotated[
         int | None, typer.Option(help="Exit code in place of 75, if a scheduler requires another.")
     ] = None,
@@ -107,7 +112,7 @@ def run(
 
     Exit codes: 0 trained to the end; 74 the final state could not be saved; 75 preempted, run it
     again to continue; 76 a newer attempt owns the run; 77 the job was cancelled; 78 the
-    configuration or a checkpoint does not fit; otherwise the script's own.
+    configuration or a checkpoint does not fit; 79 a limit is reached; otherwise the script's own.
     """
     given = {
         "STORE": store,
@@ -126,6 +131,8 @@ def run(
         "RESTARTS": restarts,
         "HOURLY_PRICE": hourly_price,
         "ON_DEMAND_PRICE": on_demand_price,
+        "MAX_HOURS": max_hours,
+        "MAX_COST": max_cost,
         "PREEMPTED_EXIT_CODE": preempted_exit_code,
     }
     os.environ.update({f"KEEPFIT_{k}": str(v) for k, v in given.items() if v not in (None, "")})
@@ -137,6 +144,7 @@ def run(
         RequestOptions.of(os.environ)  # before TensorFlow is imported, which takes seconds
         notices, allowed = NoticeSettings.resolve(), RestartSettings.resolve()
         PriceSettings.resolve()
+        LimitSettings.resolve()
         notifications = NotificationSettings.resolve()
     except ConfigurationError as error:
         fail(str(error))
@@ -189,6 +197,7 @@ def _run_attempt(
     from keepfit.callbacks.launch import process as launch
     from keepfit.callbacks.settings import Settings
     from keepfit.job import batch, runner
+    from keepfit.job.commands import usage
     from keepfit.job.notifications.notifier import notifier
 
     launch.begin(launch.Launch.of_program(program))
@@ -207,5 +216,10 @@ def _run_attempt(
 
     with notifier(notifications, settings.run) as observer:
         return runner.run_program(
-            program, notices, prepare, only_explicit=settings.only_explicit, observer=observer
+            program,
+            notices,
+            prepare,
+            only_explicit=settings.only_explicit,
+            observer=observer,
+            usage=usage.usage_rules(settings),
         )

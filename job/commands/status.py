@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,6 +106,7 @@ def _show_run(run: str, request: _Request, *, json: bool) -> None:
     from keepfit.infra.jobs.costs import report_costs
     from keepfit.infra.jobs.lookup import NoJob
     from keepfit.job.commands import job_tables, tables
+    from keepfit.job.reports.prices import recorded_machines, with_prices
 
     deployment, note = _find_deployment(request)
     job: Job | None = None
@@ -122,11 +123,17 @@ def _show_run(run: str, request: _Request, *, json: bool) -> None:
         required=deployment is None,
     )
     now = datetime.now(UTC)
+    gaps: tuple[str, ...] = ()
+    if report and deployment:
+        report, gaps = with_prices(report, now)
+    recorded = recorded_machines(report.journals) if report else {}
     with aws_errors_exit():
         if job is None and report is None:
             raise NoJob(run)
         region = queues[0].batch.meta.region_name if job else ""
-        found = report_costs(job, aws.client, region, now) if job else None
+        found = report_costs(job, aws.client, region, now, recorded) if job else None
+    if found:
+        found = replace(found, gaps=tuple(dict.fromkeys((*found.gaps, *gaps))))
     if json:
         document = job_tables.job_document(run, found, report, note)
         tables.show(tables.as_json(document))

@@ -42,6 +42,8 @@ def submit(
     only_explicit: options.OnlyExplicit = False,
     hourly_price: options.HourlyPrice = None,
     on_demand_price: options.OnDemandPrice = None,
+    max_hours: options.MaxHours = None,
+    max_cost: options.MaxCost = None,
     notify: options.Notify = None,
     resume: Annotated[
         bool,
@@ -125,6 +127,8 @@ def submit(
         "only_explicit": only_explicit,
         "hourly_price": hourly_price,
         "on_demand_price": on_demand_price,
+        "max_hours": max_hours,
+        "max_cost": max_cost,
         "notify": tuple(notify or ()),
         "resume": resume,
         "fresh": fresh,

@@ -77,7 +77,7 @@ def trap_signals(state: PreemptionState, grace: float = GRACE) -> Iterator[None]
             record(number)
         if number != signal.SIGUSR1 and not state.training:
             raised.append(number)
-            end = Preempted()
+            end = state.end_of_attempt()
             state.record_end(end)
             raise end
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from keepfit.callbacks.errors import (
     EXIT_CANCELLED,
     EXIT_FENCED,
+    EXIT_LIMIT,
     EXIT_REFUSED,
     EXIT_UNSAVED,
 )
@@ -29,6 +30,7 @@ _REASONS: Final = {
     EXIT_UNSAVED: "the final state could not be saved",
     EXIT_FENCED: "another attempt owns the run",
     EXIT_CANCELLED: "the job was cancelled",
+    EXIT_LIMIT: "the limit of --max-hours or --max-cost is reached",
     EXIT_REFUSED: "refused: the configuration or a checkpoint does not fit, see the log",
 }
 

@@ -198,7 +198,7 @@ def _life(
 
 
 def _end_of(reason: Reason | None, *, newest: bool) -> LifeEnd:
-    if reason is Reason.PREEMPTED:
+    if reason in (Reason.PREEMPTED, Reason.LIMIT):
         return LifeEnd.WARNED
     if reason is Reason.FINISHED or (reason is None and newest):
         return LifeEnd.COMPLETE

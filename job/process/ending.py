@@ -26,6 +26,7 @@ class Ending:
     Attributes:
         code: the exit code.
         preempted: the code means a preemption; the script may exit with the same number itself.
+        limited: the code means that a limit of the run is reached.
         detail: one line about an exception that has ended it.
         error: the name of that exception's class.
     """
@@ -34,6 +35,7 @@ class Ending:
     preempted: bool = False
     detail: str = ""
     error: str = ""
+    limited: bool = False
 
 
 def run_to_end(program: PythonCommand) -> Ending:

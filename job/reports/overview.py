@@ -114,15 +114,7 @@ def status_of(store: Store, summary: Summary, job: JobState | None = None) -> Ru
     Raises:
         Transient: the store does not answer.
     """
-    reason = summary.reason
-    found = RunJournals()
-    if summary.state not in ("", "set aside"):
-        try:
-            found = read_journals(store, summary.run, first=summary.first_attempt)
-        except Transient:
-            raise
-        except StorageError as error:
-            reason = reason or f"its journals can't be read: {error}"
+    found, reason = read_run(store, summary)
     journals = found.journals
     return RunStatus(
         run=summary.run,
@@ -134,6 +126,22 @@ def status_of(store: Store, summary: Summary, job: JobState | None = None) -> Ru
         goodput=measure(journals) if journals else None,
         last_seen=_newest(summary.saved, last_record(journals), job),
     )
+
+
+def read_run(store: Store, summary: Summary) -> tuple[RunJournals, str | None]:
+    """Return the journals of a run, unless it was moved aside, and what can't be read of it.
+
+    Raises:
+        Transient: the store does not answer.
+    """
+    if summary.state in ("", "set aside"):
+        return RunJournals(), summary.reason
+    try:
+        return read_journals(store, summary.run, first=summary.first_attempt), summary.reason
+    except Transient:
+        raise
+    except StorageError as error:
+        return RunJournals(), summary.reason or f"its journals can't be read: {error}"
 
 
 def _newest(

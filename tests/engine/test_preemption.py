@@ -16,7 +16,7 @@ from keepfit.callbacks.engine.preemption import (
 )
 from keepfit.callbacks.engine.run import Run
 from keepfit.callbacks.engine.writer import Written
-from keepfit.callbacks.errors import Fenced, Preempted, Refused
+from keepfit.callbacks.errors import Fenced, LimitReached, Preempted, Refused
 from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage import open_store
@@ -156,3 +156,43 @@ def test_only_a_preemption_is_announced():
     end = Preempted(3, saved=True)
     state.record_end(end)
     assert announced == [end]
+
+
+LIMIT = Notice("--max-hours 2", limit=True)
+
+
+@pytest.mark.parametrize(
+    ("notices", "kind", "source"),
+    [
+        ([SPOT], Preempted, "spot"),
+        ([Notice("SIGTERM", deadline=1000.0)], Preempted, "SIGTERM"),
+        ([LIMIT], LimitReached, "--max-hours 2"),
+        ([SPOT, LIMIT], LimitReached, "--max-hours 2"),
+        ([LIMIT, SPOT], LimitReached, "--max-hours 2"),
+        ([Notice("SIGINT"), LIMIT], LimitReached, "--max-hours 2"),
+        ([LIMIT, Notice("SIGTERM", deadline=1000.0)], LimitReached, "--max-hours 2"),
+    ],
+)
+def test_a_limit_decides_whichever_notice_came_first(notices, kind, source):
+    """The next attempt would train nothing, so the exit code must not be one that is retried."""
+    state = PreemptionState()
+    for notice in notices:
+        state.give_notice(notice)
+    end = state.end_of_attempt(7, saved=False)
+    assert type(end) is kind
+    assert (end.code, end.step, end.saved) == (79 if kind is LimitReached else 75, 7, False)
+    assert state.notice.source == source
+    assert must_leave(state.notice, 0.0, save_seconds=1.0, boundary_interval=0.1) is (
+        notices != [SPOT]
+    )
+    assert state.ends_process is (notices != [LIMIT])
+
+
+def test_a_limit_stays_the_end():
+    """A signal that arrives while the attempt ends at a limit does not make it a preemption."""
+    state = PreemptionState()
+    state.record_end(LimitReached(3))
+    state.record_end(Preempted(3))
+    assert state.end.code == 79
+    with pytest.raises(LimitReached):
+        state.check()

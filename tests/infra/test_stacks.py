@@ -81,7 +81,7 @@ def test_the_storage_stack(cloudformation, local_aws, name):
     reported = []
     deployer = StackDeployer(cloudformation, reported.append, ignore)
     made = deployer.deploy("storage", name, None, {"Prefix": "here/runs"})
-    assert {"Bucket", "BucketPolicy", "Repository", "JobRole"} == {
+    assert {"Bucket", "BucketPolicy", "Repository", "JobRole", "JobPricePolicy"} == {
         event.resource for event in reported if event.status == "CREATE_COMPLETE"
     } - {name, NOT_CREATED}
     bucket = made.outputs["Bucket"]
@@ -90,7 +90,8 @@ def test_the_storage_stack(cloudformation, local_aws, name):
     policy = json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])
     assert policy["Statement"][0]["Effect"] == "Deny"
     role = made.outputs["JobRole"].rpartition("/")[2]
-    assert local_aws("iam").list_role_policies(RoleName=role)["PolicyNames"] == ["runs"]
+    named = local_aws("iam").list_role_policies(RoleName=role)["PolicyNames"]
+    assert sorted(named) == ["prices", "runs"]
     allowed = local_aws("iam").get_role_policy(RoleName=role, PolicyName="runs")["PolicyDocument"]
     assert allowed["Statement"][0]["Resource"] == f"arn:aws:s3:::{bucket}/here/runs/*"
 

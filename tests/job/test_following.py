@@ -17,7 +17,7 @@ import pytest
 from keepfit.callbacks.storage import open_store
 from keepfit.infra.aws import AwsError
 from keepfit.infra.jobs import machines
-from keepfit.infra.jobs.costs import report_costs
+from keepfit.infra.jobs.costs import RecordedMachine, report_costs
 from keepfit.infra.jobs.lookup import Attempt, Job, job_name, jobs_of, jobs_of_queue
 from keepfit.infra.jobs.machines import Instance
 from keepfit.job.cancellation import is_cancelled
@@ -180,11 +180,27 @@ def test_cost_of_machines_on_demand():
     assert (report.so_far, report.on_demand) == (pytest.approx(0.25), pytest.approx(0.40))
 
 
+def test_cost_of_machines_that_only_the_journals_know():
+    """The machine and its price are those of the journal; AWS is asked for other attempts only."""
+    client = Clients([INSTANCE], [price("0.05", 9000)], [PRODUCT])
+    gone = Instance("m7i.large", "us-east-1c")
+    recorded = {("id", 1): RecordedMachine(gone, 0.03, 0.1), ("id", 2): RecordedMachine(gone, 9, 9)}
+    first, second = an_attempt(1, 60), an_attempt(2, 60, job="another", job_attempt=2)
+    report = report_costs(a_job(first, second), client, "us-east-1", NOW, recorded)
+    assert report.ran_on == {1: gone, 2: Instance("c7i.xlarge", "us-east-1a")}
+    assert report.so_far == pytest.approx(0.03 + 0.05)
+    assert report.on_demand == pytest.approx(0.1 + 0.2)
+    assert report.gaps == ()
+    without = report_costs(a_job(first), Clients(), "us-east-1", NOW, recorded)
+    assert (without.so_far, without.gaps) == (pytest.approx(0.03), ())
+
+
 def test_unknown_costs_are_reported():
     """Machines that are gone, and missing prices, are named as gaps."""
     gone = report_costs(a_job(an_attempt(1, 30)), Clients(), "us-east-1", NOW)
     assert (gone.so_far, gone.on_demand) == (None, None)
-    assert gone.gaps == ("the machines of 1 attempts are gone, and their cost with them",)
+    (gap,) = gone.gaps
+    assert gap.startswith("the machines of 1 attempts are gone, and no journal names them")
     priceless = report_costs(a_job(an_attempt(1, 30)), Clients([INSTANCE]), "us-east-1", NOW)
     assert priceless.gaps == (
         "EC2 has no Spot price of c7i.xlarge",

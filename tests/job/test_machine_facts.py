@@ -123,7 +123,9 @@ def test_nothing_waits_for_a_service_that_hangs():
     with imds.serving(machine) as url:
         began = time.monotonic()
         with collecting_machine_facts({ENDPOINT: url, **BATCH}, NO_PRICES) as current:
-            assert current() == Machine(host=socket.gethostname(), job="6f1c", job_attempt=2)
+            assert current.current() == Machine(
+                host=socket.gethostname(), job="6f1c", job_attempt=2
+            )
         assert time.monotonic() - began < 1.5, "it has waited for a time-out of 2 s"
 
 
@@ -224,3 +226,69 @@ def test_prices_of_the_environment(monkeypatch):
     monkeypatch.setenv("KEEPFIT_ON_DEMAND_PRICE", "")
     assert PriceSettings.resolve(hourly_price="10000").hourly_price == 10000
     assert PriceSettings.resolve() == PriceSettings(hourly_price=0.3, on_demand_price=None)
+
+
+def found_price(hourly, on_demand=None):
+    """Return prices as AWS would tell them."""
+    return PriceSettings(hourly_price=hourly, on_demand_price=on_demand)
+
+
+def test_the_price_is_asked_for_where_none_is_given():
+    """With what the machine is; it is known before the second answer, and both are recorded."""
+    asked, second = [], threading.Event()
+
+    def lookup(machine):
+        asked.append((machine.instance_type, machine.zone, machine.price_class))
+        yield found_price(0.06), ""
+        assert second.wait(10)
+        yield found_price(0.06, 0.2), ""
+
+    with imds.serving(instance()) as url:
+        facts = MachineFacts({ENDPOINT: url}, NO_PRICES, lookup=lookup, price_delay=0.0)
+        facts.start()
+        machine, gap = facts.price_after(10)
+        assert (machine.hourly_price, machine.on_demand_price, gap) == (0.06, None, "")
+        second.set()
+        facts._thread.join(10)
+    assert facts.current().on_demand_price == 0.2
+    assert asked == [("c6i.xlarge", "eu-central-1b", PriceClass.SPOT)]
+
+
+def test_a_given_price_is_not_asked_for():
+    """The user knows better, and nothing is waited for."""
+    prices = PriceSettings(hourly_price=0.07, on_demand_price=None)
+    with imds.serving(instance()) as url:
+        facts = MachineFacts({ENDPOINT: url}, prices, lookup=pytest.fail, price_delay=0.0)
+        assert facts.price_after(0)[0].hourly_price == 0.07
+        facts.start()
+        facts._thread.join(10)
+    assert facts.current().hourly_price == 0.07
+
+
+@pytest.mark.parametrize(
+    ("machine", "lookup", "gap"),
+    [
+        (instance(), lambda _: iter([(found_price(None), "AWS says no")]), "AWS says no"),
+        (instance(), lambda _: 1 / 0, "division by zero"),
+        (instance(instance_type=None), pytest.fail, "does not tell which machine it is"),
+    ],
+)
+def test_why_a_price_is_not_known(machine, lookup, gap):
+    """The reason is kept for who needs the price; no error of it ends anything."""
+    with imds.serving(machine) as url:
+        facts = MachineFacts({ENDPOINT: url}, NO_PRICES, lookup=lookup, price_delay=0.0)
+        facts.start()
+        found, reason = facts.price_after(10)
+    assert found.hourly_price is None
+    assert gap in reason
+
+
+def test_nothing_waits_for_a_price_without_a_limit():
+    """It is asked for when the attempt trains, and not any more once it has ended."""
+    with imds.serving(instance()) as url:
+        facts = MachineFacts({ENDPOINT: url}, NO_PRICES, lookup=pytest.fail)
+        facts.start()
+        assert "within 0 s" in facts.price_after(0)[1]
+        facts.stop()
+        facts._thread.join(10)
+    assert facts.current().hourly_price is None

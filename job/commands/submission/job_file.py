@@ -92,6 +92,8 @@ class JobFile(_Table):
     only_explicit: bool | None = None
     hourly_price: Text | None = None
     on_demand_price: Text | None = None
+    max_hours: Text | None = None
+    max_cost: Text | None = None
     notify: tuple[str, ...] = Field(default=(), strict=False)
     notices: Notices = Notices()
     requirements: str | Literal[False] | None = None

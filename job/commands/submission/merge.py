@@ -71,6 +71,8 @@ def _values(found: JobFile, folder: Path) -> dict[str, Any]:
         "only_explicit": found.only_explicit,
         "hourly_price": found.hourly_price,
         "on_demand_price": found.on_demand_price,
+        "max_hours": found.max_hours,
+        "max_cost": found.max_cost,
         "notify": found.notify,
         "notices": found.notices.variables(),
         "requirements": str(folder / found.requirements) if found.requirements else None,

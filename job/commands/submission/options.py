@@ -38,6 +38,8 @@ class SubmitOptions:
     only_explicit: bool = False
     hourly_price: str | None = None
     on_demand_price: str | None = None
+    max_hours: str | None = None
+    max_cost: str | None = None
     notify: tuple[str, ...] = ()
     resume: bool = False
     fresh: bool = False

@@ -55,6 +55,7 @@ def plan_submission(options: SubmitOptions) -> SubmissionPlan:
     variables.check_names(environment, options.secrets)
     variables.warn_of_visible(environment, options.args)
     environment |= variables.selected_variables(options)
+    environment |= variables.limit_variables(options.max_hours, options.max_cost, environment)
     prices = variables.given_prices(options.hourly_price, options.on_demand_price, environment)
     variables.check_names({"KEEPFIT_RUN": "", "KEEPFIT_STORE": "", **environment}, options.secrets)
     run = _check_settings(options, found)

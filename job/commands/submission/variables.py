@@ -12,7 +12,7 @@ from keepfit.callbacks import events
 from keepfit.callbacks.launch.arguments import has_secret, is_secret
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import mask_urls
-from keepfit.callbacks.runner_settings import NotificationSettings, PriceSettings
+from keepfit.callbacks.runner_settings import LimitSettings, NotificationSettings, PriceSettings
 from keepfit.job.commands.failures import fail, store_errors_exit
 from keepfit.job.commands.submission.options import SubmitOptions
 from keepfit.job.notifications.webhook import may_be_secret
@@ -166,6 +166,25 @@ def given_prices(
             hourly_price=hourly or environment.get("KEEPFIT_HOURLY_PRICE"),
             on_demand_price=on_demand or environment.get("KEEPFIT_ON_DEMAND_PRICE"),
         )
+
+
+def limit_variables(
+    max_hours: str | None, max_cost: str | None, environment: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the variables with the limits of the run: of the options, `--env`, or this process.
+
+    Exits if one of them is no limit, as every attempt would.
+
+    Args:
+        environment: the variables of `--env`.
+    """
+    with store_errors_exit():
+        limits = LimitSettings.resolve(
+            max_hours=max_hours or environment.get("KEEPFIT_MAX_HOURS"),
+            max_cost=max_cost or environment.get("KEEPFIT_MAX_COST"),
+        )
+    found = {"KEEPFIT_MAX_HOURS": limits.max_hours, "KEEPFIT_MAX_COST": limits.max_cost}
+    return {name: f"{limit:g}" for name, limit in found.items() if limit is not None}
 
 
 def mebibytes(memory: str | None) -> int | None:

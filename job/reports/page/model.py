@@ -291,7 +291,12 @@ def _ended(journal: Journal, attempt: AttemptGoodput, *, newest: bool) -> tuple[
     reason = attempt.reason
     if reason is None:
         return ("open", "running, or killed") if newest else ("killed", "killed, no record")
-    states = {Reason.FINISHED: "finished", Reason.KILLED: "killed", Reason.PREEMPTED: "preempted"}
+    states = {
+        Reason.FINISHED: "finished",
+        Reason.KILLED: "killed",
+        Reason.PREEMPTED: "preempted",
+        Reason.LIMIT: "preempted",
+    }
     code = journal.end.exit_code if journal.end else None
     text = reason.value if not code else f"{reason.value} (exit {code})"
     return states.get(reason, "failed"), text

@@ -38,6 +38,7 @@ ENDS: Final = {
     Reason.FINISHED: "finished",
     Reason.PREEMPTED: "preempted",
     Reason.CANCELLED: "preempted",
+    Reason.LIMIT: "preempted",
     Reason.KILLED: "killed",
 }
 """The marks of the ends; others are errors."""
