@@ -12,7 +12,6 @@ from keepfit.callbacks.checkpoint.commit.attempt import Attempt, Superseded
 from keepfit.callbacks.checkpoint.commit.claim import MAX_CONFLICTS, claim, find_run
 from keepfit.callbacks.checkpoint.commit.cleanup import Cleanup
 from keepfit.callbacks.checkpoint.format.fit_record import FitRecord
-from keepfit.callbacks.checkpoint.format.head import Head
 from keepfit.callbacks.checkpoint.format.manifest import StoredFile
 from keepfit.callbacks.checkpoint.format.state_schema import StateSchema
 from keepfit.callbacks.checkpoint.read.documents import NoUsableCheckpoint
@@ -21,6 +20,7 @@ from keepfit.callbacks.checkpoint.read.reader import Checkpoint, read_newest_usa
 from keepfit.callbacks.checkpoint.retention import KeepNewest
 from keepfit.callbacks.checkpoint.trained_on import is_out_of_date
 from keepfit.callbacks.engine import fresh_start
+from keepfit.callbacks.engine.admission import Admission, admit_all
 from keepfit.callbacks.engine.fit_finder import FitFinder, checkpoints_of_fit, report_first
 from keepfit.callbacks.engine.prefetch import CheckpointPrefetcher
 from keepfit.callbacks.engine.store_errors import exit_for_store_error
@@ -34,15 +34,6 @@ from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage.base import Conflict, Damaged, NotFound, StorageError, Store
 
 log = get_logger()
-
-Admission = Callable[[Store, str, Head | None], None]
-"""Called before a run is claimed, with its store, its name and its HEAD if it has one. Raises
-LimitReached or Refused if this attempt must not train."""
-
-
-def admit_all(store: Store, run: str, head: Head | None) -> None:
-    """Admit the attempt: the run has no limits."""
-    del store, run, head
 
 
 class Ownership:

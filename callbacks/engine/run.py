@@ -11,10 +11,11 @@ from keepfit.callbacks.checkpoint.format.manifest import Manifest
 from keepfit.callbacks.checkpoint.format.position import Position
 from keepfit.callbacks.checkpoint.format.state_schema import StateSchema
 from keepfit.callbacks.checkpoint.read.reader import Checkpoint
+from keepfit.callbacks.engine.admission import Admission, admit_all
 from keepfit.callbacks.engine.final_states import FinalStates
 from keepfit.callbacks.engine.fit_identities import FitIdentities
 from keepfit.callbacks.engine.gpus import warn_of_unused_gpu
-from keepfit.callbacks.engine.ownership import Admission, Ownership, admit_all
+from keepfit.callbacks.engine.ownership import Ownership
 from keepfit.callbacks.engine.preemption import (
     PreemptionState,
     RunningFit,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from keepfit.callbacks import events
 from keepfit.callbacks.checkpoint.format.keys import head_key
 from keepfit.callbacks.engine import preemption
-from keepfit.callbacks.engine.ownership import Admission, admit_all
+from keepfit.callbacks.engine.admission import Admission, admit_all
 from keepfit.callbacks.engine.preemption import PreemptionState
 from keepfit.callbacks.errors import (
     AttemptEnded,
