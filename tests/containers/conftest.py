@@ -29,14 +29,15 @@ def submitted(bucket, request, monkeypatch):
             *("submit", "--run", run, "--image", image(), "--store", f"{bucket}/runs", "--fresh"),
             *(*options, script, *args),
         )
-        batch = boto3.client("batch")
-        listed = batch.list_jobs(
-            jobQueue=deployment.queue, filters=[{"name": "JOB_NAME", "values": [run]}]
-        )
-        (job,) = batch.describe_jobs(jobs=[listed["jobSummaryList"][0]["jobId"]])["jobs"]
-        (definition,) = batch.describe_job_definitions(jobDefinitions=[job["jobDefinition"]])[
-            "jobDefinitions"
-        ]
-        return Job(definition, job["container"], store_environment(), job["jobId"])
+        return job_of(boto3.client("batch"), deployment.queue, run)
 
     return submit
+
+
+def job_of(batch, queue, run):
+    """Return the run's newest job in a queue for the local runner."""
+    listed = batch.list_jobs(jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [run]}])
+    (job,) = batch.describe_jobs(jobs=[listed["jobSummaryList"][0]["jobId"]])["jobs"]
+    described = batch.describe_job_definitions(jobDefinitions=[job["jobDefinition"]])
+    (definition,) = described["jobDefinitions"]
+    return Job(definition, job["container"], store_environment(), job["jobId"])
