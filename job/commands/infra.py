@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -14,8 +13,9 @@ from keepfit.callbacks import events
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.job.commands import infra_options as values
 from keepfit.job.commands import regions
-from keepfit.job.commands.failures import USAGE_ERROR, aws_errors_exit, fail, store_errors_exit
+from keepfit.job.commands.failures import USAGE_ERROR, aws_errors_exit, fail
 from keepfit.job.commands.options import AsJson, Deployment
+from keepfit.job.commands.s3_access import s3_client
 
 if TYPE_CHECKING:
     from keepfit.infra.stacks.changes import Change
@@ -249,7 +249,7 @@ def _remove(name: str, delete_data: str | None, *, force: bool, yes: bool) -> No
             regions.unlink(
                 name, home, own, _show_event, lambda stack, c: _confirm_changes(stack, c, yes)
             )
-        s3 = _s3_client() if delete_data is not None else None
+        s3 = s3_client() if delete_data is not None else None
         removal.remove_deployment(name, found.outputs, _show_event, s3=s3)
     kept = "" if delete_data else ", ".join(removal.retained_resources(found))
     log.info(events.INFRA_DELETED, name=name, **({"kept": kept} if kept else {}))
@@ -269,18 +269,6 @@ def _check(name: str, *, yes: bool) -> None:
         )
     if not yes and not sys.stdin.isatty():
         fail("there is no terminal for a confirmation: use --yes to skip it", USAGE_ERROR)
-
-
-def _s3_client() -> Any:
-    """Return a client whose requests have the options that KEEPFIT_S3_* set."""
-    from keepfit.callbacks.storage.s3.options import RequestOptions
-    from keepfit.infra import aws
-
-    with store_errors_exit():
-        options = RequestOptions.of(os.environ)
-    client = aws.client("s3")
-    options.apply_to(client)
-    return client
 
 
 def _read_status(name: str) -> DeploymentStatus:

@@ -88,13 +88,13 @@ def find_first(
     Raises:
         AwsError: there is no such deployment.
     """
-    from keepfit.infra import aws
     from keepfit.infra.stacks import second_region
+    from keepfit.job.commands.s3_access import s3_client
 
     known = compute.parameters.get(second_region.HOME, "") if compute else ""
     if store is None and not known:
         return None
-    home = known or second_region.bucket_region(aws.client("s3"), store or "")
+    home = known or second_region.bucket_region(s3_client(), store or "")
     return second_region.find_first(name, home, store, on_event)
 
 

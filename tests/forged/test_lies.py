@@ -68,6 +68,11 @@ def moves_the_board(run: ForgedRun) -> None:
     run.state_of("TensorBoard")["log_dir"] = "link/../board"
 
 
+def leaves_out_the_epoch(run: ForgedRun) -> None:
+    """Have a finished epoch trained again: a missing field would have its default, the first."""
+    del run.manifest["position"]["epoch"]
+
+
 def _adds_file(path: str, key: str, content: bytes = b"EVIL") -> Callable[[ForgedRun], None]:
     def forge(run: ForgedRun) -> None:
         parts = [run.add_object(key, content)]
@@ -153,6 +158,7 @@ REJECTED = {
     "logs of text": setting("manifest", "state", "logs", "loss", value="x"),
     "calls 10^30": setting("manifest", "position", "calls", value=10**30),
     "calls 50": setting("manifest", "position", "calls", value=50),
+    "no epoch": leaves_out_the_epoch,
     "epoch 10^30": setting("manifest", "position", "epoch", value=10**30),
     "step 0": setting("manifest", "position", "step", value=0),
     "data counts 50 calls": setting("manifest", "state", "data", "calls", value=50),

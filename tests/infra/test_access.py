@@ -156,7 +156,11 @@ def test_a_deployment(aws):
     made = deployment.find_deployment(aws("cloudformation"))
     assert made.policies == (ADMIN,)
     role = made.job_role.rpartition("/")[2]
-    assert set(aws("iam").list_role_policies(RoleName=role)["PolicyNames"]) == {"runs", "reads"}
+    assert set(aws("iam").list_role_policies(RoleName=role)["PolicyNames"]) == {
+        "prices",
+        "reads",
+        "runs",
+    }
     keepfit("up", "--yes", "--max-vcpus", "8")
     kept = parameters(aws)
     assert kept["Reads"] == "s3://data-a/x,s3://data-b"

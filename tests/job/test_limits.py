@@ -223,8 +223,9 @@ def test_a_job_gets_the_limits_of_submit(monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["run", "submit"])
-def test_a_wrong_limit_is_refused_at_once(script, command):
+def test_a_wrong_limit_is_refused_at_once(script, command, monkeypatch):
     """Before TensorFlow is imported, and before anything is created."""
+    monkeypatch.setenv("KEEPFIT_MAX_HOURS", "")  # `run` sets the variable of this process
     assert "max_hours must be a number" in refused(command, "--max-hours", "-3", script, code=2)
 
 

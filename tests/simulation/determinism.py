@@ -20,7 +20,7 @@ import pytest
 
 from keepfit.callbacks.checkpoint.commit import attempt, claim, object_writer
 from keepfit.callbacks.checkpoint.format import shards
-from keepfit.callbacks.checkpoint.read import reader
+from keepfit.callbacks.checkpoint.read import parallel
 from keepfit.callbacks.engine import fresh_start
 from keepfit.job.commands import stores
 from tests.simulation.actor import Client
@@ -105,7 +105,7 @@ def deterministic() -> Iterator[Process]:
         patch.setattr(claim.claim_run.retry, "sleep", no_wait)
         patch.setattr(object_writer, "datetime", process)
         patch.setattr(object_writer, "DaemonExecutor", SynchronousPool)
-        patch.setattr(reader, "DaemonExecutor", SynchronousPool)
+        patch.setattr(parallel, "DaemonExecutor", SynchronousPool)
         patch.setattr(shards, "MIN_SHARED_SIZE", SHARED_SIZE)
         patch.setattr(fresh_start, "datetime", process)
         patch.setattr(stores, "open_runs", lambda _: process.client)

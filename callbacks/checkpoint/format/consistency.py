@@ -39,6 +39,9 @@ def check_manifest(run: str, manifest: Manifest) -> None:
 
 
 def _check_position(position: Position) -> None:
+    """Check that no field is missing, whose default would be another position, and the sums."""
+    if missing := sorted(Position.model_fields.keys() - position.model_fields_set):
+        raise Inconsistent(f"its position lacks {', '.join(missing)}")
     if position.batch > position.step:
         raise Inconsistent(f"batch {position.batch} is after step {position.step}")
 
