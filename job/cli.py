@@ -23,13 +23,13 @@ MODULES: Final = {
     "report": "reports",
     "plan": "plan",
     "drill": "drill",
-    "infra": "infra",
-    "push": "push",
-    "submit": "submit",
-    "jobs": "job_list",
-    "logs": "jobs",
-    "cancel": "jobs",
-    "status": "status",
+    "infra": "deployment.infra",
+    "push": "batch.push",
+    "submit": "batch.submit",
+    "jobs": "batch.job_list",
+    "logs": "batch.jobs",
+    "cancel": "batch.jobs",
+    "status": "batch.status",
 }
 """The module in job/commands that registers a command, by the command's name."""
 

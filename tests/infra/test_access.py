@@ -15,7 +15,7 @@ from keepfit.infra.aws import AwsError
 from keepfit.infra.stacks import request, template
 from keepfit.infra.stacks import stack as stacks
 from keepfit.infra.stacks.changes import StackDeployer
-from keepfit.job.commands import infra_options
+from keepfit.job.commands.deployment import infra_options
 from tests.infra.conftest import keepfit
 
 ADMIN = "arn:aws:iam::aws:policy/AmazonDynamoDBReadOnlyAccess"

@@ -18,7 +18,7 @@ from cfnlint.decode.cfn_yaml import load
 from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.infra.stacks import request, template
 from keepfit.infra.stacks.status import read_status
-from keepfit.job.commands import infra_options
+from keepfit.job.commands.deployment import infra_options
 from tests.infra.batch_events import HOST_GONE, queue_blocked, rule_matches, state_change
 from tests.infra.conftest import keepfit
 

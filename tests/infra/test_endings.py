@@ -17,7 +17,7 @@ from keepfit.infra.functions import resubmit
 from keepfit.infra.jobs.costs import CostReport
 from keepfit.infra.jobs.endings import Ending, explain
 from keepfit.infra.jobs.lookup import _attempt, _job
-from keepfit.job.commands.job_tables import job_table
+from keepfit.job.commands.batch.job_tables import job_table
 from tests.containers import batch
 from tests.e2e.process import ROOT
 from tests.infra.batch_events import rule_matches, state_change

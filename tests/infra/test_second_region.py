@@ -10,7 +10,7 @@ import pytest
 from keepfit.infra import deployment
 from keepfit.infra.aws import AwsError, client
 from keepfit.infra.deployment import OtherRegion
-from keepfit.job.commands.regions import in_region
+from keepfit.job.commands.deployment.regions import in_region
 from tests.infra.conftest import keepfit, refused, use_endpoint
 from tests.servers.moto import reset
 

@@ -40,7 +40,7 @@ def own_temporary_folder(tmp_path, monkeypatch):
 @pytest.fixture
 def deployed(aws, monkeypatch):
     """A deployment with an image in its repository; jobs are polled often."""
-    monkeypatch.setattr("keepfit.job.commands.job_polling.POLL_SECONDS", 0.2)
+    monkeypatch.setattr("keepfit.job.commands.batch.job_polling.POLL_SECONDS", 0.2)
     keepfit("infra", "up", "--yes")
     deployed = deployment.find_deployment(boto3.client("cloudformation"))
     push(aws, deployed.repository.partition("/")[2], "latest")

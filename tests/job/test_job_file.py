@@ -9,8 +9,8 @@ import pytest
 
 from keepfit.callbacks.storage import open_store
 from keepfit.job.code_archive import download_archive
-from keepfit.job.commands.submission.job_file import JobFile, read_job_file
-from keepfit.job.commands.submission.merge import merge
+from keepfit.job.commands.batch.submission.job_file import JobFile, read_job_file
+from keepfit.job.commands.batch.submission.merge import merge
 from tests.e2e.process import ROOT
 from tests.job.conftest import keepfit, refused
 from tests.job.test_submission import assert_nothing_was_created, code_of, submitted, variables

@@ -152,7 +152,7 @@ def test_jobs_of_a_queue(deployed, aws, moto_server, monkeypatch):
     assert header.split() == ["run", "state", "attempts", "progress", "cost", "age", "reason"]
     assert len(rows) == 2
     assert any("epoch 1, step 3" in row for row in rows)
-    monkeypatch.setattr("keepfit.job.commands.job_list.NEWEST", 1)
+    monkeypatch.setattr("keepfit.job.commands.batch.job_list.NEWEST", 1)
     ended = keepfit("jobs")
     assert len(ended.stdout.splitlines()) == 2
     (line,) = ended.stderr.splitlines()

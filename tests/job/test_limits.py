@@ -18,7 +18,7 @@ from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.runner_settings import LimitSettings
 from keepfit.callbacks.settings import Settings
 from keepfit.callbacks.storage import open_store
-from keepfit.job.commands.submission.variables import limit_variables
+from keepfit.job.commands.batch.submission.variables import limit_variables
 from keepfit.job.commands.usage import price_of_machine, usage_rules
 from keepfit.job.notices.limit import LimitRequest, LimitWatcher, unchanged
 from keepfit.job.runner import no_limits

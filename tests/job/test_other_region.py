@@ -38,7 +38,7 @@ def deployed(moto_server):
 def both(deployed, moto_server, monkeypatch):
     """The deployment; jobs succeed at once, and are polled often."""
     end_at_once(moto_server)
-    monkeypatch.setattr("keepfit.job.commands.job_polling.POLL_SECONDS", 0.2)
+    monkeypatch.setattr("keepfit.job.commands.batch.job_polling.POLL_SECONDS", 0.2)
     return deployed
 
 

@@ -12,7 +12,7 @@ from keepfit.callbacks.logs.logger import capture_logs
 from keepfit.callbacks.runner_settings import PriceSettings
 from keepfit.infra.aws import AwsError
 from keepfit.infra.jobs.prices import current_spot_price, find_prices, only_type
-from keepfit.job.commands.submission.variables import price_variables
+from keepfit.job.commands.batch.submission.variables import price_variables
 from tests.job.conftest import refused
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)

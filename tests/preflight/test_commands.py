@@ -9,8 +9,8 @@ from cfnlint.decode.cfn_yaml import load
 
 from keepfit.infra.jobs.queues import JobSize
 from keepfit.infra.preflight.check import check
-from keepfit.job.commands import preflight
-from keepfit.job.commands.infra_preflight import DEFAULT_MAX_VCPUS
+from keepfit.job.commands.deployment import preflight
+from keepfit.job.commands.deployment.infra_preflight import DEFAULT_MAX_VCPUS
 from tests.e2e.process import ROOT
 from tests.job.conftest import keepfit, refused
 from tests.preflight.samples import STANDARD, STANDARD_NAME, asked

@@ -165,7 +165,7 @@ def test_every_operation_of_s3_gets_what_it_supports():
 MAKERS = {
     "callbacks/storage/s3/client.py": "make_client",
     "infra/functions/resubmit.py": "newest_step",
-    "job/commands/s3_access.py": "s3_client",
+    "job/commands/deployment/s3_access.py": "s3_client",
 }
 """The only functions that make a client of S3: each one adds the options."""
 

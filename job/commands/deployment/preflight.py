@@ -12,8 +12,8 @@ from keepfit.infra import aws
 from keepfit.infra.preflight.check import Preflight, PreflightRequest, check
 from keepfit.infra.preflight.findings import Severity
 from keepfit.job.commands import tables
+from keepfit.job.commands.deployment.preflight_tables import preflight_parts
 from keepfit.job.commands.failures import aws_errors_exit, fail
-from keepfit.job.commands.preflight_tables import preflight_parts
 
 log = get_logger()
 

@@ -11,12 +11,12 @@ from keepfit.infra.deployment import Deployment, find_deployment
 from keepfit.infra.jobs import queues, request
 from keepfit.infra.jobs.bundle import Bundle
 from keepfit.infra.jobs.images import Image
+from keepfit.job.commands.batch.submission import checks, upload, variables, waiting
+from keepfit.job.commands.batch.submission.image import find_image
+from keepfit.job.commands.batch.submission.options import SubmitOptions
+from keepfit.job.commands.batch.submission.packages import resolve_requirements
+from keepfit.job.commands.batch.submission.upload import Upload
 from keepfit.job.commands.failures import aws_errors_exit, store_errors_exit
-from keepfit.job.commands.submission import checks, upload, variables, waiting
-from keepfit.job.commands.submission.image import find_image
-from keepfit.job.commands.submission.options import SubmitOptions
-from keepfit.job.commands.submission.packages import resolve_requirements
-from keepfit.job.commands.submission.upload import Upload
 from keepfit.job.requirements.resolve import Resolution
 
 

@@ -11,11 +11,11 @@ import typer
 
 from keepfit.callbacks import events
 from keepfit.callbacks.logs.logger import get_logger
-from keepfit.job.commands import infra_options as values
-from keepfit.job.commands import regions
+from keepfit.job.commands.deployment import infra_options as values
+from keepfit.job.commands.deployment import regions
+from keepfit.job.commands.deployment.s3_access import s3_client
 from keepfit.job.commands.failures import USAGE_ERROR, aws_errors_exit, fail
 from keepfit.job.commands.options import AsJson, Deployment
-from keepfit.job.commands.s3_access import s3_client
 
 if TYPE_CHECKING:
     from keepfit.infra.stacks.changes import Change
@@ -136,7 +136,7 @@ def up(
     from keepfit.infra import aws
     from keepfit.infra.deployment import stack_names
     from keepfit.infra.stacks import changes, request
-    from keepfit.job.commands import infra_preflight
+    from keepfit.job.commands.deployment import infra_preflight
 
     _check(name, yes=yes)
     asked = request.DeploymentRequest(

@@ -14,8 +14,9 @@ from keepfit.infra.jobs import queues, request
 from keepfit.infra.jobs.lookup import job_name
 from keepfit.infra.jobs.secret_arns import services_of
 from keepfit.infra.preflight.check import Pool, PreflightRequest
-from keepfit.job.commands import preflight, tables
-from keepfit.job.commands.submission.plan import SubmissionPlan
+from keepfit.job.commands import tables
+from keepfit.job.commands.batch.submission.plan import SubmissionPlan
+from keepfit.job.commands.deployment import preflight
 
 
 def check_machines(plan: SubmissionPlan) -> None:

@@ -89,7 +89,7 @@ def find_first(
         AwsError: there is no such deployment.
     """
     from keepfit.infra.stacks import second_region
-    from keepfit.job.commands.s3_access import s3_client
+    from keepfit.job.commands.deployment.s3_access import s3_client
 
     known = compute.parameters.get(second_region.HOME, "") if compute else ""
     if store is None and not known:
@@ -122,7 +122,7 @@ def deploy_second(
     from keepfit.infra import aws
     from keepfit.infra.stacks import second_region
     from keepfit.infra.stacks.changes import StackDeployer
-    from keepfit.job.commands import infra_preflight
+    from keepfit.job.commands.deployment import infra_preflight
 
     region = deployer.cloudformation.meta.region_name
     second_region.check_second(asked, first, compute, region)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from keepfit.callbacks.errors import ConfigurationError
-from keepfit.job.commands.submission.job_file import JobFile
-from keepfit.job.commands.submission.options import SubmitOptions
+from keepfit.job.commands.batch.submission.job_file import JobFile
+from keepfit.job.commands.batch.submission.options import SubmitOptions
 
 
 def describes_another(found: JobFile, folder: Path, script: str | None, *, module: bool) -> bool:

@@ -35,7 +35,7 @@ def logs(
 ) -> None:
     """Print what the attempts of a run have written, in order."""
     from keepfit.infra import regions
-    from keepfit.job.commands import job_polling
+    from keepfit.job.commands.batch import job_polling
 
     try:
         with aws_errors_exit():
@@ -60,7 +60,7 @@ def cancel(
     """Cancel a run's job. It saves first; `keepfit submit --resume` continues from there."""
     from keepfit.callbacks.storage import open_store
     from keepfit.infra import regions
-    from keepfit.job.commands import job_polling, job_tables
+    from keepfit.job.commands.batch import job_polling, job_tables
 
     with aws_errors_exit():
         deployment = _deployment(name)
@@ -94,7 +94,7 @@ def _cancel_job(queues: Sequence[RegionQueue], job: Job, store: Store) -> Job:
     """Cancel a job and wait until it is over; return it as it is then."""
     from keepfit.infra import regions
     from keepfit.job import cancellation
-    from keepfit.job.commands import job_polling
+    from keepfit.job.commands.batch import job_polling
 
     with store_errors_exit():
         cancellation.mark_cancelled(store, job.id)
@@ -107,7 +107,7 @@ def _cancel_job(queues: Sequence[RegionQueue], job: Job, store: Store) -> Job:
 def _terminate(batch: Any, job: Job, store: Store) -> None:
     from keepfit.infra.aws import AwsError
     from keepfit.job.cancellation import unmark_cancelled
-    from keepfit.job.commands import job_polling
+    from keepfit.job.commands.batch import job_polling
 
     try:
         job_polling.terminate_job(batch, job)

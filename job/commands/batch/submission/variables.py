@@ -13,8 +13,8 @@ from keepfit.callbacks.launch.arguments import has_secret, is_secret
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import mask_urls
 from keepfit.callbacks.runner_settings import LimitSettings, NotificationSettings, PriceSettings
+from keepfit.job.commands.batch.submission.options import SubmitOptions
 from keepfit.job.commands.failures import fail, store_errors_exit
-from keepfit.job.commands.submission.options import SubmitOptions
 from keepfit.job.notifications.webhook import may_be_secret
 
 log = get_logger()

@@ -9,7 +9,7 @@ from keepfit.infra.jobs.queues import JobSize
 from keepfit.infra.jobs.secret_arns import services_of
 from keepfit.infra.preflight.check import Pool, PreflightRequest
 from keepfit.infra.stacks.request import DeploymentRequest
-from keepfit.job.commands import preflight
+from keepfit.job.commands.deployment import preflight
 
 DEFAULT_MAX_VCPUS: Final = 64
 """The template's default."""

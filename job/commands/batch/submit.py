@@ -15,7 +15,7 @@ from keepfit.job.commands.failures import store_errors_exit
 from keepfit.job.commands.options import Deterministic, Exact, RunName, SaveEvery
 
 if TYPE_CHECKING:
-    from keepfit.job.commands.submission.options import SubmitOptions
+    from keepfit.job.commands.batch.submission.options import SubmitOptions
 
 log = get_logger()
 
@@ -110,7 +110,7 @@ def submit(
     A job file gives options that the command line does not. Prints the run's name, and the commands
     to follow it.
     """
-    from keepfit.job.commands.submission import execute, machines, plan, variables
+    from keepfit.job.commands.batch.submission import execute, machines, plan, variables
 
     given = {
         "script": script,
@@ -158,7 +158,7 @@ def _with_job_file(given: Mapping[str, Any], path: Path | None) -> SubmitOptions
     Args:
         path: the file that the command line names; None: that of the current folder, if any.
     """
-    from keepfit.job.commands.submission import job_file, merge
+    from keepfit.job.commands.batch.submission import job_file, merge
 
     with store_errors_exit():
         file = path or job_file.find_job_file(Path.cwd())

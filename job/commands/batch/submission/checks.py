@@ -11,8 +11,8 @@ from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage import check_uri
 from keepfit.callbacks.storage.s3.address import Address
 from keepfit.infra.deployment import Deployment
+from keepfit.job.commands.batch.job_polling import summarize_run
 from keepfit.job.commands.failures import aws_errors_exit, fail
-from keepfit.job.commands.job_polling import summarize_run
 
 if TYPE_CHECKING:
     from keepfit.infra.regions import RegionQueue

@@ -8,8 +8,8 @@ from keepfit.callbacks import events
 from keepfit.callbacks.errors import EXIT_PREEMPTED
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import Store
+from keepfit.job.commands.batch.submission.options import SubmitOptions
 from keepfit.job.commands.failures import fail
-from keepfit.job.commands.submission.options import SubmitOptions
 from keepfit.job.requirements.image_packages import image_packages
 from keepfit.job.requirements.resolve import Resolution, resolve
 from keepfit.job.requirements.source import IndexUnreachable, RequirementsError, find_source

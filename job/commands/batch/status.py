@@ -76,7 +76,8 @@ def register(app: typer.Typer) -> None:
 def _list_runs(request: _Request, *, every: bool, json: bool) -> None:
     """List the runs of a store, or of the deployment's store and queue."""
     from keepfit.callbacks.storage import open_store
-    from keepfit.job.commands import status_tables, tables
+    from keepfit.job.commands import tables
+    from keepfit.job.commands.batch import status_tables
     from keepfit.job.reports.overview import NEWEST, read_overview
 
     with store_errors_exit():
@@ -105,7 +106,8 @@ def _show_run(run: str, request: _Request, *, json: bool) -> None:
     from keepfit.infra import aws, regions
     from keepfit.infra.jobs.costs import report_costs
     from keepfit.infra.jobs.lookup import NoJob
-    from keepfit.job.commands import job_tables, tables
+    from keepfit.job.commands import tables
+    from keepfit.job.commands.batch import job_tables
     from keepfit.job.reports.prices import recorded_machines, with_prices
 
     deployment, note = _find_deployment(request)

@@ -11,12 +11,12 @@ from keepfit.infra import aws
 from keepfit.infra.deployment import DEFAULT
 from keepfit.infra.jobs import request
 from keepfit.job import code_archive
+from keepfit.job.commands.batch.submission.image import keep_tagged
+from keepfit.job.commands.batch.submission.options import SubmitOptions
+from keepfit.job.commands.batch.submission.packages import upload_packages
+from keepfit.job.commands.batch.submission.plan import SubmissionPlan
+from keepfit.job.commands.batch.submission.waiting import register_elsewhere
 from keepfit.job.commands.failures import aws_errors_exit, store_errors_exit
-from keepfit.job.commands.submission.image import keep_tagged
-from keepfit.job.commands.submission.options import SubmitOptions
-from keepfit.job.commands.submission.packages import upload_packages
-from keepfit.job.commands.submission.plan import SubmissionPlan
-from keepfit.job.commands.submission.waiting import register_elsewhere
 
 log = get_logger()
 

@@ -14,8 +14,8 @@ from keepfit.infra.aws import AwsError
 from keepfit.infra.deployment import Deployment
 from keepfit.infra.jobs import request
 from keepfit.infra.jobs.request import JobRequest
+from keepfit.job.commands.batch.submission.options import SubmitOptions
 from keepfit.job.commands.failures import fail
-from keepfit.job.commands.submission.options import SubmitOptions
 
 log = get_logger()
 
