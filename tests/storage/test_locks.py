@@ -2,9 +2,8 @@
 
 import fcntl
 import os
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import pytest
 
@@ -92,29 +91,27 @@ def test_locks_are_not_listed(tmp_path):
 def test_lock_whose_folder_is_moved_while_it_is_awaited(tmp_path):
     """The lock that is held in the end is the one at the path, not the one that was moved away."""
     path = tmp_path / "run/.lock"
-    waiting, limits = threading.Event(), LockLimits(log_after=0.0, give_up_after=30)
+    limits = LockLimits(log_after=0.0, give_up_after=30)
 
     class Files(FileOperations):
+        tries = 0
+
         @contextmanager
         def locked(self, path):
-            waiting.set()
-            with suppress(FileExistsError):  # it may be moved within `mkdir`
+            self.tries += 1
+            if self.tries == 2:  # after it has found the lock held
+                path.parent.rename(tmp_path / "aside")
                 path.parent.mkdir()
             with super().locked(path):
                 yield
 
-    def inode():
-        with holding(Files(), path, limits):
+    with locked(path):
+        moved, files = path.stat().st_ino, Files()
+        with holding(files, path, limits):
             with pytest.raises(BlockingIOError), FileOperations().locked(path):
                 pass
-            return path.stat().st_ino
-
-    with ThreadPoolExecutor(1) as thread, locked(path):
-        moved = path.stat().st_ino
-        found = thread.submit(inode)
-        assert waiting.wait(10)
-        path.parent.rename(tmp_path / "aside")
-        assert found.result(10) != moved
+            assert path.stat().st_ino != moved
+        assert files.tries == 2
 
 
 def test_lock_that_moves_between_open_and_lock(tmp_path, monkeypatch):
