@@ -6,7 +6,7 @@ import io
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from keepfit.callbacks.logs.logger import get_logger
@@ -80,7 +80,11 @@ QUERIES = st.text(
     after=st.text(),
 )
 def test_any_url_in_any_text(before, user, query, after):
-    """Neither the userinfo nor the query of a URL is left, and a second time changes nothing."""
+    """Neither the userinfo nor the query of a URL is left, and a second time changes nothing.
+
+    In single quotes, a URL ends at the next one, so it can't contain any.
+    """
+    assume(not before.endswith("'") or "'" not in user + query)
     url = f"http://{user}:{SECRET}u@host.example:81/path?{query}{SECRET}q"
     masked = mask_urls(f"{before}{url} {after.replace('://', '')}")
     assert SECRET not in masked

@@ -73,7 +73,9 @@ def simulate(name: str, lives: list[Ended], costs: Costs) -> SimulatedRun:
         run.useful += attempt.kept_seconds
         last = number == len(lives)
         known = ended.reason is not Reason.KILLED or (ended.watched and not last)
-        run.seconds += ended.seconds if known else run.journals[-1].written.at
+        # The stall of the last save may end after the life that was drawn.
+        at = run.journals[-1].written.at
+        run.seconds += max(ended.seconds, at) if known else at
         end = started + timedelta(seconds=ended.seconds)
         previous = None
         if ended.watched and ended.reason is Reason.KILLED:

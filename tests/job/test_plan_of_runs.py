@@ -63,6 +63,14 @@ COSTS = st.builds(
 @example(
     runs=[
         (
+            [Ended(26.0, KILLED, watched=False), Ended(2364.75, PREEMPTED, watched=False)],
+            Costs(batch=19.876953125, every=41.0, save=1.0, stall=0.296875, startup=2.5, tail=0.0),
+        )
+    ]
+)  # the last save stalls beyond the end
+@example(
+    runs=[
+        (
             [Ended(340.0, KILLED, watched=False), Ended(60.0, Reason.FINISHED)],
             Costs(every=135.0, startup=10.0),
         ),
