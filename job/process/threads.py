@@ -34,11 +34,15 @@ def wait_for_threads() -> None:
 
 
 def _program_threads() -> list[threading.Thread]:
-    """Return the running threads for which Python would wait, without those of pools."""
+    """Return the running threads for which Python would wait, without those of pools.
+
+    In CPython 3.11, a thread whose `join` an exception has interrupted counts as ended while it
+    runs (python/cpython#90882): another `join` returns at once, and Python does not wait for it.
+    """
     return [
         thread
         for thread in threading.enumerate()
-        if thread not in _threads_queues and not _is_left_to_others(thread)
+        if thread.is_alive() and thread not in _threads_queues and not _is_left_to_others(thread)
     ]
 
 

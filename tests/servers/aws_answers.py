@@ -121,7 +121,7 @@ def aws_answers(replies: dict[str, Reply]) -> Iterator[AwsAnswers]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         answers.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
             yield answers
