@@ -10,6 +10,7 @@ from typing import Any
 from keepfit.infra.aws import AwsError, explain_errors
 from keepfit.infra.jobs import queues
 from keepfit.infra.jobs.lookup import Attempt
+from keepfit.infra.jobs.spot_history import spot_history
 
 
 class NoPrice(AwsError):
@@ -73,16 +74,10 @@ def spot_price(ec2: Any, machine: Instance, attempt: Attempt, now: datetime) -> 
     """
     began, ended = attempt.began or now, attempt.ended or now
     with explain_errors("the Spot price"):
-        found = ec2.describe_spot_price_history(
-            InstanceTypes=[machine.type],
-            ProductDescriptions=["Linux/UNIX"],
-            StartTime=began,
-            EndTime=ended,
-            **({"AvailabilityZone": machine.zone} if machine.zone else {}),
-        )["SpotPriceHistory"]
+        found = spot_history(ec2, [machine.type], began, ended, machine.zone)
     if not found:
         raise NoPrice(f"EC2 has no Spot price of {machine.type}")
-    return mean_price(sorted((p["Timestamp"], float(p["SpotPrice"])) for p in found), began, ended)
+    return mean_price([(price.time, price.dollars) for price in found], began, ended)
 
 
 def mean_price(changes: list[tuple[datetime, float]], began: datetime, ended: datetime) -> float:

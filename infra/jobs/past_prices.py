@@ -14,15 +14,13 @@ from keepfit.infra.aws import AwsError, explain_errors
 from keepfit.infra.jobs import machines
 from keepfit.infra.jobs.machines import Instance, NoPrice
 from keepfit.infra.jobs.prices import Prices
+from keepfit.infra.jobs.spot_history import spot_history
 
 REMEMBERED: Final = timedelta(days=90)
 """How long EC2 remembers Spot prices."""
 
 MAX_KINDS: Final = 50
 """Largest number of types, and of types in a zone, whose prices are asked for."""
-
-MAX_PAGES: Final = 20
-"""Largest number of answers about one type in one zone: each has up to 1000 changes."""
 
 Client = Callable[[str, str | None], Any]
 """Returns the client of a service in a region; None for the configured one."""
@@ -183,26 +181,11 @@ def spot_changes(ec2: Any, machine: Instance, began: datetime, ended: datetime) 
         NoPrice: EC2 knows none.
         AwsError: AWS refuses the request or does not answer.
     """
-    request: dict[str, Any] = {
-        "InstanceTypes": [machine.type],
-        "ProductDescriptions": ["Linux/UNIX"],
-        "StartTime": began,
-        "EndTime": ended,
-        **({"AvailabilityZone": machine.zone} if machine.zone else {}),
-    }
-    found: Changes = []
     with explain_errors("the Spot price"):
-        for _ in range(MAX_PAGES):
-            answer = ec2.describe_spot_price_history(**request)
-            found += [(p["Timestamp"], float(p["SpotPrice"])) for p in answer["SpotPriceHistory"]]
-            if not answer.get("NextToken"):
-                break
-            request["NextToken"] = answer["NextToken"]
-        else:
-            raise AwsError(f"the Spot price: EC2 has too many prices of {machine.type}")
+        found = spot_history(ec2, [machine.type], began, ended, machine.zone)
     if not found:
         raise NoPrice(f"EC2 has no Spot price of {machine.type}")
-    return sorted(found)
+    return [(price.time, price.dollars) for price in found]
 
 
 def _mean(changes: Changes, began: datetime, ended: datetime) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 from keepfit.infra.aws import AwsError, explain_errors
 from keepfit.infra.jobs import machines
 from keepfit.infra.jobs.machines import Instance
+from keepfit.infra.jobs.spot_history import spot_history
 
 _SPOT, _ON_DEMAND = "SPOT", "EC2"
 """The types of a compute environment."""
@@ -82,15 +83,7 @@ def current_spot_price(ec2: Any, name: str, now: datetime) -> float:
         AwsError: AWS refuses the request or knows no price.
     """
     with explain_errors("the Spot price"):
-        found = ec2.describe_spot_price_history(
-            InstanceTypes=[name],
-            ProductDescriptions=["Linux/UNIX"],
-            StartTime=now,
-            EndTime=now,
-        )["SpotPriceHistory"]
+        found = spot_history(ec2, [name], now, now)
     if not found:
         raise AwsError(f"EC2 has no Spot price of {name}")
-    newest = sorted(found, key=lambda price: price["Timestamp"])
-    return fmean(
-        {price["AvailabilityZone"]: float(price["SpotPrice"]) for price in newest}.values()
-    )
+    return fmean({price.zone: price.dollars for price in found}.values())  # the newest of each

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from keepfit.infra.aws import AwsError, explain_errors
 from keepfit.infra.jobs.queues import JobSize
+from keepfit.infra.jobs.spot_history import spot_history
 
 SIZES_ACTION: Final = "ec2:DescribeInstanceTypes"
 SPOT_ACTION: Final = "ec2:DescribeSpotPriceHistory"
@@ -99,18 +100,10 @@ def read_spot_prices(
         AwsError: AWS refuses the request or does not answer.
     """
     with explain_errors("the Spot prices"):
-        pages = ec2.get_paginator("describe_spot_price_history").paginate(
-            InstanceTypes=sorted(types),
-            ProductDescriptions=["Linux/UNIX"],
-            StartTime=now,
-            EndTime=now,
-        )
-        found = [price for page in pages for price in page["SpotPriceHistory"]]
+        found = spot_history(ec2, sorted(types), now, now)
     prices: dict[str, dict[str, float]] = {}
-    for one in sorted(found, key=lambda price: price["Timestamp"]):
-        prices.setdefault(one["InstanceType"], {})[one["AvailabilityZone"]] = float(
-            one["SpotPrice"]
-        )
+    for price in found:
+        prices.setdefault(price.type, {})[price.zone] = price.dollars
     return prices
 
 

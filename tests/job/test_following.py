@@ -116,7 +116,12 @@ def a_job(*attempts):
 
 def price(dollars, minutes):
     """Return a Spot price that is valid since `minutes` ago."""
-    return {"SpotPrice": dollars, "Timestamp": NOW - timedelta(minutes=minutes)}
+    return {
+        "SpotPrice": dollars,
+        "Timestamp": NOW - timedelta(minutes=minutes),
+        "InstanceType": "c7i.xlarge",
+        "AvailabilityZone": "eu-west-1b",
+    }
 
 
 def environment(kind, cluster):

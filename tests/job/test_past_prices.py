@@ -15,12 +15,12 @@ from keepfit.infra.aws import AwsError
 from keepfit.infra.jobs.machines import Instance, NoPrice
 from keepfit.infra.jobs.past_prices import (
     MAX_KINDS,
-    MAX_PAGES,
     PastMachine,
     past_prices,
     present_prices,
     spot_changes,
 )
+from keepfit.infra.jobs.spot_history import MAX_PAGES
 from keepfit.job.reports.prices import fill_all, fill_prices, recorded_machines
 from tests.journal.factory import BEGAN, journal
 
@@ -56,7 +56,12 @@ class Aws:
     def describe_spot_price_history(self, **request):
         self._refuse("DescribeSpotPriceHistory")
         changes = [
-            {"Timestamp": BEGAN + timedelta(seconds=s), "SpotPrice": str(dollars)}
+            {
+                "Timestamp": BEGAN + timedelta(seconds=s),
+                "SpotPrice": str(dollars),
+                "InstanceType": request["InstanceTypes"][0],
+                "AvailabilityZone": request["AvailabilityZone"],
+            }
             for dollars, s in self.spot.get(request["AvailabilityZone"], ())
         ]
         page = int(request.get("NextToken", 0))

@@ -26,6 +26,7 @@ def spot(zone, dollars, minutes):
     """Return a Spot price that is valid since `minutes` ago."""
     return {
         "AvailabilityZone": zone,
+        "InstanceType": "c6i.xlarge",
         "SpotPrice": dollars,
         "Timestamp": NOW - timedelta(minutes=minutes),
     }
