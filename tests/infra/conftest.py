@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import logging
+
 import boto3
 import pytest
 from typer.testing import CliRunner
 
 from keepfit.job.cli import app
+from tests.iam.policies import listed
 from tests.servers.localstack import localstack
 from tests.servers.moto import moto, reset
 
@@ -72,3 +76,35 @@ def refused(*args, code):
     ended = keepfit(*args, code=code)
     (line,) = ended.stderr.splitlines()
     return line
+
+
+@pytest.fixture
+def log_lines(caplog):
+    """Return a function that returns the lines of the function's log."""
+    caplog.set_level(logging.INFO, "keepfit")
+    return lambda: [r.getMessage() for r in caplog.records if r.name == "keepfit"]
+
+
+def create_topic(aws, name):
+    """Create a topic with a queue. Return its ARN, and a function that returns new messages."""
+    topic = aws("sns").create_topic(Name=name)["TopicArn"]
+    queue = aws("sqs").create_queue(QueueName=name)["QueueUrl"]
+    found = aws("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
+    endpoint = found["Attributes"]["QueueArn"]
+    aws("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=endpoint)
+
+    def messages():
+        received = aws("sqs").receive_message(QueueUrl=queue, MaxNumberOfMessages=10)
+        return [json.loads(m["Body"])["Message"] for m in received.get("Messages", ())]
+
+    return topic, messages
+
+
+def own_actions(statements):
+    """Return the actions of a function's role, without those of Lambda itself for its log."""
+    return {
+        action
+        for statement in statements
+        for action in listed(statement["Action"])
+        if not action.startswith("logs:")
+    }
