@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from keepfit.callbacks.engine import save_policy
@@ -68,34 +68,34 @@ def _exit_code(name: str, value: Any) -> int:
     return code
 
 
-def _price(name: str, value: Any) -> float | None:
-    """Return a price; None for an empty variable."""
-    if value == "":
-        return None
-    try:
-        price = float(str(value))
-    except ValueError:
-        price = math.nan
-    if not 0 <= price <= MAX_PRICE:  # NaN is not
-        raise unusable(name, value, f"a price in US dollars per hour, from 0 to {MAX_PRICE:g}")
-    return price
-
-
-def _limit(unit: str) -> Parser:
-    """Return a parser of limits; None for an empty variable."""
+def _number(expected: str, accepts: Callable[[float], bool]) -> Parser:
+    """Return a parser of numbers that `accepts` is true for; None for an empty variable."""
 
     def parse(name: str, value: Any) -> float | None:
         if value == "":
             return None
         try:
-            limit = float(str(value))
+            number = float(str(value))
         except ValueError:
-            limit = math.nan
-        if not 0 < limit <= MAX_LIMIT:  # NaN is not
-            raise unusable(name, value, f"a number of {unit} above 0, up to {MAX_LIMIT:g}")
-        return limit
+            number = math.nan
+        if not accepts(number):  # NaN is between no bounds
+            raise unusable(name, value, expected)
+        return number
 
     return parse
+
+
+def _limit(unit: str) -> Parser:
+    """Return a parser of limits."""
+    return _number(
+        f"a number of {unit} above 0, up to {MAX_LIMIT:g}", lambda limit: 0 < limit <= MAX_LIMIT
+    )
+
+
+_price: Final = _number(
+    f"a price in US dollars per hour, from 0 to {MAX_PRICE:g}",
+    lambda price: 0 <= price <= MAX_PRICE,
+)
 
 
 def _check_watch(value: str) -> None:

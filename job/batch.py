@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from keepfit.callbacks import events
@@ -82,21 +84,33 @@ def _exit_if_cancelled(store: Store, job: str) -> None:
     raise Cancelled
 
 
+@contextmanager
+def _refusing_without_space(failure: str) -> Iterator[None]:
+    """Refuse the attempt if files can't be written within the block.
+
+    Raises:
+        Refused: they can't; the log says why.
+    """
+    try:
+        yield
+    except OSError as error:
+        log.error(
+            events.REFUSED,
+            reason=f"{failure}: {error}",
+            fix="set TMPDIR to a folder that this user can write to, with enough space",
+        )
+        raise Refused from error
+
+
 def _install(store: Store, requirements: str, run: str) -> None:
     from keepfit.job.requirements.install import install_requirements
     from keepfit.job.requirements.suitability import Unsuitable
 
     try:
-        install_requirements(store, requirements, run)
+        with _refusing_without_space("the requirements could not be installed"):
+            install_requirements(store, requirements, run)
     except Unsuitable as error:
         log.error(events.REFUSED, reason=str(error))
-        raise Refused from error
-    except OSError as error:
-        log.error(
-            events.REFUSED,
-            reason=f"the requirements could not be installed: {error}",
-            fix="set TMPDIR to a folder that this user can write to, with enough space",
-        )
         raise Refused from error
 
 
@@ -104,15 +118,8 @@ def _enter_code(store: Store, code: str, run: str, program: PythonCommand) -> No
     from keepfit.job.code_archive import download_archive
 
     os.environ["KEEPFIT_STORE"] = store.uri  # a relative one would not survive chdir
-    try:
+    with _refusing_without_space("the code could not be unpacked"):
         os.chdir(download_archive(store, code, run))
-    except OSError as error:
-        log.error(
-            events.REFUSED,
-            reason=f"the code could not be unpacked: {error}",
-            fix="set TMPDIR to a folder that this user can write to, with enough space",
-        )
-        raise Refused from error
     try:
         check_program(program)
     except ConfigurationError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -177,6 +177,11 @@ def describe_job(batch: Any, job_id: str) -> Job:
     return found
 
 
+def variables_of(container: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables of a container of a job, or of a definition, by name."""
+    return {v["name"]: v.get("value", "") for v in container.get("environment", ())}
+
+
 def _described(batch: Any, ids: list[str]) -> Iterator[Job]:
     for start in range(0, len(ids), MAX_DESCRIBED):
         answer = batch.describe_jobs(jobs=ids[start : start + MAX_DESCRIBED])
@@ -185,7 +190,7 @@ def _described(batch: Any, ids: list[str]) -> Iterator[Job]:
 
 def _job(found: dict[str, Any]) -> Job:
     container = found.get("container", {})
-    variables = {v["name"]: v.get("value", "") for v in container.get("environment", ())}
+    variables = variables_of(container)
     job = found["jobId"]
     queue = found["jobQueue"]
     attempts = [_attempt(n, job, a, queue) for n, a in enumerate(found.get("attempts", ()), 1)]

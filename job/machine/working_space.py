@@ -55,7 +55,7 @@ def find_working_space(environ: Mapping[str, str]) -> WorkingSpace:
     try:
         folder = named or tempfile.gettempdir()
         with tempfile.TemporaryFile(dir=folder):
-            flags = os.statvfs(folder).f_flag
+            loadable = can_load_from(folder)
     except OSError as error:
         log.error(
             events.REFUSED,
@@ -64,7 +64,12 @@ def find_working_space(environ: Mapping[str, str]) -> WorkingSpace:
             "mode 1777, as /tmp usually is",
         )
         raise Refused from error
-    return WorkingSpace(folder, loadable=not flags & os.ST_NOEXEC)
+    return WorkingSpace(folder, loadable)
+
+
+def can_load_from(folder: str | os.PathLike[str]) -> bool:
+    """Return whether programs and shared libraries can be loaded: no noexec forbids it."""
+    return not os.statvfs(folder).f_flag & os.ST_NOEXEC
 
 
 def _free_bytes(folder: str) -> int:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import shutil
-import subprocess  # nosec B404 # starts pip
 import sys
 import tempfile
 import time
@@ -16,8 +14,10 @@ from pathlib import Path
 from keepfit.callbacks import events
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.storage.base import Store
+from keepfit.job.machine.working_space import can_load_from
 from keepfit.job.private_folder import make_private_folder
 from keepfit.job.requirements.document import Wheel
+from keepfit.job.requirements.pip import has_pip, run_pip
 from keepfit.job.requirements.stored import download_wheels, load_document
 from keepfit.job.requirements.suitability import Unsuitable, missing_wheels
 
@@ -56,7 +56,7 @@ def install_requirements(store: Store, digest: str, run: str) -> None:
 def _check_can_execute(folder: Path, wheels: Sequence[Wheel]) -> None:
     """Check that shared libraries of the wheels, if there are any, can be loaded."""
     has_libraries = any(not wheel.file.endswith("-any.whl") for wheel in wheels)
-    if has_libraries and os.statvfs(folder).f_flag & os.ST_NOEXEC:
+    if has_libraries and not can_load_from(folder):
         raise Unsuitable(
             f"libraries in {folder} can't be loaded, because its file system is mounted with "
             f"noexec: set TMPDIR to a folder on another one, or mount it with exec"
@@ -69,21 +69,15 @@ def _unpack(wheels: Sequence[Path], target: Path) -> None:
     Raises:
         Unsuitable: the image has no pip, or a wheel can't be installed.
     """
-    if importlib.util.find_spec("pip") is None:
+    if not has_pip():
         raise Unsuitable(
             "the image has no pip to install the requirements: add it, or install the packages in "
             "the image and submit with --no-requirements"
         )
     options = ["--no-index", "--no-deps", "--no-compile", "--no-cache-dir", "--quiet"]
-    options += ["--disable-pip-version-check", "--no-input", "--target", str(target)]
-    done = subprocess.run(  # noqa: S603 # nosec B603 # pip, with arguments of our own
-        [sys.executable, "-I", "-m", "pip", "--isolated", "install", *options, *map(str, wheels)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    options += ["--target", str(target)]
+    module = ["-I", "-m", "pip", "--isolated"]
+    done = run_pip(module, ["install", *options, *map(str, wheels)])
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         reason = " ".join(line for line in lines if line.startswith("ERROR")) or " ".join(

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import re
-import subprocess  # nosec B404 # starts pip
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +22,7 @@ from keepfit.job.requirements.checks import (
 )
 from keepfit.job.requirements.document import Requirements, Wheel
 from keepfit.job.requirements.image_packages import write_stand_ins
+from keepfit.job.requirements.pip import has_pip, run_pip
 from keepfit.job.requirements.source import (
     IndexUnreachable,
     RequirementsError,
@@ -118,7 +116,7 @@ def _described(wheel: FoundWheel) -> Wheel:
 
 def _download(source: Source, image: Mapping[str, str], folder: Path) -> list[FoundWheel]:
     """Let pip download the wheels that the image lacks."""
-    if importlib.util.find_spec("pip") is None:
+    if not has_pip():
         raise RequirementsError(
             f"{source.path.name} can't be resolved without pip, which this environment lacks: add "
             f"it with `python -m ensurepip` or `uv pip install pip`, or use --no-requirements"
@@ -160,16 +158,7 @@ def _run_pip(arguments: Sequence[str], source: Source) -> None:
         RequirementsError: it fails; the message has pip's own reason.
     """
     module = ["-P", "-m", "keepfit.job.requirements.pip_for_image"]
-    general = ["--no-input", "--disable-pip-version-check", "--no-color"]
-    done = subprocess.run(  # noqa: S603 # nosec B603 # pip, with arguments of our own
-        [sys.executable, *module, *arguments, *general, "--progress-bar", "off"],
-        cwd=source.path.resolve().parent,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    done = run_pip(module, [*arguments, "--progress-bar", "off"], source.path.resolve().parent)
     if done.returncode:
         raise explain(source.path.name, done.stdout, done.stderr)
 

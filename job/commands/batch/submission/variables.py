@@ -13,6 +13,7 @@ from keepfit.callbacks.launch.arguments import has_secret, is_secret
 from keepfit.callbacks.logs.logger import get_logger
 from keepfit.callbacks.masking import mask_urls
 from keepfit.callbacks.runner_settings import LimitSettings, NotificationSettings, PriceSettings
+from keepfit.infra.jobs.lookup import variables_of
 from keepfit.job.commands.batch.submission.options import SubmitOptions
 from keepfit.job.commands.failures import fail, store_errors_exit
 from keepfit.job.notifications.webhook import may_be_secret
@@ -116,9 +117,7 @@ def storage_variables(given: Mapping[str, str], base: Mapping[str, Any]) -> dict
 
     own = set_variables(os.environ)
     with store_errors_exit():
-        listed = base["containerProperties"].get("environment", ())
-        defined = {variable["name"]: variable.get("value", "") for variable in listed}
-        RequestOptions.of({**defined, **own, **given})
+        RequestOptions.of({**variables_of(base["containerProperties"]), **own, **given})
     return own
 
 
